@@ -1,0 +1,36 @@
+"""Trainable layer-wise relevance propagation (LRP) for ReLU networks. Knows torch only.
+
+    from cxr_isnet.relevance import LRP
+    lrp = LRP(network)                        # any ReLU network, images in [0, 1]
+    logits, relevance = lrp(images)           # relevance.image: (B, classes, C, H, W), differentiable
+
+Reading order: `trace` (a network as a list of steps), `forward` (running it), `transposes` and `epsilon` (the rules and the
+walk back), `first_layer` (z^B), `alpha_beta` (z+), `targets` (what is explained), `lrp` (all of it together).
+"""
+
+from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, SignedRule
+from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRules
+from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
+from cxr_isnet.relevance.lrp import LRP, Relevance
+from cxr_isnet.relevance.targets import all_logits, classes, every_logit, least_likely, log_odds, top_or_random
+from cxr_isnet.relevance.trace import Call
+
+__all__ = [
+    "ALPHA_BETA_TABLE",
+    "EPSILON_TABLE",
+    "LRP",
+    "AlphaBetaRules",
+    "Call",
+    "EpsilonPoints",
+    "EpsilonRules",
+    "MissingRuleError",
+    "Relevance",
+    "RelevanceError",
+    "SignedRule",
+    "all_logits",
+    "classes",
+    "every_logit",
+    "least_likely",
+    "log_odds",
+    "top_or_random",
+]

@@ -1,0 +1,84 @@
+"""The heatmap loss: background and foreground loss of all maps of a batch, at the image and at inner layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cxr_isnet.losses.background import background_loss
+from cxr_isnet.losses.foreground import Cuts, ForegroundForm, foreground_loss
+from cxr_isnet.losses.gwrp import gwrp
+
+
+@dataclass(frozen=True)
+class HeatmapLossConfig:
+    """Weights and shapes of the heatmap loss.
+
+    Attributes:
+        background: w1, weight of the background loss.
+        foreground: w2, weight of the foreground loss.
+        decay: GWRP decay d over pixels. Small: a few strong pixels decide, so a small mark cannot hide; large: steadier.
+        activation: E of the background loss.
+        form: Shape of the foreground loss above the upper cut.
+        layer_decay: GWRP decay over the losses of image and inner layers; 1 is their mean, 0 the worst of them.
+    """
+
+    background: float = 1.0
+    foreground: float = 3.0
+    decay: float = 0.9
+    activation: float = 1.0
+    form: ForegroundForm = ForegroundForm.L2
+    layer_decay: float = 1.0
+
+
+@dataclass(frozen=True)
+class HeatmapTerms:
+    """Scalars of one batch: total loss, its background and foreground term, and how many images had a mask."""
+
+    loss: Tensor
+    background: Tensor
+    foreground: Tensor
+    images: Tensor
+
+
+def heatmap_loss(
+    maps: Mapping[str, Tensor],
+    mask: Tensor,
+    has_mask: Tensor,
+    cuts: Mapping[str, Sequence[Cuts]],
+    config: HeatmapLossConfig,
+) -> HeatmapTerms:
+    """Mean heatmap loss of the images that have a mask; 0 if none has.
+
+    Args:
+        maps: Relevance (B, K, C, H, W) by layer name, the image's included.
+        mask: (B, 1, H, W) of 0 and 1.
+        has_mask: (B,) bool. An image without a mask adds nothing: no mask is not the same as all background.
+        cuts: For each name, the cuts of each set of rules; K is shared out among them evenly, in order.
+        config: Weights.
+    """
+    dtype = next(iter(maps.values())).dtype
+    weight = has_mask.to(dtype)
+    images = weight.sum()
+    whole = torch.where(has_mask[:, None, None, None], mask.to(dtype), torch.ones((), dtype=dtype, device=mask.device))
+
+    def mean(per_image: Tensor) -> Tensor:
+        return (per_image * weight).sum() / images.clamp(min=1)
+
+    backgrounds, foregrounds = [], []
+    for name, relevance in maps.items():
+        backgrounds.append(mean(background_loss(relevance, whole, decay=config.decay, activation=config.activation)))
+        groups = relevance.chunk(len(cuts[name]), 1)
+        parts = [foreground_loss(r, whole, c, config.form) for r, c in zip(groups, cuts[name], strict=True)]
+        foregrounds.append(mean(torch.stack(parts).mean(0)))
+    background, foreground = torch.stack(backgrounds), torch.stack(foregrounds)
+    totals = config.background * background + config.foreground * foreground
+    return HeatmapTerms(aggregate_layers(totals, config.layer_decay), background.mean(), foreground.mean(), images)
+
+
+def aggregate_layers(losses: Tensor, decay: float) -> Tensor:
+    """Losses (L,) of L layers as one: GWRP, so that the worst layer weighs most (deep supervision; arXiv 2401.08409)."""
+    return gwrp(losses, decay)

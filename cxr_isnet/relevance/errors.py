@@ -1,0 +1,16 @@
+"""Errors of the relevance engine."""
+
+
+class RelevanceError(ValueError):
+    """The network, a setting or a rule does not allow relevance to be computed; the message says what would."""
+
+
+class MissingRuleError(RelevanceError):
+    """An operation of the network has no rule in the table."""
+
+    def __init__(self, name: str, operation: object, rules: str) -> None:
+        what = getattr(operation, "__name__", str(operation))
+        super().__init__(
+            f"no relevance rule for {what} (at '{name}' in the network). Give one: {rules}(table={{**{rules}().table, {what}: "
+            "your_rule}}), where your_rule is like those in cxr_isnet/relevance; or use an operation that has one."
+        )

@@ -1,0 +1,94 @@
+"""The z^B rule of the first layer, for images of bounded range (Montavon et al. 2017, "deep Taylor decomposition").
+
+For inputs l <= x <= h, weights w = w+ + w- of the convolution with its batch norm multiplied in, and relevance R_k at the
+output of the first ReLU:
+
+    z_k = sum_j (x_j w_jk - l w+_jk - h w-_jk) + b_k - l b+_k - h b-_k
+    R_j = sum_k ((x_j - l) w+_jk + (x_j - h) w-_jk) R_k / (z_k + epsilon sign z_k)
+
+The bounds are zero-padded like the image. With l = 0, h = 1 and x in [0, 1] relevance keeps its sign: R_k >= 0 gives R_j >= 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cxr_isnet.relevance import transposes
+from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.forward import Run, fused_bias, fused_weight
+from cxr_isnet.relevance.signal import stabilised, times
+from cxr_isnet.relevance.trace import Trace
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """The convolution that reads the image, with the batch norm and the ReLU that follow it, if they do.
+
+    Attributes:
+        conv: Step of the convolution.
+        norm: Step of its batch norm, or None.
+        last: Step whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
+        low: Smallest value an image can have.
+        high: Largest value.
+        epsilon: Stabiliser of the denominator.
+    """
+
+    conv: int
+    norm: int | None
+    last: int
+    low: float
+    high: float
+    epsilon: float
+
+    @classmethod
+    def find(cls, trace: Trace, low: float, high: float, epsilon: float) -> FirstLayer:
+        """Finds the first layer; raises `RelevanceError` if the image is read by anything but one convolution."""
+        readers = [r for r in trace.readers[trace.image] if trace.steps[r].operation not in ("size", getattr)]
+        if len(readers) != 1 or trace.steps[readers[0]].operation is not nn.Conv2d:
+            names = [trace.steps[r].name for r in readers]
+            raise RelevanceError(
+                f"the z^B rule needs one convolution that reads the image; it is read by {names}. Pass image_range=None to use "
+                "the rules' own first layer"
+            )
+        if not high > low:
+            raise RelevanceError(f"image_range is ({low}, {high}); the second must be larger")
+        conv = readers[0]
+        norm = trace.batch_norm_of.get(conv)
+        last = conv if norm is None else norm
+        if len(trace.readers[last]) == 1 and trace.steps[trace.readers[last][0]].operation is nn.ReLU:
+            last = trace.readers[last][0]
+        return cls(conv, norm, last, low, high, epsilon)
+
+    def relevance(self, run: Run, relevance: Tensor) -> Tensor:
+        """Relevance of the image (K * B, C, H, W) from that at the output of `last` (K * B, C', h, w)."""
+        module = cast(nn.Conv2d, run.trace.steps[self.conv].module)
+        image: Tensor = run.values[run.trace.image]
+        step = run.trace.steps[self.conv]
+        weight = module.weight if self.norm is None else fused_weight(run, step, self.norm)
+        bias = fused_bias(run, step, self.norm)
+        before_relu = run.values[self.conv if self.norm is None else self.norm]
+        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+        bounds = torch.ones_like(image[:1])
+        bound = F.conv2d(
+            bounds,
+            self.low * positive + self.high * negative,
+            None,
+            module.stride,
+            module.padding,
+            module.dilation,
+            module.groups,
+        )
+        if bias is not None:
+            bound = bound + (self.low * bias.clamp(min=0) + self.high * bias.clamp(max=0))[:, None, None]
+        share = times(relevance, 1 / stabilised(before_relu.to(bound.dtype) - bound, self.epsilon))
+        if module.groups != 1:
+            moved = [transposes.convolution(module, share, w, image.shape[2:]) for w in (positive, negative)]
+        else:  # one transposed convolution for both parts
+            both = transposes.convolution(module, share, torch.cat([positive, negative], 1), image.shape[2:])
+            moved = list(both.chunk(2, 1))
+        return times(moved[0], image - self.low) + times(moved[1], image - self.high)

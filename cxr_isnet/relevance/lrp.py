@@ -1,0 +1,109 @@
+"""Trainable layer-wise relevance propagation for any ReLU network built of operations that have rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cxr_isnet.relevance.epsilon import EpsilonRules
+from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.first_layer import FirstLayer
+from cxr_isnet.relevance.forward import Run, run_network
+from cxr_isnet.relevance.targets import Target, every_logit
+from cxr_isnet.relevance.trace import Trace, trace_network
+
+
+class Walk(Protocol):
+    """Rules bound to a network: relevance (K * B, C, H, W) by step, from a forward pass and the signal at the logits."""
+
+    def __call__(self, run: Run, seed: Tensor, /) -> dict[int, Tensor]: ...
+
+
+class Rules(Protocol):
+    """A set of rules: a table from operation to rule and the walk that applies it."""
+
+    @property
+    def table(self) -> Mapping[object, object]: ...
+
+    def bind(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Walk: ...
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Maps of a batch.
+
+    Attributes:
+        image: (B, K, C, H, W) float32 or wider: relevance of every pixel, K maps per image.
+        layers: By module path, relevance (B, K, C', h, w) of that module's output.
+    """
+
+    image: Tensor
+    layers: Mapping[str, Tensor]
+
+
+class LRP(nn.Module):
+    """A network together with its relevance: ``logits, relevance = LRP(network)(images)``.
+
+    The network is used as it is: nothing is copied, hooked or changed, and its logits are bit-equal to those it gives by
+    itself. Relevance is part of the autograd graph, so a loss made of it trains the weights. In training mode batch norms
+    use the statistics of the batch, held constant in the relevance pass.
+
+    Args:
+        network: Module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
+        rules: One set of rules, or several that share the forward pass; their maps follow each other in K.
+        image_range: Smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules` there.
+        first_epsilon: Stabiliser of that rule.
+        layers: Module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
+
+    Raises:
+        RelevanceError: If the network cannot be traced or has an operation without a rule; the message names it.
+
+    Source:
+        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12 (2024).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        rules: Rules | Sequence[Rules] | None = None,
+        *,
+        image_range: tuple[float, float] | None = (0.0, 1.0),
+        first_epsilon: float = 1e-2,
+        layers: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        sets: list[Rules] = [EpsilonRules()] if rules is None else list(rules) if isinstance(rules, Sequence) else [rules]
+        self.network = network
+        self._trace = trace_network(network, {operation for s in sets for operation in s.table})
+        self._layers = {name: self._trace.find(name) for name in layers}
+        first = None if image_range is None else FirstLayer.find(self._trace, *image_range, first_epsilon)
+        if first is not None:
+            for name, index in self._layers.items():
+                if index < first.last:
+                    raise RelevanceError(f"'{name}' lies inside the first layer, whose rule gives the image's relevance only")
+        wanted = frozenset(self._layers.values())
+        self._walks = [s.bind(self._trace, first, wanted) for s in sets]
+
+    def forward(self, images: Tensor, target: Target = every_logit) -> tuple[Tensor, Relevance]:
+        """Logits (B, classes) and relevance of `images` (B, C, H, W), for the K quantities of `target`."""
+        run = run_network(self._trace, images)
+        logits = run.logits
+        seed = target(logits.float() if logits.dtype.itemsize < 4 else logits)
+        if seed.dim() != 3 or seed.shape[1:] != logits.shape:
+            raise RelevanceError(f"the target gave a signal of shape {tuple(seed.shape)}; needed: (K, *{tuple(logits.shape)})")
+        found = [walk(run, seed.flatten(0, 1)) for walk in self._walks]
+        indices = {"": self._trace.image, **self._layers}
+        maps = {
+            name: torch.cat([_by_image(f[index], images.shape[0]) for f in found], 1) for name, index in indices.items()
+        }
+        return logits, Relevance(maps.pop(""), maps)
+
+
+def _by_image(relevance: Tensor, batch: int) -> Tensor:
+    """(K * B, ...) to (B, K, ...), float32 or wider."""
+    wide = relevance.float() if relevance.dtype.itemsize < 4 else relevance
+    return wide.unflatten(0, (-1, batch)).transpose(0, 1)

@@ -1,0 +1,86 @@
+"""What a map explains: a quantity made of the logits, told by its derivative, the signal at the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cxr_isnet.relevance.errors import RelevanceError
+
+Target = Callable[[Tensor], Tensor]
+"""Maps logits (B, classes) to the signal (K, B, classes): the derivative of K explained quantities per image."""
+
+
+def every_logit(logits: Tensor) -> Tensor:
+    """One map per class, of its logit (original ISNet; Bassi et al. 2024, Nature Communications 15:291)."""
+    classes = logits.shape[1]
+    identity = torch.eye(classes, dtype=logits.dtype, device=logits.device)
+    return identity[:, None, :].expand(classes, logits.shape[0], classes)
+
+
+def all_logits(logits: Tensor) -> Tensor:
+    """One map, of the sum of all logits (each map of Dual ISNet; arXiv 2401.08409)."""
+    return torch.ones_like(logits)[None]
+
+
+def classes(index: Tensor) -> Target:
+    """One map per column of `index`, int64 (B,) or (B, K), of that class's logit."""
+    columns = index.reshape(index.shape[0], -1)
+
+    def target(logits: Tensor) -> Tensor:
+        if columns.shape[0] != logits.shape[0] or int(columns.max()) >= logits.shape[1] or int(columns.min()) < 0:
+            raise RelevanceError(
+                f"class indices of shape {tuple(index.shape)}, {int(columns.min())} to {int(columns.max())}, do not fit "
+                f"logits of shape {tuple(logits.shape)}"
+            )
+        return _one_hot(columns.t(), logits)
+
+    return target
+
+
+def log_odds(logits: Tensor, index: Tensor) -> Tensor:
+    """One map of eta_c = log p_c - log(1 - p_c) for class c = `index` (B,): signal (1, B, classes).
+
+    eta_c = z_c - logsumexp of the other logits. Computed so, a confident sample keeps its map; the constant which the
+    reference implementation adds inside both logarithms silences it.
+    """
+    chosen = _one_hot(index[None], logits)
+    others = torch.softmax(logits.masked_fill(chosen[0] > 0, -torch.inf), dim=1)
+    return chosen - others[None]
+
+
+def least_likely(logits: Tensor) -> Tensor:
+    """`log_odds` of the class with the lowest logit (Selective ISNet; arXiv 2401.08409)."""
+    _need_two(logits)
+    return log_odds(logits, logits.detach().argmin(1))
+
+
+def top_or_random(generator: torch.Generator | None = None, probability: float = 0.5) -> Target:
+    """The highest logit with `probability`, else one of the others, drawn uniformly (Stochastic ISNet; arXiv 2401.08409).
+
+    Args:
+        generator: On the CPU; None for torch's own.
+        probability: Of explaining the highest logit, drawn for every image by itself.
+    """
+
+    def target(logits: Tensor) -> Tensor:
+        _need_two(logits)
+        batch, count = logits.shape
+        take_top = torch.rand(batch, generator=generator) < probability
+        step = torch.randint(1, count, (batch,), generator=generator)
+        top = logits.detach().argmax(1)
+        drawn = (top + step.masked_fill(take_top, 0).to(top.device)) % count
+        return _one_hot(drawn[None], logits)
+
+    return target
+
+
+def _one_hot(index: Tensor, logits: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(index.to(logits.device), logits.shape[1]).to(logits.dtype)
+
+
+def _need_two(logits: Tensor) -> None:
+    if logits.shape[1] < 2:
+        raise RelevanceError("a network with one output has no other class to explain: use every_logit")
