@@ -1,0 +1,29 @@
+"""Array to batch: preparation, planted marks, augmentation, caching, loaders, phantom X-rays."""
+
+from cxr_isnet.data.augmentation import AugmentConfig, RandChestXrayd
+from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
+from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
+from cxr_isnet.data.loading import LoadChestXrayd, check_files, read_pair
+from cxr_isnet.data.planted_marks import Corner, MarkConfig, MarkMode, PlantMarkd
+from cxr_isnet.data.preparation import ImageConfig, prepare_image, prepare_mask
+
+__all__ = [
+    "AugmentConfig",
+    "CXRDataset",
+    "Corner",
+    "EpochSampler",
+    "ImageConfig",
+    "LoadChestXrayd",
+    "MarkConfig",
+    "MarkMode",
+    "PlantMarkd",
+    "RandChestXrayd",
+    "check_files",
+    "make_dataset",
+    "make_loader",
+    "make_transform",
+    "prepare_image",
+    "prepare_mask",
+    "read_pair",
+    "set_epoch",
+]

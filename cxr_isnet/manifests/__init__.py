@@ -1,0 +1,17 @@
+"""What exists: tables that say which X-ray, whose lungs, which label, which hospital."""
+
+from cxr_isnet.manifests.checksums import digest, verify_checksums
+from cxr_isnet.manifests.reading import read_manifest, read_manifests
+from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS
+from cxr_isnet.manifests.splitting import split_by_patient
+
+__all__ = [
+    "OPTIONAL_COLUMNS",
+    "REQUIRED_COLUMNS",
+    "SPLITS",
+    "digest",
+    "read_manifest",
+    "read_manifests",
+    "split_by_patient",
+    "verify_checksums",
+]

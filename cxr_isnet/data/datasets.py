@@ -1,0 +1,180 @@
+"""Data sets: a manifest's rows as items for a network."""
+
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from monai.data.dataset import CacheDataset
+from monai.data.dataset import Dataset as PlainDataset
+from monai.transforms.compose import Compose
+from monai.transforms.transform import Transform
+from torch.utils.data import Dataset
+
+from cxr_isnet.data.augmentation import AugmentConfig, RandChestXrayd
+from cxr_isnet.data.loading import LoadChestXrayd
+from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
+from cxr_isnet.data.preparation import ImageConfig
+from cxr_isnet.errors import InputError
+
+Item = dict[Hashable, Any]
+SeededIndex = tuple[int, int]
+"""Place in the data set, and the seed of the random changes."""
+
+CACHE_THREADS = 2
+
+
+def make_transform(
+    image: ImageConfig,
+    *,
+    augment: AugmentConfig | None = None,
+    mark: MarkConfig | None = None,
+    mode: MarkMode = MarkMode.NONE,
+    class_count: int = 2,
+) -> Compose:
+    """All that happens to an item: load and prepare, plant a mark, then, at random, augment.
+
+    Args:
+        image: the network's input.
+        augment: ranges of the random changes; None for none.
+        mark: looks of the planted mark; None for the default looks.
+        mode: which mark an image gets; `NONE` plants none.
+        class_count: number of classes, for the marks.
+
+    Returns:
+        A MONAI transform of dictionaries with paths under `image` and `mask`; the random part comes last, so that
+        MONAI's caches keep all before it.
+
+    Raises:
+        InputError: marks for too many or too few classes.
+    """
+    steps: list[Transform] = [LoadChestXrayd(image)]
+    if mode is not MarkMode.NONE:
+        steps.append(PlantMarkd(mark or MarkConfig(), mode, class_count))
+    if augment is not None:
+        steps.append(RandChestXrayd(augment))
+    return Compose(steps)
+
+
+class CXRDataset(Dataset[Item]):
+    """Items of a manifest. `dataset[i]` and `dataset[(i, seed)]` give the same item always.
+
+    The random changes depend on the seed that comes with the index and on nothing else: the sampler decides what is
+    seen when, whichever worker loads it, however often the training was resumed.
+    """
+
+    def __init__(
+        self, items: Sequence[Mapping[Hashable, Any]], transform: Compose, *, cache: bool = True
+    ) -> None:
+        """Set up and, with a cache, load.
+
+        Args:
+            items: dictionaries with `image`, `mask` (paths), `label`, `site`, `patient_id`, `path`.
+            transform: as `make_transform` returns it.
+            cache: keep the outcome of all steps before the random ones in memory.
+
+        Raises:
+            InputError: a file cannot be used (with a cache here, else when the item is asked for).
+        """
+        self.transform = transform
+        self._items: Dataset[Any]
+        if cache:
+            with _bad_input_shown():
+                self._items = CacheDataset(
+                    list(items),
+                    transform,
+                    num_workers=CACHE_THREADS,
+                    copy_cache=False,
+                    progress=sys.stderr.isatty(),
+                )
+        else:
+            self._items = PlainDataset(list(items), transform)
+        self.labels = torch.tensor([int(item["label"]) for item in items])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int | SeededIndex) -> Item:
+        """One item.
+
+        Args:
+            index: place in the data set, or place and seed of the random changes (0 when not given).
+
+        Returns:
+            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` () int64, and the texts `site`,
+            `patient_id` and `path`.
+
+        Raises:
+            InputError: without a cache: a file cannot be used.
+        """
+        place, seed = index if isinstance(index, tuple) else (index, 0)
+        self.transform.set_random_state(seed=seed)
+        with _bad_input_shown():
+            return dict(cast(Item, self._items[place]))
+
+
+def make_dataset(
+    frame: pd.DataFrame,
+    classes: Sequence[str],
+    image: ImageConfig,
+    *,
+    augment: AugmentConfig | None = None,
+    mark: MarkConfig | None = None,
+    mode: MarkMode = MarkMode.NONE,
+    cache: bool = True,
+) -> CXRDataset:
+    """The data set of a manifest's rows.
+
+    Args:
+        frame: as `cxr_isnet.manifests.read_manifest` returns it.
+        classes: labels in the order of their indices.
+        image: the network's input.
+        augment: ranges of the random changes; None for none.
+        mark: looks of the planted mark; None for the default looks.
+        mode: which mark an image gets; `NONE` plants none.
+        cache: keep the prepared images in memory, size x size x 8 bytes each.
+
+    Raises:
+        InputError: no rows, a label that is none of the classes, or a file that cannot be used.
+    """
+    if frame.empty:
+        raise InputError("no images are left for this data set. Check column 'split' of the manifest")
+    unknown = sorted(set(frame["label"]) - set(classes))
+    if unknown:
+        raise InputError(
+            f"column 'label' holds {', '.join(map(repr, unknown))}, none of the classes {', '.join(classes)}. "
+            "Add it to the classes, or drop the rows"
+        )
+    transform = make_transform(image, augment=augment, mark=mark, mode=mode, class_count=len(classes))
+    return CXRDataset(_items(frame, list(classes)), transform, cache=cache)
+
+
+def _items(frame: pd.DataFrame, classes: list[str]) -> list[Item]:
+    return [
+        {
+            "image": str(row["image"]),
+            "mask": str(row["mask"]),
+            "label": torch.tensor(classes.index(row["label"])),
+            "site": str(row["site"]),
+            "patient_id": str(row["patient_id"]),
+            "path": str(row["image"]),
+        }
+        for row in frame.to_dict("records")
+    ]
+
+
+@contextmanager
+def _bad_input_shown() -> Iterator[None]:
+    """MONAI wraps what a transform raises into a RuntimeError; a user has to see the `InputError` within."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None

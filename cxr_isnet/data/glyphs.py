@@ -1,0 +1,120 @@
+"""Bright signs on a small grid: planted marks and the lead markers of phantom X-rays."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+GLYPH_SIDE = 7
+"""Rows and columns of a glyph's grid."""
+
+_MARKS = (
+    (
+        "..###..",
+        "..###..",
+        "..###..",
+        "..###..",
+        "..###..",
+        "..###..",
+        "..###..",
+    ),
+    (
+        ".......",
+        ".......",
+        "#######",
+        "#######",
+        "#######",
+        ".......",
+        ".......",
+    ),
+    (
+        "##...##",
+        "###.###",
+        "..###..",
+        "...#...",
+        "..###..",
+        "###.###",
+        "##...##",
+    ),
+    (
+        "#######",
+        "#.....#",
+        "#.....#",
+        "#.....#",
+        "#.....#",
+        "#.....#",
+        "#######",
+    ),
+    (
+        "...#...",
+        "..###..",
+        "..#.#..",
+        ".##.##.",
+        ".#...#.",
+        "##...##",
+        "#######",
+    ),
+    (
+        "#######",
+        "#######",
+        "...#...",
+        "...#...",
+        "...#...",
+        "...#...",
+        "..###..",
+    ),
+)
+
+_LETTERS = {
+    "L": ("##.....", "##.....", "##.....", "##.....", "##.....", "#######", "#######"),
+    "R": ("#####..", "##..##.", "##..##.", "#####..", "####...", "##.##..", "##..###"),
+    "P": ("######.", "##...##", "##...##", "######.", "##.....", "##.....", "##....."),
+    "A": ("..###..", ".##.##.", "##...##", "##...##", "#######", "##...##", "##...##"),
+}
+
+MARK_COUNT = len(_MARKS)
+"""How many classes can have a mark of their own."""
+
+LETTERS = tuple(_LETTERS)
+"""Letters that a marker can show."""
+
+
+def mark(index: int) -> NDArray[np.float32]:
+    """The mark of one class: shapes that differ, on 20 to 24 of 49 cells.
+
+    Args:
+        index: class, from 0 to `MARK_COUNT` - 1.
+
+    Returns:
+        (7, 7) of 0 and 1.
+    """
+    return _grid(_MARKS[index])
+
+
+def letter(name: str) -> NDArray[np.float32]:
+    """A lead marker's letter.
+
+    Args:
+        name: one of `LETTERS`.
+
+    Returns:
+        (7, 7) of 0 and 1.
+    """
+    return _grid(_LETTERS[name])
+
+
+def enlarge(glyph: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Draw a glyph larger or smaller, with soft edges.
+
+    Args:
+        glyph: (7, 7) in [0, 1].
+        side: wanted rows and columns, in pixels.
+
+    Returns:
+        (side, side) in [0, 1].
+    """
+    picture = Image.fromarray(glyph).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(picture, dtype=np.float32)
+
+
+def _grid(rows: tuple[str, ...]) -> NDArray[np.float32]:
+    return np.array([[cell == "#" for cell in row] for row in rows], dtype=np.float32)

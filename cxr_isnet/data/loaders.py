@@ -1,0 +1,129 @@
+"""Loaders whose batches depend on the seed and the epoch only, so that a resumed training sees what it would have seen."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cxr_isnet.data.datasets import SeededIndex
+from cxr_isnet.errors import InputError
+
+_SHUFFLE_STREAM = 0
+_ITEM_STREAM = 1
+
+
+class EpochSampler(Sampler[SeededIndex]):
+    """Order and random changes of one epoch as a function of seed and epoch, shared out among processes.
+
+    Yields place and seed. The seed belongs to the place, not to the process: processes of 1 / n of the batch size
+    together see the batches that a single process sees. When shuffling, the processes get equally many images, the
+    first ones again where needed; without shuffling every image is seen exactly once.
+    """
+
+    def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        """Set up.
+
+        Args:
+            length: number of items of the data set.
+            shuffle: a new order each epoch; else the order of the data set.
+            seed: of order and random changes.
+            rank: number of this process, from 0.
+            world_size: number of processes.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not in 0 .. {world_size - 1}")
+        self.length = length
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives, from 0 or 1 as the caller counts."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of items of this process."""
+        return len(self._places())
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        """Places and seeds of this process in this epoch."""
+        seeds = self._generator(_ITEM_STREAM).integers(2**32, size=self.length, dtype=np.uint32)
+        for place in self._places():
+            yield int(place), int(seeds[place])
+
+    def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = self._generator(_SHUFFLE_STREAM).permutation(self.length)
+            order = np.resize(order, -(-self.length // self.world_size) * self.world_size)
+        return order[self.rank :: self.world_size]
+
+    def _generator(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.epoch, stream])
+
+
+def make_loader(
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    workers: int = 0,
+    drop_last: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Any]:
+    """A loader of batches; call `set_epoch` before each epoch of a training.
+
+    Args:
+        dataset: as `make_dataset` returns it.
+        batch_size: images of this process per batch.
+        shuffle: a new order each epoch.
+        seed: of order and random changes, at least 0.
+        workers: loading processes.
+        drop_last: leave out the last batch when it is not full.
+        rank: number of this process among the distributed ones.
+        world_size: number of distributed processes.
+
+    Returns:
+        Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` (B,) int64, and
+        lists of B texts `site`, `patient_id`, `path`.
+
+    Raises:
+        InputError: the data set is empty or has fewer images than one full batch with `drop_last`.
+    """
+    length = len(dataset)  # type: ignore[arg-type]
+    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    if len(sampler) == 0 or (drop_last and len(sampler) < batch_size):
+        raise InputError(
+            f"{length} images on {world_size} processes do not fill one batch of {batch_size}. "
+            "Make the batch smaller, or add images"
+        )
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        drop_last=drop_last,
+        persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
+    """Choose the epoch that the loader's next iteration gives.
+
+    Args:
+        loader: as `make_loader` returns it.
+        epoch: any number of at least 0 that names the epoch.
+
+    Raises:
+        TypeError: the loader was not made by `make_loader`.
+    """
+    if not isinstance(loader.sampler, EpochSampler):
+        raise TypeError(f"{type(loader.sampler).__name__} has no epochs; make the loader with make_loader")
+    loader.sampler.set_epoch(epoch)

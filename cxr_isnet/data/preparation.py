@@ -1,0 +1,69 @@
+"""What every image goes through before a network sees it, in training and in use."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.transforms.utils import equalize_hist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cxr_isnet.errors import InputError
+
+SMALLEST_SIZE = 32
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The network's input.
+
+    Attributes:
+        size: rows and columns, in pixels; an image that is not square is squeezed.
+        equalize: spread the grey values of the resized image evenly over [0, 1], which takes most of a hospital's
+            exposure away.
+    """
+
+    size: int = 224
+    equalize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < SMALLEST_SIZE:
+            raise InputError(f"image size is {self.size} pixels; give at least {SMALLEST_SIZE}")
+
+
+def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
+    """Resize, without aliasing, and equalize.
+
+    Args:
+        image: (rows, columns) in [0, 1], as `cxr_isnet.intake.read_image` returns it.
+        config: size and equalization.
+
+    Returns:
+        (1, size, size) float32 in [0, 1].
+    """
+    resized = _resize(image, config.size).clamp(0.0, 1.0)
+    if not config.equalize:
+        return resized
+    spread = equalize_hist(resized.numpy(), num_bins=256, min=0, max=1)
+    return torch.from_numpy(spread.astype(np.float32)).clamp_(0.0, 1.0)
+
+
+def prepare_mask(mask: NDArray[np.uint8], config: ImageConfig) -> Tensor:
+    """Resize; a pixel is lung where at least half of it was.
+
+    Args:
+        mask: (rows, columns) of 0 and 1.
+        config: size.
+
+    Returns:
+        (1, size, size) float32 of 0 and 1.
+    """
+    return (_resize(mask.astype(np.float32), config.size) >= 0.5).float()
+
+
+def _resize(array: NDArray[np.float32], size: int) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))[None, None]
+    if tensor.shape[-2:] == (size, size):
+        return tensor[0].clone()
+    return interpolate(tensor, size=(size, size), mode="bilinear", antialias=True)[0]

@@ -1,0 +1,58 @@
+"""Digests: of tables, so that a run says what it read, and of the files that a table names."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
+from cxr_isnet.manifests.recipes import read_recipe
+from cxr_isnet.manifests.schema import column_problem
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256, in hexadecimal, of a table; for a recipe, of the recipe followed by its table.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    path = Path(path)
+    parts = [path, read_recipe(path).table] if path.suffix.lower() in RECIPE_SUFFIXES else [path]
+    found = hashlib.sha256()
+    for part in parts:
+        try:
+            found.update(part.read_bytes())
+        except OSError as error:
+            raise InputError(f"{part}: the table cannot be read: {error}. Correct the path") from error
+    return found.hexdigest()
+
+
+def verify_checksums(frame: pd.DataFrame, table: str) -> None:
+    """Compare the images with the column `sha256`, where it is filled.
+
+    Args:
+        frame: as `read_manifest` returns it.
+        table: name of the file, for the error.
+
+    Raises:
+        InputError: names the images whose content differs.
+    """
+    if "sha256" not in frame.columns:
+        return
+    rows = frame[frame["sha256"] != ""]
+    pairs = zip(rows["image"], rows["sha256"], strict=True)
+    differs = [
+        _of_file(image) != expected
+        for image, expected in tqdm(pairs, total=len(rows), desc="checksums", unit="file", disable=None)
+    ]
+    wrong = rows.loc[differs, "image"]
+    if len(wrong):
+        remedy = "copy the files anew, or correct the column"
+        raise InputError(column_problem(table, "sha256", wrong, "differs from the file's digest", remedy))
+
+
+def _of_file(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

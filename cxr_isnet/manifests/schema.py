@@ -1,0 +1,96 @@
+"""The schema of a manifest, and pandera's findings told as errors that can be mended."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import pandera.pandas as pa
+
+from cxr_isnet.errors import InputError
+
+REQUIRED_COLUMNS = ("image", "label", "patient_id", "site")
+OPTIONAL_COLUMNS = ("mask", "view", "sex", "age", "split", "licence", "sha256")
+SPLITS = ("", "train", "val", "test")
+MAX_EXAMPLES = 5
+
+_REMEDIES: Mapping[str, str] = {
+    "image": "give the path of the image file, relative to the table's folder",
+    "label": "give the class of the image, or remove the row",
+    "patient_id": "give an identifier that is the same for all images of one patient: splits are made by patient",
+    "site": "give the name of the hospital that made the image",
+    "mask": "give the path of the lung mask, or leave the cell empty",
+    "split": "use train, val, test, or leave the whole column empty to have it filled",
+    "sex": "use F, M, O, or leave the cell empty",
+    "age": "give years from 0 to 120, or leave the cell empty",
+    "sha256": "give 64 lower-case hexadecimal digits, or leave the cell empty",
+}
+
+
+def _text(*checks: pa.Check, required: bool = False) -> pa.Column:
+    return pa.Column(str, list(checks), required=required, nullable=False)
+
+
+def _filled() -> pa.Check:
+    return pa.Check(lambda column: column != "", error="is empty")
+
+
+MANIFEST_SCHEMA = pa.DataFrameSchema(
+    {
+        **{name: _text(_filled(), required=True) for name in REQUIRED_COLUMNS},
+        "mask": _text(),
+        "view": _text(),
+        "sex": _text(pa.Check.isin(("", "F", "M", "O"), error="is none of F, M, O")),
+        "age": pa.Column(
+            float, pa.Check.in_range(0, 120, error="is not an age"), nullable=True, required=False
+        ),
+        "split": _text(pa.Check.isin(SPLITS, error="is none of train, val, test")),
+        "licence": _text(),
+        "sha256": _text(pa.Check.str_matches(r"^([0-9a-f]{64})?$", error="is not a SHA-256 digest")),
+    },
+    strict=False,
+)
+"""Columns of a manifest; columns that are not named here are kept as they are."""
+
+
+def check_schema(frame: pd.DataFrame, table: str) -> None:
+    """Check columns and cell values.
+
+    Args:
+        frame: the table as text, `age` as numbers; its index numbers the data rows from 1.
+        table: name of the file, for the error.
+
+    Raises:
+        InputError: a required column is missing, or a cell holds a value that its column does not allow.
+    """
+    missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{table}: column {', '.join(map(repr, missing))} is missing; the table has "
+            f"{', '.join(map(repr, frame.columns))}. Add or rename the column, or map it with a recipe "
+            "(data_manifests/README.md)"
+        )
+    try:
+        MANIFEST_SCHEMA.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+        column = str(cases["column"].iloc[0])
+        of_column = cases[cases["column"] == column]
+        values = pd.Series(of_column["failure_case"].to_list(), index=of_column["index"].to_list())
+        problem = str(of_column["check"].iloc[0])
+        raise InputError(
+            column_problem(table, column, values, problem, _REMEDIES.get(column, ""))
+        ) from errors
+
+
+def column_problem(table: str, column: str, values: pd.Series, problem: str, remedy: str) -> str:
+    """The text of an error in some cells of one column.
+
+    Args:
+        table: name of the file.
+        column: name of the column.
+        values: the offending cells; the index holds the numbers of the data rows.
+        problem: what is wrong with the cells, as "is empty".
+        remedy: what to do about it.
+    """
+    shown = ", ".join(f"row {row}: {value!r}" for row, value in values.head(MAX_EXAMPLES).items())
+    more = f" and {len(values) - MAX_EXAMPLES} more" if len(values) > MAX_EXAMPLES else ""
+    return f"{table}: column {column!r} {problem} ({shown}{more}; rows count from 1 below the header). {remedy.capitalize()}"
