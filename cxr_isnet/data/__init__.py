@@ -4,6 +4,8 @@ from cxr_isnet.data.augmentation import AugmentConfig, RandChestXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.loading import LoadChestXrayd, check_files, read_pair
+from cxr_isnet.data.phantom_hospitals import PhantomHospital
+from cxr_isnet.data.phantoms import write_hospital
 from cxr_isnet.data.planted_marks import Corner, MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig, prepare_image, prepare_mask
 
@@ -16,6 +18,7 @@ __all__ = [
     "LoadChestXrayd",
     "MarkConfig",
     "MarkMode",
+    "PhantomHospital",
     "PlantMarkd",
     "RandChestXrayd",
     "check_files",
@@ -26,4 +29,5 @@ __all__ = [
     "prepare_mask",
     "read_pair",
     "set_epoch",
+    "write_hospital",
 ]
