@@ -1,0 +1,128 @@
+"""The heatmap gallery: images beside what the classifier found relevant in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from cxr_isnet.evaluation.relevance_share import relevance_in_lung
+
+TILE_INCHES = 2.5
+TITLE_INCHES = 0.5
+SCALE_PERCENTILE = 99.5
+OUTLINE_ON_IMAGE = "#ffd400"
+OUTLINE_ON_MAP = "#1b7837"
+WRONG = "#b2182b"
+COLOURS = "RdBu_r"
+SEPARATOR = "; "
+MAX_NAME = 30
+
+
+@dataclass(frozen=True)
+class HeatmapCase:
+    """One image and its heatmaps.
+
+    Attributes:
+        image: (H, W) float in [0, 1].
+        mask: (H, W), above 0.5 inside the lungs; None without a mask.
+        maps: (K, H, W) signed relevance.
+        map_names: K names of what each map explains.
+        label: true class, "" when unknown.
+        predicted: most probable class.
+        probability: of the predicted class.
+        path: of the image file; its name alone is shown.
+    """
+
+    image: npt.NDArray[np.floating]
+    mask: npt.NDArray[np.generic] | None
+    maps: npt.NDArray[np.floating]
+    map_names: Sequence[str]
+    label: str
+    predicted: str
+    probability: float
+    path: str
+
+
+def heatmap_gallery(cases: Sequence[HeatmapCase], *, title: str = "") -> Figure:
+    """A row per case: the image with the outline of the lungs, then its maps.
+
+    Each map is divided by the 99.5th percentile of its absolute values, so that single pixels do not hide the
+    rest; white is no relevance, red speaks for the class, blue against it.
+
+    Args:
+        cases: the rows; at least one.
+        title: above the figure.
+
+    Returns:
+        The figure; the colour bar has no unit, as maps are scaled one by one.
+
+    Raises:
+        ValueError: no case, or maps and names that differ in number.
+    """
+    if not cases or any(not len(case.maps) or len(case.maps) != len(case.map_names) for case in cases):
+        raise ValueError(
+            "a gallery needs at least one case, and a name for each of one or more maps of a case"
+        )
+    columns = 1 + max(len(case.maps) for case in cases)
+    size = (TILE_INCHES * columns + 0.7, (TILE_INCHES + TITLE_INCHES) * len(cases) + 0.4 * bool(title))
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    grid = figure.subplots(len(cases), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    for row, case in zip(grid, cases, strict=True):
+        _draw_image(row[0], case)
+        for axes, relevance, name in zip(row[1:], case.maps, case.map_names, strict=False):
+            _draw_map(axes, relevance, case.mask, name)
+    scale = ScalarMappable(Normalize(-1, 1), COLOURS)
+    bar = figure.colorbar(scale, ax=grid.ravel().tolist(), shrink=0.5, aspect=30, ticks=[-1, 0, 1], pad=0.02)
+    bar.ax.set_yticklabels(["against", "0", "for"])
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _draw_image(axes: Axes, case: HeatmapCase) -> None:
+    axes.imshow(case.image, cmap="gray", vmin=0, vmax=1)
+    _outline(axes, case.mask, OUTLINE_ON_IMAGE)
+    right = case.label == case.predicted
+    verdict = f"true {case.label or 'unknown'}, predicted {case.predicted} ({case.probability:.2f})"
+    shown = f"{_short(PurePath(case.path).name)}{_share(case.maps, case.mask)}"
+    colour = "black" if right or not case.label else WRONG
+    axes.set_title(f"{verdict}\n{shown}", fontsize=8, color=colour)
+
+
+def _draw_map(
+    axes: Axes,
+    relevance: npt.NDArray[np.floating],
+    mask: npt.NDArray[np.generic] | None,
+    name: str,
+) -> None:
+    scale = float(np.percentile(np.abs(relevance), SCALE_PERCENTILE)) or float(np.abs(relevance).max())
+    axes.imshow(relevance / (scale or 1.0), cmap=COLOURS, vmin=-1, vmax=1, interpolation="nearest")
+    _outline(axes, mask, OUTLINE_ON_MAP)
+    axes.patch.set_visible(True)
+    axes.set_title(
+        f"relevance for {name}\n{_share(relevance[None], mask).removeprefix(SEPARATOR)}", fontsize=8
+    )
+
+
+def _outline(axes: Axes, mask: npt.NDArray[np.generic] | None, colour: str) -> None:
+    if mask is not None and np.ptp(np.asarray(mask, dtype=float)) > 0:
+        axes.contour(np.asarray(mask, dtype=float), levels=[0.5], colors=[colour], linewidths=1.0)
+
+
+def _share(maps: npt.NDArray[np.floating], mask: npt.NDArray[np.generic] | None) -> str:
+    if mask is None:
+        return f"{SEPARATOR}no mask"
+    share = float(relevance_in_lung(maps[None], np.asarray(mask)[None, None], np.array([True]))[0])
+    return f"{SEPARATOR}no relevance" if np.isnan(share) else f"{SEPARATOR}{share:.0%} in lungs"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}\u2026{name[-8:]}"

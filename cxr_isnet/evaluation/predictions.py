@@ -1,0 +1,164 @@
+"""The predictions table: one row per image with a probability per class. All that evaluation knows of a
+model.
+
+Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for
+    every
+class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is no mask); any
+metadata.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.files import replacing
+from cxr_isnet.manifests.schema import column_problem
+
+PROBABILITY_PREFIX = "probability_"
+RELEVANCE_COLUMN = "relevance_in_lung"
+TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
+SUM_TOLERANCE = 1e-3
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Names of the probability columns, in the order of the classes."""
+    return [PROBABILITY_PREFIX + name for name in classes]
+
+
+def check_predictions(
+    frame: pd.DataFrame, classes: Sequence[str], *, source: str = "predictions"
+) -> pd.DataFrame:
+    """A checked copy of a predictions table.
+
+    Args:
+        frame: the table; extra columns are kept.
+        classes: names of the classes, in the order of the network's outputs.
+        source: name of the table in messages.
+
+    Returns:
+        The rows in the same order, index from 0; text columns as str ("" where empty), probabilities as
+        float64.
+
+    Raises:
+        InputError: no rows; a column is missing; an empty path, patient or site; a path listed twice; a label
+            outside `classes`; a probability that is no number in [0, 1]; a row that does not sum to 1.
+    """
+    _check_columns(frame, classes, source)
+    checked = frame.copy().set_axis(range(1, len(frame) + 1), axis="index")
+    for name in TEXT_COLUMNS:
+        checked[name] = checked[name].astype("str").where(checked[name].notna(), "")
+    _check_text(checked, classes, source)
+    for name in probability_columns(classes):
+        checked[name] = _shares(checked[name], source, "give the softmax output of the class")
+    _check_sums(checked, classes, source)
+    if RELEVANCE_COLUMN in checked.columns:
+        cells = checked[RELEVANCE_COLUMN]
+        given = cells[cells.notna() & (cells.astype("str") != "")]
+        remedy = "give the share of relevance inside the lungs, or leave it empty where there is no mask"
+        checked[RELEVANCE_COLUMN] = _shares(given, source, remedy).reindex(checked.index)
+    return checked.reset_index(drop=True)
+
+
+def read_predictions(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
+    """Read and check a predictions table in CSV.
+
+    Args:
+        path: the file.
+        classes: names of the classes, in the order of the network's outputs.
+
+    Returns:
+        As `check_predictions`; metadata columns are text, but for `age`.
+
+    Raises:
+        InputError: the file cannot be read as a table, or as `check_predictions`.
+    """
+    path = Path(path)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. Name a predictions table in CSV") from error
+    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: not a readable table: {error}. Save it as CSV in UTF-8") from error
+    if "age" in frame.columns:
+        frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
+    return check_predictions(frame, classes, source=str(path))
+
+
+def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a predictions table as CSV, whole or not at all; floats keep all their digits."""
+    with replacing(Path(path)) as partial:
+        frame.to_csv(partial, index=False)
+
+
+def probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Probabilities (N, C) float64 of a checked table, columns in the order of `classes`."""
+    return np.asarray(frame[probability_columns(classes)], dtype=np.float64)
+
+
+def label_indices(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Labels (N,) int64 of a checked table as positions in `classes`; -1 where the label is unknown."""
+    positions = {name: position for position, name in enumerate(classes)}
+    return np.array([positions.get(name, -1) for name in frame["label"]], dtype=np.int64)
+
+
+def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise InputError(f"classes {list(classes)}: name two or more classes, each once")
+    wanted = [*TEXT_COLUMNS, *probability_columns(classes)]
+    missing = [column for column in wanted if column not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{source}: column {missing[0]!r} is missing (also missing: {missing[1:]}; found: "
+            f"{list(map(str, frame.columns))}). Add it; the table needs {wanted}"
+        )
+    known = set(wanted)
+    unknown = [
+        name for name in frame.columns if str(name).startswith(PROBABILITY_PREFIX) and name not in known
+    ]
+    if unknown:
+        raise InputError(
+            f"{source}: column {unknown[0]!r} belongs to none of the classes {list(classes)}. "
+            "Name all classes of the model, or drop the column"
+        )
+    if frame.empty:
+        raise InputError(f"{source}: the table has no rows. Give at least one image")
+
+
+def _check_text(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    for column in ("path", "patient_id", "site"):
+        empty = frame.loc[frame[column].str.strip() == "", column]
+        if len(empty):
+            raise InputError(column_problem(source, column, empty, "is empty", "fill it in for every image"))
+    twice = frame.loc[frame["path"].duplicated(keep=False), "path"]
+    if len(twice):
+        raise InputError(
+            column_problem(source, "path", twice, "lists an image more than once", "keep one row per image")
+        )
+    unknown = frame.loc[~frame["label"].isin([*classes, ""]), "label"]
+    if len(unknown):
+        remedy = "correct the label, or leave it empty when it is unknown"
+        raise InputError(column_problem(source, "label", unknown, f"is none of {', '.join(classes)}", remedy))
+
+
+def _shares(column: pd.Series, source: str, remedy: str) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    wrong = column[~np.isfinite(numbers)]
+    if len(wrong):
+        raise InputError(column_problem(source, str(column.name), wrong, "is not a finite number", remedy))
+    outside = numbers[(numbers < -SUM_TOLERANCE) | (numbers > 1 + SUM_TOLERANCE)]
+    if len(outside):
+        raise InputError(column_problem(source, str(column.name), outside, "is outside [0, 1]", remedy))
+    return numbers
+
+
+def _check_sums(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    sums = frame[probability_columns(classes)].sum(axis="columns")
+    wrong = sums[(sums - 1).abs() > SUM_TOLERANCE]
+    if len(wrong):
+        columns = ", ".join(probability_columns(classes))
+        remedy = "give probabilities of mutually exclusive classes, as a softmax gives them"
+        raise InputError(column_problem(source, columns, wrong, "does not sum to 1 in a row", remedy))

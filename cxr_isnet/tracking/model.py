@@ -1,0 +1,170 @@
+"""Models in MLflow: a checkpoint with the code that predicts from image files; logged, registered, loaded."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import PyFuncModel
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.tracking.parameters import safe_key
+from cxr_isnet.tracking.run import MlflowRun, Run
+from cxr_isnet.tracking.store import fluent_store, resolve_uri
+
+CHECKPOINT = "checkpoint"
+EXAMPLE_PATHS = 2
+MODEL_PACKAGES = ("torch", "monai", "mlflow", "numpy", "pandas", "pydicom", "SimpleITK", "pillow", "scipy")
+DISCLAIMER = "Research software, not a medical device."
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model that was logged.
+
+    Attributes:
+        model_uri: `models:/<model id>`; loads back whether it was registered or not.
+        model_id: id in the store.
+        name: registered name; None when not registered.
+        version: registered version; None when not registered.
+    """
+
+    model_uri: str
+    model_id: str
+    name: str | None
+    version: int | None
+
+
+def log_model(
+    run: Run,
+    checkpoint: str | Path,
+    *,
+    python_model: str | Path,
+    classes: Sequence[str],
+    example_paths: Sequence[str],
+    register: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    artifacts: Mapping[str, str] | None = None,
+    code_paths: Sequence[str] | None = None,
+    pip_requirements: Sequence[str] | None = None,
+) -> LoggedModel | None:
+    """Log a checkpoint as an MLflow pyfunc "model from code".
+
+    The model's `predict(context, model_input: list[str], params=None)` takes paths of image files and gives a
+    frame with `path` and a `probability_<class>` column per class; it finds the checkpoint as
+    `context.artifacts["checkpoint"]`.
+
+    Args:
+        run: the run that made the model.
+        checkpoint: the file of the weights.
+        python_model: the Python file that ends in `mlflow.models.set_model(...)`.
+        classes: names of the classes, in the order of the network's outputs.
+        example_paths: two or more image files; the first two are the input example. Paths only, no pixel is
+            kept.
+        register: name in the model registry; None does not register.
+        metadata: more to say about the model, JSON values.
+        artifacts: more files the model needs, by name.
+        code_paths: packages and modules to ship with the model; None where it imports an installed cxr-isnet.
+        pip_requirements: None pins the installed versions of what a model needs.
+
+    Returns:
+        Where the model is; None from a run that keeps nothing.
+
+    Raises:
+        InputError: a file is missing; fewer than two example paths; a registered name that MLflow refuses.
+    """
+    if not isinstance(run, MlflowRun):
+        return None
+    files = {CHECKPOINT: str(checkpoint), **(artifacts or {})}
+    _check(files, python_model, example_paths, register)
+    experiment = run.client.get_run(run.run_id).info.experiment_id
+    tags = {"classes": ", ".join(classes), "disclaimer": DISCLAIMER}
+    logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
+    described = {"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "model"
+        mlflow.pyfunc.save_model(
+            path=str(local),
+            python_model=str(python_model),
+            artifacts=files,
+            code_paths=list(code_paths) if code_paths else None,
+            pip_requirements=list(pip_requirements or installed_requirements()),
+            input_example=list(example_paths[:EXAMPLE_PATHS]),
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+                run_id=run.run_id,
+                metadata=described,
+            ),
+        )
+        _declare_output(local, classes)
+        run.client.log_model_artifacts(logged.model_id, str(local))
+    run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    uri = f"models:/{logged.model_id}"
+    version = _register(run, uri, register, tags, metadata or {}) if register else None
+    return LoggedModel(uri, logged.model_id, register, version)
+
+
+def load_back(model_uri: str, tracking_uri: str) -> PyFuncModel:
+    """Load a logged or registered model, as `models:/NAME/1`, from the store it is in.
+
+    Args:
+        model_uri: `models:/<model id>`, `models:/<name>/<version>` or `models:/<name>@<alias>`.
+        tracking_uri: of the store.
+
+    Returns:
+        The model; its `predict` takes a list of image paths.
+    """
+    with fluent_store(resolve_uri(tracking_uri)):
+        model: PyFuncModel = mlflow.pyfunc.load_model(model_uri)
+    return model
+
+
+def installed_requirements() -> list[str]:
+    """Pins of the packages that a model needs, at the versions installed here; a local "+cpu" is dropped."""
+    return [f"{name}=={packages.version(name).split('+')[0]}" for name in MODEL_PACKAGES]
+
+
+def _check(
+    files: Mapping[str, str], python_model: str | Path, example_paths: Sequence[str], register: str | None
+) -> None:
+    for name, file in {**files, "python_model": str(python_model)}.items():
+        if not Path(file).exists():
+            raise InputError(f"{file}: there is no such file ({name} of the model). Correct the path")
+    if len(example_paths) < EXAMPLE_PATHS:
+        raise InputError(f"example paths {list(example_paths)}: give at least {EXAMPLE_PATHS} image files")
+    if register is not None and not re.fullmatch(r"[^/:]+", register.strip()):
+        raise InputError(f"registered name {register!r}: give a name that is not empty and has no '/' or ':'")
+
+
+def _declare_output(local: Path, classes: Sequence[str]) -> None:
+    """Write the columns of the answer into the signature: from a type hint MLflow gets no more than "Any"."""
+    saved = Model.load(str(local / "MLmodel"))
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "path"),
+        *(ColSpec("double", f"probability_{name}") for name in classes),
+    ]
+    signature: ModelSignature = saved.signature
+    signature.outputs = Schema(columns)
+    saved.signature = signature
+    saved.save(str(local / "MLmodel"))
+
+
+def _register(
+    run: MlflowRun, uri: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]
+) -> int:
+    with fluent_store(run.uri):
+        version = mlflow.register_model(uri, name)
+    further = {safe_key(key): str(value) for key, value in metadata.items()}
+    for key, value in {**tags, **further}.items():
+        run.client.set_model_version_tag(name, version.version, key, value)
+    return int(version.version)

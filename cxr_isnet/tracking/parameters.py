@@ -1,0 +1,43 @@
+"""A nested configuration as MLflow's flat parameters."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+MAX_KEY = 250
+MAX_VALUE = 6000
+CUT = "..."
+
+
+def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Nested mappings and dataclasses to dotted keys.
+
+    Args:
+        parameters: the configuration; leaves of any type, enums by value. A list is one value.
+
+    Returns:
+        Keys of at most 250 characters that MLflow accepts, values of at most 6000, the longer ones cut and
+        ended with "...".
+    """
+    return {
+        safe_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - len(CUT)] + CUT
+        for key, value in _leaves(parameters, "")
+    }
+
+
+def safe_key(name: str) -> str:
+    """A name for a parameter, metric or tag: ASCII letters, digits and '_-.: /' kept, all else '_'."""
+    safe = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+    return re.sub(r"/{2,}", "/", safe).strip("/. ")[:MAX_KEY] or "_"
+
+
+def _leaves(node: object, prefix: str) -> Iterator[tuple[str, str]]:
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        node = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    if isinstance(node, Mapping) and (node or not prefix):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, str(node.value if isinstance(node, Enum) else node)

@@ -1,0 +1,290 @@
+"""One MLflow run: everything that a training or an evaluation did."""
+
+import json
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+import torch.distributed
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.tracking.environment import environment
+from cxr_isnet.tracking.parameters import flatten, safe_key
+from cxr_isnet.tracking.store import experiment_id, open_store, resolve_uri
+
+logger = logging.getLogger(__name__)
+
+METRICS_PER_BATCH = 1000
+PARAMETERS_PER_BATCH = 100
+TAG_LENGTH = 5000
+DIGEST_LENGTH = 36
+IDENTITY_COLUMNS = ("patient_id",)
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where runs are kept.
+
+    Attributes:
+        uri: `sqlite:///FILE` (artifacts lie in `mlartifacts/` beside the file) or the address of a server.
+        experiment: name of the experiment; made when it is missing.
+        run_name: name of the run; None lets MLflow invent one.
+        enabled: False keeps nothing.
+    """
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "cxr-isnet"
+    run_name: str | None = None
+    enabled: bool = True
+
+
+class Run(ABC):
+    """What a caller may do with a run. A context manager: leaving it ends the run.
+
+    Attributes:
+        run_id: id of the run; "" when nothing is kept.
+        uri: tracking URI of the store; "" when nothing is kept.
+    """
+
+    run_id: str
+    uri: str
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log numbers of one step (an epoch) in one call. NaN is kept as NaN, so that "undefined" is seen.
+
+        Infinities are stored by MLflow as the largest float. Characters MLflow refuses in a name become "_".
+        """
+
+    @abstractmethod
+    def log_dataset(
+        self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
+    ) -> None:
+        """Link a data set to the run: name, digest, columns and counts, no rows. Patient ids are left out.
+
+        Args:
+            frame: the rows.
+            name: of the data set.
+            context: what it was used for: "training", "validation", "test".
+            digest: of its content; the first 36 characters are kept.
+            source: where it comes from, as the path of its manifest; `name` when not given.
+        """
+
+    @abstractmethod
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Keep a figure as the artifact `name`, as "figures/roc.png"."""
+
+    @abstractmethod
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """Keep a file, or a folder with all it holds, among the artifacts, in `folder` if given."""
+
+    @abstractmethod
+    def log_dict(self, content: Mapping[str, Any], name: str) -> None:
+        """Keep a mapping as the artifact `name`, JSON or YAML by its suffix."""
+
+    @abstractmethod
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; values are cut to 5000 characters."""
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class MlflowRun(Run):
+    """A run in an MLflow store, through a client of its own: no global state, so several runs may be open."""
+
+    def __init__(self, client: MlflowClient, uri: str, run_id: str):
+        """Take over a run that exists and is running."""
+        self.client = client
+        self.uri = uri
+        self.run_id = run_id
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        entries = [Metric(safe_key(name), float(value), now, step) for name, value in metrics.items()]
+        for start in range(0, len(entries), METRICS_PER_BATCH):
+            self.client.log_batch(self.run_id, metrics=entries[start : start + METRICS_PER_BATCH])
+
+    def log_parameters(self, parameters: Mapping[str, str]) -> None:
+        """Log flat parameters; MLflow never changes one, so a new value is a tag `resumed.<key>`."""
+        before = self.client.get_run(self.run_id).data.params
+        changed = {key: value for key, value in parameters.items() if before.get(key, value) != value}
+        if changed:
+            logger.warning("run %s is resumed with other values of %s", self.run_id, ", ".join(changed))
+            self.set_tags({f"resumed.{key}": value for key, value in changed.items()})
+        entries = [Param(key, value) for key, value in parameters.items() if key not in before]
+        for start in range(0, len(entries), PARAMETERS_PER_BATCH):
+            self.client.log_batch(self.run_id, params=entries[start : start + PARAMETERS_PER_BATCH])
+
+    def log_dataset(
+        self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
+    ) -> None:
+        shown = frame.drop(columns=[column for column in IDENTITY_COLUMNS if column in frame.columns])
+        described = from_pandas(shown, name=name, digest=digest[:DIGEST_LENGTH]).to_dict()
+        described |= {"source_type": "local", "source": json.dumps({"uri": source or name})}
+        entry = DatasetInput(
+            dataset=Dataset(**described),
+            tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)],
+        )
+        self.client.log_inputs(self.run_id, datasets=[entry])
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        self.client.log_figure(self.run_id, figure, name)
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        if Path(path).is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder)
+        else:
+            self.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_dict(self, content: Mapping[str, Any], name: str) -> None:
+        self.client.log_dict(self.run_id, dict(content), name)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        entries = [RunTag(safe_key(key), str(value)[:TAG_LENGTH]) for key, value in tags.items()]
+        for start in range(0, len(entries), PARAMETERS_PER_BATCH):
+            self.client.log_batch(self.run_id, tags=entries[start : start + PARAMETERS_PER_BATCH])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """FINISHED, KILLED after an interruption from the keyboard, FAILED after any other exception."""
+        status = RunStatus.FINISHED if kind is None else RunStatus.FAILED
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            status = RunStatus.KILLED
+        self.client.set_terminated(self.run_id, RunStatus.to_string(status))
+
+
+class NullRun(Run):
+    """Keeps nothing: tracking is switched off, or another process of a distributed training keeps the run."""
+
+    run_id = ""
+    uri = ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def log_dataset(
+        self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
+    ) -> None:
+        pass
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        pass
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        pass
+
+    def log_dict(self, content: Mapping[str, Any], name: str) -> None:
+        pass
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+def start_run(
+    config: TrackingConfig,
+    *,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, object] | None = None,
+    run_id: str | None = None,
+) -> AbstractContextManager[Run]:
+    """Start a run, or take up one that was interrupted, and log its configuration and environment.
+
+    Args:
+        config: where to.
+        parameters: the whole configuration, nested; logged with dotted keys.
+        tags: further tags.
+        run_id: an existing run to take up.
+
+    Returns:
+        The run, to be used in a `with` statement. On other ranks than 0 of a distributed training, and when
+        tracking is switched off, a `NullRun`.
+
+    Raises:
+        InputError: the URI is none that MLflow can track to; the experiment was deleted; there is no run
+        `run_id`.
+    """
+    if not config.enabled or _rank() != 0:
+        return NullRun()
+    uri = resolve_uri(config.uri)
+    client = open_store(uri)
+    if run_id is None:
+        experiment = experiment_id(client, uri, config.experiment)
+        run_id = str(client.create_run(experiment, run_name=config.run_name).info.run_id)
+    else:
+        _take_up(client, uri, run_id)
+    run = MlflowRun(client, uri, run_id)
+    flat = flatten(parameters)
+    run.log_parameters(flat)
+    _log_environment(run, flat)
+    run.set_tags(tags or {})
+    logger.info("MLflow run %s in %s", run_id, uri)
+    return run
+
+
+def _take_up(client: MlflowClient, uri: str, run_id: str) -> None:
+    try:
+        client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+    except MlflowException as error:
+        raise InputError(
+            f"{uri}: there is no run {run_id!r} to take up ({error}). Name the database that the run was "
+            "started with, or start a new run"
+        ) from error
+
+
+def _log_environment(run: MlflowRun, parameters: Mapping[str, str]) -> None:
+    found = environment()
+    seeds = {key: value for key, value in parameters.items() if key.split(".")[-1] == "seed"}
+    if seeds:
+        found["seed"] = seeds.get("seed", next(iter(seeds.values())))
+    run.log_dict(found, "environment.json")
+    tags = {f"environment.{key}": value for key, value in found.items()}
+    if "git_commit" in found:
+        tags[MLFLOW_GIT_COMMIT] = found["git_commit"]
+    run.set_tags(tags | {MLFLOW_SOURCE_NAME: "cxr-isnet"})
+
+
+def _rank() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return int(os.environ.get("RANK", "0"))

@@ -1,0 +1,92 @@
+"""Where MLflow keeps things: the database, and the folder of artifacts beside it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from cxr_isnet.errors import InputError
+
+SQLITE = "sqlite:///"
+SERVERS = ("http", "https", "databricks", "postgresql", "mysql", "mssql")
+ARTIFACT_FOLDER = "mlartifacts"
+
+
+def resolve_uri(uri: str) -> str:
+    """The tracking URI with the path of an SQLite file made absolute, so that it holds when the folder
+    changes.
+
+    Raises:
+        InputError: a scheme that MLflow does not track to.
+    """
+    scheme = urlsplit(uri).scheme.split("+")[0]
+    if uri.startswith(SQLITE) and uri != f"{SQLITE}:memory:":
+        return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
+    if scheme in SERVERS or uri == "databricks":
+        return uri
+    raise InputError(
+        f"tracking uri {uri!r}: MLflow cannot track to it. Give a file as 'sqlite:///mlflow.db' (relative) "
+        "or 'sqlite:////full/path/mlflow.db', or a server as 'http://host:5000'"
+    )
+
+
+def open_store(uri: str) -> MlflowClient:
+    """A client of the store; the folder of an SQLite file is made when it is missing.
+
+    Args:
+        uri: a tracking URI as `resolve_uri` gives it.
+    """
+    if uri.startswith(SQLITE):
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """Id of the experiment, made when it is missing.
+
+    A new experiment of an SQLite store keeps its artifacts in `mlartifacts/` beside the database file (MLflow
+    would put them into the working directory); a server decides for itself.
+
+    Raises:
+        InputError: the experiment was deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            return experiment_id(client, uri, name)  # another process made it meanwhile
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise InputError(
+            f"{uri}: experiment {name!r} was deleted. Choose another name, or restore it with "
+            f"'mlflow experiments restore --experiment-id {found.experiment_id}'"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def fluent_store(uri: str) -> Iterator[None]:
+    """MLflow's global tracking URI set for a block, then as before.
+
+    For the few calls that take no client: registering and loading models.
+    """
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type] # None, which its type omits, unsets it
+
+
+def _artifact_location(uri: str) -> str | None:
+    if not uri.startswith(SQLITE):
+        return None
+    return (Path(uri.removeprefix(SQLITE)).parent / ARTIFACT_FOLDER).as_uri()
