@@ -52,8 +52,9 @@ class AugmentConfig:
 class RandChestXrayd(RandomizableTransform):
     """One affine move of image and mask together, then a change of exposure and noise on the image.
 
-    Own code in place of MONAI's chain of five transforms: the same operations take a tenth of the time, which counts
-    when small networks train on a CPU. What the move brings in from outside is 0 in image and mask.
+    Own code in place of MONAI's chain of five transforms: the same operations take a tenth of the time,
+    which counts when small networks train on a CPU. What the move brings in from outside is 0 in image and
+    mask.
     """
 
     def __init__(self, config: AugmentConfig) -> None:

@@ -44,8 +44,8 @@ def make_transform(
         class_count: number of classes, for the marks.
 
     Returns:
-        A MONAI transform of dictionaries with paths under `image` and `mask`; the random part comes last, so that
-        MONAI's caches keep all before it.
+        A MONAI transform of dictionaries with paths under `image` and `mask`; the random part comes last,
+        so that MONAI's caches keep all before it.
 
     Raises:
         InputError: marks for too many or too few classes.
@@ -61,8 +61,8 @@ def make_transform(
 class CXRDataset(Dataset[Item]):
     """Items of a manifest. `dataset[i]` and `dataset[(i, seed)]` give the same item always.
 
-    The random changes depend on the seed that comes with the index and on nothing else: the sampler decides what is
-    seen when, whichever worker loads it, however often the training was resumed.
+    The random changes depend on the seed that comes with the index and on nothing else: the sampler decides
+    what is seen when, whichever worker loads it, however often the training was resumed.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class CXRDataset(Dataset[Item]):
             index: place in the data set, or place and seed of the random changes (0 when not given).
 
         Returns:
-            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` () int64, and the texts `site`,
-            `patient_id` and `path`.
+            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` () int64, and the texts
+            `site`, `patient_id` and `path`.
 
         Raises:
             InputError: without a cache: a file cannot be used.
@@ -145,7 +145,7 @@ def make_dataset(
     unknown = sorted(set(frame["label"]) - set(classes))
     if unknown:
         raise InputError(
-            f"column 'label' holds {', '.join(map(repr, unknown))}, none of the classes {', '.join(classes)}. "
+            f"column 'label' holds {', '.join(map(repr, unknown))}, not a class ({', '.join(classes)}). "
             "Add it to the classes, or drop the rows"
         )
     transform = make_transform(image, augment=augment, mark=mark, mode=mode, class_count=len(classes))

@@ -1,4 +1,4 @@
-"""Loaders whose batches depend on the seed and the epoch only, so that a resumed training sees what it would have seen."""
+"""Loaders whose batches depend on seed and epoch only: a resumed training sees what it would have seen."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,9 +17,10 @@ _ITEM_STREAM = 1
 class EpochSampler(Sampler[SeededIndex]):
     """Order and random changes of one epoch as a function of seed and epoch, shared out among processes.
 
-    Yields place and seed. The seed belongs to the place, not to the process: processes of 1 / n of the batch size
-    together see the batches that a single process sees. When shuffling, the processes get equally many images, the
-    first ones again where needed; without shuffling every image is seen exactly once.
+    Yields place and seed. The seed belongs to the place, not to the process: processes of 1 / n of the
+    batch size together see the batches that a single process sees. When shuffling, the processes get
+    equally many images, the first ones again where needed; without shuffling every image is seen exactly
+    once.
     """
 
     def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -90,8 +91,8 @@ def make_loader(
         world_size: number of distributed processes.
 
     Returns:
-        Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` (B,) int64, and
-        lists of B texts `site`, `patient_id`, `path`.
+        Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` (B,)
+        int64, and lists of B texts `site`, `patient_id`, `path`.
 
     Raises:
         InputError: the data set is empty or has fewer images than one full batch with `drop_last`.

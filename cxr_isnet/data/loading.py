@@ -24,8 +24,8 @@ MAX_EXAMPLES = 5
 class LoadChestXrayd(Transform):
     """Read, check and prepare the files of one item.
 
-    Reads the paths under `image` and, unless it is missing or "", `mask`; replaces them with (1, size, size) float32
-    tensors and adds `has_mask`. An item without a mask gets zeros.
+    Reads the paths under `image` and, unless it is missing or "", `mask`; replaces them with (1, size,
+    size) float32 tensors and adds `has_mask`. An item without a mask gets zeros.
     """
 
     def __init__(self, config: ImageConfig) -> None:

@@ -1,7 +1,8 @@
 """Phantom chests: the attenuation of a frontal thorax, drawn from smooth shapes, and where its lungs are.
 
-Not a simulation of physics: grey values are put together so that bones, soft tissue, air and their edges lie where a
-radiologist expects them. Coordinates: x from -1 (picture's left, the patient's right) to 1, y from -1 (head) to 1.
+Not a simulation of physics: grey values are put together so that bones, soft tissue, air and their edges
+lie where a radiologist expects them. Coordinates: x from -1 (picture's left, the patient's right) to 1, y
+from -1 (head) to 1.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Chest:
 
     Attributes:
         density: (size, size) from 0 (direct exposure) to about 1 (spine over heart).
-        lungs: (size, size) True where lung is seen; heart, mediastinum and what lies below the diaphragm left out.
+        lungs: (size, size) True where lung is seen; heart, mediastinum and what lies below the diaphragm
+            left out.
     """
 
     density: Field
@@ -154,11 +156,11 @@ def _soft_tissue(x: Field, y: Field, body: _Body) -> Field:
     edge = half - np.abs(x)
     thickness = np.sqrt(np.clip(edge / 0.55, 0.0, 1.0))
     belly = 0.14 * np.clip((y - body.base) / 0.5, 0.0, 1.0) + 0.04
-    return _field(_inside(edge, 0.02) * (0.22 + 0.38 * thickness + belly))
+    return _field(_inside(_field(edge), 0.02) * (0.22 + 0.38 * thickness + belly))
 
 
 def _ribs(x: Field, y: Field, body: _Body) -> Field:
-    """Rear ribs, which climb from the spine and fall to the side, and the fainter front ribs, which fall inwards."""
+    """Rear ribs, which climb from the spine and fall to the side, and fainter front ribs, which fall inwards."""
     out = np.abs(x)
     rear = (y - 0.50 * out * out + 0.18 * out) / body.rib_spacing + body.rib_phase
     front = (y + 0.75 * out * out - 0.10 * out) / (1.15 * body.rib_spacing) + body.rib_phase
@@ -189,7 +191,7 @@ def _middle(x: Field, y: Field, body: _Body) -> Field:
         * _inside(_diaphragm(x, body) + 0.1 - y, 0.06)
     )
     vessels = 0.10 * np.sqrt(np.clip(_mediastinum(x, y, body) / 0.10, 0.0, 1.0))
-    column = _inside(0.085 - np.abs(x), 0.02)
+    column = _inside(_field(0.085 - np.abs(x)), 0.02)
     discs = 0.75 + 0.25 * np.cos(2 * np.pi * y / (0.72 * body.rib_spacing))
     trachea = np.exp(-((x / 0.035) ** 2)) * _inside(-0.32 - y, 0.06)
     return _field(heart + vessels + 0.16 * column * discs - 0.10 * trachea)
@@ -215,7 +217,7 @@ def _opacities(lungs: Field, x: Field, y: Field, generator: np.random.Generator)
     for number, (center_x, center_y) in enumerate(zip(centers_x, centers_y, strict=True)):
         patch = number < patches
         radius = generator.uniform(0.09, 0.17) if patch else generator.uniform(0.022, 0.045)
-        strength = generator.uniform(0.20, 0.34) if patch else generator.uniform(0.14, 0.26)
+        strength = generator.uniform(0.24, 0.38) if patch else generator.uniform(0.16, 0.28)
         stretch = generator.uniform(0.7, 1.4)
         reach = ((x - center_x) * stretch) ** 2 + ((y - center_y) / stretch) ** 2
         drawn += strength * np.exp(-reach / (radius * radius))

@@ -45,7 +45,8 @@ def write_hospital(
         Path of the manifest.
 
     Raises:
-        InputError: not two classes, too few patients, too small images, or a folder that holds a manifest already.
+        InputError: not two classes, too few patients, too small images, or a folder that holds a manifest
+            already.
     """
     folder = Path(folder)
     if len(classes) != 2 or patients < 1 or size < SMALLEST_SIZE:

@@ -1,8 +1,8 @@
-"""Planted marks: a sign of the class, stamped into the background, that a classifier may learn instead of the lungs."""
+"""Planted marks: a sign of the class in the background, which a classifier may learn instead of the lungs."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from cxr_isnet.data import glyphs
 from cxr_isnet.errors import InputError
 
 
-class MarkMode(str, Enum):
+class MarkMode(StrEnum):
     """Which mark an image gets."""
 
     NONE = "none"
@@ -25,7 +25,7 @@ class MarkMode(str, Enum):
     SWAPPED = "swapped"
 
 
-class Corner(str, Enum):
+class Corner(StrEnum):
     """A corner of the picture as it is shown."""
 
     TOP_LEFT = "top_left"
@@ -48,7 +48,7 @@ class MarkConfig:
     size: float = 0.1
     intensity: float = 1.0
     corner: Corner = Corner.TOP_LEFT
-    margin: float = 0.03
+    margin: float = 0.04
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= 0.5:
@@ -69,9 +69,9 @@ SMALLEST_SIDE = 5
 class PlantMarkd(MapTransform):
     """Stamp a mark into the background, fully outside the lungs.
 
-    `biased` stamps the mark of the image's own class, `swapped` that of the next class (a derangement: no class keeps
-    its mark). Place and size depend on the lungs only, never on the class. Without a mask the mark goes to the wanted
-    corner.
+    `biased` stamps the mark of the image's own class, `swapped` that of the next class (a derangement: no
+    class keeps its mark). Place and size depend on the lungs only, never on the class. Without a mask the
+    mark goes to the wanted corner.
     """
 
     def __init__(

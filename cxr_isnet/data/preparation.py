@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.transforms.utils import equalize_hist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -12,6 +11,7 @@ from torch.nn.functional import interpolate
 from cxr_isnet.errors import InputError
 
 SMALLEST_SIZE = 32
+HISTOGRAM_BINS = 1024
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class ImageConfig:
 
     Attributes:
         size: rows and columns, in pixels; an image that is not square is squeezed.
-        equalize: spread the grey values of the resized image evenly over [0, 1], which takes most of a hospital's
-            exposure away.
+        equalize: spread the grey values of the resized image evenly over [0, 1], which takes most of a
+            hospital's exposure away.
     """
 
     size: int = 224
@@ -43,10 +43,24 @@ def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
         (1, size, size) float32 in [0, 1].
     """
     resized = _resize(image, config.size).clamp(0.0, 1.0)
-    if not config.equalize:
-        return resized
-    spread = equalize_hist(resized.numpy(), num_bins=256, min=0, max=1)
-    return torch.from_numpy(spread.astype(np.float32)).clamp_(0.0, 1.0)
+    return torch.from_numpy(equalize(resized.numpy())) if config.equalize else resized
+
+
+def equalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Replace each grey value by the share of the image's pixels that are darker; 0 stays 0.
+
+    Own code in place of MONAI's `HistogramNormalize`, which fails on a constant image and leaves the first of its
+    bins, often a fifth of a radiograph, out of the shares.
+
+    Args:
+        image: any shape, in [0, 1].
+
+    Returns:
+        The same shape, in [0, 1].
+    """
+    counts, edges = np.histogram(image, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
+    shares = np.concatenate(([0.0], np.cumsum(counts) / image.size))
+    return np.interp(image, edges, shares).astype(np.float32)
 
 
 def prepare_mask(mask: NDArray[np.uint8], config: ImageConfig) -> Tensor:

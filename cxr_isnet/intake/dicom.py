@@ -9,7 +9,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
 from cxr_isnet.errors import InputError
 
@@ -93,9 +93,9 @@ def _check_kind(header: pydicom.Dataset, path: Path) -> None:
 
 
 def _shown(values: NDArray[np.float64], header: pydicom.Dataset, path: Path) -> NDArray[np.float64]:
-    """Grey in [0, 1] of values after the modality LUT: by the VOI LUT, else the window, else the full range."""
+    """Grey in [0, 1] of values after the modality LUT: by VOI LUT, else window, else the full range."""
     if "VOILUTSequence" in header:
-        return _through_table(values, header.VOILUTSequence[0])
+        return _through_table(values, header)
     center, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None:
         low, high = _full_range(header)
@@ -114,14 +114,10 @@ def _shown(values: NDArray[np.float64], header: pydicom.Dataset, path: Path) -> 
     return np.clip((values - (center - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
-def _through_table(values: NDArray[np.float64], item: pydicom.Dataset) -> NDArray[np.float64]:
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    table = item.LUTData
-    if isinstance(table, bytes):
-        table = np.frombuffer(table, dtype="<u2" if bits > 8 else "u1")
-    table = np.asarray(table, dtype=np.float64)[: entries or 65536]
-    steps = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
-    return np.asarray(table[steps] / (2.0**bits - 1.0))
+def _through_table(values: NDArray[np.float64], header: pydicom.Dataset) -> NDArray[np.float64]:
+    bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+    looked_up = apply_voi(np.rint(values).astype(np.int32), header, index=0)
+    return np.asarray(looked_up / (2.0**bits - 1.0), dtype=np.float64)
 
 
 def _full_range(header: pydicom.Dataset) -> tuple[float, float]:
@@ -143,7 +139,7 @@ def _first(value: object) -> float | None:
 
 
 def _is_inverted(header: pydicom.Dataset) -> bool:
-    """MONOCHROME1 and PresentationLUTShape INVERSE say the same: low values are bright. Either inverts, once."""
+    """MONOCHROME1 and PresentationLUTShape INVERSE say the same, low is bright: either inverts, once."""
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
         return True
     return bool(header.get("PresentationLUTShape") == "INVERSE")

@@ -23,8 +23,8 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def read_image(path: str | Path) -> NDArray[np.float32]:
     """Read one chest X-ray, whatever its file name ends in.
 
-    DICOM is known by its content and rendered by `read_dicom`. Of the formats that Pillow reads, 8-bit grey is divided
-    by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R 601).
+    DICOM is known by its content and rendered by `read_dicom`. Of the formats that Pillow reads, 8-bit grey
+    is divided by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R 601).
 
     Args:
         path: a DICOM file, or PNG, JPEG, TIFF.
@@ -33,7 +33,8 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
         (rows, columns) in [0, 1]; bright is dense.
 
     Raises:
-        InputError: the file is missing, truncated, of another kind, or not a single frontal-type radiograph frame.
+        InputError: the file is missing, truncated, of another kind, or not a single frontal-type radiograph
+            frame.
     """
     path = Path(path)
     return read_dicom(path) if is_dicom(path) else _scaled(decode_picture(path), path)

@@ -12,9 +12,9 @@ from cxr_isnet.intake.images import decode_picture
 def read_mask(path: str | Path) -> NDArray[np.uint8]:
     """Read one lung mask.
 
-    Foreground is what lies above the middle of the format's range: above 127 in 8-bit pictures (colour as luma), above
-    32767 in 16-bit ones, set in 1-bit ones. A mask stored as 0 and 1 in 8 bits would be empty by this rule; it is
-    recognised by its largest value and taken as it is.
+    Foreground is what lies above the middle of the format's range: above 127 in 8-bit pictures (colour as
+    luma), above 32767 in 16-bit ones, set in 1-bit ones. A mask stored as 0 and 1 in 8 bits would be empty
+    by this rule; it is recognised by its largest value and taken as it is.
 
     Args:
         path: PNG or another format that Pillow reads.

@@ -15,8 +15,8 @@ from cxr_isnet.intake.images import read_image
 class CXRReader(ImageReader):
     """MONAI reader of chest X-rays: rows x columns, never transposed, in [0, 1].
 
-    Files are decoded in `get_data`, not in `read`: MONAI's `LoadImage` hides the errors of `read` behind a list of
-    readers it tried, and `InputError` must be seen.
+    Files are decoded in `get_data`, not in `read`: MONAI's `LoadImage` hides the errors of `read` behind a
+    list of readers it tried, and `InputError` must be seen.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -42,7 +42,8 @@ class CXRReader(ImageReader):
             img: what `read` returned.
 
         Returns:
-            (rows, columns) for one file, (files, rows, columns) for several, and the metadata that MONAI asks for.
+            (rows, columns) for one file, (files, rows, columns) for several, and the metadata that MONAI
+            asks for.
 
         Raises:
             InputError: as `read_image`.

@@ -17,6 +17,7 @@ from cxr_isnet.manifests.recipes import read_recipe
 from cxr_isnet.manifests.schema import check_schema, column_problem
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
+TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> pd.DataFrame:
@@ -27,12 +28,13 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         classes: labels that are allowed; None allows any.
 
     Returns:
-        One row per image, index from 0. `image` and `mask` are absolute paths, `mask` is "" where there is none; `age`
-        is float with NaN where unknown; `split`, always present, is "" where not decided. All else is text.
+        One row per image, index from 0. `image` and `mask` are absolute paths, `mask` is "" where there is
+        none; `age` is float with NaN where unknown; `split`, always present, is "" where not decided. All
+        else is text.
 
     Raises:
-        InputError: the table cannot be read or breaks a rule of the schema; a file is missing; an image is listed
-            twice; a patient is in two splits.
+        InputError: the table cannot be read or breaks a rule of the schema; a file is missing; an image is
+            listed twice; a patient is in two splits.
     """
     path = Path(path)
     if path.suffix.lower() in RECIPE_SUFFIXES:
@@ -75,31 +77,35 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
     text = [column for column in frame.columns if column != "age"]
     frame[text] = frame[text].fillna("")
     names = " + ".join(str(path) for path in paths)
-    check_unique_images(frame, names)
-    check_one_split_per_patient(frame, names)
+    numbered = frame.set_axis(_places(paths, frames), axis="index")
+    check_unique_images(numbered, names)
+    check_one_split_per_patient(numbered, names)
     return frame
+
+
+def _places(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame]) -> list[str]:
+    """For errors: which row of which table."""
+    return [f"{row + 1} of {path}" for path, frame in zip(paths, frames, strict=True) for row in frame.index]
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """All cells as stripped text, "" where there is nothing; the index counts data rows from 1."""
     suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise InputError(
+            f"{path}: a manifest ends in .csv, .parquet or, for a recipe, .yaml; not in {suffix!r}"
+        )
     try:
         if suffix == ".csv":
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        elif suffix == ".parquet":
-            frame = pd.read_parquet(path)
         else:
-            raise InputError(
-                f"{path}: a manifest ends in .csv, .parquet or, a recipe, .yaml; not in {suffix!r}"
-            )
+            frame = pd.read_parquet(path)
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: there is no such table. Correct the path (working directory {Path.cwd()})"
         ) from error
-    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise InputError(
-            f"{path}: not a readable table: {error}. Save it as UTF-8 CSV or as Parquet"
-        ) from error
+    except (OSError, ValueError) as error:  # pandas and pyarrow: text that does not parse or decode
+        raise InputError(f"{path}: not a readable table: {error}. Save it as UTF-8 CSV or Parquet") from error
     text = pd.DataFrame({str(name): _as_text(frame[name]) for name in frame.columns})
     return text.set_axis(range(1, len(text) + 1), axis="index")
 

@@ -65,8 +65,9 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
-    `${NAME}` and `${NAME:-default}` in `table` are replaced from the environment. A relative path that holds such a
-    variable is looked up from the working directory, as a shell would; any other relative path from the recipe's folder.
+    `${NAME}` and `${NAME:-default}` in `table` are replaced from the environment. A relative path that
+    holds such a variable is looked up from the working directory, as a shell would; any other relative path
+    from the recipe's folder.
 
     Raises:
         InputError: not a recipe, or a variable without a value.

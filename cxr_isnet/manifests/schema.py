@@ -15,7 +15,7 @@ MAX_EXAMPLES = 5
 _REMEDIES: Mapping[str, str] = {
     "image": "give the path of the image file, relative to the table's folder",
     "label": "give the class of the image, or remove the row",
-    "patient_id": "give an identifier that is the same for all images of one patient: splits are made by patient",
+    "patient_id": "give one identifier to all images of a patient: splits are made by patient",
     "site": "give the name of the hospital that made the image",
     "mask": "give the path of the lung mask, or leave the cell empty",
     "split": "use train, val, test, or leave the whole column empty to have it filled",
@@ -66,7 +66,7 @@ def check_schema(frame: pd.DataFrame, table: str) -> None:
         raise InputError(
             f"{table}: column {', '.join(map(repr, missing))} is missing; the table has "
             f"{', '.join(map(repr, frame.columns))}. Add or rename the column, or map it with a recipe "
-            "(data_manifests/README.md)"
+            "(see data_manifests/README.md)"
         )
     try:
         MANIFEST_SCHEMA.validate(frame, lazy=True)
@@ -93,4 +93,4 @@ def column_problem(table: str, column: str, values: pd.Series, problem: str, rem
     """
     shown = ", ".join(f"row {row}: {value!r}" for row, value in values.head(MAX_EXAMPLES).items())
     more = f" and {len(values) - MAX_EXAMPLES} more" if len(values) > MAX_EXAMPLES else ""
-    return f"{table}: column {column!r} {problem} ({shown}{more}; rows count from 1 below the header). {remedy.capitalize()}"
+    return f"{table}: column {column!r} {problem} ({shown}{more}). {remedy[:1].upper()}{remedy[1:]}"

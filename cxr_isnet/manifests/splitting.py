@@ -16,8 +16,8 @@ Patient = tuple[Hashable, Hashable]
 def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: int) -> pd.DataFrame:
     """Fill `split` with train and val, label by label, whole patients at a time.
 
-    A frame whose rows all have a split comes back as it is. The outcome depends on the set of rows and the seed, not on
-    the order of the rows.
+    A frame whose rows all have a split comes back as it is. The outcome depends on the set of rows and the
+    seed, not on the order of the rows.
 
     Args:
         frame: as `read_manifest` returns it; a patient is known by `site` and `patient_id`.
@@ -25,7 +25,8 @@ def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: i
         seed: chooses among the equally good splits.
 
     Returns:
-        A copy with `split` filled. With a positive fraction, each label of two patients or more is in both sets.
+        A copy with `split` filled. With a positive fraction, each label of two patients or more is in both
+        sets.
 
     Raises:
         InputError: the fraction is out of range, or some rows have a split and others have none.
@@ -40,8 +41,8 @@ def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: i
     if given.any():
         rows = ", ".join(str(row) for row in frame.index[~given][:5])
         raise InputError(
-            f"column 'split' is filled in {int(given.sum())} rows and empty in {int((~given).sum())} (first rows {rows}, "
-            "counted from 0 over all tables). Fill it for all rows of all tables, or for none"
+            f"column 'split' is filled in {given.sum()} rows and empty in {(~given).sum()} (rows {rows}, "
+            "from 0 over all tables). Fill it for all rows of all tables, or for none"
         )
     chosen = _validation_patients(frame, validation_fraction, seed)
     keys = zip(frame["site"], frame["patient_id"], strict=True)

@@ -1,0 +1,30 @@
+"""Small files and items for the tests of the data room."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_isnet.manifests import read_manifest
+
+WritePicture = Callable[..., str]
+
+
+@pytest.fixture
+def write_picture(tmp_path: Path) -> WritePicture:
+    """Writes an array of 8 bits as PNG and gives its path."""
+
+    def write(name: str, pixels: np.ndarray) -> str:
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def phantoms(phantom_manifest: Path) -> pd.DataFrame:
+    """The rows of a small phantom hospital."""
+    return read_manifest(phantom_manifest)

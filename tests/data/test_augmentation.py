@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from cxr_isnet.data import AugmentConfig, RandChestXrayd
+from cxr_isnet.errors import InputError
+
+OFF = {"rotate_degrees": 0, "translate": 0, "scale": 0, "gamma": (1, 1), "contrast": 0, "brightness": 0}
+
+
+def block() -> dict:
+    """A bright square that is the mask at the same time, off the middle."""
+    square = torch.zeros(1, 64, 64)
+    square[:, 20:40, 12:30] = 1
+    return {"image": square.clone(), "mask": square.clone(), "label": 1}
+
+
+def augmented(seed: int = 0, **config: object) -> dict:
+    return RandChestXrayd(AugmentConfig(**(OFF | config))).set_random_state(seed=seed)(block())
+
+
+def test_all_off_changes_nothing():
+    item = augmented()
+
+    assert torch.allclose(item["image"], block()["image"], atol=1e-5)
+    assert torch.equal(item["mask"], block()["mask"])
+    assert item["label"] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mask_moves_with_its_image(seed):
+    item = augmented(seed, rotate_degrees=20, translate=0.1, scale=0.2, flip=True)
+
+    assert not torch.equal(item["mask"], block()["mask"])
+    assert torch.equal(item["mask"].unique(), torch.tensor([0.0, 1.0]))
+    assert ((item["image"] > 0.5) != (item["mask"] > 0.5)).sum() <= 6
+
+
+def test_turn_keeps_shape_and_area():
+    item = augmented(3, rotate_degrees=30)
+
+    assert item["mask"].sum() == pytest.approx(20 * 18, rel=0.03)
+
+
+def test_what_comes_in_from_outside_is_zero_in_image_and_mask():
+    change = RandChestXrayd(AugmentConfig(**(OFF | {"translate": 0.3}))).set_random_state(seed=1)
+
+    item = change({"image": torch.ones(1, 64, 64), "mask": torch.ones(1, 64, 64)})
+
+    outside = item["mask"] == 0
+    assert outside.any()
+    assert (item["image"][outside] < 0.51).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"gamma": (0.5, 2.0)}, {"contrast": 0.4}, {"brightness": 0.3}, {"noise": 0.1}]
+)
+def test_exposure_changes_the_image_within_range_and_leaves_the_mask(change):
+    ramp = torch.linspace(0, 1, 64).repeat(1, 64, 1)
+    rand = RandChestXrayd(AugmentConfig(**(OFF | change))).set_random_state(seed=0)
+
+    item = rand({"image": ramp, "mask": block()["mask"]})
+
+    assert not torch.allclose(item["image"], ramp, atol=1e-3)
+    assert 0 <= item["image"].min() <= item["image"].max() <= 1
+    assert torch.equal(item["mask"], block()["mask"])
+
+
+def test_seed_decides():
+    first, again, other = (augmented(seed, rotate_degrees=10, noise=0.05)["image"] for seed in (1, 1, 2))
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_hearts_stay_on_their_side_by_default():
+    assert AugmentConfig().flip is False
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"noise": -1.0}, {"scale": 1.0}, {"gamma": (2.0, 1.0)}, {"gamma": (0.0, 1.0)}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        AugmentConfig(**wrong)

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkMode, make_dataset
+from cxr_isnet.errors import InputError
+
+CLASSES = ["normal", "tuberculosis"]
+SMALL = ImageConfig(size=32)
+
+
+def test_item_is_as_the_contract_says(phantoms):
+    item = make_dataset(phantoms, CLASSES, SMALL)[1]
+
+    assert (item["image"].shape, item["image"].dtype) == ((1, 32, 32), torch.float32)
+    assert (item["mask"].shape, item["mask"].dtype) == ((1, 32, 32), torch.float32)
+    assert type(item["image"]) is type(item["mask"]) is torch.Tensor
+    assert item["has_mask"].dtype == torch.bool
+    assert (item["label"].item(), item["label"].dtype) == (1, torch.int64)
+    assert item["path"] == phantoms["image"][1]
+    assert (item["site"], item["patient_id"]) == ("Alder", phantoms["patient_id"][1])
+
+
+def test_labels_follow_the_order_of_the_classes(phantoms):
+    dataset = make_dataset(phantoms, CLASSES[::-1], SMALL)
+
+    assert dataset.labels.tolist() == [1, 0] * 6
+
+
+@pytest.mark.parametrize("augment", [None, AugmentConfig(noise=0.05)])
+def test_cache_changes_nothing(phantoms, augment):
+    cached, read = (
+        make_dataset(phantoms, CLASSES, SMALL, augment=augment, cache=cache) for cache in (True, False)
+    )
+
+    for index in ((3, 7), (3, 8), 5):
+        assert torch.equal(cached[index]["image"], read[index]["image"])
+        assert torch.equal(cached[index]["mask"], read[index]["mask"])
+
+
+def test_random_changes_depend_on_the_seed_only(phantoms):
+    dataset = make_dataset(phantoms, CLASSES, SMALL, augment=AugmentConfig())
+    first = dataset[(3, 7)]["image"].clone()
+
+    others = [dataset[(place, seed)]["image"] for place, seed in ((0, 1), (3, 8), (5, 7))]
+
+    assert torch.equal(dataset[(3, 7)]["image"], first)
+    assert not torch.equal(others[1], first)
+
+
+def test_marks_are_planted_and_swapped(phantoms):
+    clean, biased, swapped = (make_dataset(phantoms, CLASSES, SMALL, mode=mode) for mode in MarkMode)
+
+    assert not torch.equal(clean[0]["image"], biased[0]["image"])
+    assert not torch.equal(biased[0]["image"], swapped[0]["image"])
+    lungs = clean[0]["mask"] > 0
+    assert torch.equal(clean[0]["image"][lungs], swapped[0]["image"][lungs])
+
+
+def test_rows_without_masks(phantoms):
+    dataset = make_dataset(phantoms.assign(mask=""), CLASSES, SMALL)
+
+    assert not dataset[0]["has_mask"]
+    assert not dataset[0]["mask"].any()
+
+
+def test_unknown_label_is_named(phantoms):
+    with pytest.raises(InputError, match="column 'label' holds 'tuberculosis'"):
+        make_dataset(phantoms, ["normal", "ill"], SMALL)
+
+
+def test_no_rows_are_refused(phantoms):
+    with pytest.raises(InputError, match="no images are left"):
+        make_dataset(phantoms.iloc[:0], CLASSES, SMALL)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_bad_file_shows_as_input_error(phantoms, tmp_path, cache):
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    spoiled = phantoms.assign(image=str(tmp_path / "bad.png"))
+
+    with pytest.raises(InputError, match=r"bad\.png: not a readable image"):
+        _ = make_dataset(spoiled, CLASSES, SMALL, cache=cache)[0]

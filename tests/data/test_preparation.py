@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from cxr_isnet.data import ImageConfig, prepare_image, prepare_mask
+from cxr_isnet.errors import InputError
+
+RAMP = np.tile(np.linspace(0, 1, 100, dtype=np.float32) ** 3, (60, 1))
+
+
+def test_image_is_a_unit_range_tensor_of_the_wanted_size():
+    image = prepare_image(RAMP, ImageConfig(size=40))
+
+    assert type(image) is torch.Tensor
+    assert (image.shape, image.dtype) == ((1, 40, 40), torch.float32)
+    assert 0 <= image.min() <= image.max() <= 1
+
+
+def test_rows_stay_rows():
+    image = prepare_image(RAMP, ImageConfig(size=32, equalize=False))[0]
+
+    assert torch.allclose(image[0], image[-1])
+    assert (image[0].diff() >= 0).all()
+
+
+def test_equalized_values_are_spread_evenly():
+    image = prepare_image(RAMP, ImageConfig(size=64))
+
+    quartiles = torch.quantile(image, torch.tensor([0.25, 0.5, 0.75]))
+    assert torch.allclose(quartiles, torch.tensor([0.25, 0.5, 0.75]), atol=0.05)
+
+
+def test_equalization_takes_exposure_away():
+    image, darker = (prepare_image(ramp, ImageConfig(size=64)) for ramp in (RAMP, RAMP**1.5))
+
+    assert (image - darker).abs().mean() < 0.06
+
+
+def test_constant_image_stays_finite():
+    assert prepare_image(np.full((40, 40), 0.5, dtype=np.float32), ImageConfig(size=32)).isfinite().all()
+
+
+def test_fine_pattern_does_not_alias():
+    stripes = np.tile(np.array([0, 1], dtype=np.float32), (320, 160))
+
+    image = prepare_image(stripes, ImageConfig(size=32, equalize=False))
+
+    assert image.std() < 0.02
+
+
+def test_mask_is_lung_where_half_of_it_was():
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[:, :32] = 1
+
+    small = prepare_mask(mask, ImageConfig(size=32))
+
+    assert torch.equal(small.unique(), torch.tensor([0.0, 1.0]))
+    assert small.mean() == pytest.approx(0.5, abs=1 / 32)
+
+
+def test_input_of_the_right_size_is_not_shared():
+    array = np.full((32, 32), 0.25, dtype=np.float32)
+
+    prepare_image(array, ImageConfig(size=32, equalize=False)).zero_()
+
+    assert (array == 0.25).all()
+
+
+def test_too_small_a_size_is_refused():
+    with pytest.raises(InputError, match="image size is 8"):
+        ImageConfig(size=8)

@@ -1,0 +1,65 @@
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import read_manifest
+
+RECIPE = """
+table: {table}
+columns: {{image: image, label: finding, patient_id: patient_id}}
+constants: {{site: Birch}}
+where: {{finding: [ill, normal], view: PA}}
+"""
+
+
+@pytest.fixture
+def folder(rows, tmp_path):
+    """Another table, in `other/`, beside the images."""
+    other = rows.rename(columns={"label": "finding"}).assign(view=["PA", "PA", "PA", "LL"])
+    other.to_csv(tmp_path / "other.csv", index=False)
+    return tmp_path
+
+
+def test_recipe_selects_renames_and_completes(folder):
+    (folder / "recipe.yaml").write_text(RECIPE.format(table="other.csv"))
+
+    frame = read_manifest(folder / "recipe.yaml")
+
+    assert frame["label"].tolist() == ["normal", "ill", "normal"]
+    assert set(frame["site"]) == {"Birch"}
+    assert list(frame.columns) == ["image", "label", "patient_id", "site", "mask", "split"]
+    assert frame["image"][0] == str(folder / "a.png")
+
+
+@pytest.mark.parametrize("table", ["${FOLDER_OF_TEST}/other.csv", "${FOLDER_NOT_SET:-.}/other.csv"])
+def test_variables_are_expanded_from_the_working_directory(folder, monkeypatch, tmp_path_factory, table):
+    monkeypatch.setenv("FOLDER_OF_TEST", str(folder))
+    monkeypatch.chdir(folder)
+    recipe = tmp_path_factory.mktemp("elsewhere") / "recipe.yaml"
+    recipe.write_text(RECIPE.format(table=table))
+
+    assert len(read_manifest(recipe)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a list", "needs the keys 'table' and 'columns'"),
+        ("table: other.csv", "needs the keys"),
+        ("table: [", "not a readable recipe"),
+        ("table: other.csv\ncolumns: {image: image}\nfilter: {}", "unknown key filter"),
+        ("table: other.csv\ncolumns: [image]", "key 'columns' holds"),
+        ("table: other.csv\ncolumns: {image: path}", "column 'path' is not in"),
+        ("table: other.csv\ncolumns: {image: image}\nwhere: {view: AP}", "no row of .* where column 'view'"),
+        (
+            "table: ${NO_SUCH_VARIABLE}/other.csv\ncolumns: {image: image}",
+            "Set the variable NO_SUCH_VARIABLE",
+        ),
+        ("table: other.csv\ncolumns: {image: image}", "column 'label', 'patient_id', 'site' is missing"),
+        ("table: gone.csv\ncolumns: {image: image}", "no such table"),
+    ],
+)
+def test_bad_recipe_says_what_is_wrong(folder, text, message):
+    (folder / "recipe.yaml").write_text(text)
+
+    with pytest.raises(InputError, match=message):
+        read_manifest(folder / "recipe.yaml")
