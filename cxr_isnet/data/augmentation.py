@@ -58,7 +58,7 @@ class RandChestXrayd(RandomizableTransform):
     """
 
     def __init__(self, config: AugmentConfig) -> None:
-        """Args: config: ranges of the changes."""
+        """Set up with the ranges of the changes, `config`."""
         super().__init__(prob=1.0)
         self.config = config
 

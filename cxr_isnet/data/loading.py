@@ -29,7 +29,7 @@ class LoadChestXrayd(Transform):
     """
 
     def __init__(self, config: ImageConfig) -> None:
-        """Args: config: size and equalization."""
+        """Set up for a network's input, `config`."""
         self.config = config
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

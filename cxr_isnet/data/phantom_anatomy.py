@@ -160,7 +160,7 @@ def _soft_tissue(x: Field, y: Field, body: _Body) -> Field:
 
 
 def _ribs(x: Field, y: Field, body: _Body) -> Field:
-    """Rear ribs, which climb from the spine and fall to the side, and fainter front ribs, which fall inwards."""
+    """Rear ribs climb from the spine and fall to the side; fainter front ribs fall inwards."""
     out = np.abs(x)
     rear = (y - 0.50 * out * out + 0.18 * out) / body.rib_spacing + body.rib_phase
     front = (y + 0.75 * out * out - 0.10 * out) / (1.15 * body.rib_spacing) + body.rib_phase

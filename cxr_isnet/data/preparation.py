@@ -49,8 +49,8 @@ def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
 def equalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Replace each grey value by the share of the image's pixels that are darker; 0 stays 0.
 
-    Own code in place of MONAI's `HistogramNormalize`, which fails on a constant image and leaves the first of its
-    bins, often a fifth of a radiograph, out of the shares.
+    Own code in place of MONAI's `HistogramNormalize`, which fails on a constant image and leaves the first
+    of its bins, often a fifth of a radiograph, out of the shares.
 
     Args:
         image: any shape, in [0, 1].
