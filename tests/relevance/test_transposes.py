@@ -1,0 +1,129 @@
+"""Every linear operation carries relevance back by its transpose: alone, it gives its input times its Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from cxr_isnet.relevance import LRP, EpsilonRules, RelevanceError
+
+
+class Function(nn.Module):
+    """A function of the image, as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def explain(network: nn.Module, images: Tensor) -> Tensor:
+    return LRP(network, EpsilonRules(0.0), image_range=None)(images)[1].image
+
+
+def assert_is_transpose(network: nn.Module, shape: tuple[int, ...] = (2, 4, 7, 6)) -> None:
+    images = torch.rand(shape)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: network(x).sum(0), images
+    )  # (outputs, B, C, H, W)
+    assert_close(explain(network, images).detach(), images[:, None] * jacobian.transpose(0, 1))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 3, 3, padding=1),
+        nn.Conv2d(4, 3, 1, bias=False),
+        nn.Conv2d(4, 3, 1, stride=2),
+        nn.Conv2d(4, 3, 1, padding=1),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(4, 3, 3, stride=3),
+        nn.Conv2d(4, 3, (2, 3), stride=(2, 1), padding=(0, 2)),
+        nn.Conv2d(4, 3, 3, dilation=(2, 1), padding=2),
+        nn.Conv2d(4, 4, 3, groups=4, stride=2),
+        nn.AvgPool2d(2),
+        nn.AvgPool2d(3, 2, 1),
+        nn.AvgPool2d((3, 2), stride=(1, 2), padding=1, count_include_pad=False),
+        nn.AvgPool2d(3, 2, ceil_mode=True),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d((3, 4)),
+        nn.AdaptiveAvgPool2d((None, 2)),
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 1, dilation=2),
+        nn.MaxPool2d((2, 3), ceil_mode=True),
+        nn.Identity(),
+        nn.Dropout(0.5),
+    ],
+    ids=str,
+)
+def test_layers(layer: nn.Module) -> None:
+    assert_is_transpose(nn.Sequential(layer.double(), nn.Flatten()).eval())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(lambda x: x.mean((2, 3)), id="mean method"),
+        pytest.param(lambda x: torch.mean(x, dim=[2, 3]), id="mean function"),
+        pytest.param(lambda x: x.mean(-1).mean(2), id="mean twice"),
+        pytest.param(lambda x: x.mean((-2, -1), keepdim=True).flatten(1), id="mean keepdim"),
+        pytest.param(lambda x: x.mean(2, True).flatten(1), id="mean one by one"),
+        pytest.param(lambda x: x.mean([2, 3]), id="mean list"),
+        pytest.param(lambda x: torch.mean(x, (1,)).flatten(1), id="mean over channels"),
+        pytest.param(lambda x: torch.cat((x, F.avg_pool2d(x, 3, 1, 1), x), dim=1).flatten(1), id="cat"),
+        pytest.param(lambda x: torch.cat([x, x], -1).flatten(1), id="cat over columns"),
+        pytest.param(lambda x: torch.concat([x, x], dim=2).flatten(1), id="concat over rows"),
+        pytest.param(lambda x: (x + F.max_pool2d(x, 3, 1, 1)).flatten(1), id="add"),
+        pytest.param(lambda x: torch.add(x, x).flatten(1), id="add function"),
+        pytest.param(lambda x: x.add(x).flatten(1), id="add method"),
+        pytest.param(lambda x: x.view(x.shape[0], -1), id="view shape"),
+        pytest.param(lambda x: x.reshape((x.size(0), 4 * 7 * 6)), id="reshape tuple"),
+        pytest.param(lambda x: x.view(x.size(0), x.size(1) * x.shape[2] * 6), id="size arithmetic"),
+        pytest.param(lambda x: x.contiguous().view(-1, 4 * 7 * 6), id="contiguous"),
+        pytest.param(lambda x: torch.flatten(x, 2).flatten(1), id="flatten"),
+        pytest.param(lambda x: F.adaptive_avg_pool2d(x, (2, 2)).flatten(start_dim=1), id="adaptive pool"),
+        pytest.param(lambda x: F.max_pool2d(x, kernel_size=2, stride=1).flatten(1), id="max pool"),
+    ],
+)
+def test_functions(function: Callable[[Tensor], Tensor]) -> None:
+    assert_is_transpose(Function(function))
+
+
+def test_in_training_dropout_passes_what_it_passed(images: Tensor) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3, bias=False)).train()
+    logits, relevance = LRP(network, EpsilonRules(0.0), image_range=None)(images)
+    assert_close(relevance.image.sum((2, 3, 4)), logits)
+    assert 0.3 < float((relevance.image == 0).double().mean()) < 0.7
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda x: torch.cat([x, x]).flatten(1), "concatenates along the batch"),
+        (lambda x: (x + x.mean((2, 3), keepdim=True)).flatten(1), "different shapes"),
+        (lambda x: torch.add(x, x, alpha=2).flatten(1), "alpha"),
+        (lambda x: x.flatten(1) + x.mean(), "mean over a whole batch|different shapes"),
+    ],
+)
+def test_what_has_no_relevance_is_refused_with_a_reason(
+    function: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(RelevanceError, match=message):
+        explain(Function(function), torch.rand(2, 1, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "conv", [nn.Conv2d(1, 1, 3, padding="same"), nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")]
+)
+def test_paddings_other_than_zeros_in_pixels_are_refused(conv: nn.Module) -> None:
+    with pytest.raises(RelevanceError, match="padding"):
+        explain(nn.Sequential(conv.double(), nn.Flatten()), torch.rand(1, 1, 5, 5))
