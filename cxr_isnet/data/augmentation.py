@@ -44,9 +44,7 @@ class AugmentConfig:
         if self.scale >= 1:
             raise InputError(f"augmentation scale is {self.scale}; give a share below 1")
         if not 0 < self.gamma[0] <= self.gamma[1]:
-            raise InputError(
-                f"augmentation gamma is {self.gamma}; give two positive exponents, the lower one first"
-            )
+            raise InputError(f"augmentation gamma is {self.gamma}; give two positive exponents, the lower one first")
 
 
 class RandChestXrayd(RandomizableTransform):

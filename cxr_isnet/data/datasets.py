@@ -65,9 +65,7 @@ class CXRDataset(Dataset[Item]):
     what is seen when, whichever worker loads it, however often the training was resumed.
     """
 
-    def __init__(
-        self, items: Sequence[Mapping[Hashable, Any]], transform: Compose, *, cache: bool = True
-    ) -> None:
+    def __init__(self, items: Sequence[Mapping[Hashable, Any]], transform: Compose, *, cache: bool = True) -> None:
         """Set up and, with a cache, load.
 
         Args:

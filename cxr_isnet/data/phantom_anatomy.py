@@ -128,8 +128,7 @@ def _heart(x: Field, y: Field, body: _Body) -> Field:
     across, down = x - body.heart_x, y - (body.base - 0.16)
     lean_x, lean_y = across * 0.80 - down * 0.60, across * 0.60 + down * 0.80
     return _field(
-        body.heart_width
-        * (1.0 - np.sqrt((lean_x / body.heart_width) ** 2 + (lean_y / (1.45 * body.heart_width)) ** 2))
+        body.heart_width * (1.0 - np.sqrt((lean_x / body.heart_width) ** 2 + (lean_y / (1.45 * body.heart_width)) ** 2))
     )
 
 
@@ -185,11 +184,7 @@ def _clavicles(x: Field, y: Field, body: _Body) -> Field:
 
 def _middle(x: Field, y: Field, body: _Body) -> Field:
     """Heart, mediastinum, spine with its discs, and the dark windpipe."""
-    heart = (
-        0.16
-        * np.sqrt(np.clip(_heart(x, y, body) / 0.16, 0.0, 1.0))
-        * _inside(_diaphragm(x, body) + 0.1 - y, 0.06)
-    )
+    heart = 0.16 * np.sqrt(np.clip(_heart(x, y, body) / 0.16, 0.0, 1.0)) * _inside(_diaphragm(x, body) + 0.1 - y, 0.06)
     vessels = 0.10 * np.sqrt(np.clip(_mediastinum(x, y, body) / 0.10, 0.0, 1.0))
     column = _inside(_field(0.085 - np.abs(x)), 0.02)
     discs = 0.75 + 0.25 * np.cos(2 * np.pi * y / (0.72 * body.rib_spacing))

@@ -42,9 +42,7 @@ class PhantomHospital:
         if not self.name:
             raise InputError("a phantom hospital has an empty name; give it one")
         if self.marker and self.marker not in glyphs.LETTERS:
-            raise InputError(
-                f"phantom hospital {self.name}: marker {self.marker!r} is none of {glyphs.LETTERS}"
-            )
+            raise InputError(f"phantom hospital {self.name}: marker {self.marker!r} is none of {glyphs.LETTERS}")
         if self.gamma <= 0 or self.noise < 0 or not 0 <= self.collimation < 0.2:
             raise InputError(
                 f"phantom hospital {self.name}: gamma {self.gamma}, noise {self.noise}, collimation "
@@ -65,9 +63,7 @@ def expose(chest: Chest, hospital: PhantomHospital, generator: np.random.Generat
     """
     size = len(chest.density)
     density = blur(chest.density, hospital.unsharpness * size / 256)
-    picture = np.clip(0.04 + 0.86 * density, 0.0, 1.0) ** np.float32(
-        hospital.gamma * generator.normal(1.0, 0.06)
-    )
+    picture = np.clip(0.04 + 0.86 * density, 0.0, 1.0) ** np.float32(hospital.gamma * generator.normal(1.0, 0.06))
     grain = generator.standard_normal(picture.shape, dtype=np.float32)
     picture = picture + hospital.noise * grain * np.sqrt(0.3 + picture)
     if hospital.marker:

@@ -162,9 +162,7 @@ def _places(rows: int, columns: int, config: MarkConfig) -> Iterator[tuple[slice
             yield slice(top, top + side), slice(left, left + side)
 
 
-def _stamped(
-    image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice], intensity: float
-) -> Tensor:
+def _stamped(image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice], intensity: float) -> Tensor:
     side = place[0].stop - place[0].start
     cover = torch.from_numpy(glyphs.enlarge(glyph, side).copy())
     stamped = image.clone()

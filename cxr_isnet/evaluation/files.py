@@ -27,5 +27,5 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def file_slug(name: str) -> str:
-    """A name that every file system takes: letters, digits, '_', '-' and '.' kept, all else '_'."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "unnamed"
+    """A name that every file system takes: letters of any script, digits, '_-.' kept, all else '_'."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "unnamed"

@@ -21,7 +21,7 @@ OUTLINE_ON_MAP = "#1b7837"
 WRONG = "#b2182b"
 COLOURS = "RdBu_r"
 SEPARATOR = "; "
-MAX_NAME = 30
+MAX_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ class HeatmapCase:
     path: str
 
 
-def heatmap_gallery(cases: Sequence[HeatmapCase], *, title: str = "") -> Figure:
-    """A row per case: the image with the outline of the lungs, then its maps.
+def heatmap_gallery(cases: Sequence[HeatmapCase], classes: Sequence[str], *, title: str = "") -> Figure:
+    """A row per case: the image with the outline of the lungs, then its maps, a column per name.
 
     Each map is divided by the 99.5th percentile of its absolute values, so that single pixels do not hide the
     rest; white is no relevance, red speaks for the class, blue against it.
 
     Args:
         cases: the rows; at least one.
+        classes: order of the columns; maps named otherwise come after.
         title: above the figure.
 
     Returns:
@@ -66,10 +67,10 @@ def heatmap_gallery(cases: Sequence[HeatmapCase], *, title: str = "") -> Figure:
         ValueError: no case, or maps and names that differ in number.
     """
     if not cases or any(not len(case.maps) or len(case.maps) != len(case.map_names) for case in cases):
-        raise ValueError(
-            "a gallery needs at least one case, and a name for each of one or more maps of a case"
-        )
-    columns = 1 + max(len(case.maps) for case in cases)
+        raise ValueError("a gallery needs at least one case, and a name for each of one or more maps of a case")
+    named = list(dict.fromkeys(name for case in cases for name in case.map_names))
+    names = [name for name in classes if name in named] + [name for name in named if name not in classes]
+    columns = 1 + len(names)
     size = (TILE_INCHES * columns + 0.7, (TILE_INCHES + TITLE_INCHES) * len(cases) + 0.4 * bool(title))
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     grid = figure.subplots(len(cases), columns, squeeze=False)
@@ -77,8 +78,8 @@ def heatmap_gallery(cases: Sequence[HeatmapCase], *, title: str = "") -> Figure:
         axes.set(xticks=[], yticks=[], frame_on=False)
     for row, case in zip(grid, cases, strict=True):
         _draw_image(row[0], case)
-        for axes, relevance, name in zip(row[1:], case.maps, case.map_names, strict=False):
-            _draw_map(axes, relevance, case.mask, name)
+        for relevance, name in zip(case.maps, case.map_names, strict=True):
+            _draw_map(row[1 + names.index(name)], relevance, case.mask, name)
     scale = ScalarMappable(Normalize(-1, 1), COLOURS)
     bar = figure.colorbar(scale, ax=grid.ravel().tolist(), shrink=0.5, aspect=30, ticks=[-1, 0, 1], pad=0.02)
     bar.ax.set_yticklabels(["against", "0", "for"])
@@ -107,9 +108,7 @@ def _draw_map(
     axes.imshow(relevance / (scale or 1.0), cmap=COLOURS, vmin=-1, vmax=1, interpolation="nearest")
     _outline(axes, mask, OUTLINE_ON_MAP)
     axes.patch.set_visible(True)
-    axes.set_title(
-        f"relevance for {name}\n{_share(relevance[None], mask).removeprefix(SEPARATOR)}", fontsize=8
-    )
+    axes.set_title(f"relevance for {name}\n{_share(relevance[None], mask).removeprefix(SEPARATOR)}", fontsize=8)
 
 
 def _outline(axes: Axes, mask: npt.NDArray[np.generic] | None, colour: str) -> None:

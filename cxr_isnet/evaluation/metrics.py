@@ -76,9 +76,7 @@ class HandTillAUC:
         present = classes_present(labels)
         self._pairs: list[RankAUC] = []
         for first, second in combinations(present, 2):
-            directed = (
-                [(second, first)] if probabilities.shape[1] == 2 else [(first, second), (second, first)]
-            )
+            directed = [(second, first)] if probabilities.shape[1] == 2 else [(first, second), (second, first)]
             self._pairs += [
                 RankAUC(labels == positive, labels == negative, probabilities[:, positive])
                 for positive, negative in directed
@@ -147,6 +145,16 @@ def plain(metric: Metric, n_images: int) -> float:
 def hand_till_auc(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
     """`HandTillAUC` of labels (N,) and probabilities (N, C), each image counted once."""
     return plain(HandTillAUC(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
+
+
+def accuracy(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
+    """`Accuracy` of labels (N,) and probabilities (N, C), each image counted once."""
+    return plain(Accuracy(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
+
+
+def macro_f1(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
+    """`MacroF1` of labels (N,) and probabilities (N, C), each image counted once."""
+    return plain(MacroF1(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
 
 
 def confusion_matrix(labels: IntArray, probabilities: FloatArray) -> IntArray:

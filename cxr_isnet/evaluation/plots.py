@@ -9,9 +9,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from cxr_isnet.evaluation.gallery import HeatmapCase, heatmap_gallery
 from cxr_isnet.evaluation.metrics import IntArray, RankAUC, plain
 from cxr_isnet.evaluation.predictions import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult
+
+__all__ = [
+    "HeatmapCase",
+    "confusion_figure",
+    "evaluation_figures",
+    "heatmap_gallery",
+    "loss_curves_figure",
+    "roc_figure",
+]
 
 PANEL_INCHES = 4.2
 MAX_COLUMNS = 3
@@ -96,9 +106,7 @@ def evaluation_figures(
 ) -> dict[str, Figure]:
     """The figures of every evaluation by name: `roc`, and `confusion_<site>` per result."""
     figures = {"roc": roc_figure(predictions, classes)}
-    return figures | {
-        f"confusion_{site}": confusion_figure(result, classes) for site, result in results.items()
-    }
+    return figures | {f"confusion_{site}": confusion_figure(result, classes) for site, result in results.items()}
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -124,8 +132,6 @@ def _draw_roc(axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, n
 
 def _finish_roc(axes: Axes, title: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-    axes.set(
-        xlabel="1 - specificity", ylabel="sensitivity", title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
-    )
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize="small", frameon=False)

@@ -29,9 +29,7 @@ def probability_columns(classes: Sequence[str]) -> list[str]:
     return [PROBABILITY_PREFIX + name for name in classes]
 
 
-def check_predictions(
-    frame: pd.DataFrame, classes: Sequence[str], *, source: str = "predictions"
-) -> pd.DataFrame:
+def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: str = "predictions") -> pd.DataFrame:
     """A checked copy of a predictions table.
 
     Args:
@@ -116,9 +114,7 @@ def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> 
             f"{list(map(str, frame.columns))}). Add it; the table needs {wanted}"
         )
     known = set(wanted)
-    unknown = [
-        name for name in frame.columns if str(name).startswith(PROBABILITY_PREFIX) and name not in known
-    ]
+    unknown = [name for name in frame.columns if str(name).startswith(PROBABILITY_PREFIX) and name not in known]
     if unknown:
         raise InputError(
             f"{source}: column {unknown[0]!r} belongs to none of the classes {list(classes)}. "

@@ -25,14 +25,12 @@ def relevance_in_lung(maps: Values, masks: Values, has_mask: Values) -> FloatArr
     """
     relevance, inside, known = _array(maps), _array(masks) > 0.5, _array(has_mask) > 0.5
     if relevance.ndim != 4 or inside.shape != (len(relevance), 1, *relevance.shape[2:]):
-        raise ValueError(
-            f"maps {relevance.shape} and masks {inside.shape}: want (N, K, H, W) and (N, 1, H, W)"
-        )
+        raise ValueError(f"maps {relevance.shape} and masks {inside.shape}: want (N, K, H, W) and (N, 1, H, W)")
     if known.shape != (len(relevance),):
         raise ValueError(f"has_mask {known.shape}: want ({len(relevance)},)")
     absolute = np.abs(relevance).sum(axis=1, keepdims=True)
     total = absolute.sum(axis=(1, 2, 3))
-    within = (absolute * inside).sum(axis=(1, 2, 3))
+    within = np.where(inside, absolute, 0.0).sum(axis=(1, 2, 3))
     shares: FloatArray = np.full(len(relevance), np.nan)
     np.divide(within, total, out=shares, where=known & np.isfinite(total) & (total > 0))
     return shares

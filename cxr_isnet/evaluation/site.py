@@ -173,15 +173,11 @@ def evaluate_sites(
     frame = check_predictions(predictions, classes)
     sites = sorted(frame["site"].unique())
     if POOLED in sites and len(sites) > 1:
-        raise InputError(
-            f"column 'site' names a site {POOLED!r}, kept for all sites together. Rename the site"
-        )
+        raise InputError(f"column 'site' names a site {POOLED!r}, kept for all sites together. Rename the site")
     tables = {site: frame[frame["site"] == site] for site in sites}
     if len(sites) > 1:
         tables[POOLED] = frame
-    return {
-        site: evaluate_site(table, classes, resamples=resamples, seed=seed) for site, table in tables.items()
-    }
+    return {site: evaluate_site(table, classes, resamples=resamples, seed=seed) for site, table in tables.items()}
 
 
 def _relevance_shares(frame: pd.DataFrame) -> FloatArray:

@@ -83,9 +83,7 @@ def _check_kind(header: pydicom.Dataset, path: Path) -> None:
     ):
         value = header.get(keyword, wanted)
         if value != wanted:
-            raise InputError(
-                f"{path}: {keyword} {tag} is {value}, not {wanted}. Give one grey frame per file"
-            )
+            raise InputError(f"{path}: {keyword} {tag} is {value}, not {wanted}. Give one grey frame per file")
     if "BitsStored" not in header:
         raise InputError(f"{path}: BitsStored (0028,0101) is missing. Repair the header or drop the row")
     if "PixelData" not in header:

@@ -65,9 +65,7 @@ def _scaled(picture: Image.Image, path: Path) -> NDArray[np.float32]:
     if picture.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(picture).astype(np.float32)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError(
-                f"{path}: pixels from {values.min()} to {values.max()}. Save as 8- or 16-bit grey"
-            )
+            raise InputError(f"{path}: pixels from {values.min()} to {values.max()}. Save as 8- or 16-bit grey")
         return np.asarray(values / np.float32(65535), dtype=np.float32)
     if picture.mode == "F":
         raise InputError(f"{path}: floating-point pixels have no agreed range. Save as 8- or 16-bit grey")

@@ -30,9 +30,7 @@ class CXRReader(ImageReader):
             data: one path or several.
             **kwargs: none is known; MONAI's interface asks for them.
         """
-        names = (
-            [data] if isinstance(data, str | bytes | Path) or not isinstance(data, Sequence) else list(data)
-        )
+        names = [data] if isinstance(data, str | bytes | Path) or not isinstance(data, Sequence) else list(data)
         return [Path(str(name)) for name in names]
 
     def get_data(self, img: Sequence[Path]) -> tuple[NDArray[np.float32], dict[str, Any]]:

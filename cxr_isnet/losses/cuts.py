@@ -27,7 +27,9 @@ class CutTuner:
         """Takes the maps (B, K, C, H, W) of a batch; one value per image, the mean over its K maps."""
         for total in relevance.abs().sum((2, 3, 4), dtype=torch.float64).mean(1).tolist():
             if not math.isfinite(total):
-                raise ValueError(f"the total relevance of a map is {total}: the network that the cuts are tuned on has diverged")
+                raise ValueError(
+                    f"the total relevance of a map is {total}: the network that the cuts are tuned on has diverged"
+                )
             self.count += 1
             delta = total - self.mean
             self.mean += delta / self.count
@@ -44,6 +46,8 @@ class CutTuner:
         C2 is kept above C1 where all maps have the same total, which leaves no range.
         """
         if self.count == 0 or self.mean <= 0:
-            raise ValueError(f"no cuts from {self.count} maps of mean total relevance {self.mean}: are the maps all zero?")
+            raise ValueError(
+                f"no cuts from {self.count} maps of mean total relevance {self.mean}: are the maps all zero?"
+            )
         low = max(self.mean / 5, self.mean - 3 * self.deviation)
         return Cuts(low, max(min(25 * low, self.mean + 3 * self.deviation), low * (1 + 1e-6)))

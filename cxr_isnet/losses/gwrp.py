@@ -29,5 +29,5 @@ def gwrp(values: Tensor, decay: float) -> Tensor:
         return values.amax(-1)
     ranks = min(count, math.ceil(math.log(_NEGLIGIBLE) / math.log(decay)))
     largest = values.topk(ranks, dim=-1).values
-    weights = decay ** torch.arange(ranks, dtype=values.dtype, device=values.device)
-    return (largest * weights).sum(-1) * ((1 - decay) / (1 - decay**count))
+    weights = decay ** torch.arange(ranks, dtype=torch.float64, device=values.device)
+    return (largest * weights.to(values.dtype)).sum(-1) * ((1 - decay) / (1 - decay**count))

@@ -51,25 +51,35 @@ def heatmap_loss(
     cuts: Mapping[str, Sequence[Cuts]],
     config: HeatmapLossConfig,
 ) -> HeatmapTerms:
-    """Mean heatmap loss of the images that have a mask; 0 if none has.
+    """Mean heatmap loss of the images that have a lung in their mask; 0 if none has.
 
     Args:
         maps: Relevance (B, K, C, H, W) by layer name, the image's included.
         mask: (B, 1, H, W) of 0 and 1.
-        has_mask: (B,) bool. An image without a mask adds nothing: no mask is not the same as all background.
+        has_mask: (B,) bool. An image without a mask, or with an empty one, adds nothing: it is not all background.
         cuts: For each name, the cuts of each set of rules; K is shared out among them evenly, in order.
         config: Weights.
+
+    Raises:
+        ValueError: If the maps of a layer cannot be shared out evenly among its cuts.
     """
     dtype = next(iter(maps.values())).dtype
-    weight = has_mask.to(dtype)
+    usable = has_mask & (mask > 0).flatten(1).any(1)
+    weight = usable.to(dtype)
     images = weight.sum()
-    whole = torch.where(has_mask[:, None, None, None], mask.to(dtype), torch.ones((), dtype=dtype, device=mask.device))
+    one = torch.ones((), dtype=dtype, device=mask.device)
+    whole = torch.where(usable[:, None, None, None], mask.to(dtype), one)
 
     def mean(per_image: Tensor) -> Tensor:
         return (per_image * weight).sum() / images.clamp(min=1)
 
     backgrounds, foregrounds = [], []
-    for name, relevance in maps.items():
+    for name, found in maps.items():
+        if found.shape[1] % len(cuts[name]):
+            raise ValueError(
+                f"'{name}' has {found.shape[1]} maps per image for {len(cuts[name])} cuts: not the same share"
+            )
+        relevance = torch.where(usable[:, None, None, None, None], found, one)  # a map of any size adds nothing
         backgrounds.append(mean(background_loss(relevance, whole, decay=config.decay, activation=config.activation)))
         groups = relevance.chunk(len(cuts[name]), 1)
         parts = [foreground_loss(r, whole, c, config.form) for r, c in zip(groups, cuts[name], strict=True)]

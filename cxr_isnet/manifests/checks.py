@@ -32,9 +32,7 @@ def check_files_exist(frame: pd.DataFrame, table: str) -> None:
         missing = paths[[not os.path.isfile(path) for path in paths]]
         if len(missing):
             remedy = "correct the path (it is relative to the table's folder), or drop the row"
-            raise InputError(
-                column_problem(table, column, missing, "names a file that does not exist", remedy)
-            )
+            raise InputError(column_problem(table, column, missing, "names a file that does not exist", remedy))
 
 
 def check_unique_images(frame: pd.DataFrame, table: str) -> None:
@@ -58,8 +56,6 @@ def check_one_split_per_patient(frame: pd.DataFrame, table: str) -> None:
     splits = frame[["site", "patient_id", "split"]].drop_duplicates()
     torn = splits[splits.duplicated(["site", "patient_id"], keep=False)].sort_values(["site", "patient_id"])
     if len(torn):
-        remedy = (
-            "put all images of a patient into one split, or leave the whole column empty to have it filled"
-        )
+        remedy = "put all images of a patient into one split, or leave the whole column empty to have it filled"
         values = torn["patient_id"] + " in split '" + torn["split"] + "'"
         raise InputError(column_problem(table, "split", values, "puts one patient into two splits", remedy))

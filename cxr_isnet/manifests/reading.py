@@ -92,9 +92,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """All cells as stripped text, "" where there is nothing; the index counts data rows from 1."""
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise InputError(
-            f"{path}: a manifest ends in .csv, .parquet or, for a recipe, .yaml; not in {suffix!r}"
-        )
+        raise InputError(f"{path}: a manifest ends in .csv, .parquet or, for a recipe, .yaml; not in {suffix!r}")
     try:
         if suffix == ".csv":
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -121,8 +119,6 @@ def _complete(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         years = pd.to_numeric(frame["age"], errors="coerce").astype(float)
         wrong = frame.loc[years.isna() & (frame["age"] != ""), "age"]
         if len(wrong):
-            raise InputError(
-                column_problem(table, "age", wrong, "is not a number", "give years, or leave it empty")
-            )
+            raise InputError(column_problem(table, "age", wrong, "is not a number", "give years, or leave it empty"))
         frame["age"] = years
     return frame

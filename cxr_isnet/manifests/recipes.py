@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from cxr_isnet.errors import InputError
 
@@ -56,9 +56,7 @@ class Recipe:
                     f"{', '.join(map(repr, allowed))}. Correct 'where' in the recipe"
                 )
             frame = kept
-        named = pd.DataFrame(
-            {ours: frame[theirs] for ours, theirs in self.columns.items()}, index=frame.index
-        )
+        named = pd.DataFrame({ours: frame[theirs] for ours, theirs in self.columns.items()}, index=frame.index)
         return named.assign(**self.constants)
 
 
@@ -94,9 +92,7 @@ def _locate(table: str, recipe: Path) -> Path:
         name, default = match.groups()
         value = os.environ.get(name) or default
         if value is None:
-            raise InputError(
-                f"{recipe}: key 'table' uses ${{{name}}}, which is not set. Set the variable {name}"
-            )
+            raise InputError(f"{recipe}: key 'table' uses ${{{name}}}, which is not set. Set the variable {name}")
         return str(value)
 
     root = Path.cwd() if _VARIABLE.search(table) else recipe.parent

@@ -39,9 +39,7 @@ MANIFEST_SCHEMA = pa.DataFrameSchema(
         "mask": _text(),
         "view": _text(),
         "sex": _text(pa.Check.isin(("", "F", "M", "O"), error="is none of F, M, O")),
-        "age": pa.Column(
-            float, pa.Check.in_range(0, 120, error="is not an age"), nullable=True, required=False
-        ),
+        "age": pa.Column(float, pa.Check.in_range(0, 120, error="is not an age"), nullable=True, required=False),
         "split": _text(pa.Check.isin(SPLITS, error="is none of train, val, test")),
         "licence": _text(),
         "sha256": _text(pa.Check.str_matches(r"^([0-9a-f]{64})?$", error="is not a SHA-256 digest")),
@@ -76,9 +74,7 @@ def check_schema(frame: pd.DataFrame, table: str) -> None:
         of_column = cases[cases["column"] == column]
         values = pd.Series(of_column["failure_case"].to_list(), index=of_column["index"].to_list())
         problem = str(of_column["check"].iloc[0])
-        raise InputError(
-            column_problem(table, column, values, problem, _REMEDIES.get(column, ""))
-        ) from errors
+        raise InputError(column_problem(table, column, values, problem, _REMEDIES.get(column, ""))) from errors
 
 
 def column_problem(table: str, column: str, values: pd.Series, problem: str, remedy: str) -> str:

@@ -32,9 +32,7 @@ def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: i
         InputError: the fraction is out of range, or some rows have a split and others have none.
     """
     if not 0 <= validation_fraction < 1:
-        raise InputError(
-            f"validation_fraction is {validation_fraction}; give a share from 0 to below 1, as 0.2"
-        )
+        raise InputError(f"validation_fraction is {validation_fraction}; give a share from 0 to below 1, as 0.2")
     given = frame["split"] != ""
     if given.all():
         return frame.copy()

@@ -1,0 +1,5 @@
+"""Classifiers."""
+
+from cxr_isnet.networks.registry import NETWORKS, NetworkConfig, NetworkSpec, build_network, network_spec
+
+__all__ = ["NETWORKS", "NetworkConfig", "NetworkSpec", "build_network", "network_spec"]

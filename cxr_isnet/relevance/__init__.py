@@ -11,8 +11,15 @@ walk back), `first_layer` (z^B), `alpha_beta` (z+), `targets` (what is explained
 from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, SignedRule
 from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRules
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
-from cxr_isnet.relevance.lrp import LRP, Relevance
-from cxr_isnet.relevance.targets import all_logits, classes, every_logit, least_likely, log_odds, top_or_random
+from cxr_isnet.relevance.lrp import LRP, Relevance, Rules
+from cxr_isnet.relevance.targets import (
+    all_logits,
+    classes,
+    every_logit,
+    least_likely,
+    log_odds,
+    top_or_random,
+)
 from cxr_isnet.relevance.trace import Call
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "MissingRuleError",
     "Relevance",
     "RelevanceError",
+    "Rules",
     "SignedRule",
     "all_logits",
     "classes",

@@ -155,7 +155,13 @@ def _moving(rule: transposes.Rule, move: Callable[[SignedCall, list[Tensor]], Te
         positive = run(call, [x.positive for x in call.inputs])
         if not call.need_negative or all(x.negative is None for x in call.inputs):
             return Parts(positive)
-        return Parts(positive, run(call, [torch.zeros_like(x.positive) if x.negative is None else x.negative for x in call.inputs]))
+        return Parts(
+            positive,
+            run(
+                call,
+                [torch.zeros_like(x.positive) if x.negative is None else x.negative for x in call.inputs],
+            ),
+        )
 
     def backward(call: SignedCall, signals: Parts) -> tuple[Parts, ...]:
         positive = rule(call.call, signals.positive)
@@ -253,7 +259,9 @@ class AlphaBetaWalk:
                 break
             if step.index == trace.image:
                 break
-            for source, part in zip(run.tensor_inputs(step), self._back(run, calls[step.index], signal, parts), strict=True):
+            for source, part in zip(
+                run.tensor_inputs(step), self._back(run, calls[step.index], signal, parts), strict=True
+            ):
                 signals[source] = signals[source].add(part) if source in signals else part
         return found
 

@@ -103,7 +103,9 @@ class EpsilonRules:
             MissingRuleError: If relevance would pass a step that the table does not know.
         """
         check_table(trace, self.table, type(self).__name__)
-        stock = all(self.table[op] is EPSILON_TABLE[op] for op in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU) if op in self.table)
+        stock = all(
+            self.table[op] is EPSILON_TABLE[op] for op in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU) if op in self.table
+        )
         folds = fold_batch_norms(trace, layers) if stock else Folds({}, {})
         points = _reference_points(trace) if self.points is EpsilonPoints.REFERENCE else frozenset()
         return EpsilonWalk(self, trace, first_layer, layers, folds, points)
@@ -167,7 +169,7 @@ def check_table(trace: Trace, table: Mapping[Hashable, object], rules: str) -> N
         if step.index in reached and step.index != trace.image and step.index in after_image:
             if step.operation in table:
                 reached.update(step.inputs)
-            elif step.operation not in ("size", getattr):  # shapes carry no relevance
+            elif step.index not in trace.sizes:  # sizes carry no relevance
                 raise MissingRuleError(step.name, step.operation, rules)
 
 
@@ -188,7 +190,7 @@ def fold_batch_norms(trace: Trace, layers: frozenset[int]) -> Folds:
     Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the factor
     commutes with the gate of the ReLU. Not across a step in `layers`, whose relevance would miss the factor.
     """
-    behind = {source: norm for source, norm in trace.batch_norm_of.items() if norm not in layers}
+    behind = {source: norm for source, norm in trace.batch_norm_of.items() if source not in layers}
     before: dict[int, int] = {}
     for step in trace.steps:
         if step.operation is nn.BatchNorm2d and step.index not in behind.values() and step.index not in layers:

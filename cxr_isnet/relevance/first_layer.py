@@ -48,7 +48,7 @@ class FirstLayer:
     @classmethod
     def find(cls, trace: Trace, low: float, high: float, epsilon: float) -> FirstLayer:
         """Finds the first layer; raises `RelevanceError` if the image is read by anything but one convolution."""
-        readers = [r for r in trace.readers[trace.image] if trace.steps[r].operation not in ("size", getattr)]
+        readers = [r for r in trace.readers[trace.image] if r not in trace.sizes]
         if len(readers) != 1 or trace.steps[readers[0]].operation is not nn.Conv2d:
             names = [trace.steps[r].name for r in readers]
             raise RelevanceError(

@@ -76,7 +76,9 @@ class LRP(nn.Module):
         layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        sets: list[Rules] = [EpsilonRules()] if rules is None else list(rules) if isinstance(rules, Sequence) else [rules]
+        sets: list[Rules] = (
+            [EpsilonRules()] if rules is None else list(rules) if isinstance(rules, Sequence) else [rules]
+        )
         self.network = network
         self._trace = trace_network(network, {operation for s in sets for operation in s.table})
         self._layers = {name: self._trace.find(name) for name in layers}
@@ -84,7 +86,9 @@ class LRP(nn.Module):
         if first is not None:
             for name, index in self._layers.items():
                 if index < first.last:
-                    raise RelevanceError(f"'{name}' lies inside the first layer, whose rule gives the image's relevance only")
+                    raise RelevanceError(
+                        f"'{name}' lies inside the first layer, whose rule gives the image's relevance only"
+                    )
         wanted = frozenset(self._layers.values())
         self._walks = [s.bind(self._trace, first, wanted) for s in sets]
 
@@ -94,7 +98,9 @@ class LRP(nn.Module):
         logits = run.logits
         seed = target(logits.float() if logits.dtype.itemsize < 4 else logits)
         if seed.dim() != 3 or seed.shape[1:] != logits.shape:
-            raise RelevanceError(f"the target gave a signal of shape {tuple(seed.shape)}; needed: (K, *{tuple(logits.shape)})")
+            raise RelevanceError(
+                f"the target gave a signal of shape {tuple(seed.shape)}; needed: (K, *{tuple(logits.shape)})"
+            )
         found = [walk(run, seed.flatten(0, 1)) for walk in self._walks]
         indices = {"": self._trace.image, **self._layers}
         maps = {
@@ -106,4 +112,5 @@ class LRP(nn.Module):
 def _by_image(relevance: Tensor, batch: int) -> Tensor:
     """(K * B, ...) to (B, K, ...), float32 or wider."""
     wide = relevance.float() if relevance.dtype.itemsize < 4 else relevance
-    return wide.unflatten(0, (-1, batch)).transpose(0, 1)
+    by_map: Tensor = wide.unflatten(0, (-1, batch))
+    return by_map.transpose(0, 1)

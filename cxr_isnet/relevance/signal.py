@@ -10,7 +10,8 @@ def times(signal: Tensor, factor: Tensor) -> Tensor:
     batch = factor.shape[0]
     if signal.shape[0] == batch:
         return signal * factor
-    return (signal.unflatten(0, (-1, batch)) * factor).flatten(0, 1)
+    by_map: Tensor = signal.unflatten(0, (-1, batch))
+    return (by_map * factor).flatten(0, 1)
 
 
 def per_channel(factor: Tensor, like: Tensor) -> Tensor:

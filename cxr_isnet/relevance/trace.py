@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -88,6 +89,16 @@ class Trace:
     readers: tuple[tuple[int, ...], ...]
     batch_norm_of: Mapping[int, int] = field(default_factory=dict)
 
+    @cached_property
+    def sizes(self) -> frozenset[int]:
+        """Steps that read a shape, and arithmetic on such."""
+        found: set[int] = set()
+        for step in self.steps:
+            reads = step.operation == "size" or (step.operation is getattr and step.args[1] == "shape")
+            if reads or (step.inputs and set(step.inputs) <= found and hasattr(operator, step.name)):
+                found.add(step.index)
+        return frozenset(found)
+
     def sole_reader(self, index: int, operation: Hashable) -> int | None:
         """The step that alone reads step `index`, if it is an `operation`."""
         readers = self.readers[index]
@@ -110,7 +121,8 @@ class _Tracer(fx.Tracer):
         self._whole = whole
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in self._whole or super().is_leaf_module(m, module_qualified_name)
+        operation: Hashable = type(m)
+        return operation in self._whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace_network(network: nn.Module, operations: Collection[Hashable]) -> Trace:
@@ -162,7 +174,8 @@ def _step(node: fx.Node, index: int, index_of: Mapping[fx.Node, int], modules: M
 
     args = fx.node.map_arg(node.args, refer)
     kwargs = fx.node.map_arg(node.kwargs, refer)
-    name, operation, module = str(node.target), node.target, None
+    name, module = str(node.target), None
+    operation: Any = node.target
     if node.op == "call_module":
         module = modules[name]
         operation = type(module)
@@ -180,7 +193,7 @@ def _step(node: fx.Node, index: int, index_of: Mapping[fx.Node, int], modules: M
 
 
 def _fused_batch_norms(steps: list[Step], readers: tuple[tuple[int, ...], ...]) -> dict[int, int]:
-    fused = {}
+    fused: dict[int, int] = {}
     for step in steps:
         if step.operation is nn.BatchNorm2d:
             source = steps[step.inputs[0]]
@@ -193,8 +206,9 @@ def resolve(argument: Any, values: Sequence[Any] | Mapping[int, Any]) -> Any:
     """Replaces every `Ref` in a (nested) argument by the value it stands for."""
     if isinstance(argument, Ref):
         return values[argument.index]
-    if isinstance(argument, tuple | list):
-        return type(argument)(resolve(item, values) for item in argument)
+    if isinstance(argument, tuple | list):  # plain ones: torch.compile does not take those of torch.fx
+        items = [resolve(item, values) for item in argument]
+        return tuple(items) if isinstance(argument, tuple) else items
     return argument
 
 

@@ -83,7 +83,9 @@ def max_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
 def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
     dim = call.step.kwargs.get("dim", call.step.args[1] if len(call.step.args) > 1 else 0)
     if dim % call.output.dim() == 0:
-        raise RelevanceError(f"'{call.step.name}' concatenates along the batch: relevance of images cannot be told apart")
+        raise RelevanceError(
+            f"'{call.step.name}' concatenates along the batch: relevance of images cannot be told apart"
+        )
     return torch.split(signal, [x.shape[dim] for x in call.inputs], dim)
 
 
@@ -104,7 +106,9 @@ def mean(call: Call, signal: Tensor) -> tuple[Tensor]:
     (x,) = call.inputs
     dims = call.step.kwargs.get("dim", call.step.args[1:] or None)
     if dims is None:
-        raise RelevanceError("the mean over a whole batch mixes images: relevance is given for a mean over channels or pixels")
+        raise RelevanceError(
+            "the mean over a whole batch mixes images: relevance is given for a mean over channels or pixels"
+        )
     while isinstance(dims, tuple | list) and len(dims) == 1 and not isinstance(dims[0], int):
         dims = dims[0]
     wanted = sorted(d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims) if not isinstance(d, bool))

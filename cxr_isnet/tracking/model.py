@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import LoggedModel as StoredModel
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PyFuncModel
@@ -66,8 +67,8 @@ def log_model(
         checkpoint: the file of the weights.
         python_model: the Python file that ends in `mlflow.models.set_model(...)`.
         classes: names of the classes, in the order of the network's outputs.
-        example_paths: two or more image files; the first two are the input example. Paths only, no pixel is
-            kept.
+        example_paths: two or more image files; the first two are predicted once and
+            kept as the input example: paths only, no pixel.
         register: name in the model registry; None does not register.
         metadata: more to say about the model, JSON values.
         artifacts: more files the model needs, by name.
@@ -79,15 +80,14 @@ def log_model(
 
     Raises:
         InputError: a file is missing; fewer than two example paths; a registered name that MLflow refuses.
+        ValueError: the model's code does not answer with these columns. What the code itself raises for the example
+            is passed on. In each case nothing is logged.
     """
     if not isinstance(run, MlflowRun):
         return None
     files = {CHECKPOINT: str(checkpoint), **(artifacts or {})}
     _check(files, python_model, example_paths, register)
-    experiment = run.client.get_run(run.run_id).info.experiment_id
     tags = {"classes": ", ".join(classes), "disclaimer": DISCLAIMER}
-    logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
-    described = {"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})}
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "model"
         mlflow.pyfunc.save_model(
@@ -97,15 +97,12 @@ def log_model(
             code_paths=list(code_paths) if code_paths else None,
             pip_requirements=list(pip_requirements or installed_requirements()),
             input_example=list(example_paths[:EXAMPLE_PATHS]),
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-                run_id=run.run_id,
-                metadata=described,
-            ),
+            metadata={"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})},
         )
-        _declare_output(local, classes)
+        _try_out(local, classes, example_paths[:EXAMPLE_PATHS])
+        experiment = run.client.get_run(run.run_id).info.experiment_id
+        logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
+        _complete(local, classes, logged)
         run.client.log_model_artifacts(logged.model_id, str(local))
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -146,22 +143,32 @@ def _check(
         raise InputError(f"registered name {register!r}: give a name that is not empty and has no '/' or ':'")
 
 
-def _declare_output(local: Path, classes: Sequence[str]) -> None:
-    """Write the columns of the answer into the signature: from a type hint MLflow gets no more than "Any"."""
+def _try_out(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> None:
+    """Predict the example with the model as it will be loaded; MLflow by itself only warns when that fails."""
+    answer = mlflow.pyfunc.load_model(str(local)).predict(list(example_paths))
+    columns = ["path", *(f"probability_{name}" for name in classes)]
+    if list(answer.columns) != columns or list(answer["path"]) != list(example_paths):
+        raise ValueError(f"the model's code answers with {list(answer.columns)}, for a path each; want {columns}")
+
+
+def _complete(local: Path, classes: Sequence[str], logged: StoredModel) -> None:
+    """Write into the saved model which stored model it is, and the columns of its answer.
+
+    From a type hint MLflow gets no more of the answer than "Any".
+    """
     saved = Model.load(str(local / "MLmodel"))
-    columns: list[ColSpec | TensorSpec] = [
-        ColSpec("string", "path"),
-        *(ColSpec("double", f"probability_{name}") for name in classes),
-    ]
+    saved.artifact_path = logged.artifact_location
+    saved.run_id = logged.source_run_id
+    saved.model_uuid = saved.model_id = logged.model_id
+    columns: list[ColSpec | TensorSpec] = [ColSpec("string", "path")]
+    columns += [ColSpec("double", f"probability_{name}") for name in classes]
     signature: ModelSignature = saved.signature
     signature.outputs = Schema(columns)
     saved.signature = signature
     saved.save(str(local / "MLmodel"))
 
 
-def _register(
-    run: MlflowRun, uri: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]
-) -> int:
+def _register(run: MlflowRun, uri: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
     with fluent_store(run.uri):
         version = mlflow.register_model(uri, name)
     further = {safe_key(key): str(value) for key, value in metadata.items()}

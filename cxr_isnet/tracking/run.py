@@ -90,7 +90,7 @@ class Run(ABC):
 
     @abstractmethod
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Keep a file, or a folder with all it holds, among the artifacts, in `folder` if given."""
+        """Keep a file, or a folder of its name with all it holds, in `folder` of the artifacts if given."""
 
     @abstractmethod
     def log_dict(self, content: Mapping[str, Any], name: str) -> None:
@@ -154,10 +154,7 @@ class MlflowRun(Run):
         self.client.log_figure(self.run_id, figure, name)
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        if Path(path).is_dir():
-            self.client.log_artifacts(self.run_id, str(path), folder)
-        else:
-            self.client.log_artifact(self.run_id, str(path), folder)
+        self.client.log_artifact(self.run_id, str(path), folder)
 
     def log_dict(self, content: Mapping[str, Any], name: str) -> None:
         self.client.log_dict(self.run_id, dict(content), name)

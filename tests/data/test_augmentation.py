@@ -51,9 +51,7 @@ def test_what_comes_in_from_outside_is_zero_in_image_and_mask():
     assert (item["image"][outside] < 0.51).all()
 
 
-@pytest.mark.parametrize(
-    "change", [{"gamma": (0.5, 2.0)}, {"contrast": 0.4}, {"brightness": 0.3}, {"noise": 0.1}]
-)
+@pytest.mark.parametrize("change", [{"gamma": (0.5, 2.0)}, {"contrast": 0.4}, {"brightness": 0.3}, {"noise": 0.1}])
 def test_exposure_changes_the_image_within_range_and_leaves_the_mask(change):
     ramp = torch.linspace(0, 1, 64).repeat(1, 64, 1)
     rand = RandChestXrayd(AugmentConfig(**(OFF | change))).set_random_state(seed=0)
@@ -76,9 +74,7 @@ def test_hearts_stay_on_their_side_by_default():
     assert AugmentConfig().flip is False
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"noise": -1.0}, {"scale": 1.0}, {"gamma": (2.0, 1.0)}, {"gamma": (0.0, 1.0)}]
-)
+@pytest.mark.parametrize("wrong", [{"noise": -1.0}, {"scale": 1.0}, {"gamma": (2.0, 1.0)}, {"gamma": (0.0, 1.0)}])
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         AugmentConfig(**wrong)

@@ -28,9 +28,7 @@ def test_labels_follow_the_order_of_the_classes(phantoms):
 
 @pytest.mark.parametrize("augment", [None, AugmentConfig(noise=0.05)])
 def test_cache_changes_nothing(phantoms, augment):
-    cached, read = (
-        make_dataset(phantoms, CLASSES, SMALL, augment=augment, cache=cache) for cache in (True, False)
-    )
+    cached, read = (make_dataset(phantoms, CLASSES, SMALL, augment=augment, cache=cache) for cache in (True, False))
 
     for index in ((3, 7), (3, 8), 5):
         assert torch.equal(cached[index]["image"], read[index]["image"])

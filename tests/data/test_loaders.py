@@ -25,9 +25,7 @@ def epoch_of(dataset, epoch: int, **options) -> tuple[list[str], torch.Tensor]:
 
 def contents(loader) -> tuple[list[str], torch.Tensor]:
     batches = list(loader)
-    return [path for batch in batches for path in batch["path"]], torch.cat(
-        [batch["image"] for batch in batches]
-    )
+    return [path for batch in batches for path in batch["path"]], torch.cat([batch["image"] for batch in batches])
 
 
 def test_batch_is_as_the_contract_says(dataset):
@@ -87,8 +85,7 @@ def test_workers_see_the_same_batches_in_every_epoch(dataset):
 def test_two_processes_see_the_batches_of_one(dataset):
     single = list(make_loader(dataset, batch_size=4, shuffle=True, seed=4))
     halves = [
-        list(make_loader(dataset, batch_size=2, shuffle=True, seed=4, rank=rank, world_size=2))
-        for rank in (0, 1)
+        list(make_loader(dataset, batch_size=2, shuffle=True, seed=4, rank=rank, world_size=2)) for rank in (0, 1)
     ]
 
     for whole, first, second in zip(single, *halves, strict=True):
@@ -103,8 +100,7 @@ def test_two_processes_see_the_batches_of_one(dataset):
 @given(length=st.integers(1, 40), world_size=st.integers(1, 5), shuffle=st.booleans(), seed=st.integers(0, 3))
 def test_processes_share_out_every_image(length, world_size, shuffle, seed):
     samplers = [
-        EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        for rank in range(world_size)
+        EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
     places = [[place for place, _ in sampler] for sampler in samplers]
 
@@ -116,10 +112,7 @@ def test_processes_share_out_every_image(length, world_size, shuffle, seed):
 
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_last_batch(dataset, drop_last):
-    sizes = [
-        len(b["label"])
-        for b in make_loader(dataset, batch_size=5, shuffle=False, seed=0, drop_last=drop_last)
-    ]
+    sizes = [len(b["label"]) for b in make_loader(dataset, batch_size=5, shuffle=False, seed=0, drop_last=drop_last)]
 
     assert sizes == ([5, 5] if drop_last else [5, 5, 2])
 

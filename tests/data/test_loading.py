@@ -55,9 +55,7 @@ def test_check_lists_all_problems_and_cuts_the_list(write_picture, tmp_path):
         path = tmp_path / f"bad{number}.png"
         path.write_bytes(b"not a picture")
         bad.append(str(path))
-    frame = pd.DataFrame(
-        {"image": [good, *bad, good], "mask": ["", *[""] * 6, write_picture("m.png", LUNGS * 0)]}
-    )
+    frame = pd.DataFrame({"image": [good, *bad, good], "mask": ["", *[""] * 6, write_picture("m.png", LUNGS * 0)]})
 
     with pytest.raises(InputError) as caught:
         check_files(frame)

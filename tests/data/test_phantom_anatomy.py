@@ -30,9 +30,7 @@ def test_lungs_are_dark_and_the_middle_is_bright(seed):
 
 
 def test_heart_takes_more_of_the_patients_left_lung():
-    halves = [
-        (lungs[:, :64].sum(), lungs[:, 64:].sum()) for lungs in (chest(seed).lungs for seed in range(12))
-    ]
+    halves = [(lungs[:, :64].sum(), lungs[:, 64:].sum()) for lungs in (chest(seed).lungs for seed in range(12))]
 
     right, left = np.mean(halves, axis=0)
     assert right > left

@@ -95,9 +95,7 @@ def test_place_does_not_depend_on_the_class():
     boxes = set()
     for label in range(MARK_COUNT):
         before = item(label, lungs)
-        rows, columns = np.nonzero(
-            changed(before, PlantMarkd(MarkConfig(), MarkMode.BIASED, 6)(before)).numpy()
-        )
+        rows, columns = np.nonzero(changed(before, PlantMarkd(MarkConfig(), MarkMode.BIASED, 6)(before)).numpy())
         boxes.add((rows.min() // 10, columns.min() // 10))
 
     assert len(boxes) == 1

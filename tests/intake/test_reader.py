@@ -30,9 +30,7 @@ def test_dicom(make_dicom):
 
 
 def test_several_files_are_stacked(picture):
-    item = LoadImaged(keys="image", reader=CXRReader(), ensure_channel_first=True)(
-        {"image": [picture, picture]}
-    )
+    item = LoadImaged(keys="image", reader=CXRReader(), ensure_channel_first=True)({"image": [picture, picture]})
 
     assert item["image"].shape == (2, 5, 12)
 

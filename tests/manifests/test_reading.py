@@ -69,9 +69,7 @@ def test_bad_cell_is_named_with_column_row_and_value(rows, write_table, column, 
 def test_patient_in_two_splits_is_named(rows, write_table):
     path = write_table(rows.assign(split=["train", "val", "train", "val"]))
 
-    with pytest.raises(
-        InputError, match=r"column 'split' puts one patient into two.*'01' in split|01 in split"
-    ):
+    with pytest.raises(InputError, match=r"column 'split' puts one patient into two.*'01' in split|01 in split"):
         read_manifest(path)
 
 

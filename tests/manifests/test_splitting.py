@@ -51,9 +51,7 @@ def test_each_label_gets_its_share():
 def test_seed_chooses_the_patients():
     frame = frame_of([("A", str(number), "ill") for number in range(40)])
 
-    splits = [
-        split_by_patient(frame, validation_fraction=0.5, seed=seed)["split"].tolist() for seed in (0, 0, 1)
-    ]
+    splits = [split_by_patient(frame, validation_fraction=0.5, seed=seed)["split"].tolist() for seed in (0, 0, 1)]
 
     assert splits[0] == splits[1] != splits[2]
 

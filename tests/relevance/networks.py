@@ -45,9 +45,7 @@ def frozen_at(network: N, images: Tensor) -> N:
     for module in copied.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-            module.register_forward_hook(
-                lambda norm, x, y: counts.update({norm: x[0].numel() // x[0].shape[1]})
-            )
+            module.register_forward_hook(lambda norm, x, y: counts.update({norm: x[0].numel() // x[0].shape[1]}))
     copied(images)
     for norm, n in counts.items():  # torch keeps the unbiased variance and normalises with the biased one
         norm.running_var *= (n - 1) / n
@@ -100,13 +98,9 @@ class ResidualNet(nn.Module):
 
     def account(self, oracle: Oracle) -> Value:
         x = oracle.max_pool(oracle.relu(oracle.weighted(oracle.image, self.conv0, self.norm0)), 3, 2, 1)
-        branch = oracle.weighted(
-            oracle.relu(oracle.weighted(x, self.conv1, self.norm1)), self.conv2, self.norm2
-        )
+        branch = oracle.weighted(oracle.relu(oracle.weighted(x, self.conv1, self.norm1)), self.conv2, self.norm2)
         x = oracle.relu(oracle.add(branch, x))
-        x = oracle.add(
-            oracle.weighted(x, self.conv3, self.norm3), oracle.weighted(x, self.down, self.norm_down)
-        )
+        x = oracle.add(oracle.weighted(x, self.conv3, self.norm3), oracle.weighted(x, self.down, self.norm_down))
         return oracle.weighted(oracle.adaptive_average_pool(oracle.relu(x), (1, 1)), self.head)
 
 

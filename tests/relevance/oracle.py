@@ -188,9 +188,7 @@ class Oracle:
         """R_j = a_j sum_k (alpha plus_jk / (P_k + epsilon) + beta minus_jk / (N_k - epsilon)) R_k."""
         relevance = [np.zeros(s.size) for s in self.sources]
         for s in logits.plus:
-            relevance[s] += self.sources[s] * (
-                alpha * logits.plus[s].T @ seed + beta * logits.minus[s].T @ seed
-            )
+            relevance[s] += self.sources[s] * (alpha * logits.plus[s].T @ seed + beta * logits.minus[s].T @ seed)
         for gate in reversed(self.gates):
             x, received = gate.reads, relevance[gate.source]
             if gate.source == 1 and z_b is not None:
@@ -199,9 +197,7 @@ class Oracle:
             raising = received / (self.positive(x) + epsilon)
             lowering = received / (self.negative(x) - epsilon)
             for s in x.plus:
-                relevance[s] += self.sources[s] * (
-                    alpha * x.plus[s].T @ raising + beta * x.minus[s].T @ lowering
-                )
+                relevance[s] += self.sources[s] * (alpha * x.plus[s].T @ raising + beta * x.minus[s].T @ lowering)
         return relevance
 
     def _z_b(self, x: Value, received: Array, low: float, high: float, epsilon: float) -> Array:

@@ -34,22 +34,16 @@ def oracle_maps(network: Any, images: Tensor, rules: AlphaBetaRules, z_b: Any = 
         seeds = np.eye(logits.bias_plus.size)
         maps.append(
             [
-                oracle.alpha_beta(logits, seed, rules.alpha, rules.beta, rules.epsilon, z_b)[0].reshape(
-                    image.shape
-                )
+                oracle.alpha_beta(logits, seed, rules.alpha, rules.beta, rules.epsilon, z_b)[0].reshape(image.shape)
                 for seed in seeds
             ]
         )
     return torch.tensor(np.array(maps))
 
 
-@pytest.mark.parametrize(
-    "rules", [AlphaBetaRules(), AlphaBetaRules(2.0, -1.0), AlphaBetaRules(1.5, -0.5, 0.2)]
-)
+@pytest.mark.parametrize("rules", [AlphaBetaRules(), AlphaBetaRules(2.0, -1.0), AlphaBetaRules(1.5, -0.5, 0.2)])
 @pytest.mark.parametrize("kind", ACCOUNTED)
-def test_equals_alpha_beta_written_as_matrices(
-    kind: type[nn.Module], rules: AlphaBetaRules, images: Tensor
-) -> None:
+def test_equals_alpha_beta_written_as_matrices(kind: type[nn.Module], rules: AlphaBetaRules, images: Tensor) -> None:
     network = randomise(kind())
     logits, relevance = LRP(network, rules, image_range=None)(images)
     assert torch.equal(logits, network(images))
@@ -134,7 +128,7 @@ def test_a_silent_layer_gives_no_relevance_and_no_nan_at_epsilon_zero(images: Te
     assert not relevance.image.any()
 
 
-@pytest.mark.parametrize("alpha, beta", [(1.0, -1.0), (0.5, 0.5)])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, -1.0), (0.5, 0.5)])
 def test_shares_that_do_not_fit_are_refused(alpha: float, beta: float) -> None:
     with pytest.raises(RelevanceError, match=f"alpha={alpha}, beta={beta}"):
         AlphaBetaRules(alpha, beta)

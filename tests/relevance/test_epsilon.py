@@ -39,9 +39,7 @@ from .oracle import Oracle
 ACCOUNTED = [ConvNet, ResidualNet, DenseNet, VariedConvNet]
 
 
-def oracle_maps(
-    network: Any, images: Tensor, epsilon: float, z_b: tuple[float, float, float] | None = None
-) -> Tensor:
+def oracle_maps(network: Any, images: Tensor, epsilon: float, z_b: tuple[float, float, float] | None = None) -> Tensor:
     """(B, classes, C, H, W)."""
     maps = []
     for image in images.numpy():
@@ -75,9 +73,7 @@ def test_oracle_and_network_agree_on_the_logits(kind: type[nn.Module], images: T
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-2, 0.3])
 @pytest.mark.parametrize("kind", ACCOUNTED)
-def test_equals_lrp_epsilon_written_as_matrices(
-    kind: type[nn.Module], epsilon: float, images: Tensor
-) -> None:
+def test_equals_lrp_epsilon_written_as_matrices(kind: type[nn.Module], epsilon: float, images: Tensor) -> None:
     network = randomise(kind())
     _, relevance = LRP(network, EpsilonRules(epsilon), image_range=None)(images)
     assert_close(relevance.image.detach(), oracle_maps(network, images, epsilon), rtol=1e-9, atol=1e-12)
@@ -92,9 +88,7 @@ def test_with_z_b_equals_lrp_written_as_matrices(kind: type[nn.Module], images: 
 
 
 @pytest.mark.parametrize("kind", [ConvNet, ResidualNet])
-def test_in_training_mode_batch_norm_uses_the_statistics_of_the_batch(
-    kind: type[nn.Module], images: Tensor
-) -> None:
+def test_in_training_mode_batch_norm_uses_the_statistics_of_the_batch(kind: type[nn.Module], images: Tensor) -> None:
     network = randomise(kind())
     frozen = frozen_at(network, images)
     _, relevance = LRP(network.train(), EpsilonRules(0.01), image_range=None)(images)
@@ -194,9 +188,7 @@ def test_inner_relevance_does_not_depend_on_which_layers_are_asked_for(
     kind: type[nn.Module], epsilon: float, images: Tensor
 ) -> None:
     network = randomise(kind())
-    names = [
-        n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d)
-    ]
+    names = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d)]
     rules = EpsilonRules(epsilon)
     _, together = LRP(network, rules, image_range=None, layers=names)(images)
     for name in names:
@@ -206,13 +198,9 @@ def test_inner_relevance_does_not_depend_on_which_layers_are_asked_for(
 
 
 @pytest.mark.parametrize("kind", [ConvNet, ResidualNet, DenseNet, UNetEncoder])
-def test_inner_relevance_at_epsilon_zero_is_gradient_times_activation(
-    kind: type[nn.Module], images: Tensor
-) -> None:
+def test_inner_relevance_at_epsilon_zero_is_gradient_times_activation(kind: type[nn.Module], images: Tensor) -> None:
     network = randomise(kind())
-    names = [
-        n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.BatchNorm2d)
-    ]
+    names = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.BatchNorm2d)]
     outputs: dict[str, Tensor] = {}
     for name in names:
 
@@ -270,7 +258,7 @@ def damped_dense_net(net: DenseNet, x: Tensor, e: float) -> Tensor:
     return damp(net.head(damp(x, e)), e)
 
 
-@pytest.mark.parametrize("kind, damped", [(ResidualNet, damped_residual_net), (DenseNet, damped_dense_net)])
+@pytest.mark.parametrize(("kind", "damped"), [(ResidualNet, damped_residual_net), (DenseNet, damped_dense_net)])
 def test_reference_points_are_those_of_the_reference(
     kind: type[nn.Module], damped: Callable[[Any, Tensor, float], Tensor], images: Tensor
 ) -> None:

@@ -14,9 +14,7 @@ from .networks import randomise
 from .oracle import Oracle
 
 
-def first_layer_only(
-    *, bias: bool, norm: bool, relu: bool = True, groups: int = 1, **settings: int
-) -> nn.Sequential:
+def first_layer_only(*, bias: bool, norm: bool, relu: bool = True, groups: int = 1, **settings: int) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(2, 4, 3, bias=bias, groups=groups, **settings)]
     layers += [nn.BatchNorm2d(4)] if norm else []
     layers += [nn.ReLU()] if relu else []
@@ -54,13 +52,9 @@ def test_keeps_the_sign_and_loses_only_to_positive_biases(images: Tensor) -> Non
     conv = network[0]
     y = network[1](conv(images))
     down, up = conv.bias.clamp(max=0), conv.bias.clamp(min=0)
-    z = conv(images) - nn.functional.conv2d(
-        torch.ones_like(images), conv.weight.clamp(max=0), down, padding=1
-    )
+    z = conv(images) - nn.functional.conv2d(torch.ones_like(images), conv.weight.clamp(max=0), down, padding=1)
     assert (relevance.image >= 0).all()
-    assert_close(
-        relevance.image.sum((1, 2, 3, 4)), (y * (1 - up[:, None, None] / z)).sum((1, 2, 3)), rtol=1e-8, atol=0
-    )
+    assert_close(relevance.image.sum((1, 2, 3, 4)), (y * (1 - up[:, None, None] / z)).sum((1, 2, 3)), rtol=1e-8, atol=0)
 
 
 def test_without_a_relu_behind_it_takes_the_relevance_of_the_batch_norm(images: Tensor) -> None:

@@ -30,9 +30,7 @@ def explain(network: nn.Module, images: Tensor) -> Tensor:
 
 def assert_is_transpose(network: nn.Module, shape: tuple[int, ...] = (2, 4, 7, 6)) -> None:
     images = torch.rand(shape)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda x: network(x).sum(0), images
-    )  # (outputs, B, C, H, W)
+    jacobian = torch.autograd.functional.jacobian(lambda x: network(x).sum(0), images)  # (outputs, B, C, H, W)
     assert_close(explain(network, images).detach(), images[:, None] * jacobian.transpose(0, 1))
 
 
@@ -106,7 +104,7 @@ def test_in_training_dropout_passes_what_it_passed(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "function, message",
+    ("function", "message"),
     [
         (lambda x: torch.cat([x, x]).flatten(1), "concatenates along the batch"),
         (lambda x: (x + x.mean((2, 3), keepdim=True)).flatten(1), "different shapes"),
@@ -114,9 +112,7 @@ def test_in_training_dropout_passes_what_it_passed(images: Tensor) -> None:
         (lambda x: x.flatten(1) + x.mean(), "mean over a whole batch|different shapes"),
     ],
 )
-def test_what_has_no_relevance_is_refused_with_a_reason(
-    function: Callable[[Tensor], Tensor], message: str
-) -> None:
+def test_what_has_no_relevance_is_refused_with_a_reason(function: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(RelevanceError, match=message):
         explain(Function(function), torch.rand(2, 1, 3, 3))
 

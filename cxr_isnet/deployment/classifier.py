@@ -1,0 +1,90 @@
+"""What is left of a training when it is used: the plain network, its classes and how images are prepared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cxr_isnet.data import ImageConfig, prepare_image
+from cxr_isnet.deployment.checkpoint import load_state, load_weights, save_state
+from cxr_isnet.errors import InputError
+from cxr_isnet.intake import read_image
+from cxr_isnet.networks import NetworkConfig, build_network
+
+
+@dataclass
+class Classifier:
+    """A trained classifier: image files in, class probabilities out. No mask and no relevance are involved.
+
+    Attributes:
+        network: Images (B, 1, size, size) in [0, 1] to logits (B, classes), in evaluation mode.
+        config: Which network it is.
+        classes: Labels in the order of the outputs.
+        image: How files become images, the same as in training.
+        method: Name of the method it was trained with.
+    """
+
+    network: nn.Module
+    config: NetworkConfig
+    classes: tuple[str, ...]
+    image: ImageConfig
+    method: str
+
+    def save(self, path: Path) -> None:
+        """Writes the classifier to one file, whole or not at all."""
+        content = {
+            "network": asdict(self.config),
+            "classes": list(self.classes),
+            "image": asdict(self.image),
+            "method": self.method,
+            "weights": self.network.state_dict(),
+        }
+        save_state(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Classifier:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: If the file is missing, damaged, or not a classifier's.
+        """
+        path = Path(path)
+        state = load_state(path)
+        if "weights" not in state:
+            raise InputError(f"{path}: the state of a training, not a classifier: give best.pt of the same folder")
+        config = NetworkConfig(**state["network"])
+        network = build_network(config, len(state["classes"]))
+        load_weights(network, state["weights"], path)
+        network.to(device).eval()
+        return cls(network, config, tuple(state["classes"]), ImageConfig(**state["image"]), state["method"])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities (B, classes) float32, on the CPU, of prepared images (B, 1, size, size)."""
+        logits: Tensor = self.network(images.to(self.device))
+        return logits.float().softmax(1).cpu()
+
+    def predict(self, paths: Sequence[str | os.PathLike[str]], batch_size: int = 16) -> pd.DataFrame:
+        """Columns `path` and `probability_<class>`, one row per file (PNG, JPEG or DICOM), in order.
+
+        Raises:
+            InputError: If a file cannot be read; the message names it.
+        """
+        rows: list[Tensor] = []
+        for start in range(0, len(paths), batch_size):
+            batch = [prepare_image(read_image(os.fspath(p)), self.image) for p in paths[start : start + batch_size]]
+            rows.append(self.probabilities(torch.stack(batch)))
+        table = torch.cat(rows).double().numpy() if rows else torch.empty(0, len(self.classes)).numpy()
+        columns: Mapping[str, Any] = {f"probability_{name}": table[:, i] for i, name in enumerate(self.classes)}
+        return pd.DataFrame({"path": [os.fspath(p) for p in paths], **columns})

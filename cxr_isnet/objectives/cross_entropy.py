@@ -1,0 +1,32 @@
+"""The plain classifier: cross-entropy and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cxr_isnet.networks import NetworkSpec
+from cxr_isnet.objectives.objective import Batch, Objective
+from cxr_isnet.objectives.registry import Method, register
+
+
+@dataclass(frozen=True)
+class CrossEntropyOptions:
+    """Cross-entropy has no settings."""
+
+
+class CrossEntropy(Objective):
+    """loss = cross-entropy of the labels."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.network(batch["image"])
+        return {"logits": logits, "loss": F.cross_entropy(logits.float(), batch["label"])}
+
+
+def _build(network: nn.Module, spec: NetworkSpec, options: CrossEntropyOptions) -> CrossEntropy:
+    return CrossEntropy(network)
+
+
+register(Method("densenet121", CrossEntropyOptions, _build))

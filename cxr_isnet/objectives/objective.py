@@ -1,0 +1,40 @@
+"""What one training step minimises: a network and a batch in, named loss terms out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Any]
+"""`image` (B, 1, H, W) float32 in [0, 1], `mask` likewise in {0, 1}, `has_mask` (B,) bool, `label` (B,) int64."""
+
+
+class Objective(nn.Module, ABC):
+    """A network with the loss it is trained on.
+
+    A module, so that everything a step computes, relevance included, happens inside one forward: that is what
+    DistributedDataParallel and torch.compile need.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns `logits` (B, classes), the scalar `loss`, and any further scalar terms worth logging."""
+
+    @property
+    def tuning_epochs(self) -> int:
+        """Epochs of plain training before `measure` sees the training set once; 0 where nothing is to be tuned."""
+        return 0
+
+    def measure(self, batch: Batch) -> None:
+        """Takes one training batch, under no_grad, after the plain training; the network then holds its weights."""
+
+    def finish_tuning(self) -> dict[str, float]:
+        """Sets what was tuned from the measurements; returns it by name, for the log."""
+        return {}

@@ -1,0 +1,158 @@
+"""What a training run is made of. A YAML file and the command line fill these; nothing else decides what a run does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.tracking import TrackingConfig
+
+
+class Precision(Enum):
+    """Arithmetic of the network; relevance gates and losses are float32 either way."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Device(Enum):
+    """Where to train. AUTO takes a GPU if there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Algorithm(Enum):
+    """Optimiser: AdamW, or SGD with momentum 0.99 as in the study."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which X-rays, and what is done to them.
+
+    Attributes:
+        training: Manifests (tables or recipes) of the hospitals to train on.
+        external: Manifests of hospitals that neither training nor any choice may see.
+        classes: Labels in the order of the network's outputs; with two, the second is the positive one.
+        image: What the network gets to see.
+        augment: Random changes in training.
+        mark: Plants a class-correlated mark into the background of training and validation images, and makes the
+            evaluation test with the mark (`biased`), without (`clean`) and with another class's (`swapped`); null for none.
+        masked_only: Leaves out training images that have no lung mask; else they add classification loss only.
+        validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
+        workers: Loading processes; 0 loads in the training process, which is fast with cached images.
+        cache: Keeps the prepared images in memory.
+    """
+
+    training: list[str]
+    classes: list[str]
+    external: list[str] = field(default_factory=list)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mark: MarkConfig | None = None
+    masked_only: bool = False
+    validation_fraction: float = 0.2
+    workers: int = 0
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise InputError(f"data.classes is {self.classes}; give at least two different labels")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1")
+        shared = sorted(set(self.training) & set(self.external))
+        if shared:
+            raise InputError(
+                f"{shared} stand in both data.training and data.external: an external hospital must be unseen"
+            )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights move.
+
+    Attributes:
+        algorithm: Optimiser.
+        learning_rate: Highest learning rate.
+        weight_decay: Decoupled (AdamW) or L2 (SGD).
+        momentum: Of SGD.
+        clip: Largest norm of the gradient.
+        warmup: Share of all steps over which the learning rate rises from 0; then it falls to 0 as a half cosine.
+        average: Decay per step of a running average of the weights, which is then what is validated and kept; 0 for none.
+    """
+
+    algorithm: Algorithm = Algorithm.ADAMW
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.99
+    clip: float = 1.0
+    warmup: float = 0.1
+    average: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        data: X-rays.
+        output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
+        method: Name of a method, e.g. densenet121 or isnet.
+        options: Settings by name of method, so that one file serves several; those of other methods are not looked at.
+        network: Network in place of the method's own.
+        optimizer: Optimiser and schedule.
+        epochs: Most epochs.
+        patience: Ends after so many epochs without a lower validation loss; null for never.
+        batch_size: Images per step, over all processes.
+        seed: Of everything random.
+        precision: Arithmetic.
+        device: Where.
+        resume: Goes on with the unfinished training in `output`.
+        resamples: Bootstrap resamples of each interval in the evaluation.
+        tracking: MLflow.
+        register: Name under which the model is registered; null for not.
+    """
+
+    data: DataConfig
+    output: str
+    method: str = "isnet"
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    network: NetworkConfig | None = None
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 40
+    patience: int | None = None
+    batch_size: int = 16
+    seed: int = 0
+    precision: Precision = Precision.FP32
+    device: Device = Device.AUTO
+    resume: bool = False
+    resamples: int = 2000
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    register: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "resamples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def as_plain(value: Any) -> Any:
+    """A config as dictionaries, lists, numbers and strings, for YAML, MLflow and comparisons."""
+    if isinstance(value, Enum):
+        return value.name
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return value

@@ -1,0 +1,71 @@
+"""One process or several started by torchrun: who this one is, and what must be alike in all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cxr_isnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all. Rank 0 alone writes files and MLflow."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module as it is to be called in training: with gradients averaged over the processes."""
+        return DistributedDataParallel(module) if self.count > 1 else module
+
+    def share_batch(self, batch_size: int) -> int:
+        """Images per process; raises `InputError` if `batch_size` does not divide evenly."""
+        if batch_size % self.count:
+            raise InputError(f"batch_size is {batch_size}; it must be a multiple of the {self.count} processes")
+        return batch_size // self.count
+
+    def synchronise_buffers(self, module: nn.Module) -> None:
+        """Gives all processes rank 0's buffers (batch statistics), so that all validate the same network."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Joins the group that torchrun set up, if it did; leaves it at the end.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: If a GPU is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but torch sees no GPU: use device=cpu or device=auto")
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes(0, 1, torch.device(kind))
+        return
+    here = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(here)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), here)
+    finally:
+        dist.destroy_process_group()

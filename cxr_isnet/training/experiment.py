@@ -1,0 +1,297 @@
+"""A training from config to judged, logged and registered model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from cxr_isnet.data import MarkMode, check_files, make_dataset, make_loader
+from cxr_isnet.deployment import Classifier, pyfunc_path
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.commands import flat_metrics, results_table
+from cxr_isnet.evaluation.external import TestResults, judge
+from cxr_isnet.evaluation.plots import loss_curves_figure
+from cxr_isnet.evaluation.prediction import planted_tests
+from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.manifests import digest, read_manifests, split_by_patient
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.objective import Objective
+from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.tracking import Run, log_model, start_run
+from cxr_isnet.training.config import DataConfig, TrainConfig, as_plain
+from cxr_isnet.training.distributed import Processes, processes
+from cxr_isnet.training.fitting import Epoch, Fitting
+from cxr_isnet.training.run_folder import RunFolder
+from cxr_isnet.training.tuning import tune
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The manifests' rows by role."""
+
+    training: pd.DataFrame
+    validation: pd.DataFrame
+    external: pd.DataFrame | None
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Trains, judges in-domain and on the external hospitals, logs, and registers if asked to.
+
+    Returns:
+        What `metrics.json` in the output folder holds.
+
+    Raises:
+        InputError: A setting, a table or a file cannot be used; nothing has been trained then.
+        DivergedError: A loss became NaN or infinite.
+    """
+    torch.set_flush_denormal(True)  # relevance has many tiny numbers, which CPUs handle slowly
+    method = get_method(config.method)
+    network = config.network or NetworkConfig(method.network)
+    torch.manual_seed(config.seed)
+    objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
+    tables = read_tables(config.data, config.seed)
+    with processes(config.device.value) as here:
+        batch_size = here.share_batch(config.batch_size)
+        folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
+        tags = {"method": config.method, "network": network.name, "seed": config.seed}
+        with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
+            if here.is_main:
+                folder.save_run_id(run.run_id, run.uri)
+                _log_tables(run, config.data, tables)
+            clock = time.monotonic()
+            training = _Training(config, network, tables, objective, folder, run, here, batch_size)
+            training.run()
+            if not here.is_main:
+                return {}
+            return _finish(config, tables, folder, run, training.history, time.monotonic() - clock)
+
+
+def read_tables(config: DataConfig, seed: int) -> Tables:
+    """Reads and checks the manifests and their files, and splits the training sites by patient."""
+    frame = read_manifests(config.training, classes=config.classes)
+    if config.masked_only:
+        frame = frame[frame["mask"] != ""].reset_index(drop=True)
+    frame = split_by_patient(frame, validation_fraction=config.validation_fraction, seed=seed)
+    external = read_manifests(config.external, classes=config.classes) if config.external else None
+    parts = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
+    for name, part in parts.items():
+        absent = [c for c in config.classes if c not in set(part["label"])]
+        if absent:
+            raise InputError(
+                f"column 'label' of {', '.join(config.training)}: no image of class {', '.join(map(repr, absent))} in split "
+                f"'{name}' ({len(part)} images). Add images of it, or take it out of data.classes"
+            )
+    if external is not None:
+        shared = sorted(set(external["site"]) & set(frame["site"]))
+        if shared:
+            raise InputError(
+                f"column 'site': {shared} is both in data.training and data.external; an external site is unseen"
+            )
+    for part in (*parts.values(), *([] if external is None else [external])):
+        check_files(part)
+    return Tables(parts["train"], parts["val"], external)
+
+
+class _Training:
+    """One training: its loaders, its history and what is kept after each epoch."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        network: NetworkConfig,
+        tables: Tables,
+        objective: Objective,
+        folder: RunFolder,
+        run: Run,
+        here: Processes,
+        batch_size: int,
+    ) -> None:
+        self._config = config
+        self._network = network
+        self._tables = tables
+        self._folder = folder
+        self._run = run
+        self._here = here
+        self._batch_size = batch_size
+        self._objective = objective
+        self.history: list[dict[str, Any]] = []
+        self._best = (float("inf"), 0)
+        training = self._loader(tables.training, augment=True)
+        self._fitting = Fitting(objective, training, self._loader(tables.validation), config, here, config.epochs)
+
+    def run(self) -> None:
+        """Tunes and trains, or goes on where the folder's state says."""
+        state = self._folder.load_state()
+        completed = 0
+        if state is None:
+            tuned = tune(
+                self._objective,
+                self._loader(self._tables.training, augment=True),
+                self._loader(self._tables.training),
+                self._loader(self._tables.validation),
+                self._config,
+                self._here,
+            )
+            self._run.log_metrics({f"tuning.{key}": value for key, value in tuned.items()}, 0)
+        else:
+            self._fitting.restore(state["fitting"])
+            completed, self.history = state["epoch"], state["history"]
+            self._best = (state["best_loss"], state["best_epoch"])
+            _log.info("going on after epoch %d of %d", completed, self._config.epochs)
+            if self._out_of_patience(completed):
+                return
+        self._fitting.run(self._after_epoch, completed=completed)
+
+    def _loader(self, frame: pd.DataFrame, *, augment: bool = False) -> DataLoader[Any]:
+        """Loader of the training images (augmented, shuffled, shared out) or of any others (in order, all of them)."""
+        data = self._config.data
+        dataset = make_dataset(
+            frame,
+            data.classes,
+            data.image,
+            augment=data.augment if augment else None,
+            mark=data.mark,
+            mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
+            cache=data.cache,
+        )
+        return make_loader(
+            dataset,
+            batch_size=self._batch_size,
+            shuffle=augment,
+            seed=self._config.seed,
+            workers=data.workers,
+            drop_last=augment,
+            rank=self._here.rank if augment else 0,
+            world_size=self._here.count if augment else 1,
+        )
+
+    def _after_epoch(self, epoch: Epoch) -> bool:
+        loss = epoch.validation["loss"]
+        better = loss < self._best[0]
+        if better:
+            self._best = (loss, epoch.number)
+        self.history += [
+            {"epoch": epoch.number, "split": "training", **epoch.training},
+            {"epoch": epoch.number, "split": "validation", **epoch.validation},
+        ]
+        if self._here.is_main:
+            terms = {f"training.{k}": v for k, v in epoch.training.items()}
+            self._run.log_metrics(terms | {f"validation.{k}": v for k, v in epoch.validation.items()}, epoch.number)
+            state = {
+                "epoch": epoch.number,
+                "fitting": self._fitting.state(),
+                "history": self.history,
+                "best_loss": self._best[0],
+                "best_epoch": self._best[1],
+            }
+            self._folder.save(state, self.history, self._classifier() if better else None)
+        return self._out_of_patience(epoch.number)
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        return self._config.patience is not None and epoch - self._best[1] >= self._config.patience
+
+    def _classifier(self) -> Classifier:
+        config = self._config
+        network = self._fitting.validated.network
+        return Classifier(network, self._network, tuple(config.data.classes), config.data.image, config.method)
+
+
+def _log_tables(run: Run, config: DataConfig, tables: Tables) -> None:
+    rows = [
+        ("training", tables.training, config.training),
+        ("validation", tables.validation, config.training),
+    ]
+    if tables.external is not None:
+        rows.append(("external", tables.external, config.external))
+    for name, frame, manifests in rows:
+        masked = int((frame["mask"] != "").sum())
+        _log.info(
+            "%s: %d images, %d with a lung mask; the others add classification loss only",
+            name,
+            len(frame),
+            masked,
+        )
+        run.log_dataset(frame, name, name, "+".join(digest(m)[:16] for m in manifests), source=", ".join(manifests))
+
+
+def _finish(
+    config: TrainConfig,
+    tables: Tables,
+    folder: RunFolder,
+    run: Run,
+    history: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Judges the best classifier, writes `metrics.json`, logs and registers."""
+    classifier = Classifier.load(folder.best_file)
+    tests = planted_tests(config.data.mark)
+    judged: dict[str, TestResults] = {}
+    for name, frame in (("validation", tables.validation), ("external", tables.external)):
+        if frame is not None:
+            judged[name] = judge(
+                classifier,
+                frame,
+                folder.path / name,
+                tests,
+                resamples=config.resamples,
+                seed=config.seed,
+                model_uri=run.run_id,
+            )
+    frame = pd.DataFrame(history)
+    validation = frame[frame["split"] == "validation"]
+    best = int(validation["epoch"].to_numpy()[validation["loss"].to_numpy().argmin()])
+    metrics = {
+        "method": config.method,
+        "network": classifier.config.name,
+        "seed": config.seed,
+        "epochs": int(frame["epoch"].max()),
+        "best_epoch": best,
+        "seconds": round(seconds, 1),
+        **{
+            part: {test: {site: r.to_dict() for site, r in sites.items()} for test, sites in results.items()}
+            for part, results in judged.items()
+        },
+    }
+    write_json(folder.metrics_file, metrics)
+    _log_results(config, tables, folder, run, judged, frame)
+    for part, results in judged.items():
+        _log.info("\n%s, %s\n%s", config.method, part, results_table(results))
+    return metrics
+
+
+def _log_results(
+    config: TrainConfig,
+    tables: Tables,
+    folder: RunFolder,
+    run: Run,
+    judged: dict[str, TestResults],
+    history: pd.DataFrame,
+) -> None:
+    flat = {f"{part}.{key}": value for part, results in judged.items() for key, value in flat_metrics(results).items()}
+    run.log_metrics(flat, config.epochs)
+    run.log_figure(loss_curves_figure(history), "loss_curves.png")
+    for file in (folder.config_file, folder.history_file, folder.metrics_file):
+        run.log_artifact(file)
+    for part, results in judged.items():
+        for test in results:
+            run.log_artifact(folder.path / part / test, part)
+    model = log_model(
+        run,
+        folder.best_file,
+        python_model=pyfunc_path(),
+        classes=config.data.classes,
+        example_paths=list(tables.validation["image"][:2]),
+        register=config.register,
+        metadata={"method": config.method, "seed": config.seed},
+    )
+    if model is not None and model.version is not None:
+        _log.info("registered as models:/%s/%d", model.name, model.version)

@@ -1,0 +1,84 @@
+"""One training step and one validation step, as MONAI engines call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+_TENSORS = ("image", "mask", "has_mask", "label")
+
+
+class DivergedError(RuntimeError):
+    """A loss became NaN or infinite; the message names the batch's files."""
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of a batch on `device`, without the texts."""
+    return {key: batch[key].to(device, non_blocking=True) for key in _TENSORS}
+
+
+class TrainingStep:
+    """Forward, check, backward, clip, move: the iteration of a MONAI `SupervisedTrainer`."""
+
+    def __init__(self, scheduler: LRScheduler, clip: float, bf16: bool) -> None:
+        self._scheduler = scheduler
+        self._clip = clip
+        self._bf16 = bf16
+
+    def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, float]:
+        device = engine.state.device
+        engine.network.train()
+        engine.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            terms = engine.network(to_device(batch, device))
+        scalars = scalar_terms(terms)
+        _check_finite(scalars, batch, engine.state.epoch)
+        terms["loss"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self._clip)
+        if not torch.isfinite(norm):
+            raise DivergedError(_message("gradient norm", float(norm), batch, engine.state.epoch))
+        engine.optimizer.step()
+        self._scheduler.step()
+        return scalars
+
+
+class ValidationStep:
+    """The iteration of a MONAI `SupervisedEvaluator`. Forward without gradient: the loss terms, and for each image label and class probabilities."""
+
+    def __init__(self, bf16: bool) -> None:
+        self._bf16 = bf16
+
+    @torch.no_grad()
+    def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        device = engine.state.device
+        engine.network.eval()
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            terms = engine.network(to_device(batch, device))
+        return {
+            "terms": scalar_terms(terms),
+            "label": batch["label"],
+            "probability": terms["logits"].float().softmax(1).cpu(),
+        }
+
+
+def scalar_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """The scalars among an objective's terms, as numbers."""
+    return {key: float(value.detach()) for key, value in terms.items() if value.dim() == 0}
+
+
+def _check_finite(scalars: Mapping[str, float], batch: Mapping[str, Any], epoch: int) -> None:
+    for name, value in scalars.items():
+        if value != value or abs(value) == float("inf"):
+            raise DivergedError(_message(f"term '{name}'", value, batch, epoch))
+
+
+def _message(what: str, value: float, batch: Mapping[str, Any], epoch: int) -> str:
+    files = "\n  ".join(batch["path"])
+    return (
+        f"{what} is {value} in epoch {epoch}. Lower the learning rate, or raise the loss's GWRP decay; the last whole epoch "
+        f"is kept. The batch's files:\n  {files}"
+    )

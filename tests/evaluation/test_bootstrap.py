@@ -1,0 +1,121 @@
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cxr_isnet.evaluation.bootstrap import CHUNK_CELLS, Estimate, PatientBootstrap
+from cxr_isnet.evaluation.metrics import Accuracy, HandTillAUC, MacroF1, WeightedMean
+
+
+def interval(patients, values, resamples=2000, seed=0) -> Estimate:
+    bootstrap = PatientBootstrap(np.asarray(patients), resamples=resamples, seed=seed)
+    return bootstrap.estimate({"mean": WeightedMean(np.asarray(values, dtype=float))})["mean"]
+
+
+def test_with_one_image_per_patient_it_is_the_percentile_bootstrap_of_scipy():
+    values = np.random.default_rng(1).exponential(size=80)
+
+    found = interval(np.arange(80), values, resamples=10_000)
+
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_it_is_the_plain_loop_over_drawn_patients():
+    generator = np.random.default_rng(3)
+    patients = np.sort(generator.integers(25, size=80))
+    patients = np.unique(patients, return_inverse=True)[1]
+    values = generator.normal(size=80) + generator.normal(size=25)[patients % 25]
+    looped = []
+    for _ in range(4000):
+        drawn = generator.integers(patients.max() + 1, size=patients.max() + 1)
+        looped.append(np.concatenate([values[patients == patient] for patient in drawn]).mean())
+
+    found = interval(patients, values, resamples=4000)
+
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(looped, [2.5, 97.5])), abs=0.04)
+
+
+def test_images_of_a_patient_are_drawn_together():
+    patients = np.repeat(np.arange(5), 3)
+
+    for weights in PatientBootstrap(patients, resamples=50).weights():
+        per_patient = weights.reshape(-1, 5, 3)
+        assert (per_patient == per_patient[:, :, :1]).all()
+        np.testing.assert_array_equal(per_patient[:, :, 0].sum(axis=1), 5)
+
+
+def test_repeated_images_of_the_same_patients_do_not_narrow_the_interval():
+    values = np.random.default_rng(4).normal(size=40)
+
+    once = interval(np.arange(40), values)
+    tenfold = interval(np.repeat(np.arange(40), 10), np.repeat(values, 10))
+
+    assert (tenfold.low, tenfold.high) == pytest.approx((once.low, once.high))
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(5)
+    patients = np.repeat(np.arange(60), 3)
+    covered = 0
+    for run in range(300):
+        values = generator.normal(size=60)[patients] + generator.normal(size=180)
+        found = interval(patients, values, resamples=300, seed=run)
+        covered += found.low <= 0.0 <= found.high
+
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = np.random.default_rng(6).normal(size=30)
+
+    assert interval(np.arange(30), values, seed=7) == interval(np.arange(30), values, seed=7)
+    assert interval(np.arange(30), values, seed=7) != interval(np.arange(30), values, seed=8)
+
+
+def test_one_patient_alone_has_a_value_and_no_interval():
+    found = interval([0, 0, 0], [0.1, 0.2, 0.3])
+
+    assert found.value == pytest.approx(0.2)
+    assert np.isnan([found.low, found.high]).all()
+    assert found.resamples_used == 0
+
+
+def test_resamples_that_lack_a_class_are_left_out_and_counted():
+    labels = np.array([0, 0, 0, 0, 1])
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4], [0.4, 0.6]])
+    bootstrap = PatientBootstrap(np.arange(5), resamples=2000)
+
+    found = bootstrap.estimate({"auc": HandTillAUC(labels, scores), "accuracy": Accuracy(labels, scores)})
+
+    lacking = 0.8**5 + 0.2**5
+    assert found["auc"].resamples_used == pytest.approx(2000 * (1 - lacking), abs=80)
+    assert found["accuracy"].resamples_used == 2000
+
+
+def test_blocks_hold_all_the_resamples_that_were_asked_for():
+    patients = np.arange(CHUNK_CELLS // 4)
+
+    rows = [len(weights) for weights in PatientBootstrap(patients, resamples=6).weights()]
+
+    assert rows == [4, 2]
+
+
+def test_a_patient_is_a_site_and_an_id_together():
+    frame = pd.DataFrame({"site": ["a", "b", "a", "b"], "patient_id": ["1", "1", "1", "2"]})
+
+    assert PatientBootstrap.of(frame).patients.tolist() == [0, 1, 0, 2]
+
+
+def test_two_thousand_resamples_of_a_thousand_images_take_about_a_second():
+    generator = np.random.default_rng(9)
+    labels, scores = generator.integers(3, size=1000), generator.dirichlet(np.ones(3), 1000)
+    start = time.process_time()
+
+    PatientBootstrap(np.arange(1000)).estimate({"auc": HandTillAUC(labels, scores), "f1": MacroF1(labels, scores)})
+
+    assert time.process_time() - start < 5

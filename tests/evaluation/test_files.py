@@ -1,0 +1,33 @@
+import pytest
+
+from cxr_isnet.evaluation.files import file_slug, replacing
+
+
+def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
+    target = tmp_path / "metrics.json"
+    target.write_text("old")
+
+    with replacing(target) as partial:
+        partial.write_text("new")
+
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_that_was_half_written_leaves_the_old_one(tmp_path):
+    target = tmp_path / "metrics.json"
+    target.write_text("old")
+
+    with pytest.raises(UnicodeEncodeError), replacing(target) as partial:
+        partial.write_text("ne\ud800", encoding="utf-8")
+
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("Shenzhen No. 3", "Shenzhen_No._3"), ("a/b\\c", "a_b_c"), ("../..", "unnamed"), ("東京 1", "東京_1")],
+)
+def test_names_become_names_of_files(name, slug):
+    assert file_slug(name) == slug

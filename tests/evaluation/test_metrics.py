@@ -1,0 +1,169 @@
+"""Every metric against scikit-learn: as it is, and on resamples written out image by image."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from cxr_isnet.evaluation.metrics import (
+    Accuracy,
+    HandTillAUC,
+    MacroF1,
+    RankAUC,
+    WeightedMean,
+    accuracy,
+    classes_present,
+    confusion_matrix,
+    hand_till_auc,
+    macro_f1,
+)
+
+
+def draw(n_images=200, n_classes=3, decimals=1, seed=0):
+    """Labels and probabilities with many ties, and 20 resamples of them as weights."""
+    generator = np.random.default_rng(seed)
+    scores = np.round(generator.dirichlet(np.ones(n_classes), n_images), decimals) + 1e-9
+    scores /= scores.sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(n_classes, p=row) for row in scores])
+    weights = generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=20).astype(float)
+    return labels, scores, weights
+
+
+def written_out(weights, labels, scores):
+    chosen = np.repeat(np.arange(len(labels)), weights.astype(int))
+    return labels[chosen], scores[chosen]
+
+
+def sklearn_auc(labels, scores):
+    if scores.shape[1] == 2:
+        return oracle.roc_auc_score(labels, scores[:, 1])
+    return oracle.roc_auc_score(labels, scores, multi_class="ovo", average="macro")
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(0, 3)),
+        min_size=1,
+        max_size=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_rank_auc_counts_pairs_with_ties_half(images):
+    positive = np.array([image[0] for image in images])
+    score = np.array([image[1] for image in images])
+    weights = np.array([float(image[2]) for image in images])
+    pairs = [
+        (weights[i] * weights[j], (score[i] > score[j]) + 0.5 * (score[i] == score[j]))
+        for i, j in product(np.flatnonzero(positive), np.flatnonzero(~positive))
+    ]
+    total = sum(weight for weight, _ in pairs)
+
+    found = RankAUC(positive, ~positive, score)(weights[None])[0]
+
+    expected = sum(weight * right for weight, right in pairs) / total if total else np.nan
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_hand_till_auc_is_that_of_scikit_learn(n_classes):
+    labels, scores, _ = draw(n_classes=n_classes)
+
+    assert hand_till_auc(labels, scores) == pytest.approx(sklearn_auc(labels, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_hand_till_auc_of_a_resample_is_that_of_its_images(n_classes):
+    labels, scores, weights = draw(n_classes=n_classes)
+
+    found = HandTillAUC(labels, scores)(weights)
+
+    expected = [sklearn_auc(*written_out(row, labels, scores)) for row in weights]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_class_that_is_absent_takes_no_part():
+    labels, scores, _ = draw()
+    kept = labels != 2
+
+    found = hand_till_auc(labels[kept], scores[kept])
+
+    ones = [oracle.roc_auc_score(labels[kept] == index, scores[kept][:, index]) for index in (0, 1)]
+    assert found == pytest.approx(np.mean(ones))
+
+
+def test_one_class_alone_has_no_auc():
+    assert np.isnan(hand_till_auc([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]])))
+
+
+def test_a_resample_without_a_class_has_neither_auc_nor_f1():
+    labels, scores = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    weights = np.array([[1.0, 2.0, 0.0]])
+
+    assert np.isnan(HandTillAUC(labels, scores)(weights)[0])
+    assert np.isnan(MacroF1(labels, scores)(weights)[0])
+
+
+def test_accuracy_is_that_of_scikit_learn():
+    labels, scores, weights = draw()
+
+    found = Accuracy(labels, scores)(weights)
+
+    predicted = scores.argmax(axis=1)
+    expected = [oracle.accuracy_score(labels, predicted, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(found, expected)
+    assert accuracy(labels, scores) == pytest.approx(oracle.accuracy_score(labels, predicted))
+
+
+def test_macro_f1_is_that_of_scikit_learn():
+    labels, scores, weights = draw()
+
+    found = MacroF1(labels, scores)(weights)
+
+    predicted = scores.argmax(axis=1)
+    expected = [oracle.f1_score(labels, predicted, average="macro", sample_weight=row) for row in weights]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_macro_f1_speaks_of_the_classes_present():
+    labels, scores, _ = draw()
+    kept = labels != 2
+
+    found = macro_f1(labels[kept], scores[kept])
+
+    predicted = scores[kept].argmax(axis=1)
+    assert found == pytest.approx(oracle.f1_score(labels[kept], predicted, average="macro", labels=[0, 1]))
+
+
+def test_confusion_matrix_is_that_of_scikit_learn():
+    labels, scores, _ = draw(n_classes=4)
+
+    expected = oracle.confusion_matrix(labels, scores.argmax(axis=1), labels=range(4))
+    np.testing.assert_array_equal(confusion_matrix(labels, scores), expected)
+
+
+@pytest.mark.parametrize("metric", [hand_till_auc, accuracy, macro_f1])
+def test_images_without_a_label_do_not_count(metric):
+    labels, scores, _ = draw()
+    partly = np.where(np.arange(len(labels)) % 3 == 0, -1, labels)
+
+    assert metric(partly, scores) == pytest.approx(metric(labels[partly >= 0], scores[partly >= 0]))
+
+
+@pytest.mark.parametrize("metric", [hand_till_auc, accuracy, macro_f1])
+def test_without_any_label_there_is_no_number(metric):
+    assert np.isnan(metric([-1, -1], np.array([[0.4, 0.6], [0.3, 0.7]])))
+
+
+def test_the_weighted_mean_leaves_out_images_without_a_value():
+    metric = WeightedMean(np.array([0.2, np.nan, 0.8]))
+
+    values = metric(np.array([[1.0, 5.0, 1.0], [0.0, 1.0, 0.0]]))
+
+    np.testing.assert_allclose(values, [0.5, np.nan])
+
+
+def test_classes_present_are_ascending_and_without_the_unknown():
+    assert classes_present(np.array([2, -1, 0, 2])) == [0, 2]

@@ -1,0 +1,133 @@
+import json
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.metrics import accuracy, hand_till_auc
+from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.site import POOLED, evaluate_site, evaluate_sites
+
+from .conftest import THREE
+
+
+def test_a_site_has_its_counts_and_its_numbers(make_predictions):
+    frame = make_predictions()
+
+    result = evaluate_site(frame, THREE, resamples=50)
+
+    labels, scores = label_indices(frame, THREE), probabilities(frame, THREE)
+    assert (result.site, result.n_images, result.n_labelled, result.n_patients) == ("north", 60, 60, 30)
+    assert result.classes_present == THREE
+    assert result.auc.value == hand_till_auc(labels, scores)
+    assert result.accuracy.value == accuracy(labels, scores)
+    assert result.prevalence["covid"] == pytest.approx((frame["label"] == "covid").mean())
+    assert sum(map(sum, result.confusion)) == 60
+
+
+def test_every_value_lies_in_its_interval(make_predictions):
+    result = evaluate_site(make_predictions(), THREE)
+
+    for estimate in result.estimates().values():
+        assert estimate.low < estimate.value < estimate.high
+        assert estimate.resamples_used == 2000
+
+
+def test_the_share_of_relevance_is_the_mean_of_the_images_that_have_one(make_predictions):
+    frame = make_predictions(4).assign(relevance_in_lung=[0.2, np.nan, 0.6, np.nan])
+
+    result = evaluate_site(frame, THREE, resamples=50)
+
+    assert result.relevance_in_lung.value == pytest.approx(0.4)
+    assert result.n_relevance == 2
+
+
+def test_without_the_column_the_share_of_relevance_is_undefined(make_predictions):
+    result = evaluate_site(make_predictions().drop(columns="relevance_in_lung"), THREE, resamples=50)
+
+    assert np.isnan(result.relevance_in_lung.value)
+    assert result.n_relevance == 0
+
+
+def test_a_class_absent_from_the_site_is_not_named_as_present(make_predictions):
+    frame = make_predictions()
+    frame = frame[frame["label"] != "covid"]
+
+    result = evaluate_site(frame, THREE, resamples=50)
+
+    assert result.classes_present == ("normal", "tuberculosis")
+    assert result.prevalence["covid"] == 0
+    assert np.isfinite(result.auc.value)
+
+
+def test_a_site_of_one_image_has_counts_and_no_interval(make_predictions):
+    result = evaluate_site(make_predictions(1), THREE, resamples=50)
+
+    assert (result.n_images, result.n_patients) == (1, 1)
+    assert result.accuracy.value in (0.0, 1.0)
+    assert np.isnan([result.accuracy.low, result.accuracy.high, result.auc.value, result.auc.low]).all()
+
+
+def test_a_site_without_labels_has_relevance_and_nothing_else(make_predictions):
+    result = evaluate_site(make_predictions().assign(label=""), THREE, resamples=50)
+
+    assert (result.n_images, result.n_labelled, result.classes_present) == (60, 0, ())
+    assert np.isnan([result.auc.value, result.accuracy.value, result.macro_f1.value]).all()
+    assert np.isnan(list(result.prevalence.values())).all()
+    assert np.isfinite(result.relevance_in_lung.low)
+
+
+def test_what_is_undefined_is_null_in_json(make_predictions):
+    plain = evaluate_site(make_predictions().assign(label=""), THREE, resamples=50).to_dict()
+
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["auc"] == {"value": None, "low": None, "high": None, "resamples_used": 0}
+
+
+def test_the_flat_metrics_hold_each_interval(make_predictions):
+    result = evaluate_site(make_predictions(), THREE, resamples=50)
+
+    flat = result.metrics()
+
+    assert (flat["auc"], flat["auc_low"], flat["auc_high"]) == (
+        result.auc.value,
+        result.auc.low,
+        result.auc.high,
+    )
+    assert all(type(value) is float for value in flat.values())
+
+
+def test_a_result_cannot_be_changed(make_predictions):
+    with pytest.raises(FrozenInstanceError):
+        evaluate_site(make_predictions(), THREE, resamples=50).site = "other"
+
+
+def test_one_site_alone_is_not_pooled(make_predictions):
+    assert list(evaluate_sites(make_predictions(), THREE, resamples=50)) == ["north"]
+
+
+def test_several_sites_come_by_name_and_then_pooled(make_predictions):
+    frame = make_predictions(sites=("south", "north"))
+
+    results = evaluate_sites(frame, THREE, resamples=50)
+
+    assert list(results) == ["north", "south", POOLED]
+    assert [result.site for result in results.values()] == ["north", "south", POOLED]
+    assert results[POOLED].n_images == results["north"].n_images + results["south"].n_images
+
+
+def test_the_same_id_at_two_sites_is_two_patients(make_predictions):
+    frame = make_predictions(4, sites=("north", "south")).assign(patient_id="1")
+
+    assert evaluate_sites(frame, THREE, resamples=50)[POOLED].n_patients == 2
+
+
+def test_a_site_with_the_name_of_all_sites_is_refused(make_predictions):
+    with pytest.raises(InputError, match=r"names a site 'pooled'.*Rename"):
+        evaluate_sites(make_predictions(sites=("north", "pooled")), THREE)
+
+
+def test_no_resamples_are_refused(make_predictions):
+    with pytest.raises(InputError, match="resamples is 0"):
+        evaluate_site(make_predictions(), THREE, resamples=0)

@@ -1,0 +1,89 @@
+"""Foreground loss: its two forms and where it is silent."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from cxr_isnet.losses import Cuts, ForegroundForm, foreground_loss
+
+CUTS = Cuts(3.0, 10.0)
+
+
+def of_total(total: float, form: ForegroundForm = ForegroundForm.L2, cuts: Cuts = CUTS) -> float:
+    """Loss of one map whose |R| inside the mask sums to `total`."""
+    relevance = torch.tensor([-0.25, 0.75, 5.0, 5.0]).view(1, 1, 1, 2, 2) * total
+    relevance[..., 1, :] = 123.0  # outside
+    return float(foreground_loss(relevance, torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), cuts, form))
+
+
+def formula(total: float, form: ForegroundForm, low: float, high: float) -> float:
+    below = (1 - min(total / low, 1)) ** 2
+    if total <= high:
+        return below
+    if form is ForegroundForm.HYBRID and total > low + high:
+        return below + 1 + (total - low - high)
+    return below + ((total - high) / low) ** 2
+
+
+@pytest.mark.parametrize("form", ForegroundForm)
+@pytest.mark.parametrize("total", [0.0, 1.0, 2.999, 3.0, 7.0, 10.0, 11.5, 12.999, 13.0, 13.5, 400.0])
+def test_equals_the_formula(total: float, form: ForegroundForm) -> None:
+    assert of_total(total, form) == pytest.approx(formula(total, form, 3.0, 10.0), rel=1e-12)
+
+
+def test_equals_the_formula_written_as_the_reference_does() -> None:
+    """(min(g / C1, 1) - 1)^2 + (max(g / C1, C2 / C1) - C2 / C1)^2."""
+    for g in np.linspace(0, 40, 21):
+        expected = (min(g / 3, 1) - 1) ** 2 + (max(g / 3, 10 / 3) - 10 / 3) ** 2
+        assert of_total(float(g)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_is_one_for_a_map_that_has_vanished() -> None:
+    assert of_total(0.0) == 1.0
+
+
+@pytest.mark.parametrize("form", ForegroundForm)
+@pytest.mark.parametrize("total", [3.0, 5.0, 10.0])
+def test_is_silent_between_the_cuts(total: float, form: ForegroundForm) -> None:
+    relevance = torch.full((1, 1, 1, 2, 2), total / 4, requires_grad=True)
+    loss = foreground_loss(relevance, torch.ones(1, 1, 2, 2), CUTS, form)
+    (grad,) = torch.autograd.grad(loss.sum(), relevance)
+    assert float(loss) == 0
+    if 3 < total < 10:
+        assert not grad.any()
+
+
+def test_the_forms_agree_up_to_where_the_line_begins() -> None:
+    for total in np.linspace(0, 13, 27):
+        assert of_total(float(total), ForegroundForm.HYBRID) == pytest.approx(of_total(float(total)), abs=1e-12)
+    assert of_total(13.0, ForegroundForm.HYBRID) == pytest.approx(1.0)
+    assert of_total(100.0, ForegroundForm.HYBRID) < of_total(100.0)
+
+
+def test_does_not_depend_on_the_background(relevance: Tensor, mask: Tensor) -> None:
+    relevance.requires_grad_()
+    loss = foreground_loss(relevance, mask, Cuts(100.0, 200.0))
+    (grad,) = torch.autograd.grad(loss.sum(), relevance)
+    inside = mask[:, None].expand_as(grad) == 1
+    assert not grad[~inside].any()
+    assert grad[inside].all()
+
+
+def test_is_the_mean_over_the_maps_of_each_image(relevance: Tensor, mask: Tensor) -> None:
+    cuts = Cuts(5.0, 6.0)
+    single = torch.stack([foreground_loss(relevance[:, k : k + 1], mask, cuts) for k in range(2)])
+    assert_close(foreground_loss(relevance, mask, cuts), single.mean(0))
+
+
+@pytest.mark.parametrize("form", ForegroundForm)
+@pytest.mark.parametrize("cuts", [Cuts(100.0, 200.0), Cuts(1.0, 2.0), Cuts(20.0, 21.0)])
+def test_gradient(form: ForegroundForm, cuts: Cuts, relevance: Tensor, mask: Tensor) -> None:
+    assert torch.autograd.gradcheck(lambda r: foreground_loss(r, mask, cuts, form), relevance.requires_grad_())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.0, 2.0), (3.0, 1.0), (float("nan"), 1.0)])
+def test_cuts_that_leave_no_range_are_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="0 < low < high"):
+        Cuts(low, high)

@@ -1,0 +1,127 @@
+"""What a map explains."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from cxr_isnet.relevance import (
+    LRP,
+    EpsilonRules,
+    RelevanceError,
+    all_logits,
+    classes,
+    every_logit,
+    least_likely,
+    log_odds,
+    top_or_random,
+)
+
+from .networks import ConvNet, randomise
+
+
+def eta(logits: Tensor, index: Tensor) -> Tensor:
+    """log p_c - log(1 - p_c), from its definition."""
+    p = logits.softmax(1).gather(1, index[:, None])[:, 0]
+    return p.log() - (1 - p).log()
+
+
+def test_every_logit_is_one_map_per_class() -> None:
+    seed = every_logit(torch.randn(4, 3))
+    assert torch.equal(seed, torch.eye(3)[:, None].expand(3, 4, 3))
+
+
+def test_all_logits_is_one_map_of_their_sum() -> None:
+    assert torch.equal(all_logits(torch.randn(4, 3)), torch.ones(1, 4, 3))
+
+
+def test_classes_explains_the_classes_asked_for() -> None:
+    index = torch.tensor([[0, 2], [1, 1]])
+    seed = classes(index)(torch.randn(2, 3))
+    assert seed.shape == (2, 2, 3)
+    assert seed.argmax(2).t().tolist() == index.tolist()
+    assert torch.equal(classes(index[:, 0])(torch.randn(2, 3)), seed[:1])
+
+
+@pytest.mark.parametrize("index", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0, 1, 2])])
+def test_classes_that_do_not_exist_are_refused(index: Tensor) -> None:
+    with pytest.raises(RelevanceError, match="do not fit logits of shape"):
+        classes(index)(torch.randn(2, 3))
+
+
+def test_log_odds_is_the_derivative_of_eta() -> None:
+    logits, index = torch.randn(5, 4, requires_grad=True), torch.tensor([0, 1, 2, 3, 0])
+    (expected,) = torch.autograd.grad(eta(logits, index).sum(), logits)
+    assert_close(log_odds(logits, index)[0], expected)
+
+
+def test_with_two_classes_log_odds_is_the_difference_of_the_logits() -> None:
+    seed = log_odds(torch.randn(2, 2), torch.tensor([0, 1]))
+    assert seed[0].tolist() == [[1.0, -1.0], [-1.0, 1.0]]
+
+
+def test_log_odds_do_not_change_with_a_constant_added_to_all_logits() -> None:
+    logits, index = torch.randn(3, 4), torch.tensor([1, 2, 3])
+    assert_close(log_odds(logits + 7.0, index), log_odds(logits, index))
+
+
+def test_a_confident_image_keeps_its_map() -> None:
+    seed = least_likely(torch.tensor([[80.0, 0.0, -80.0]]))
+    assert float(seed.abs().sum()) == pytest.approx(2.0)
+
+
+def test_least_likely_explains_eta_of_the_lowest_logit(images: Tensor) -> None:
+    network, x = randomise(ConvNet()), images.requires_grad_()
+    logits = network(x)
+    (grad,) = torch.autograd.grad(eta(logits, logits.argmin(1)).sum(), x)
+    _, relevance = LRP(network, EpsilonRules(0.0), image_range=None)(x, least_likely)
+    assert_close(relevance.image[:, 0], x * grad, rtol=1e-9, atol=1e-12)
+
+
+def test_permuting_the_classes_leaves_the_least_likely_map(images: Tensor) -> None:
+    network = randomise(ConvNet())
+    before = LRP(network)(images, least_likely)[1].image
+    with torch.no_grad():
+        network[8].weight.copy_(network[8].weight[[2, 0, 1]])
+        network[8].bias.copy_(network[8].bias[[2, 0, 1]])
+    assert_close(LRP(network)(images, least_likely)[1].image, before)
+
+
+def test_the_explained_quantity_is_differentiated_too() -> None:
+    logits = torch.randn(3, 4, requires_grad=True)
+    assert torch.autograd.gradcheck(least_likely, (logits,))
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.2])
+def test_top_or_random_explains_the_top_as_often_as_asked_and_others_uniformly(probability: float) -> None:
+    count, top = 20_000, 2
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.5]).expand(count, 4)
+    target = top_or_random(torch.Generator().manual_seed(1), probability)
+    shares = target(logits)[0].mean(0)
+    for k, share in enumerate(shares.tolist()):
+        p = probability if k == top else (1 - probability) / 3
+        assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / count)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_top_or_random_at_the_ends_never_or_always_explains_the_top(probability: float) -> None:
+    logits = torch.randn(500, 3)
+    drawn = top_or_random(probability=probability)(logits)[0].argmax(1)
+    assert torch.equal(drawn == logits.argmax(1), torch.full((500,), probability == 1.0))
+
+
+def test_top_or_random_draws_for_each_image_and_repeats_with_its_generator() -> None:
+    logits = torch.randn(50, 3)
+    one, two, other = (top_or_random(torch.Generator().manual_seed(s))(logits) for s in (5, 5, 6))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("target", [least_likely, top_or_random()])
+def test_one_output_has_no_other_class_to_explain(target: object) -> None:
+    with pytest.raises(RelevanceError, match="every_logit"):
+        target(torch.randn(2, 1))  # type: ignore[operator]

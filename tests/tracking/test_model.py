@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.tracking.model import installed_requirements, load_back, log_model
+from cxr_isnet.tracking.run import TrackingConfig, start_run
+
+CLASSES = ("normal", "tuberculosis")
+PATHS = ["a.png", "b.dcm", "c.png"]
+
+
+@pytest.fixture(scope="module")
+def registered(store_uri, tmp_path_factory):
+    """A run, and what it logged: a fake model registered as NAME with its first version."""
+    from .conftest import FAKE_MODEL
+
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "checkpoint.json").write_text('{"normal": 0.25, "tuberculosis": 0.75}')
+    (folder / "fake_model.py").write_text(FAKE_MODEL)
+    with start_run(TrackingConfig(uri=store_uri, experiment="models"), parameters={}) as run:
+        logged = log_model(
+            run,
+            folder / "checkpoint.json",
+            python_model=folder / "fake_model.py",
+            classes=CLASSES,
+            example_paths=PATHS,
+            register="NAME",
+            metadata={"method": "isnet", "validation auc": 0.9},
+        )
+    return run, logged
+
+
+def test_a_registered_model_loads_back_and_predicts_from_paths(registered, monkeypatch):
+    run, logged = registered
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", run.uri)
+
+    answer = mlflow.pyfunc.load_model("models:/NAME/1").predict(PATHS)
+
+    assert (logged.name, logged.version) == ("NAME", 1)
+    expected = {"path": PATHS, "probability_normal": [0.25] * 3, "probability_tuberculosis": [0.75] * 3}
+    pd.testing.assert_frame_equal(answer, pd.DataFrame(expected))
+
+
+@pytest.mark.parametrize("paths", [PATHS[:1], PATHS, PATHS * 30])
+def test_a_model_loads_back_by_its_id_and_takes_any_number_of_paths(registered, paths):
+    run, logged = registered
+
+    assert list(load_back(logged.model_uri, run.uri).predict(paths)["path"]) == paths
+
+
+def test_the_signature_names_the_columns_of_the_answer(registered):
+    run, logged = registered
+
+    signature = load_back(logged.model_uri, run.uri).metadata.signature
+
+    assert [column.type.name for column in signature.inputs] == ["string"]
+    assert signature.outputs.input_names() == ["path", "probability_normal", "probability_tuberculosis"]
+
+
+def test_the_input_example_is_two_paths(registered):
+    run, logged = registered
+
+    example = load_back(logged.model_uri, run.uri).input_example
+
+    assert [str(path) for path in (example if isinstance(example, list) else example.to_numpy().ravel())] == PATHS[:2]
+
+
+def test_the_model_says_what_it_is_and_what_it_is_not(registered):
+    run, logged = registered
+
+    metadata = load_back(logged.model_uri, run.uri).metadata.metadata
+
+    assert metadata["classes"] == list(CLASSES)
+    assert metadata["method"] == "isnet"
+    assert "not a medical device" in metadata["disclaimer"]
+
+
+def test_the_version_carries_tags(registered):
+    run, _ = registered
+
+    tags = run.client.get_model_version("NAME", "1").tags
+
+    assert tags["classes"] == "normal, tuberculosis"
+    assert tags["validation auc"] == "0.9"
+    assert "not a medical device" in tags["disclaimer"]
+
+
+def test_model_and_run_are_linked_and_the_run_goes_on(registered):
+    run, logged = registered
+
+    stored = run.client.get_run(run.run_id)
+    assert [output.model_id for output in stored.outputs.model_outputs] == [logged.model_id]
+    assert run.client.get_logged_model(logged.model_id).source_run_id == run.run_id
+    assert run.client.get_model_version("NAME", "1").run_id == run.run_id
+
+
+def test_the_code_of_the_model_and_pinned_requirements_are_stored(registered):
+    run, logged = registered
+    folder = Path(run.client.get_logged_model(logged.model_id).artifact_location.removeprefix("file://"))
+
+    assert (folder / "fake_model.py").is_file()
+    assert set(installed_requirements()) <= set((folder / "requirements.txt").read_text().split())
+    assert json.loads((folder / "artifacts" / "checkpoint.json").read_text())["normal"] == 0.25
+
+
+def test_model_code_that_fails_on_the_example_stores_no_model(config, fake_model):
+    with start_run(config, parameters={}) as run, pytest.raises(json.JSONDecodeError):
+        log_model(run, **fake_model("no checkpoint"), classes=CLASSES, example_paths=PATHS)
+
+    assert not run.client.search_logged_models([run.client.get_run(run.run_id).info.experiment_id])
+
+
+def test_model_code_with_other_columns_stores_no_model(config, fake_model):
+    with start_run(config, parameters={}) as run, pytest.raises(ValueError, match="probability_other"):
+        log_model(run, **fake_model('{"other": 1.0}'), classes=CLASSES, example_paths=PATHS)
+
+    assert not run.client.search_logged_models([run.client.get_run(run.run_id).info.experiment_id])
+
+
+def test_registering_again_gives_the_next_version(config, fake_model):
+    with start_run(config, parameters={}) as run:
+        versions = [
+            log_model(run, **fake_model(), classes=CLASSES, example_paths=PATHS, register="again").version
+            for _ in range(2)
+        ]
+
+    assert versions == [1, 2]
+
+
+def test_a_model_that_is_not_registered_has_no_version(config, fake_model):
+    with start_run(config, parameters={}) as run:
+        logged = log_model(run, **fake_model(), classes=CLASSES, example_paths=PATHS)
+
+    assert (logged.name, logged.version) == (None, None)
+    assert len(load_back(logged.model_uri, config.uri).predict(PATHS)) == 3
+
+
+def test_a_run_that_keeps_nothing_logs_no_model():
+    with start_run(TrackingConfig(enabled=False), parameters={}) as run:
+        assert log_model(run, "none", python_model="none", classes=CLASSES, example_paths=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"checkpoint": "nowhere.pt"}, r"nowhere.pt: there is no such file \(checkpoint of the model\)"),
+        ({"python_model": "nowhere.py"}, "nowhere.py: there is no such file"),
+        ({"artifacts": {"lungs": "lungs.pt"}}, r"lungs.pt: there is no such file \(lungs of the model\)"),
+        ({"example_paths": ["a.png"]}, "give at least 2 image files"),
+        ({"register": "a/b"}, "registered name 'a/b'"),
+        ({"register": " "}, "registered name ' '"),
+    ],
+)
+def test_what_cannot_be_logged_is_told_and_nothing_is_stored(config, fake_model, change, problem):
+    with start_run(config, parameters={}) as run, pytest.raises(InputError, match=problem):
+        log_model(run, **{**fake_model(), "classes": CLASSES, "example_paths": PATHS, **change})
+
+    assert not run.client.get_run(run.run_id).outputs.model_outputs

@@ -1,0 +1,211 @@
+import json
+import math
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.tracking.run import MlflowRun, NullRun, TrackingConfig, start_run
+
+
+def stored(run):
+    return MlflowClient(run.uri).get_run(run.run_id)
+
+
+def artifact(run, name):
+    return Path(urlsplit(stored(run).info.artifact_uri).path) / name
+
+
+def test_a_run_keeps_the_nested_configuration_as_flat_parameters(config):
+    with start_run(config, parameters={"method": "isnet", "loss": {"cuts": [1, 2]}}) as run:
+        pass
+
+    assert stored(run).data.params == {"method": "isnet", "loss.cuts": "[1, 2]"}
+
+
+def test_a_long_configuration_is_kept_whole(config):
+    with start_run(config, parameters={f"key{number}": number for number in range(250)}) as run:
+        pass
+
+    assert len(stored(run).data.params) == 250
+
+
+def test_a_run_has_the_name_and_the_tags_it_was_given(config):
+    named = TrackingConfig(uri=config.uri, experiment=config.experiment, run_name="isnet seed 1")
+
+    with start_run(named, parameters={}, tags={"method": "isnet", "long": "x" * 9000}) as run:
+        pass
+
+    assert stored(run).info.run_name == "isnet seed 1"
+    assert stored(run).data.tags["method"] == "isnet"
+    assert stored(run).data.tags["long"].startswith("xxx")
+
+
+def test_the_environment_is_kept_as_tags_and_as_a_file(config):
+    with start_run(config, parameters={"data": {"seed": 3}, "seed": 7}) as run:
+        pass
+
+    kept = json.loads(artifact(run, "environment.json").read_text())
+    assert {"python", "torch", "monai", "platform", "mlflow"} <= set(kept)
+    assert kept["seed"] == "7"
+    assert stored(run).data.tags["environment.torch"] == kept["torch"]
+
+
+def test_metrics_of_a_step_are_one_call(config, monkeypatch):
+    calls = []
+    with start_run(config, parameters={}) as run:
+        log_batch = run.client.log_batch
+        monkeypatch.setattr(run.client, "log_batch", lambda *a, **k: (calls.append(k), log_batch(*a, **k)))
+        run.log_metrics({f"term {number}": number / 10 for number in range(50)}, step=3)
+
+    assert len(calls) == 1
+    assert stored(run).data.metrics["term 7"] == pytest.approx(0.7)
+
+
+def test_metrics_have_a_history_by_step(config):
+    with start_run(config, parameters={}) as run:
+        for step, loss in enumerate([1.0, 0.5]):
+            run.log_metrics({"loss": loss}, step)
+
+    history = run.client.get_metric_history(run.run_id, "loss")
+    assert [(entry.step, entry.value) for entry in history] == [(0, 1.0), (1, 0.5)]
+
+
+def test_an_undefined_metric_is_kept_as_undefined(config):
+    with start_run(config, parameters={}) as run:
+        run.log_metrics({"auc": math.nan, "accuracy": 0.5}, 0)
+
+    assert math.isnan(stored(run).data.metrics["auc"])
+    assert stored(run).data.metrics["accuracy"] == 0.5
+
+
+def test_metrics_of_sites_with_odd_names_are_kept(config):
+    with start_run(config, parameters={}) as run:
+        run.log_metrics({"St. Mary (B)/auc": 0.5, "東京.auc": 0.6}, 0)
+
+    assert stored(run).data.metrics["St. Mary _B_/auc"] == 0.5
+    assert 0.6 in stored(run).data.metrics.values()
+
+
+def test_a_data_set_is_linked_without_rows_and_without_patients(config):
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "patient_id": ["X1", "X2"], "label": ["ill", "well"]})
+
+    with start_run(config, parameters={}) as run:
+        run.log_dataset(frame, "shenzhen", "training", "f" * 64, source="shenzhen.csv")
+
+    (entry,) = stored(run).inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("shenzhen", "f" * 36)
+    assert json.loads(entry.dataset.profile)["num_rows"] == 2
+    assert json.loads(entry.dataset.source) == {"uri": "shenzhen.csv"}
+    assert {tag.key: tag.value for tag in entry.tags} == {"mlflow.data.context": "training"}
+    assert "patient_id" not in entry.dataset.schema
+    assert "X1" not in str(entry)
+    assert "a.png" not in str(entry)
+
+
+def test_figures_files_folders_and_mappings_are_kept(config, tmp_path):
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "metrics.csv").write_text("auc\n1\n")
+
+    with start_run(config, parameters={}) as run:
+        run.log_figure(Figure(), "figures/roc.png")
+        run.log_artifact(tmp_path / "clean" / "metrics.csv")
+        run.log_artifact(tmp_path / "clean", "external")
+        run.log_dict({"a": 1}, "settings.json")
+
+    assert artifact(run, "figures/roc.png").read_bytes().startswith(b"\x89PNG")
+    assert artifact(run, "metrics.csv").is_file()
+    assert artifact(run, "external/clean/metrics.csv").is_file()
+    assert json.loads(artifact(run, "settings.json").read_text()) == {"a": 1}
+
+
+def test_a_run_that_ends_is_finished(config):
+    with start_run(config, parameters={}) as run:
+        assert stored(run).info.status == "RUNNING"
+
+    assert stored(run).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED")]
+)
+def test_a_run_that_breaks_off_says_how_and_passes_the_error_on(config, error, status):
+    with pytest.raises(error), start_run(config, parameters={}) as run:
+        raise error
+
+    assert stored(run).info.status == status
+
+
+def test_a_run_taken_up_again_goes_on_where_it_was(config):
+    with start_run(config, parameters={"epochs": 2}) as first:
+        first.log_metrics({"loss": 1.0}, 0)
+
+    with start_run(config, parameters={"epochs": 2}, run_id=first.run_id) as again:
+        assert stored(again).info.status == "RUNNING"
+        again.log_metrics({"loss": 0.5}, 1)
+
+    assert again.run_id == first.run_id
+    assert len(again.client.get_metric_history(first.run_id, "loss")) == 2
+    assert stored(again).info.status == "FINISHED"
+
+
+def test_a_run_taken_up_with_another_value_keeps_both(config):
+    with start_run(config, parameters={"epochs": 2}) as run:
+        pass
+
+    with start_run(config, parameters={"epochs": 5, "new": 1}, run_id=run.run_id):
+        pass
+
+    assert stored(run).data.params == {"epochs": "2", "new": "1"}
+    assert stored(run).data.tags["resumed.epochs"] == "5"
+
+
+def test_a_run_that_does_not_exist_cannot_be_taken_up(config):
+    with pytest.raises(InputError, match=r"there is no run 'nothing'.*Name the database"):
+        start_run(config, parameters={}, run_id="nothing")
+
+
+def test_two_runs_may_be_open_at_once(config):
+    with start_run(config, parameters={}) as first, start_run(config, parameters={}) as second:
+        first.log_metrics({"auc": 0.1}, 0)
+        second.log_metrics({"auc": 0.2}, 0)
+
+    assert (stored(first).data.metrics["auc"], stored(second).data.metrics["auc"]) == (0.1, 0.2)
+
+
+@pytest.mark.parametrize("off", ["disabled", "rank"])
+def test_a_run_that_keeps_nothing_takes_every_call(off, tmp_path, monkeypatch):
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/sub/mlflow.db", enabled=off != "disabled")
+    if off == "rank":
+        monkeypatch.setenv("RANK", "1")
+
+    with start_run(config, parameters={"a": 1}) as run:
+        run.log_metrics({"auc": 0.5}, 0)
+        run.log_dataset(pd.DataFrame(), "name", "training", "digest")
+        run.log_figure(Figure(), "roc.png")
+        run.log_artifact("nowhere.txt")
+        run.log_dict({}, "a.json")
+        run.set_tags({"a": 1})
+
+    assert isinstance(run, NullRun)
+    assert (run.run_id, run.uri) == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_process_of_a_distributed_training_keeps_the_run(config, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+
+    with start_run(config, parameters={}) as run:
+        assert isinstance(run, MlflowRun)
+
+
+def test_an_error_passes_through_a_run_that_keeps_nothing():
+    with (
+        pytest.raises(ValueError, match="lost"),
+        start_run(TrackingConfig(enabled=False), parameters={}),
+    ):
+        raise ValueError("lost")
