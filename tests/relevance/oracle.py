@@ -1,8 +1,8 @@
 """LRP as explicit dense matrices, in numpy, one image at a time: slow, and nothing in common with the code under test.
 
-Every tensor between two ReLUs is an affine function of earlier *sources*: the image and the outputs of the ReLUs. A `Value`
-keeps, for each source, the matrix of that function, split into contributions of either sign, so that LRP-epsilon (which needs
-their sum) and LRP-alpha-beta (which needs both) follow from the same account of a network.
+Every tensor between two ReLUs is an affine function of earlier *sources*: the image and the outputs of the ReLUs. A
+`Value` keeps, for each source, the matrix of that function, split into contributions of either sign, so that
+LRP-epsilon (which needs their sum) and LRP-alpha-beta (which needs both) follow from the same account of a network.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Oracle:
     ) -> list[Array]:
         """Relevance of every source for the quantity whose derivative by the logits is `seed`.
 
-        R_j = a_j sum_k w_jk R_k / (z_k + epsilon sign z_k); at the first ReLU z^B with `z_b` = (low, high, its epsilon).
+        R_j = a_j sum_k w_jk R_k / (z_k + epsilon sign z_k); at the first ReLU z^B, with `z_b` = (low, high, epsilon).
         """
         relevance = [np.zeros(s.size) for s in self.sources]
         for s in logits.plus:

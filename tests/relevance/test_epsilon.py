@@ -1,4 +1,4 @@
-"""LRP-epsilon: values against explicit matrices, gradient times input, conservation, epsilon's placement, missing rules."""
+"""LRP-epsilon: values against explicit matrices, gradient times input, conservation, epsilon's placement, tables."""
 
 from __future__ import annotations
 
