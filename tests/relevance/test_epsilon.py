@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -258,6 +259,65 @@ def damped_dense_net(net: DenseNet, x: Tensor, e: float) -> Tensor:
     return damp(net.head(damp(x, e)), e)
 
 
+class DampedReLU(nn.ReLU):
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return damp(F.relu(x), self.epsilon)
+
+
+def damped_relus(network: nn.Module, epsilon: float) -> nn.Module:
+    """A copy whose gradient times input is LRP-epsilon, for networks whose every ReLU is a module."""
+    copied = copy.deepcopy(network)
+    for parent in list(copied.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.ReLU:
+                setattr(parent, name, DampedReLU(epsilon))
+    return copied
+
+
+class Bottlenecks(nn.Module):
+    """Batch norms that can and cannot be multiplied into a neighbouring convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3)
+        self.norm0, self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(4) for _ in range(4))
+        self.act = nn.ReLU()
+        self.first, self.second = nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 4, 3, padding=1)
+        self.grouped, self.pooled = nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.AvgPool2d(2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.second(self.act(self.norm1(self.first(self.act(self.norm0(x))))))  # a factor on either side
+        x = x + y  # the stem is read by a batch norm and by a sum
+        gate = self.act(self.norm2(x))  # read by two convolutions
+        x = self.grouped(self.act(self.norm3(self.grouped(gate)))) + self.second(gate)  # both used twice
+        return self.head(self.pooled(self.act(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: DenseNet121(spatial_dims=2, in_channels=1, out_channels=2), id="densenet121"),
+        pytest.param(lambda: resnet18(spatial_dims=2, n_input_channels=1, num_classes=2), id="resnet18"),
+        pytest.param(Bottlenecks, id="bottlenecks"),
+        pytest.param(UNetEncoder, id="unet"),
+    ],
+)
+def test_equals_gradient_times_input_with_a_factor_at_every_relu(make: Callable[[], nn.Module], epsilon: float) -> None:
+    network = randomise(make())
+    channels = next(m for m in network.modules() if isinstance(m, nn.Conv2d)).in_channels
+    images = torch.rand(2, channels, 36, 40)
+    _, relevance = LRP(network, EpsilonRules(epsilon), image_range=None)(images)
+    expected = gradient_times_input(damped_relus(network, epsilon), images)
+    assert_close(relevance.image.detach(), expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize(("kind", "damped"), [(ResidualNet, damped_residual_net), (DenseNet, damped_dense_net)])
 def test_reference_points_are_those_of_the_reference(
     kind: type[nn.Module], damped: Callable[[Any, Tensor, float], Tensor], images: Tensor
@@ -307,7 +367,8 @@ def test_a_rule_for_convolutions_is_used_in_place_of_ours(images: Tensor) -> Non
 def test_a_module_without_a_rule_is_named_with_its_path_and_the_remedy(activation: nn.Module) -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(nn.Identity(), activation), nn.Flatten())
     kind = type(activation).__name__
-    with pytest.raises(MissingRuleError, match=rf"{kind} \(at '1\.1' .*EpsilonRules\(table="):
+    remedy = rf"{kind} \(at '1\.1' .*EpsilonRules\(table=\{{\*\*EpsilonRules\(\)\.table, {kind}: your_rule\}}\),"
+    with pytest.raises(MissingRuleError, match=remedy):
         LRP(network)
 
 
