@@ -1,6 +1,7 @@
 """The demonstration: phantom hospitals, a mark planted into the background, a plain classifier and an ISNet.
 
-Hospitals A and B are for training, hospital C is seen by neither; both methods get the same images, epochs and settings.
+Hospitals A and B are for training, hospital C is seen by neither; both methods get the same images, epochs and
+settings.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class DemoConfig:
         output: Folder for everything; what an earlier demonstration left in it is replaced.
         patients: X-rays per phantom hospital.
         methods: Methods to train, in this order.
-        train: The training of each; its method and output are set here, its manifests are those of the phantom hospitals
-            `<output>/data/hospital_a`, `_b` (training) and `_c` (external test).
+        train: The training of each; its method and output are set here, its manifests are those of the phantom
+            hospitals `<output>/data/hospital_a`, `_b` (training) and `_c` (external test).
     """
 
     train: TrainConfig
@@ -118,9 +119,7 @@ def _section(config: DemoConfig, method: str, results: Mapping[str, Any]) -> Met
 
 
 def _table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = [
-        f"{'on hospital C':<14} {'AUC biased':>11} {'clean':>7} {'swapped':>8} {'relevance in lungs':>19} {'seconds':>8}"
-    ]
+    lines = [f"{'on hospital C':<14} {'AUC biased':>11} {'clean':>7} {'swapped':>8} {'in lungs':>19} {'seconds':>8}"]
     for method, r in results.items():
         aucs = f"{r['auc_biased']:>11.3f} {r['auc_clean']:>7.3f} {r['auc_swapped']:>8.3f}"
         lines.append(f"{method:<14} {aucs} {r['relevance_in_lung']:>19.3f} {r['seconds']:>8.0f}")

@@ -1,4 +1,5 @@
-"""From a classifier and a manifest to a predictions table, with the share of relevance inside the lungs of every image."""
+"""From a classifier and a manifest to a predictions table, with the share of relevance inside the lungs of every
+image."""
 
 from __future__ import annotations
 
@@ -68,8 +69,8 @@ def predict_manifest(
         batch_size: Images at a time.
 
     Returns:
-        A row per image, in order: path, patient_id, site, label, probability_<class>, model_uri, relevance_in_lung (of the
-        maps of all classes, NaN without a mask), and what the manifest says of view, sex, age and licence.
+        A row per image, in order: path, patient_id, site, label, probability_<class>, model_uri, relevance_in_lung (of
+        the maps of all classes, NaN without a mask), and what the manifest says of view, sex, age and licence.
     """
     lrp = LRP(classifier.network)
     dataset = make_dataset(frame, classifier.classes, classifier.image, mark=test.mark, mode=test.mode, cache=False)

@@ -14,9 +14,9 @@ _RELATIVE_GUARD = 1e-10
 def background_loss(relevance: Tensor, mask: Tensor, *, decay: float, activation: float = 1.0) -> Tensor:
     """Loss of relevance outside the mask.
 
-    Per map, |R| is divided by its mean inside the mask (over channels and pixels); what remains outside is pooled by GWRP
-    in each channel to g, and the loss is ln(1 + g / E), averaged over channels and maps. It does not change when a map is
-    multiplied by a constant. Places are ranked over the whole map, those inside the mask as zeros.
+    Per map, |R| is divided by its mean inside the mask (over channels and pixels); what remains outside is pooled by
+    GWRP in each channel to g, and the loss is ln(1 + g / E), averaged over channels and maps. It does not change when a
+    map is multiplied by a constant. Places are ranked over the whole map, those inside the mask as zeros.
 
     Args:
         relevance: (B, K, C, H, W) float, signed.
@@ -28,9 +28,10 @@ def background_loss(relevance: Tensor, mask: Tensor, *, decay: float, activation
         (B,) float32 or wider, >= 0.
 
     Source:
-        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024). -ln(1 - g / (g + E)) there is ln(1 + g / E) here:
-        the same value, without a clamp whose gradient is zero. The guard of the division is relative to the map, so that a
-        map cannot escape by shrinking.
+        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024). -ln(1 - g / (g + E)) there is ln(1 + g / E)
+        here: the same value, without a clamp whose gradient is zero. The guard of the division is relative to the map,
+            so
+        that a map cannot escape by shrinking.
     """
     size = relevance.abs()
     inside = fit_mask(mask, size.shape[-2:]).to(size.dtype)[:, None]

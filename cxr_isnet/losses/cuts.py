@@ -13,8 +13,8 @@ from cxr_isnet.losses.foreground import Cuts
 class CutTuner:
     """Running mean and standard deviation of the total |R| of a map (Welford 1962), and the cuts that follow from them.
 
-    One tuner per set of rules and per layer. The total is that of the whole map, as in the reference; the loss applies the
-    cuts to the part inside the mask.
+    One tuner per set of rules and per layer. The total is that of the whole map, as in the reference; the loss applies
+    the cuts to the part inside the mask.
     """
 
     def __init__(self) -> None:

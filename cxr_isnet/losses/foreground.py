@@ -1,4 +1,5 @@
-"""Foreground loss: keeps the total relevance inside the mask between two cuts, so that a map can neither vanish nor explode."""
+"""Foreground loss: keeps the total relevance inside the mask between two cuts, so that a map can neither vanish nor
+explode."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def foreground_loss(relevance: Tensor, mask: Tensor, cuts: Cuts, form: Foregroun
         (B,) mean over the K maps.
 
     Source:
-        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); the hybrid form is that of arXiv 2401.08409, whose
-        line has slope 1 in units of relevance, not of C1.
+        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); the hybrid form is that of arXiv 2401.08409,
+        whose line has slope 1 in units of relevance, not of C1.
     """
     inside = fit_mask(mask, relevance.shape[-2:]).to(relevance.dtype)[:, None]
     total = (relevance.abs() * inside).sum((2, 3, 4))

@@ -18,7 +18,8 @@ def gwrp(values: Tensor, decay: float) -> Tensor:
         decay: In [0, 1]. 0 gives the maximum, 1 the mean; about 1 / (1 - decay) values count.
 
     Returns:
-        (...) in the dtype of `values`. Only the ranks with a weight above 1e-8 are sorted; the divisor is that of all ranks.
+        (...) in the dtype of `values`. Only the ranks with a weight above 1e-8 are sorted; the divisor is that of all
+        ranks.
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"GWRP decay is {decay}; it must lie in [0, 1]")

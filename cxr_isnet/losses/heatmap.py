@@ -20,7 +20,8 @@ class HeatmapLossConfig:
     Attributes:
         background: w1, weight of the background loss.
         foreground: w2, weight of the foreground loss.
-        decay: GWRP decay d over pixels. Small: a few strong pixels decide, so a small mark cannot hide; large: steadier.
+        decay: GWRP decay d over pixels. Small: a few strong pixels decide, so a small mark cannot hide; large:
+            steadier.
         activation: E of the background loss.
         form: Shape of the foreground loss above the upper cut.
         layer_decay: GWRP decay over the losses of image and inner layers; 1 is their mean, 0 the worst of them.
@@ -90,5 +91,5 @@ def heatmap_loss(
 
 
 def aggregate_layers(losses: Tensor, decay: float) -> Tensor:
-    """Losses (L,) of L layers as one: GWRP, so that the worst layer weighs most (deep supervision; arXiv 2401.08409)."""
+    """Losses (L,) of L layers as one: GWRP, so that the worst layer weighs most (arXiv 2401.08409)."""
     return gwrp(losses, decay)

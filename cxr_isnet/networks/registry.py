@@ -1,4 +1,5 @@
-"""Networks by name. Every entry maps images (B, 1, H, W) in [0, 1] to logits (B, classes) and has rules for relevance."""
+"""Networks by name. Every entry maps images (B, 1, H, W) in [0, 1] to logits (B, classes) and has rules for
+relevance."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class NetworkSpec:
 
     Attributes:
         build: (classes, dropout) -> network.
-        supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv 2401.08409:
-            the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
+        supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv
+            2401.08409: the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
     """
 
     build: Callable[[int, float], nn.Module]

@@ -99,7 +99,7 @@ class ISNet(Objective):
         return 0 if self._options.cuts is not None else self._options.tuning_epochs
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`, and its terms `classification`, `heatmap`, `background`, `foreground`; `masked`: images with a mask."""
+        """`loss`, and its terms `classification`, `heatmap`, `background`, `foreground`; `masked`: images with mask."""
         logits, maps = self._maps(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
             terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._cuts_by_layer(), self._options.loss)

@@ -6,9 +6,9 @@ relevance y * G is shared out as alpha to P and beta to N:
     R_j = alpha * sum_k (a+ w+ + a- w-)_jk R_k / (P_k + epsilon) + beta * sum_k (a+ w- + a- w+)_jk R_k / (N_k - epsilon)
 
 So the walk carries two signals, H_P and H_N, for the two linear maps that produce P and N. A batch norm behind a
-convolution is multiplied into its weight first. One that reads a concatenation cannot be: it takes P and N of its inputs and
-swaps them where its factor is negative, which equals multiplying it into each producer. A sum adds the contributions of both
-branches, so a residual branch needs no rule of its own.
+convolution is multiplied into its weight first. One that reads a concatenation cannot be: it takes P and N of its
+inputs and swaps them where its factor is negative, which equals multiplying it into each producer. A sum adds the
+contributions of both branches, so a residual branch needs no rule of its own.
 """
 
 from __future__ import annotations

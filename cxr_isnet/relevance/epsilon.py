@@ -1,9 +1,10 @@
 """LRP-epsilon: the table of rules and the walk back through the network.
 
-The signal G, with relevance R = a * G at any activation a, is carried backward. For a ReLU network LRP-epsilon then is the
-transposed network with the factor y / (y + epsilon) at every ReLU output y (LRP-Flex; Bassi, Decherchi, Cavalli 2024,
-arXiv 2401.08409): in the linear map z between two ReLUs R_in = a * W^T(R_out / (z + epsilon sign z)), and R_out = z * G where
-z > 0, and 0 elsewhere. Biases absorb their share of relevance. With epsilon = 0 this is gradient times input.
+The signal G, with relevance R = a * G at any activation a, is carried backward. For a ReLU network LRP-epsilon then is
+the transposed network with the factor y / (y + epsilon) at every ReLU output y (LRP-Flex; Bassi, Decherchi, Cavalli
+2024, arXiv 2401.08409): in the linear map z between two ReLUs R_in = a * W^T(R_out / (z + epsilon sign z)), and R_out =
+z * G where z > 0, and 0 elsewhere. Biases absorb their share of relevance. With epsilon = 0 this is gradient times
+input.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
 
 
 def convolution(call: Call, signal: Tensor) -> tuple[Tensor]:
-    """Transposed convolution; neighbouring batch norms are multiplied into the weight, which is far smaller than a map."""
+    """Transposed convolution; batch norms next to it are multiplied into the weight, far smaller than a map."""
     module = cast(nn.Conv2d, call.step.module)
     weight = module.weight
     if call.scale_out is not None:
@@ -175,7 +176,7 @@ def check_table(trace: Trace, table: Mapping[Hashable, object], rules: str) -> N
 
 @dataclass(frozen=True)
 class Folds:
-    """Batch norms multiplied into a convolution's weight: those `before` and those `behind` it, by the convolution's step."""
+    """Batch norms multiplied into a convolution's weight: those `before` and `behind` it, by its step."""
 
     before: Mapping[int, int]
     behind: Mapping[int, int]
@@ -187,8 +188,8 @@ class Folds:
 def fold_batch_norms(trace: Trace, layers: frozenset[int]) -> Folds:
     """Finds the batch norms whose factor can move into a weight, which saves passes over whole maps.
 
-    Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the factor
-    commutes with the gate of the ReLU. Not across a step in `layers`, whose relevance would miss the factor.
+    Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the
+    factor commutes with the gate of the ReLU. Not across a step in `layers`, whose relevance would miss the factor.
     """
     behind = {source: norm for source, norm in trace.batch_norm_of.items() if source not in layers}
     before: dict[int, int] = {}

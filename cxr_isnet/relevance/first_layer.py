@@ -1,12 +1,13 @@
 """The z^B rule of the first layer, for images of bounded range (Montavon et al. 2017, "deep Taylor decomposition").
 
-For inputs l <= x <= h, weights w = w+ + w- of the convolution with its batch norm multiplied in, and relevance R_k at the
-output of the first ReLU:
+For inputs l <= x <= h, weights w = w+ + w- of the convolution with its batch norm multiplied in, and relevance R_k at
+the output of the first ReLU:
 
     z_k = sum_j (x_j w_jk - l w+_jk - h w-_jk) + b_k - l b+_k - h b-_k
     R_j = sum_k ((x_j - l) w+_jk + (x_j - h) w-_jk) R_k / (z_k + epsilon sign z_k)
 
-The bounds are zero-padded like the image. With l = 0, h = 1 and x in [0, 1] relevance keeps its sign: R_k >= 0 gives R_j >= 0.
+The bounds are zero-padded like the image. With l = 0, h = 1 and x in [0, 1] relevance keeps its sign: R_k >= 0 gives
+R_j >= 0.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class FirstLayer:
         if len(readers) != 1 or trace.steps[readers[0]].operation is not nn.Conv2d:
             names = [trace.steps[r].name for r in readers]
             raise RelevanceError(
-                f"the z^B rule needs one convolution that reads the image; it is read by {names}. Pass image_range=None to use "
-                "the rules' own first layer"
+                f"the z^B rule needs one convolution that reads the image; it is read by {names}. Pass "
+                "image_range=None to use the rules' own first layer"
             )
         if not high > low:
             raise RelevanceError(f"image_range is ({low}, {high}); the second must be larger")
@@ -86,9 +87,21 @@ class FirstLayer:
         if bias is not None:
             bound = bound + (self.low * bias.clamp(min=0) + self.high * bias.clamp(max=0))[:, None, None]
         share = times(relevance, 1 / stabilised(before_relu.to(bound.dtype) - bound, self.epsilon))
-        if module.groups != 1:
-            moved = [transposes.convolution(module, share, w, image.shape[2:]) for w in (positive, negative)]
-        else:  # one transposed convolution for both parts
-            both = transposes.convolution(module, share, torch.cat([positive, negative], 1), image.shape[2:])
-            moved = list(both.chunk(2, 1))
+        moved = _transposed(module, share, (positive, negative), image.shape[2:])
         return times(moved[0], image - self.low) + times(moved[1], image - self.high)
+
+
+def _transposed(
+    module: nn.Conv2d, share: Tensor, weights: tuple[Tensor, Tensor], size: torch.Size
+) -> tuple[Tensor, ...]:
+    """Transposed convolution of `share` (N, C_out, h, w) with both weights, each (N, C_in, *size).
+
+    For a grey image there are two output channels in all, for which torch's transposed convolution is slow on a CPU:
+    one matrix product and `fold` is the same map in a quarter of the time.
+    """
+    if module.groups != 1:
+        return tuple(transposes.convolution(module, share, w, size) for w in weights)
+    columns = torch.cat(weights, 1).flatten(1).t() @ share.flatten(2)
+    kernel = weights[0].shape[2:]
+    both = F.fold(columns, size, kernel, module.dilation, transposes.checked_padding(module), module.stride)
+    return both.chunk(2, 1)

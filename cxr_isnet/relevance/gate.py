@@ -1,7 +1,8 @@
 """The factor y / (y + epsilon) at a ReLU output y, the only place where LRP-epsilon differs from the gradient.
 
-It acts on every activation of the network, so passes over memory count here and nowhere else. Autograd would keep y + epsilon
-and the factor beside y and the signal; `_EpsilonGate` keeps only the two that exist anyway and works them out again.
+It acts on every activation of the network, so passes over memory count here and nowhere else. Autograd would keep y +
+epsilon and the factor beside y and the signal; `_EpsilonGate` keeps only the two that exist anyway and works them out
+again.
 """
 
 from __future__ import annotations

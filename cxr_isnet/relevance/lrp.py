@@ -18,7 +18,7 @@ from cxr_isnet.relevance.trace import Trace, trace_network
 
 
 class Walk(Protocol):
-    """Rules bound to a network: relevance (K * B, C, H, W) by step, from a forward pass and the signal at the logits."""
+    """Rules bound to a network: relevance (K * B, C, H, W) by step, from a run and the logits' signal."""
 
     def __call__(self, run: Run, seed: Tensor, /) -> dict[int, Tensor]: ...
 
@@ -48,14 +48,15 @@ class Relevance:
 class LRP(nn.Module):
     """A network together with its relevance: ``logits, relevance = LRP(network)(images)``.
 
-    The network is used as it is: nothing is copied, hooked or changed, and its logits are bit-equal to those it gives by
-    itself. Relevance is part of the autograd graph, so a loss made of it trains the weights. In training mode batch norms
-    use the statistics of the batch, held constant in the relevance pass.
+    The network is used as it is: nothing is copied, hooked or changed, and its logits are bit-equal to those it gives
+    by itself. Relevance is part of the autograd graph, so a loss made of it trains the weights. In training mode batch
+    norms use the statistics of the batch, held constant in the relevance pass.
 
     Args:
         network: Module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
         rules: One set of rules, or several that share the forward pass; their maps follow each other in K.
-        image_range: Smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules` there.
+        image_range: Smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules`
+            there.
         first_epsilon: Stabiliser of that rule.
         layers: Module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
 
@@ -63,7 +64,8 @@ class LRP(nn.Module):
         RelevanceError: If the network cannot be traced or has an operation without a rule; the message names it.
 
     Source:
-        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12 (2024).
+        Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12
+        (2024).
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""The relevance signal G with R = a * G, for K maps of B images folded into one leading dimension (K * B, ...), K outermost."""
+"""The relevance signal G with R = a * G, for K maps of B images folded into one leading dimension (K * B, ...), K
+outermost."""
 
 from __future__ import annotations
 

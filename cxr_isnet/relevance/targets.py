@@ -32,8 +32,8 @@ def classes(index: Tensor) -> Target:
     def target(logits: Tensor) -> Tensor:
         if columns.shape[0] != logits.shape[0] or int(columns.max()) >= logits.shape[1] or int(columns.min()) < 0:
             raise RelevanceError(
-                f"class indices of shape {tuple(index.shape)}, {int(columns.min())} to {int(columns.max())}, do not fit "
-                f"logits of shape {tuple(logits.shape)}"
+                f"class indices of shape {tuple(index.shape)}, {int(columns.min())} to {int(columns.max())}, do not "
+                f"fit logits of shape {tuple(logits.shape)}"
             )
         return _one_hot(columns.t(), logits)
 
@@ -58,7 +58,8 @@ def least_likely(logits: Tensor) -> Tensor:
 
 
 def top_or_random(generator: torch.Generator | None = None, probability: float = 0.5) -> Target:
-    """The highest logit with `probability`, else one of the others, drawn uniformly (Stochastic ISNet; arXiv 2401.08409).
+    """The highest logit with `probability`, else one of the others, drawn uniformly (Stochastic ISNet; arXiv
+    2401.08409).
 
     Args:
         generator: On the CPU; None for torch's own.

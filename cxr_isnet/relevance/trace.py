@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 
 from cxr_isnet.relevance.errors import RelevanceError
 
-# A function with settings in its arguments is told as the module with the same settings, so that a rule is written once.
+# A function with settings in its arguments is told as the module with the same settings, so that a rule is written
+# once.
 _AS_MODULE: Mapping[Any, Callable[..., nn.Module]] = {
     F.relu: lambda inplace=False: nn.ReLU(),
     torch.relu: lambda: nn.ReLU(),
@@ -121,7 +122,7 @@ class _Tracer(fx.Tracer):
         self._whole = whole
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        operation: Hashable = type(m)
+        operation: Any = type(m)
         return operation in self._whole or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -139,8 +140,8 @@ def trace_network(network: nn.Module, operations: Collection[Hashable]) -> Trace
         graph = _Tracer(operations).trace(network)
     except fx.proxy.TraceError as error:
         raise RelevanceError(
-            f"{type(network).__name__} cannot be traced: {error}. Its forward must not branch on the data; wrap the part "
-            "that does in a module of its own and give that module a rule."
+            f"{type(network).__name__} cannot be traced: {error}. Its forward must not branch on the data; wrap the "
+            "part that does in a module of its own and give that module a rule."
         ) from error
     modules = dict(network.named_modules())
     steps: list[Step] = []

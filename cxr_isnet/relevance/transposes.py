@@ -1,7 +1,8 @@
 """Transposes of the linear operations: signal at the output (K * B, ...) in, signal at every tensor input out.
 
-Each is made of ordinary differentiable operations, so that autograd differentiates relevance like any other output. These
-rules serve every table: a pool or a concatenation moves relevance in the same way whatever the rule for weights is.
+Each is made of ordinary differentiable operations, so that autograd differentiates relevance like any other output.
+These rules serve every table: a pool or a concatenation moves relevance in the same way whatever the rule for weights
+is.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ from cxr_isnet.relevance.trace import Call
 Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
 
 
-def convolution(module: nn.Conv2d, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
-    """Transposed convolution of `signal` (N, C_out, h, w) with `weight` (C_out, C_in / groups, kh, kw) to (N, C_in, *size)."""
+def checked_padding(module: nn.Conv2d) -> tuple[int, ...]:
+    """Zero padding in pixels; raises `RelevanceError` for any other, whose transpose is not written here."""
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise RelevanceError(
-            f"convolution with padding={module.padding!r}, padding_mode={module.padding_mode!r}: relevance is given for zero "
-            "padding told in pixels"
+            f"convolution with padding={module.padding!r}, padding_mode={module.padding_mode!r}: relevance is given "
+            "for zero padding told in pixels"
         )
-    stride, dilation, padding = module.stride, module.dilation, module.padding
+    return module.padding
+
+
+def convolution(module: nn.Conv2d, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
+    """Transposed convolution of `signal` (N, C_out, h, w), `weight` (C_out, C_in / groups, ...), to (N, C_in, *size)."""
+    stride, dilation, padding = module.stride, module.dilation, checked_padding(module)
     missing = [
         size[i] - ((signal.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
         for i in range(2)

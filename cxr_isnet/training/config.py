@@ -46,7 +46,8 @@ class DataConfig:
         image: What the network gets to see.
         augment: Random changes in training.
         mark: Plants a class-correlated mark into the background of training and validation images, and makes the
-            evaluation test with the mark (`biased`), without (`clean`) and with another class's (`swapped`); null for none.
+            evaluation test with the mark (`biased`), without (`clean`) and with another class's (`swapped`); null for
+            none.
         masked_only: Leaves out training images that have no lung mask; else they add classification loss only.
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
         workers: Loading processes; 0 loads in the training process, which is fast with cached images.
@@ -87,7 +88,8 @@ class OptimizerConfig:
         momentum: Of SGD.
         clip: Largest norm of the gradient.
         warmup: Share of all steps over which the learning rate rises from 0; then it falls to 0 as a half cosine.
-        average: Decay per step of a running average of the weights, which is then what is validated and kept; 0 for none.
+        average: Decay per step of a running average of the weights, which is then what is validated and kept; 0 for
+            none.
     """
 
     algorithm: Algorithm = Algorithm.ADAMW

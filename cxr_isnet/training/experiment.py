@@ -87,8 +87,8 @@ def read_tables(config: DataConfig, seed: int) -> Tables:
         absent = [c for c in config.classes if c not in set(part["label"])]
         if absent:
             raise InputError(
-                f"column 'label' of {', '.join(config.training)}: no image of class {', '.join(map(repr, absent))} in split "
-                f"'{name}' ({len(part)} images). Add images of it, or take it out of data.classes"
+                f"column 'label' of {', '.join(config.training)}: no image of class {', '.join(map(repr, absent))} in "
+                f"split '{name}' ({len(part)} images). Add images of it, or take it out of data.classes"
             )
     if external is not None:
         shared = sorted(set(external["site"]) & set(frame["site"]))

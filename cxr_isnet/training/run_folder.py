@@ -26,7 +26,8 @@ class RunFolder:
     """Where a training writes.
 
     Files: `config.yaml`, `last.pt` (state after the last whole epoch), `best.pt` (the classifier of the epoch with the
-    lowest validation loss), `history.csv` (loss terms), `run.json` (MLflow run), `metrics.json` and the evaluation's folders.
+    lowest validation loss), `history.csv` (loss terms), `run.json` (MLflow run), `metrics.json` and the evaluation's
+    folders.
     """
 
     path: Path
@@ -36,7 +37,8 @@ class RunFolder:
         """Makes the folder, or takes up the training in it.
 
         Raises:
-            InputError: If it is not empty and `resume` is off; or it is to be resumed with another config, or cannot be.
+            InputError: If it is not empty and `resume` is off; or it is to be resumed with another config, or cannot
+                be.
         """
         folder = cls(Path(config.output))
         if folder.path.exists() and not folder.path.is_dir():
@@ -103,8 +105,8 @@ class RunFolder:
         if differing:
             key, old, new = differing[0]
             raise InputError(
-                f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training goes on with its own "
-                "settings; resume with the same ones, or name another folder"
+                f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training goes on with its "
+                "own settings; resume with the same ones, or name another folder"
             )
 
 

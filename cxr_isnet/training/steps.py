@@ -47,7 +47,7 @@ class TrainingStep:
 
 
 class ValidationStep:
-    """The iteration of a MONAI `SupervisedEvaluator`. Forward without gradient: the loss terms, and for each image label and class probabilities."""
+    """The iteration of a MONAI `SupervisedEvaluator`. Loss terms, and for each image label and probabilities."""
 
     def __init__(self, bf16: bool) -> None:
         self._bf16 = bf16
@@ -79,6 +79,6 @@ def _check_finite(scalars: Mapping[str, float], batch: Mapping[str, Any], epoch:
 def _message(what: str, value: float, batch: Mapping[str, Any], epoch: int) -> str:
     files = "\n  ".join(batch["path"])
     return (
-        f"{what} is {value} in epoch {epoch}. Lower the learning rate, or raise the loss's GWRP decay; the last whole epoch "
-        f"is kept. The batch's files:\n  {files}"
+        f"{what} is {value} in epoch {epoch}. Lower the learning rate, or raise the loss's GWRP decay; the last whole "
+        f"epoch is kept. The batch's files:\n  {files}"
     )

@@ -29,7 +29,8 @@ def tune(
     config: TrainConfig,
     processes: Processes,
 ) -> dict[str, float]:
-    """Trains the objective's network with cross-entropy for its `tuning_epochs`, measures, and puts the first weights back.
+    """Trains the objective's network with cross-entropy for its `tuning_epochs`, measures, and puts the first weights
+    back.
 
     Measuring uses frozen weights and the running batch statistics, unlike the reference, whose weights move meanwhile.
 

@@ -1,0 +1,176 @@
+"""Cost of an ISNet training step as a ratio to the plain DenseNet121 step, measured in turn in one process.
+
+    python benchmarks/training_step.py --size 224 --batch 8 --threads 1 --json result.json
+
+Times are CPU seconds of the process (on a GPU, seconds between synchronisations); medians over the rounds. By counting
+convolution passes (forward, gradient of inputs, gradient of weights) a plain step is 3, each map adds 3: the floor is
+2.0 for one map, 4.0 for three, 3.0 for the two of `dual`. Peak memory is measured in a process of its own for each
+step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.objective import Objective
+from cxr_isnet.objectives.registry import get_method
+
+CLASSES = 3
+STEPS = {
+    "plain": "densenet121",
+    "selective": "isnet_selective",
+    "stochastic": "isnet_stochastic",
+    "original": "isnet",
+    "dual": "isnet_dual",
+}
+
+
+def main() -> None:
+    args = _arguments()
+    _prepare(args.threads)
+    batch = _batch(args)
+    steps = {name: _step(_objective(name, args), batch, args) for name in STEPS}
+    rounds: dict[str, list[float]] = {name: [] for name in STEPS}
+    for number in range(args.rounds + 1):
+        for name, step in steps.items():
+            seconds = _clock(step, args.device)
+            if number:  # the first round warms up
+                rounds[name].append(seconds)
+    plain = statistics.median(rounds["plain"])
+    memory = _memory(args)
+    result = {
+        "plain_seconds": plain,
+        "ratio": {n: statistics.median(rounds[n]) / plain for n in STEPS if n != "plain"},
+        "ratio_range": {
+            n: [min(pairs), max(pairs)]
+            for n in STEPS
+            if n != "plain" and (pairs := [a / b for a, b in zip(rounds[n], rounds["plain"], strict=True)])
+        },
+        "memory_ratio": {n: memory[n] / memory["plain"] for n in STEPS if n != "plain"},
+        "settings": {
+            k: getattr(args, k) for k in ("size", "batch", "threads", "rounds", "device", "precision", "network")
+        },
+        "torch": torch.__version__,
+    }
+    print(json.dumps(result, indent=2))
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=224, help="rows and columns of the image")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--network", default="densenet121")
+    parser.add_argument("--json", help="file for the result")
+    return parser.parse_args()
+
+
+def _prepare(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+
+
+def _objective(name: str, args: argparse.Namespace) -> Objective:
+    method = get_method(STEPS[name])
+    objective = method.objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
+    if objective.tuning_epochs:
+        objective.measure(_batch(args))
+        objective.finish_tuning()
+    return objective
+
+
+def _batch(args: argparse.Namespace) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.zeros(args.batch, 1, args.size, args.size)
+    quarter = args.size // 4
+    mask[..., quarter:-quarter, quarter:-quarter] = 1
+    batch = {
+        "image": torch.rand(args.batch, 1, args.size, args.size, generator=generator),
+        "mask": mask,
+        "has_mask": torch.ones(args.batch, dtype=torch.bool),
+        "label": torch.randint(CLASSES, (args.batch,), generator=generator),
+    }
+    return {key: value.to(args.device) for key, value in batch.items()}
+
+
+def _step(objective: Objective, batch: dict[str, Tensor], args: argparse.Namespace) -> Callable[[], None]:
+    def step() -> None:
+        objective.zero_grad(set_to_none=True)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
+            loss = objective(batch)["loss"]
+        loss.backward()
+
+    return step
+
+
+def _clock(step: Callable[[], None], device: str) -> float:
+    if device == "cpu":
+        start = time.process_time()
+        step()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _memory(args: argparse.Namespace) -> dict[str, float]:
+    """Bytes that two steps need at most, beyond what was in use before; each kind of step in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for name in STEPS:
+        queue = context.SimpleQueue()
+        process = context.Process(target=_measure_memory, args=(name, args, queue))
+        process.start()
+        found[name] = queue.get()
+        process.join()
+    return found
+
+
+def _measure_memory(name: str, args: argparse.Namespace, queue: multiprocessing.queues.SimpleQueue[float]) -> None:
+    _prepare(args.threads)
+    step = None
+    objective, batch = _objective_unmeasured(name, args), _batch(args)
+    step = _step(objective, batch, args)
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = _peak()
+    for _ in range(2):
+        step()
+    queue.put(float((torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak()) - before))
+
+
+def _objective_unmeasured(name: str, args: argparse.Namespace) -> Objective:
+    """Like `_objective`, but without a pass that would raise the peak before the measurement begins."""
+    objective = get_method(STEPS[name]).objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
+    if hasattr(objective, "cuts"):
+        objective.cuts[..., 0], objective.cuts[..., 1] = 1.0, 25.0
+    return objective
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
