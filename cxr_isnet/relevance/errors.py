@@ -12,5 +12,6 @@ class MissingRuleError(RelevanceError):
         what = getattr(operation, "__name__", str(operation))
         super().__init__(
             f"no relevance rule for {what} (at '{name}' in the network). Give one: "
-            f"{rules}(table={{**{rules}().table, {what}: your_rule}}), where your_rule is like those in cxr_isnet/relevance; or use an operation that has one."
+            f"{rules}(table={{**{rules}().table, {what}: your_rule}}), where your_rule is like those in "
+            "cxr_isnet/relevance; or use an operation that has one."
         )

@@ -32,7 +32,7 @@ def checked_padding(module: nn.Conv2d) -> tuple[int, ...]:
 
 
 def convolution(module: nn.Conv2d, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
-    """Transposed convolution of `signal` (N, C_out, h, w), `weight` (C_out, C_in / groups, ...), to (N, C_in, *size)."""
+    """Transposed convolution: `signal` (N, C_out, h, w), `weight` (C_out, C_in / groups, ...) to (N, C_in, *size)."""
     stride, dilation, padding = module.stride, module.dilation, checked_padding(module)
     missing = [
         size[i] - ((signal.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
