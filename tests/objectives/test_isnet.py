@@ -1,0 +1,211 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks import NetworkConfig, network_spec
+from cxr_isnet.objectives.isnet import ISNetOptions
+from cxr_isnet.objectives.registry import get_method
+
+TINY = NetworkConfig("densenet_tiny")
+ISNETS = ("isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
+
+
+def gradients(objective, batch):
+    objective.zero_grad()
+    objective(batch)["loss"].backward()
+    return {name: p.grad.clone() for name, p in objective.network.named_parameters()}
+
+
+def difference(a, b):
+    """Norm of the difference of two gradients, as a share of the second one's."""
+    return float(
+        torch.cat([(a[k] - b[k]).flatten() for k in b]).norm() / torch.cat([v.flatten() for v in b.values()]).norm()
+    )
+
+
+@pytest.mark.parametrize("deep_supervision", [False, True])
+@pytest.mark.parametrize("method", ISNETS)
+def test_the_loss_mixes_classification_and_heatmap_loss_by_weight(method, deep_supervision, make, batch):
+    terms = make(method, heatmap_weight=0.3, deep_supervision=deep_supervision)(batch)
+
+    assert torch.allclose(terms["classification"], F.cross_entropy(terms["logits"], batch["label"]))
+    assert torch.allclose(terms["loss"], 0.7 * terms["classification"] + 0.3 * terms["heatmap"])
+    assert terms["heatmap"] > 0
+
+
+@pytest.mark.parametrize("method", ISNETS)
+def test_weight_zero_trains_the_plain_classifier(method, make, batch):
+    found = gradients(make(method, heatmap_weight=0.0), batch)
+
+    assert difference(found, gradients(make("densenet121"), batch)) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["isnet", "isnet_selective", "isnet_dual"])
+def test_weight_one_does_not_look_at_the_labels(method, make, batch):
+    found = gradients(make(method, heatmap_weight=1.0), batch)
+    other = gradients(make(method, heatmap_weight=1.0), {**batch, "label": batch["label"].roll(1)})
+
+    assert all(torch.equal(found[k], other[k]) for k in found)
+    assert any((g != 0).any() for g in found.values())
+
+
+@pytest.mark.parametrize("method", ISNETS)
+def test_a_batch_without_masks_trains_the_plain_classifier(method, make, batch):
+    unmasked = {**batch, "has_mask": torch.zeros(4, dtype=torch.bool), "mask": torch.zeros_like(batch["mask"])}
+    objective = make(method, heatmap_weight=0.5)
+
+    terms = objective(unmasked)
+
+    assert float(terms["heatmap"].detach()) == float(terms["masked"]) == 0
+    plain = gradients(make("densenet121"), unmasked)
+    assert difference(gradients(objective, unmasked), {k: 0.5 * g for k, g in plain.items()}) < 1e-4
+
+
+def test_an_image_without_a_mask_adds_to_the_classification_only(make, batch):
+    objective = make("isnet").eval()
+    masked = {key: value[:3] for key, value in batch.items()}
+
+    terms, alone = objective(batch), objective(masked)
+
+    assert float(terms["masked"]) == float(alone["masked"]) == 3
+    assert torch.allclose(terms["heatmap"], alone["heatmap"], rtol=1e-4)
+    assert not torch.allclose(terms["classification"], alone["classification"])
+
+
+def test_what_lies_in_the_mask_of_an_image_without_one_does_not_matter(make, batch):
+    objective = make("isnet").eval()
+    scribbled = batch["mask"].clone()
+    scribbled[~batch["has_mask"]] = 1
+
+    assert torch.equal(objective(batch)["loss"], objective({**batch, "mask": scribbled})["loss"])
+
+
+@pytest.mark.parametrize(
+    ("method", "deep_supervision", "shape"),
+    [
+        ("isnet", False, (1, 1, 2)),
+        ("isnet_dual", False, (1, 2, 2)),
+        ("isnet_selective", True, (4, 1, 2)),
+        ("isnet_dual", True, (4, 2, 2)),
+    ],
+)
+def test_measured_cuts_travel_with_the_state_dict(method, deep_supervision, shape, make, batch):
+    objective = make(method, deep_supervision=deep_supervision)
+    cuts = objective.state_dict()["cuts"]
+    unmeasured = (
+        get_method(method)
+        .build(objective.network, network_spec(TINY.name), ISNetOptions(deep_supervision=deep_supervision))
+        .train()
+    )
+
+    unmeasured.load_state_dict(objective.state_dict())
+
+    assert cuts.shape == shape
+    assert (cuts[..., 0] > 0).all()
+    assert (cuts[..., 0] < cuts[..., 1]).all()
+    assert torch.equal(unmeasured.cuts, cuts)
+    assert torch.isfinite(unmeasured(batch)["loss"])
+
+
+def test_tuning_tells_every_cut_by_layer_and_set_of_rules(batch):
+    objective = _built("isnet_dual", {"deep_supervision": True})
+    objective.eval().measure(batch)
+
+    told = objective.finish_tuning()
+
+    assert len(told) == 4 * 2 * 3
+    assert told["image.0.c1"] == float(objective.cuts[0, 0, 0])
+    assert told["features.transition1.relu.1.c2"] == float(objective.cuts[1, 1, 1])
+
+
+def test_measuring_in_two_batches_is_measuring_in_one(batch):
+    whole, halves = _built("isnet", {}), _built("isnet", {})
+
+    whole.eval().measure(batch)
+    for part in (slice(0, 2), slice(2, 4)):
+        halves.eval().measure({key: value[part] for key, value in batch.items()})
+    whole.finish_tuning(), halves.finish_tuning()
+
+    assert torch.allclose(whole.cuts, halves.cuts, rtol=1e-4)
+
+
+def test_measuring_leaves_no_gradients_and_changes_no_weights(batch):
+    objective = _built("isnet", {}).eval()
+    before = {key: value.clone() for key, value in objective.network.state_dict().items()}
+
+    objective.measure(batch)
+
+    assert all(p.grad is None for p in objective.parameters())
+    assert all(torch.equal(before[key], value) for key, value in objective.network.state_dict().items())
+
+
+def test_training_before_the_cuts_are_measured_is_told_to_be_too_early(batch):
+    with pytest.raises(InputError, match="not measured yet: train with tuning_epochs, or give cuts"):
+        _built("isnet", {})(batch)
+
+
+def test_given_cuts_need_no_tuning(batch):
+    objective = _built("isnet", {"cuts": [0.5, 2.0]})
+
+    assert objective.tuning_epochs == 0
+    assert objective.cuts.tolist() == [[[0.5, 2.0]]]
+    assert torch.isfinite(objective(batch)["loss"])
+
+
+@pytest.mark.parametrize(("method", "deep_supervision"), [("isnet_dual", False), ("isnet", True)])
+def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_supervision):
+    with pytest.raises(InputError, match="for a single map only"):
+        _built(method, {"cuts": [0.5, 2.0], "deep_supervision": deep_supervision})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heatmap_weight": 1.5}, r"heatmap_weight is 1.5.*\[0, 1\]"),
+        ({"heatmap_weight": -0.1}, r"heatmap_weight is -0.1.*\[0, 1\]"),
+        ({"tuning_epochs": 0}, "tuning_epochs is 0.*at least 1"),
+        ({"cuts": [2.0, 0.5]}, "0 < C1 < C2"),
+        ({"epsilon": -1.0}, "epsilon is -1.0.*0 or more"),
+        ({"loss": {"decay": 1.5}}, r"loss.decay is 1.5.*\[0, 1\]"),
+        ({"loss": {"activation": 0.0}}, "loss.activation is 0.0.*above 0"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
+    with pytest.raises(InputError, match=message):
+        get_method("isnet").parse(options)
+
+
+def test_stochastic_draws_the_same_classes_from_the_same_seed(make, batch):
+    objective = make("isnet_stochastic").eval()
+
+    def heatmaps(seed):
+        torch.manual_seed(seed)
+        return float(objective(batch)["heatmap"].detach())
+
+    drawn = {seed: heatmaps(seed) for seed in range(6)}
+
+    assert all(heatmaps(seed) == value for seed, value in drawn.items())
+    assert len(set(drawn.values())) > 1
+
+
+@pytest.mark.parametrize("method", ["isnet", "isnet_selective"])
+def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(method, make, batch):
+    objective = make(method, heatmap_weight=0.5)
+    optimizer = torch.optim.AdamW(objective.parameters(), 3e-3)
+    first = {key: float(value.detach()) for key, value in objective(batch).items() if value.dim() == 0}
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        terms = objective(batch)
+        terms["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
+        optimizer.step()
+
+    assert float(terms["classification"].detach()) < 0.2 * first["classification"]
+    assert float(terms["background"].detach()) < 0.7 * first["background"]
+
+
+def _built(method, options):
+    torch.manual_seed(1)
+    return get_method(method).objective(TINY, 3, options)
