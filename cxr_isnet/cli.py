@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
@@ -31,8 +31,10 @@ def main(argv: list[str] | None = None) -> None:
         parser, commands = _parser()
         args = parser.parse_args(argv)
         config, run = commands[args.subcommand]
-        settings = parser.instantiate(args)[args.subcommand]
+        settings = _instantiate(parser, args)[args.subcommand]
         result = run(config(**{field.name: settings[field.name] for field in fields(config)}))
+    except ArgumentError as error:
+        raise SystemExit(_fail(f"{error}\n`cxr-isnet <command> --help` lists the settings", BAD_INPUT)) from None
     except InputError as error:
         raise SystemExit(_fail(error, BAD_INPUT)) from None
     except DivergedError as error:
@@ -41,7 +43,18 @@ def main(argv: list[str] | None = None) -> None:
         print(result)
 
 
-def _fail(error: Exception, status: int) -> int:
+def _instantiate(parser: ArgumentParser, args: Namespace) -> Namespace:
+    """The settings as dataclasses. Of one that may be null, jsonargparse wraps what its checks raise."""
+    try:
+        settings: Namespace = parser.instantiate(args)
+    except ValueError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+    return settings
+
+
+def _fail(error: object, status: int) -> int:
     print(f"cxr-isnet: {error}", file=sys.stderr)
     return status
 
@@ -77,11 +90,12 @@ def _parser() -> tuple[ArgumentParser, dict[str, tuple[type[Any], Callable[[Any]
     parser = ArgumentParser(
         prog="cxr-isnet",
         description="Chest X-ray classifiers that look at the lungs. Research software, not a medical device.",
+        exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
     subcommands = parser.add_subcommands()
     for name, (config, _, about) in commands.items():
-        sub = ArgumentParser(description=about)
+        sub = ArgumentParser(description=about, exit_on_error=False)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
         sub.add_class_arguments(config, None)
         subcommands.add_subcommand(name, sub, help=about)

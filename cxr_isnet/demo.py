@@ -23,6 +23,7 @@ from cxr_isnet.evaluation.prediction import gallery_cases, planted_tests
 from cxr_isnet.evaluation.predictions import read_predictions
 from cxr_isnet.evaluation.report import write_json
 from cxr_isnet.manifests import read_manifests
+from cxr_isnet.objectives.registry import get_method
 from cxr_isnet.training import TrainConfig, train
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class DemoConfig:
         patients: X-rays per phantom hospital.
         methods: Methods to train, in this order.
         train: The training of each; its method and output are set here, its manifests are those of the phantom
-            hospitals `<output>/data/hospital_a`, `_b` (training) and `_c` (external test).
+            hospitals `<output>/data/hospital_a`, `_b` (training) and `_c` (external test), whatever it names.
     """
 
     train: TrainConfig
@@ -59,9 +60,13 @@ def demo(config: DemoConfig) -> str:
         The results as a text table.
 
     Raises:
-        InputError: If the output folder holds anything but an earlier demonstration.
+        InputError: If the output folder holds anything but an earlier demonstration, a method is unknown, or there is
+            no mark to plant.
     """
     output = Path(config.output)
+    config = replace(config, train=_on_phantoms(config.train, output))
+    for method in config.methods:
+        get_method(method)
     _clear(output)
     for name, hospital in PHANTOM_HOSPITALS.items():
         _log.info("drawing %s", hospital.name)
@@ -81,11 +86,19 @@ def demo(config: DemoConfig) -> str:
     return _table(results)
 
 
+def _on_phantoms(train: TrainConfig, output: Path) -> TrainConfig:
+    """The training with the manifests of the demonstration's own hospitals."""
+    if train.data.mark is None:
+        raise InputError("train.data.mark is null: the demonstration plants a mark; give its looks, e.g. {size: 0.14}")
+    *training, external = (str(output / "data" / name / "manifest.csv") for name in PHANTOM_HOSPITALS)
+    return replace(train, data=replace(train.data, training=training, external=[external]))
+
+
 def _clear(output: Path) -> None:
     """Removes an earlier demonstration, and nothing else."""
     if not output.exists():
         output.mkdir(parents=True)
-    elif any(output.iterdir()):
+    elif output.is_file() or any(output.iterdir()):
         if not (output / "data" / "hospital_a").is_dir():
             raise InputError(f"output '{output}' holds something that is not a demonstration: name another folder")
         shutil.rmtree(output)

@@ -29,7 +29,7 @@ def load_state(path: Path) -> dict[str, Any]:
         InputError: If the file is missing, damaged or of another program.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

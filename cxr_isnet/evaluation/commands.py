@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cxr_isnet.data import MarkConfig, prepare_image
+from cxr_isnet.data import MarkConfig, check_files, prepare_image
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.external import TestResults, judge
@@ -65,6 +65,7 @@ def evaluate(config: EvaluateConfig) -> str:
     output = Path(config.output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise InputError(f"output '{output}' is a file or not empty: name another folder")
+    check_files(frame)
     with start_run(config.tracking, parameters=asdict(config), tags={"method": classifier.method}) as run:
         run.log_dataset(
             frame,
@@ -89,13 +90,16 @@ def evaluate(config: EvaluateConfig) -> str:
 
 
 def explain(config: ExplainConfig) -> str:
-    """Draws the maps of every class for each image; returns the paths of the pictures, one a line."""
+    """Draws the maps of every class for each image, once all could be read; returns the pictures' paths, one a line."""
     classifier = Classifier.load(config.model)
+    output = Path(config.output)
+    if output.is_file():
+        raise InputError(f"output '{output}' is a file: name a folder")
+    images = [prepare_image(read_image(path), classifier.image) for path in config.images]
     lrp = LRP(classifier.network)
     written = []
-    Path(config.output).mkdir(parents=True, exist_ok=True)
-    for path in config.images:
-        image = prepare_image(read_image(path), classifier.image)
+    output.mkdir(parents=True, exist_ok=True)
+    for path, image in zip(config.images, images, strict=True):
         with torch.no_grad():
             logits, relevance = lrp(image[None])
         probability = logits.softmax(1)[0]
@@ -109,7 +113,7 @@ def explain(config: ExplainConfig) -> str:
             probability=float(probability.max()),
             path=path,
         )
-        file = Path(config.output) / f"{file_slug(Path(path).name)}.heatmaps.png"
+        file = output / f"{file_slug(Path(path).name)}.heatmaps.png"
         heatmap_gallery([case], classifier.classes).savefig(file)
         written.append(str(file))
     return "\n".join(written)

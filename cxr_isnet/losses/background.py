@@ -30,8 +30,7 @@ def background_loss(relevance: Tensor, mask: Tensor, *, decay: float, activation
     Source:
         Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024). -ln(1 - g / (g + E)) there is ln(1 + g / E)
         here: the same value, without a clamp whose gradient is zero. The guard of the division is relative to the map,
-            so
-        that a map cannot escape by shrinking.
+        so that a map cannot escape by shrinking.
     """
     size = relevance.abs()
     inside = fit_mask(mask, size.shape[-2:]).to(size.dtype)[:, None]

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cxr_isnet.choices import spell_by_value
 from cxr_isnet.errors import InputError
-from cxr_isnet.losses import Cuts, CutTuner, HeatmapLossConfig, heatmap_loss
+from cxr_isnet.losses import Cuts, CutTuner, ForegroundForm, HeatmapLossConfig, heatmap_loss
 from cxr_isnet.networks import NetworkSpec
 from cxr_isnet.objectives.objective import Batch, Objective
 from cxr_isnet.objectives.registry import Method, register
@@ -27,6 +28,8 @@ from cxr_isnet.relevance import (
 )
 
 _IMAGE = "image"
+
+spell_by_value(ForegroundForm)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ class ISNetOptions:
             raise InputError(f"heatmap_weight is {self.heatmap_weight}; it must lie in [0, 1]")
         if self.cuts is None and self.tuning_epochs < 1:
             raise InputError(f"tuning_epochs is {self.tuning_epochs}; it must be at least 1 unless cuts are given")
+        if self.cuts is not None and not 0 < self.cuts[0] < self.cuts[1]:
+            raise InputError(f"cuts are {self.cuts}; needed: 0 < C1 < C2, or leave them out and they are measured")
+        if self.epsilon < 0:
+            raise InputError(f"epsilon is {self.epsilon}; it must be 0 or more")
+        for name in ("decay", "layer_decay"):
+            if not 0 <= getattr(self.loss, name) <= 1:
+                raise InputError(f"loss.{name} is {getattr(self.loss, name)}; it must lie in [0, 1]")
+        if self.loss.activation <= 0:
+            raise InputError(f"loss.activation is {self.loss.activation}; it must be above 0")
 
 
 class ISNet(Objective):
@@ -90,7 +102,7 @@ class ISNet(Objective):
         self._names = (_IMAGE, *layers)
         if options.cuts is not None and (dual or layers):
             raise InputError("cuts can be given for a single map only: leave them out and they are measured")
-        given = (torch.nan, torch.nan) if options.cuts is None else (Cuts(*options.cuts).low, options.cuts[1])
+        given = options.cuts or (torch.nan, torch.nan)
         self.register_buffer("cuts", torch.tensor(given, dtype=torch.float64).repeat(len(self._names), len(rules), 1))
         self._tuners = [[CutTuner() for _ in rules] for _ in self._names]
 

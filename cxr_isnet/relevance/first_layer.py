@@ -66,9 +66,16 @@ class FirstLayer:
         return cls(conv, norm, last, low, high, epsilon)
 
     def relevance(self, run: Run, relevance: Tensor) -> Tensor:
-        """Relevance of the image (K * B, C, H, W) from that at the output of `last` (K * B, C', h, w)."""
-        module = cast(nn.Conv2d, run.trace.steps[self.conv].module)
+        """Relevance of the image (K * B, C, H, W) from that at the output of `last` (K * B, C', h, w).
+
+        In float32 or wider, whatever autocast makes of the network: shares of both signs nearly cancel here.
+        """
         image: Tensor = run.values[run.trace.image]
+        with torch.autocast(image.device.type, enabled=False):
+            return self._relevance(run, image, relevance)
+
+    def _relevance(self, run: Run, image: Tensor, relevance: Tensor) -> Tensor:
+        module = cast(nn.Conv2d, run.trace.steps[self.conv].module)
         step = run.trace.steps[self.conv]
         weight = module.weight if self.norm is None else fused_weight(run, step, self.norm)
         bias = fused_bias(run, step, self.norm)

@@ -139,8 +139,14 @@ def _check(
             raise InputError(f"{file}: there is no such file ({name} of the model). Correct the path")
     if len(example_paths) < EXAMPLE_PATHS:
         raise InputError(f"example paths {list(example_paths)}: give at least {EXAMPLE_PATHS} image files")
-    if register is not None and not re.fullmatch(r"[^/:]+", register.strip()):
-        raise InputError(f"registered name {register!r}: give a name that is not empty and has no '/' or ':'")
+    if register is not None:
+        check_registered_name(register)
+
+
+def check_registered_name(name: str) -> None:
+    """Raises `InputError` for a name that MLflow's registry refuses."""
+    if not re.fullmatch(r"[^/:]+", name.strip()):
+        raise InputError(f"registered name {name!r}: give a name that is not empty and has no '/' or ':'")
 
 
 def _try_out(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
+from cxr_isnet.choices import spell_by_value
+from cxr_isnet.data import AugmentConfig, Corner, ImageConfig, MarkConfig
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.tracking import TrackingConfig
+from cxr_isnet.tracking import TrackingConfig, check_registered_name
 
 
 class Precision(Enum):
@@ -33,6 +34,9 @@ class Algorithm(Enum):
 
     ADAMW = "adamw"
     SGD = "sgd"
+
+
+spell_by_value(Precision, Device, Algorithm, Corner)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,16 @@ class OptimizerConfig:
     warmup: float = 0.1
     average: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it must be above 0")
+        if self.weight_decay < 0:
+            raise InputError(f"optimizer.weight_decay is {self.weight_decay}; it must be 0 or more")
+        for name in ("momentum", "warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it must be from 0 to below 1")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -145,12 +159,20 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience is {self.patience}; it must be at least 1, or null for never")
+        if self.register is not None:
+            check_registered_name(self.register)
+            if not self.tracking.enabled:
+                raise InputError(f"register is {self.register!r}, but tracking.enabled is false: registering needs MLflow")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
 
 
 def as_plain(value: Any) -> Any:
     """A config as dictionaries, lists, numbers and strings, for YAML, MLflow and comparisons."""
     if isinstance(value, Enum):
-        return value.name
+        return value.value
     if hasattr(value, "__dataclass_fields__"):
         return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):

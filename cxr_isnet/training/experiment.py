@@ -60,15 +60,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
     tables = read_tables(config.data, config.seed)
     with processes(config.device.value) as here:
-        batch_size = here.share_batch(config.batch_size)
+        loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
         folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
         tags = {"method": config.method, "network": network.name, "seed": config.seed}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:
-                folder.save_run_id(run.run_id, run.uri)
+                folder.begin(config, run.run_id, run.uri)
                 _log_tables(run, config.data, tables)
             clock = time.monotonic()
-            training = _Training(config, network, tables, objective, folder, run, here, batch_size)
+            training = _Training(config, network, loaders, objective, folder, run, here)
             training.run()
             if not here.is_main:
                 return {}
@@ -101,32 +101,66 @@ def read_tables(config: DataConfig, seed: int) -> Tables:
     return Tables(parts["train"], parts["val"], external)
 
 
+@dataclass(frozen=True)
+class _Loaders:
+    """Training images augmented, shuffled and shared out; those and the validation images in order, whole for each."""
+
+    training: DataLoader[Any]
+    every_image: DataLoader[Any]
+    validation: DataLoader[Any]
+
+
+def _loaders(config: TrainConfig, tables: Tables, here: Processes, batch_size: int) -> _Loaders:
+    data = config.data
+
+    def loader(frame: pd.DataFrame, *, augment: bool = False, cache: bool = data.cache) -> DataLoader[Any]:
+        dataset = make_dataset(
+            frame,
+            data.classes,
+            data.image,
+            augment=data.augment if augment else None,
+            mark=data.mark,
+            mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
+            cache=cache,
+        )
+        return make_loader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=augment,
+            seed=config.seed,
+            workers=data.workers,
+            drop_last=augment,
+            rank=here.rank if augment else 0,
+            world_size=here.count if augment else 1,
+        )
+
+    every_image = loader(tables.training, cache=False)  # read once at most, when cuts are measured
+    return _Loaders(loader(tables.training, augment=True), every_image, loader(tables.validation))
+
+
 class _Training:
-    """One training: its loaders, its history and what is kept after each epoch."""
+    """One training: its history and what is kept after each epoch."""
 
     def __init__(
         self,
         config: TrainConfig,
         network: NetworkConfig,
-        tables: Tables,
+        loaders: _Loaders,
         objective: Objective,
         folder: RunFolder,
         run: Run,
         here: Processes,
-        batch_size: int,
     ) -> None:
         self._config = config
         self._network = network
-        self._tables = tables
+        self._loaders = loaders
         self._folder = folder
         self._run = run
         self._here = here
-        self._batch_size = batch_size
         self._objective = objective
         self.history: list[dict[str, Any]] = []
         self._best = (float("inf"), 0)
-        training = self._loader(tables.training, augment=True)
-        self._fitting = Fitting(objective, training, self._loader(tables.validation), config, here, config.epochs)
+        self._fitting = Fitting(objective, loaders.training, loaders.validation, config, here, config.epochs)
 
     def run(self) -> None:
         """Tunes and trains, or goes on where the folder's state says."""
@@ -135,44 +169,21 @@ class _Training:
         if state is None:
             tuned = tune(
                 self._objective,
-                self._loader(self._tables.training, augment=True),
-                self._loader(self._tables.training),
-                self._loader(self._tables.validation),
+                self._loaders.training,
+                self._loaders.every_image,
+                self._loaders.validation,
                 self._config,
                 self._here,
             )
             self._run.log_metrics({f"tuning.{key}": value for key, value in tuned.items()}, 0)
         else:
-            self._fitting.restore(state["fitting"])
+            self._fitting.restore(state["fitting"], self._folder.state_file)
             completed, self.history = state["epoch"], state["history"]
             self._best = (state["best_loss"], state["best_epoch"])
             _log.info("going on after epoch %d of %d", completed, self._config.epochs)
             if self._out_of_patience(completed):
                 return
         self._fitting.run(self._after_epoch, completed=completed)
-
-    def _loader(self, frame: pd.DataFrame, *, augment: bool = False) -> DataLoader[Any]:
-        """Loader of the training images (augmented, shuffled, shared out) or of any others (in order, all of them)."""
-        data = self._config.data
-        dataset = make_dataset(
-            frame,
-            data.classes,
-            data.image,
-            augment=data.augment if augment else None,
-            mark=data.mark,
-            mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
-            cache=data.cache,
-        )
-        return make_loader(
-            dataset,
-            batch_size=self._batch_size,
-            shuffle=augment,
-            seed=self._config.seed,
-            workers=data.workers,
-            drop_last=augment,
-            rank=self._here.rank if augment else 0,
-            world_size=self._here.count if augment else 1,
-        )
 
     def _after_epoch(self, epoch: Epoch) -> bool:
         loss = epoch.validation["loss"]

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cxr_isnet.data import set_epoch
+from cxr_isnet.deployment.checkpoint import load_weights
 from cxr_isnet.evaluation.metrics import hand_till_auc
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.training.config import Algorithm, OptimizerConfig, Precision, TrainConfig
@@ -121,9 +123,9 @@ class Fitting:
             "average": None if self.average is None else self.average.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave."""
-        self.objective.load_state_dict(state["objective"])
+    def restore(self, state: dict[str, Any], source: Path) -> None:
+        """Takes what `state` gave; raises `InputError` if it is another network's, naming `source`, its file."""
+        load_weights(self.objective, state["objective"], source)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:

@@ -34,7 +34,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: TrainConfig) -> RunFolder:
-        """Makes the folder, or takes up the training in it.
+        """Finds the folder free, or takes up the training in it; writes nothing.
 
         Raises:
             InputError: If it is not empty and `resume` is off; or it is to be resumed with another config, or cannot
@@ -54,10 +54,16 @@ class RunFolder:
             raise InputError(
                 f"output '{folder.path}' holds no training to resume: leave out --resume, or correct the folder"
             )
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with replacing(folder.config_file) as partial:
-            partial.write_text(yaml.safe_dump(as_plain(config), sort_keys=False))
         return folder
+
+    def begin(self, config: TrainConfig, run_id: str, uri: str) -> None:
+        """Makes the folder with `config.yaml`, unless a training is taken up, and notes the MLflow run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config_file.is_file():
+            with replacing(self.config_file) as partial:
+                partial.write_text(yaml.safe_dump(as_plain(config), sort_keys=False))
+        if run_id:
+            write_json(self.path / "run.json", {"run_id": run_id, "tracking_uri": uri})
 
     @property
     def config_file(self) -> Path:
@@ -75,10 +81,22 @@ class RunFolder:
     def history_file(self) -> Path:
         return self.path / "history.csv"
 
+    @property
+    def state_file(self) -> Path:
+        return self.path / "last.pt"
+
     def load_state(self) -> dict[str, Any] | None:
-        """State after the last whole epoch; None if there was none."""
-        last = self.path / "last.pt"
-        return load_state(last) if last.is_file() else None
+        """State after the last whole epoch; None if there was none.
+
+        Raises:
+            InputError: If `last.pt` is damaged, or not the state of a training.
+        """
+        if not self.state_file.is_file():
+            return None
+        state = load_state(self.state_file)
+        if "fitting" not in state:
+            raise InputError(f"{self.state_file}: not the state of a training: restore the file, or name another folder")
+        return state
 
     def save(self, state: Mapping[str, Any], history: list[dict[str, Any]], best: Classifier | None) -> None:
         """Keeps an epoch. The classifier first: a kill in between repeats the epoch, and finds the same best again."""
@@ -86,16 +104,12 @@ class RunFolder:
             best.save(self.best_file)
         with replacing(self.history_file) as partial:
             pd.DataFrame(history).to_csv(partial, index=False)
-        save_state(self.path / "last.pt", state)
+        save_state(self.state_file, state)
 
     def run_id(self) -> str | None:
         """MLflow run of this training, if it has one."""
         file = self.path / "run.json"
         return json.loads(file.read_text())["run_id"] if file.is_file() else None
-
-    def save_run_id(self, run_id: str, uri: str) -> None:
-        if run_id:
-            write_json(self.path / "run.json", {"run_id": run_id, "tracking_uri": uri})
 
     def _check_same(self, config: TrainConfig) -> None:
         if not self.config_file.is_file():

@@ -36,11 +36,11 @@ class TrainingStep:
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             terms = engine.network(to_device(batch, device))
         scalars = scalar_terms(terms)
-        _check_finite(scalars, batch, engine.state.epoch)
+        _check_finite(scalars, batch, f"epoch {engine.state.epoch}")
         terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self._clip)
         if not torch.isfinite(norm):
-            raise DivergedError(_message("gradient norm", float(norm), batch, engine.state.epoch))
+            raise DivergedError(_message("gradient norm", float(norm), batch, f"epoch {engine.state.epoch}"))
         engine.optimizer.step()
         self._scheduler.step()
         return scalars
@@ -58,8 +58,10 @@ class ValidationStep:
         engine.network.eval()
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             terms = engine.network(to_device(batch, device))
+        scalars = scalar_terms(terms)
+        _check_finite(scalars, batch, "validation")
         return {
-            "terms": scalar_terms(terms),
+            "terms": scalars,
             "label": batch["label"],
             "probability": terms["logits"].float().softmax(1).cpu(),
         }
@@ -70,15 +72,15 @@ def scalar_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
     return {key: float(value.detach()) for key, value in terms.items() if value.dim() == 0}
 
 
-def _check_finite(scalars: Mapping[str, float], batch: Mapping[str, Any], epoch: int) -> None:
+def _check_finite(scalars: Mapping[str, float], batch: Mapping[str, Any], when: str) -> None:
     for name, value in scalars.items():
         if value != value or abs(value) == float("inf"):
-            raise DivergedError(_message(f"term '{name}'", value, batch, epoch))
+            raise DivergedError(_message(f"term '{name}'", value, batch, when))
 
 
-def _message(what: str, value: float, batch: Mapping[str, Any], epoch: int) -> str:
+def _message(what: str, value: float, batch: Mapping[str, Any], when: str) -> str:
     files = "\n  ".join(batch["path"])
     return (
-        f"{what} is {value} in epoch {epoch}. Lower the learning rate, or raise the loss's GWRP decay; the last whole "
+        f"{what} is {value} in {when}. Lower the learning rate, or raise the loss's GWRP decay; the last whole "
         f"epoch is kept. The batch's files:\n  {files}"
     )
