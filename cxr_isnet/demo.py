@@ -6,6 +6,7 @@ settings.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -19,9 +20,8 @@ from cxr_isnet.data import Corner, PhantomHospital, write_hospital
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.demo_report import MethodSection, write_demo_report
-from cxr_isnet.evaluation.prediction import gallery_cases, planted_tests
-from cxr_isnet.evaluation.predictions import read_predictions
-from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.evaluation.files import replacing
+from cxr_isnet.evaluation.prediction import heatmap_cases, planted_tests
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives.registry import get_method
 from cxr_isnet.training import TrainConfig, train
@@ -76,7 +76,8 @@ def demo(config: DemoConfig) -> str:
         folder = output / method
         metrics = train(replace(config.train, method=method, output=str(folder)))
         results[method] = _results(metrics)
-    write_json(output / "results.json", results)
+    with replacing(output / "results.json") as partial:
+        partial.write_text(json.dumps(results, indent=2) + "\n")
     write_demo_report(output / "report.html", [_section(config, m, results[m]) for m in config.methods])
     _log.info(
         "pictures: %s; runs: mlflow ui --backend-store-uri %s",
@@ -121,14 +122,11 @@ def _results(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _section(config: DemoConfig, method: str, results: Mapping[str, Any]) -> MethodSection:
     """Heatmaps of the same few ill and healthy patients of hospital C, with the mark, for the report."""
-    folder = Path(config.output) / method
-    classifier = Classifier.load(folder / "best.pt")
+    classifier = Classifier.load(Path(config.output) / method / "best.pt")
     frame = read_manifests(config.train.data.external, classes=classifier.classes)
     test = planted_tests(config.train.data.mark)[0]
-    predictions = read_predictions(folder / "external" / test.name / "predictions.csv", classifier.classes)
     rows = pd.concat([frame[frame["label"] == c].head(2) for c in classifier.classes])
-    table = predictions.set_index("path").loc[rows["image"]].reset_index()
-    return MethodSection(method, dict(results), gallery_cases(classifier, rows, table, test, per_kind=len(rows)))
+    return MethodSection(method, dict(results), heatmap_cases(classifier, rows, test))
 
 
 def _table(results: Mapping[str, Mapping[str, Any]]) -> str:

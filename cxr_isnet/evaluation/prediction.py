@@ -111,11 +111,13 @@ def gallery_cases(
         per_kind: How many right and how many wrong cases, shared out among the true classes.
     """
     chosen = _surest(predictions, classifier.classes, per_kind)
-    if not chosen:
-        return []
-    rows = frame.iloc[chosen]
+    return heatmap_cases(classifier, frame.iloc[chosen], test) if chosen else []
+
+
+def heatmap_cases(classifier: Classifier, rows: pd.DataFrame, test: PlantedTest) -> list[HeatmapCase]:
+    """The images of a manifest's `rows`, in their order, with a map for every class; few at a time, as one batch."""
     dataset = make_dataset(rows, classifier.classes, classifier.image, mark=test.mark, mode=test.mode, cache=False)
-    batch = next(iter(make_loader(dataset, batch_size=len(chosen), shuffle=False, seed=0)))
+    batch = next(iter(make_loader(dataset, batch_size=len(rows), shuffle=False, seed=0)))
     with torch.no_grad():
         logits, relevance = LRP(classifier.network)(batch["image"].to(classifier.device))
     probability = logits.float().softmax(1).cpu()
@@ -130,7 +132,7 @@ def gallery_cases(
             probability=float(probability[i].max()),
             path=str(rows["image"].iloc[i]),
         )
-        for i in range(len(chosen))
+        for i in range(len(rows))
     ]
 
 
