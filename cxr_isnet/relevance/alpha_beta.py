@@ -185,6 +185,7 @@ ALPHA_BETA_TABLE: Mapping[Hashable, SignedRule] = {
     **{operation: _moving(rule) for operation, rule in transposes.TRANSPOSES.items()},
     nn.MaxPool2d: _moving(transposes.max_pool, _pick_winners),
     nn.Dropout: _moving(transposes.dropout, _drop),
+    nn.Dropout2d: _moving(transposes.dropout, _drop),
     nn.Conv2d: SignedRule(_weighted_forward, _weighted_backward),
     nn.Linear: SignedRule(_weighted_forward, _weighted_backward),
     nn.BatchNorm2d: SignedRule(_norm_forward, _norm_backward),

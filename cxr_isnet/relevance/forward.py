@@ -66,11 +66,12 @@ def _max_pool(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _dropout(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Dropout and the factors 0 or 1 / (1 - p) it drew, shaped like x; None in evaluation."""
-    dropout = cast(nn.Dropout, module)
+    """Dropout and the factors 0 or 1 / (1 - p) it drew, shaped like x, whole maps alike in 2d; None in evaluation."""
+    dropout = cast(nn.Dropout | nn.Dropout2d, module)
     if not dropout.training or dropout.p == 0.0:
         return x, None
-    factors = F.dropout(torch.ones_like(x), dropout.p, training=True)
+    drop = F.dropout2d if isinstance(module, nn.Dropout2d) else F.dropout
+    factors = drop(torch.ones_like(x), dropout.p, training=True)
     return x * factors, factors
 
 
@@ -79,6 +80,7 @@ _KEEPING: Mapping[Any, Callable[[nn.Module, Tensor], tuple[Tensor, Any]]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.MaxPool2d: _max_pool,
     nn.Dropout: _dropout,
+    nn.Dropout2d: _dropout,
 }
 
 

@@ -141,6 +141,7 @@ TRANSPOSES: Mapping[Hashable, Rule] = {
     nn.MaxPool2d: max_pool,
     nn.Flatten: reshaping,
     nn.Dropout: dropout,
+    nn.Dropout2d: dropout,
     nn.Identity: identity,
     torch.add: addition,
     torch.cat: concatenation,

@@ -1,6 +1,6 @@
 """MLflow: runs with their config, data, environment, metrics and figures; models and their registry."""
 
-from cxr_isnet.tracking.model import LoggedModel, load_back, log_model
+from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_back, log_model
 from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, start_run
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "NullRun",
     "Run",
     "TrackingConfig",
+    "check_registered_name",
     "load_back",
     "log_model",
     "start_run",

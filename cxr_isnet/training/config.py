@@ -164,7 +164,9 @@ class TrainConfig:
         if self.register is not None:
             check_registered_name(self.register)
             if not self.tracking.enabled:
-                raise InputError(f"register is {self.register!r}, but tracking.enabled is false: registering needs MLflow")
+                raise InputError(
+                    f"register is {self.register!r}, but tracking.enabled is false: registering needs MLflow"
+                )
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
 

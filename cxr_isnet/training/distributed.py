@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,14 @@ class Processes:
         if batch_size % self.count:
             raise InputError(f"batch_size is {batch_size}; it must be a multiple of the {self.count} processes")
         return batch_size // self.count
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Means over the processes, which all give the same names."""
+        if self.count == 1:
+            return dict(values)
+        together = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(together)
+        return dict(zip(values, (together / self.count).tolist(), strict=True))
 
     def synchronise_buffers(self, module: nn.Module) -> None:
         """Gives all processes rank 0's buffers (batch statistics), so that all validate the same network."""

@@ -146,7 +146,8 @@ class Fitting:
     ) -> None:
         self._processes.synchronise_buffers(self.validated)
         validation = self._validate()
-        epoch = Epoch(trainer.state.epoch, _means(terms, [1] * len(terms)), validation)
+        training = self._processes.mean(_means(terms, [1] * len(terms)))
+        epoch = Epoch(trainer.state.epoch, training, validation)
         _log.info(
             "epoch %d of %d: training %s; validation %s",
             epoch.number,

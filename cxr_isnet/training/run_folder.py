@@ -95,7 +95,9 @@ class RunFolder:
             return None
         state = load_state(self.state_file)
         if "fitting" not in state:
-            raise InputError(f"{self.state_file}: not the state of a training: restore the file, or name another folder")
+            raise InputError(
+                f"{self.state_file}: not the state of a training: restore the file, or name another folder"
+            )
         return state
 
     def save(self, state: Mapping[str, Any], history: list[dict[str, Any]], best: Classifier | None) -> None:

@@ -189,13 +189,12 @@ def test_stochastic_draws_the_same_classes_from_the_same_seed(make, batch):
     assert len(set(drawn.values())) > 1
 
 
-@pytest.mark.parametrize("method", ["isnet", "isnet_selective"])
-def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(method, make, batch):
-    objective = make(method, heatmap_weight=0.5)
+def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(make, batch):
+    objective = make("isnet", heatmap_weight=0.3)
     optimizer = torch.optim.AdamW(objective.parameters(), 3e-3)
     first = {key: float(value.detach()) for key, value in objective(batch).items() if value.dim() == 0}
 
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         terms = objective(batch)
         terms["loss"].backward()

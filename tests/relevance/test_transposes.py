@@ -60,6 +60,7 @@ def assert_is_transpose(network: nn.Module, shape: tuple[int, ...] = (2, 4, 7, 6
         nn.MaxPool2d((2, 3), ceil_mode=True),
         nn.Identity(),
         nn.Dropout(0.5),
+        nn.Dropout2d(0.5),
     ],
     ids=str,
 )
@@ -96,8 +97,10 @@ def test_functions(function: Callable[[Tensor], Tensor]) -> None:
     assert_is_transpose(Function(function))
 
 
-def test_in_training_dropout_passes_what_it_passed(images: Tensor) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3, bias=False)).train()
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5), nn.Dropout2d(0.5)], ids=str)
+def test_in_training_dropout_passes_what_it_passed(dropout: nn.Module) -> None:
+    images = torch.rand(8, 9, 4, 4, dtype=torch.float64)
+    network = nn.Sequential(dropout, nn.Flatten(), nn.Linear(144, 3, bias=False)).double().train()
     logits, relevance = LRP(network, EpsilonRules(0.0), image_range=None)(images)
     assert_close(relevance.image.sum((2, 3, 4)), logits)
     assert 0.3 < float((relevance.image == 0).double().mean()) < 0.7

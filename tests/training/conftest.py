@@ -10,7 +10,7 @@ import torch
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training import TrainConfig
+from cxr_isnet.training import TrainConfig, experiment
 from cxr_isnet.training.config import DataConfig, Device
 
 CLASSES = ["normal", "tuberculosis"]
@@ -45,6 +45,12 @@ def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainCo
     return make
 
 
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with the last epoch."""
+    monkeypatch.setattr(experiment, "_finish", lambda *_: {})
+
+
 def weights(folder: str, file: str = "best.pt") -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, by their place in it."""
     found: dict[str, torch.Tensor] = {}
@@ -58,3 +64,20 @@ def weights(folder: str, file: str = "best.pt") -> dict[str, torch.Tensor]:
 
     collect(torch.load(Path(folder) / file, weights_only=True), "")
     return found
+
+
+def assert_same(first: Any, second: Any, where: str = "state") -> None:
+    """Two nested states are equal bit for bit."""
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second or first != first, where

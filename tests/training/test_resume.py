@@ -1,0 +1,213 @@
+"""A training that was killed and goes on, where `test_experiment` does not look: mid-epoch, while cuts are measured,
+for real; and a folder that cannot be gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cxr_isnet.deployment.checkpoint import load_state
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.isnet import ISNet
+from cxr_isnet.training import TrainConfig, run_folder, train
+from cxr_isnet.training.config import OptimizerConfig, as_plain
+
+from .conftest import assert_same
+
+ISNET = {"method": "isnet", "epochs": 1, "optimizer": OptimizerConfig(average=0.9)}
+
+pytestmark = pytest.mark.usefixtures("unjudged")
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Raises when the named function is called for the n-th time, after or before it did its work."""
+
+    def arrange(owner, name: str, call: int, *, before: bool = False) -> None:
+        original, calls = getattr(owner, name), []
+
+        def killing(*args, **kwargs):
+            calls.append(1)
+            if before and len(calls) == call:
+                raise Killed
+            result = original(*args, **kwargs)
+            if len(calls) == call:
+                raise Killed
+            return result
+
+        monkeypatch.setattr(owner, name, killing)
+
+    return arrange
+
+
+def final_state(config: TrainConfig) -> dict:
+    train(config)
+    return load_state(Path(config.output) / "last.pt")
+
+
+def killed_and_resumed(config: TrainConfig) -> dict:
+    with pytest.raises(Killed):
+        train(config)
+    return final_state(replace(config, resume=True))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_whole_state_comes_out_the_same(make_config, kill_at):
+    changes = ISNET | {"epochs": 2}
+    whole = final_state(make_config("whole", **changes))
+    kill_at(run_folder.RunFolder, "save", 1)
+
+    resumed = killed_and_resumed(make_config("killed", **changes))
+
+    assert_same(whole, resumed)
+
+
+def test_a_kill_between_the_files_of_an_epoch_repeats_that_epoch(make_config, kill_at):
+    whole = final_state(make_config("whole"))
+    kill_at(run_folder, "save_state", 2, before=True)
+
+    resumed = killed_and_resumed(make_config("killed"))
+
+    assert_same(whole, resumed)
+    assert files(Path(make_config("whole").output)) == files(Path(make_config("killed").output))
+
+
+def test_a_kill_while_the_cuts_are_measured_begins_anew(make_config, kill_at):
+    whole = final_state(make_config("whole", **ISNET))
+    kill_at(ISNet, "measure", 2)
+
+    resumed = killed_and_resumed(make_config("killed", **ISNET))
+
+    assert_same(whole, resumed)
+
+
+def test_several_kills_do_no_more_than_one(make_config, kill_at):
+    whole = final_state(make_config("whole", epochs=3))
+    config = make_config("killed", epochs=3)
+    kill_at(run_folder.RunFolder, "save", 1)
+    with pytest.raises(Killed):
+        train(config)
+    kill_at(run_folder.RunFolder, "save", 1)
+
+    resumed = killed_and_resumed(replace(config, resume=True))
+
+    assert_same(whole, resumed)
+
+
+def test_a_finished_training_that_is_resumed_trains_no_further(make_config):
+    config = make_config(epochs=1)
+    finished = final_state(config)
+
+    assert_same(finished, final_state(replace(config, resume=True)))
+
+
+def test_without_resume_a_killed_training_says_how_to_go_on(make_config, kill_at):
+    config = make_config()
+    kill_at(run_folder.RunFolder, "save", 1)
+    with pytest.raises(Killed):
+        train(config)
+    before = {path: path.stat().st_mtime_ns for path in Path(config.output).iterdir()}
+
+    with pytest.raises(InputError, match="is not empty: add --resume true to go on"):
+        train(config)
+
+    assert {path: path.stat().st_mtime_ns for path in Path(config.output).iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 5}, "seed=0, not 5"),
+        ({"network": NetworkConfig("densenet_tiny")}, "network.dropout=0.2, not 0.0"),
+        ({"optimizer": OptimizerConfig(clip=2.0)}, "optimizer.clip=1.0, not 2.0"),
+        ({"data": {"classes": ["tuberculosis", "normal"]}}, "data.classes=.*'normal', 'tuberculosis'.*, not"),
+    ],
+)
+def test_a_training_goes_on_with_its_own_settings_only(make_config, changes, message):
+    train(make_config(epochs=1))
+
+    with pytest.raises(InputError, match=message):
+        train(make_config(epochs=1, resume=True, **changes))
+
+
+def test_there_has_to_be_something_to_resume(make_config):
+    config = make_config(resume=True)
+
+    with pytest.raises(InputError, match="holds no training to resume: leave out --resume"):
+        train(config)
+
+    assert not Path(config.output).exists()
+
+
+def test_a_foreign_folder_is_not_resumed(make_config):
+    config = make_config(resume=True)
+    Path(config.output).mkdir()
+    (Path(config.output) / "letter.txt").write_text("dear reader")
+
+    with pytest.raises(InputError, match="no training to resume: name another folder"):
+        train(config)
+
+    assert files(Path(config.output)) == {"letter.txt"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda folder: b"PK\x03\x04 half a file", r"last\.pt: damaged, or no checkpoint"),
+        (lambda folder: (folder / "best.pt").read_bytes(), r"last\.pt: not the state of a training"),
+    ],
+)
+def test_a_damaged_state_is_told(make_config, content: Callable[[Path], bytes], message):
+    config = make_config(epochs=1)
+    train(config)
+    folder = Path(config.output)
+    (folder / "last.pt").write_bytes(content(folder))
+
+    with pytest.raises(InputError, match=message):
+        train(replace(config, resume=True))
+
+
+def test_the_state_of_another_network_is_told(make_config):
+    config, other = make_config(epochs=1), make_config("other", epochs=1, network=NetworkConfig("densenet_small"))
+    train(config)
+    train(other)
+    (Path(other.output) / "last.pt").replace(Path(config.output) / "last.pt")
+
+    with pytest.raises(InputError, match=r"last\.pt: the checkpoint is of another network: .*Give the network"):
+        train(replace(config, resume=True))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_for_real_goes_on(make_config, tmp_path):
+    changes = ISNET | {"epochs": 12}
+    config = make_config("killed", **changes)
+    folder = Path(config.output)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(config)))
+    command = [sys.executable, "-m", "cxr_isnet", "train", "--config", str(tmp_path / "config.yaml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while not (folder / "last.pt").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert load_state(folder / "last.pt")["epoch"] < 12
+    subprocess.run([*command, "--resume", "true"], env=environment, check=True, stderr=subprocess.DEVNULL)
+
+    assert_same(final_state(make_config("whole", **changes)), load_state(folder / "last.pt"))
