@@ -1,0 +1,68 @@
+"""The demonstration in miniature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_isnet.data import ImageConfig, MarkConfig
+from cxr_isnet.demo import DemoConfig, demo
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.tracking import TrackingConfig
+from cxr_isnet.training import TrainConfig
+from cxr_isnet.training.config import DataConfig, Device
+
+
+def miniature(output: Path) -> DemoConfig:
+    manifests = {name: str(output / "data" / f"hospital_{name}" / "manifest.csv") for name in "abc"}
+    data = DataConfig(
+        training=[manifests["a"], manifests["b"]],
+        external=[manifests["c"]],
+        classes=["normal", "tuberculosis"],
+        image=ImageConfig(size=32),
+        mark=MarkConfig(size=0.2),
+    )
+    train = TrainConfig(
+        data,
+        output=str(output),
+        network=NetworkConfig("densenet_tiny"),
+        epochs=1,
+        batch_size=4,
+        device=Device.CPU,
+        resamples=20,
+        options={"isnet": {"tuning_epochs": 1}},
+        tracking=TrackingConfig(uri=f"sqlite:///{output}/mlflow.db"),
+    )
+    return DemoConfig(train=train, output=str(output), patients=8)
+
+
+def test_it_leaves_results_a_page_and_runs_in_place_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "data" / "hospital_a").mkdir(parents=True)  # an earlier demonstration
+    (tmp_path / "demo" / "data" / "hospital_a" / "old.dcm").touch()
+
+    table = demo(miniature(tmp_path / "demo"))
+
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert set(results) == {"densenet121", "isnet"}
+    for numbers in results.values():
+        assert {"auc_biased", "auc_clean", "auc_swapped", "relevance_in_lung", "seconds"} <= set(numbers)
+        assert 0 <= numbers["auc_swapped"] <= 1
+        assert 0 <= numbers["relevance_in_lung"] <= 1
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert all(method in page and method in table for method in results)
+    assert "data:image/png;base64," in page
+    assert "not a medical device" in page
+    assert (tmp_path / "demo" / "mlflow.db").is_file()
+    assert not (tmp_path / "demo" / "data" / "hospital_a" / "old.dcm").exists()
+
+
+def test_it_removes_nothing_but_a_demonstration(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(InputError, match="not a demonstration"):
+        demo(miniature(tmp_path))
+
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
