@@ -52,7 +52,9 @@ def test_the_planted_mark_recipe_trains_on_real_x_rays(
     monkeypatch.chdir(PIPELINES.parent)
     small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false"]
 
-    main(["train", "--config=pipelines/planted_mark.yaml", f"--method={method}", f"--output={tmp_path / 'run'}", *small])
+    main(
+        ["train", "--config=pipelines/planted_mark.yaml", f"--method={method}", f"--output={tmp_path / 'run'}", *small]
+    )
 
     external = json.loads((tmp_path / "run" / "metrics.json").read_text())["external"]
     assert set(external) == {"biased", "clean", "swapped"}

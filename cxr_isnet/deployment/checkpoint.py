@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
+    if not zipfile.is_zipfile(path):  # torch's reader of older, bare pickles fails on other files in too many ways
+        raise InputError(f"{path}: damaged, or no checkpoint: give one of this program")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -57,7 +57,8 @@ class Classifier:
         """
         path = Path(path)
         state = load_state(path)
-        if "weights" not in state:
+        missing = {"network", "classes", "image", "method", "weights"} - state.keys()
+        if missing:
             raise InputError(f"{path}: the state of a training, not a classifier: give best.pt of the same folder")
         config = NetworkConfig(**state["network"])
         network = build_network(config, len(state["classes"]))

@@ -42,6 +42,12 @@ class EvaluateConfig:
     seed: int = 0
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or recipe")
+        if self.resamples < 1 or self.seed < 0:
+            raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
+
 
 @dataclass(frozen=True)
 class ExplainConfig:
@@ -56,6 +62,11 @@ class ExplainConfig:
     model: str
     images: list[str]
     output: str
+
+    def __post_init__(self) -> None:
+        names = [_picture_name(path) for path in self.images]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"images is {self.images}: give one or more files of different names")
 
 
 def evaluate(config: EvaluateConfig) -> str:
@@ -113,10 +124,14 @@ def explain(config: ExplainConfig) -> str:
             probability=float(probability.max()),
             path=path,
         )
-        file = output / f"{file_slug(Path(path).name)}.heatmaps.png"
+        file = output / _picture_name(path)
         heatmap_gallery([case], classifier.classes).savefig(file)
         written.append(str(file))
     return "\n".join(written)
+
+
+def _picture_name(path: str) -> str:
+    return f"{file_slug(Path(path).name)}.heatmaps.png"
 
 
 def flat_metrics(results: TestResults) -> dict[str, float]:

@@ -1,0 +1,144 @@
+"""The command line: what it prints, what it returns, how it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxr_isnet import __version__, training
+from cxr_isnet.cli import BAD_INPUT, DIVERGED, main
+from cxr_isnet.training import DivergedError
+from cxr_isnet.training.config import Device
+
+COMMANDS = ("train", "evaluate", "explain", "demo")
+TRAIN = ("train", "--data.training=[a.csv]", "--data.classes=[normal, ill]", "--output=out")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command line; exit status, what it printed and what it told on stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = 0
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_the_version_is_told(run):
+    assert run("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_its_settings(command, run):
+    status, told, _ = run(command, "--help")
+
+    assert status == 0
+    assert "--config" in told
+    assert "--output" in told
+
+
+def test_a_printed_config_is_a_config(run, monkeypatch, tmp_path):
+    configs = []
+    monkeypatch.setattr(training, "train", configs.append)
+    _, printed, _ = run(*TRAIN, "--data.mark={size: 0.2}", "--optimizer.algorithm=sgd", "--print_config")
+    (tmp_path / "config.yaml").write_text(printed)
+
+    run(*TRAIN, "--data.mark={size: 0.2}", "--optimizer.algorithm=sgd")
+    run("train", f"--config={tmp_path / 'config.yaml'}")
+
+    assert len(configs) == 2
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize("spelling", ["cuda", "CUDA", "Cuda"])
+def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, monkeypatch):
+    configs = []
+    monkeypatch.setattr(training, "train", configs.append)
+
+    run(*TRAIN, f"--device={spelling}")
+
+    assert configs[0].device is Device.CUDA
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), ["subcommand", "train", "evaluate"]),
+        (("trian",), ["'trian'", "train"]),
+        (("train",), ["data.training", "data.classes", "output"]),
+        ((*TRAIN, "--nonsense=1"), ["--nonsense"]),
+        ((*TRAIN, "--epochs=many"), ["epochs", "int", "many"]),
+        ((*TRAIN, "--device=gpu"), ["device", "'gpu'", "auto, cpu, cuda"]),
+        ((*TRAIN, "--data.mark={corner: up}"), ["corner", "'up'", "top_left"]),
+        ((*TRAIN, "--data.mark={size: 3}"), ["mark size is 3.0", "0.5"]),
+        ((*TRAIN, "--data.image.size=8"), ["image size is 8", "32"]),
+        ((*TRAIN, "--optimizer.learning_rate=-1"), ["optimizer.learning_rate is -1.0", "above 0"]),
+        ((*TRAIN, "--config=nowhere.yaml"), ["nowhere.yaml"]),
+        ((*TRAIN, "--tracking.uri=file:///runs", "--tracking.enabled=true"), ["a.csv", "no such table"]),
+    ],
+)
+def test_what_cannot_be_understood_is_told_in_one_message(arguments, named, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    status, printed, told = run(*arguments)
+
+    assert (status, printed) == (BAD_INPUT, "")
+    assert told.startswith("cxr-isnet: ")
+    assert told.count("cxr-isnet: ") == 1
+    assert "Traceback" not in told
+    assert "usage:" not in told
+    assert all(word in told for word in named), told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [("epoch: 3\n", ["'epoch'", "--help"]), ("output: [a\n", ["config", "line"]), ("data: {clases: []}\n", ["clases"])],
+)
+def test_a_config_file_that_cannot_be_understood_is_told(content, named, run, tmp_path):
+    (tmp_path / "config.yaml").write_text(content)
+
+    status, _, told = run("train", f"--config={tmp_path / 'config.yaml'}")
+
+    assert status == BAD_INPUT
+    assert told.startswith("cxr-isnet: ")
+    assert all(word in told for word in named), told
+
+
+def test_a_training_that_diverged_has_an_exit_status_of_its_own(run, monkeypatch):
+    def diverge(config):
+        raise DivergedError("term 'loss' is nan in epoch 3")
+
+    monkeypatch.setattr(training, "train", diverge)
+
+    assert run(*TRAIN) == (DIVERGED, "", "cxr-isnet: term 'loss' is nan in epoch 3\n")
+
+
+def test_a_bug_is_a_crash(run, monkeypatch):
+    def stumble(config):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(training, "train", stumble)
+
+    with pytest.raises(ZeroDivisionError):
+        run(*TRAIN)
+
+
+def test_as_a_process_it_refuses_with_a_status_and_without_a_traceback(tmp_path: Path):
+    command = [sys.executable, "-m", "cxr_isnet", "evaluate", "--model=best.pt", "--manifest=[a.csv]", "--output=out"]
+
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+
+    assert done.returncode == BAD_INPUT
+    assert done.stdout == b""
+    assert done.stderr.decode() == (
+        "cxr-isnet: best.pt: there is no such checkpoint. Give best.pt of a training's folder\n"
+    )
+    assert list(tmp_path.iterdir()) == []
