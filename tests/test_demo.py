@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,43 @@ def test_it_removes_nothing_but_a_demonstration(tmp_path: Path) -> None:
         demo(miniature(tmp_path))
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_another_folder_gets_its_own_hospitals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[TrainConfig] = []
+
+    def stop(config: TrainConfig) -> None:
+        configs.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cxr_isnet.demo.train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        demo(replace(miniature(tmp_path / "elsewhere"), output=str(tmp_path / "here"), patients=1))
+
+    (config,) = configs
+    manifests = [*config.data.training, *config.data.external]
+    assert [Path(m).relative_to(tmp_path).parts[:2] for m in manifests] == [("here", "data")] * 3
+    assert all(Path(m).is_file() for m in manifests)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda config: replace(config, methods=("isnet", "isnett")), "'isnett'; known: .*isnet_dual"),
+        (
+            lambda config: replace(config, train=replace(config.train, data=replace(config.train.data, mark=None))),
+            "train.data.mark is null",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_told_before_an_earlier_demonstration_is_removed(
+    spoil: Callable[[DemoConfig], DemoConfig], message: str, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "demo" / "data" / "hospital_a" / "old.dcm"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+
+    with pytest.raises(InputError, match=message):
+        demo(spoil(miniature(tmp_path / "demo")))
+
+    assert earlier.is_file()
