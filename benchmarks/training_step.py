@@ -17,6 +17,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ STEPS = {
 
 def main() -> None:
     args = _arguments()
+    memory = _memory(args)  # first: this process will hold on to the memory of all steps
     _prepare(args.threads)
     batch = _batch(args)
     steps = {name: _step(_objective(name, args), batch, args) for name in STEPS}
@@ -48,7 +50,6 @@ def main() -> None:
             if number:  # the first round warms up
                 rounds[name].append(seconds)
     plain = statistics.median(rounds["plain"])
-    memory = _memory(args)
     result = {
         "plain_seconds": plain,
         "ratio": {n: statistics.median(rounds[n]) / plain for n in STEPS if n != "plain"},
@@ -137,17 +138,21 @@ def _memory(args: argparse.Namespace) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     found = {}
     for name in STEPS:
-        queue = context.SimpleQueue()
-        process = context.Process(target=_measure_memory, args=(name, args, queue))
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_measure_memory, args=(name, args, sender))
         process.start()
-        found[name] = queue.get()
+        sender.close()  # so that a process that dies ends the wait
+        try:
+            found[name] = receiver.recv()
+        except EOFError:
+            process.join()
+            raise SystemExit(f"the process for the memory of '{name}' ended with status {process.exitcode}") from None
         process.join()
     return found
 
 
-def _measure_memory(name: str, args: argparse.Namespace, queue: multiprocessing.queues.SimpleQueue[float]) -> None:
+def _measure_memory(name: str, args: argparse.Namespace, sender: Connection) -> None:
     _prepare(args.threads)
-    step = None
     objective, batch = _objective_unmeasured(name, args), _batch(args)
     step = _step(objective, batch, args)
     if args.device == "cuda":
@@ -157,7 +162,7 @@ def _measure_memory(name: str, args: argparse.Namespace, queue: multiprocessing.
         before = _peak()
     for _ in range(2):
         step()
-    queue.put(float((torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak()) - before))
+    sender.send(float((torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak()) - before))
 
 
 def _objective_unmeasured(name: str, args: argparse.Namespace) -> Objective:
