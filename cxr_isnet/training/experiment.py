@@ -26,6 +26,7 @@ from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.objectives.registry import get_method
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.config import DataConfig, TrainConfig, as_plain
+from cxr_isnet.training.denormals import denormals_as_zero
 from cxr_isnet.training.distributed import Processes, processes
 from cxr_isnet.training.fitting import Epoch, Fitting
 from cxr_isnet.training.run_folder import RunFolder
@@ -53,13 +54,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
         InputError: A setting, a table or a file cannot be used; nothing has been trained then.
         DivergedError: A loss became NaN or infinite.
     """
-    torch.set_flush_denormal(True)  # relevance has many tiny numbers, which CPUs handle slowly
     method = get_method(config.method)
     network = config.network or NetworkConfig(method.network)
     torch.manual_seed(config.seed)
     objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
     tables = read_tables(config.data, config.seed)
-    with processes(config.device.value) as here:
+    with denormals_as_zero(), processes(config.device.value) as here:
         loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
         folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
         tags = {"method": config.method, "network": network.name, "seed": config.seed}

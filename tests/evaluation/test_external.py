@@ -27,14 +27,14 @@ def judged(classifier, phantom_manifest, external_manifest, tmp_path_factory):
     """Two hospitals judged with planted marks: the results and their folder."""
     frame = read_manifests([external_manifest, phantom_manifest], classes=classifier.classes)
     folder = tmp_path_factory.mktemp("judged")
-    tests = planted_tests(MarkConfig(0.2))
+    tests = planted_tests(MarkConfig(0.2))[:2]
     return judge(classifier, frame, folder, tests, resamples=20, seed=0, model_uri="models:/m/1"), folder
 
 
 def test_every_test_has_every_hospital_and_all_together(judged):
     results, _ = judged
 
-    assert list(results) == ["biased", "clean", "swapped"]
+    assert list(results) == ["biased", "clean"]
     assert all(list(sites) == ["Alder", "Birch", POOLED] for sites in results.values())
     assert all(sites["Birch"].n_images == 8 for sites in results.values())
 
@@ -42,7 +42,7 @@ def test_every_test_has_every_hospital_and_all_together(judged):
 def test_every_test_leaves_tables_and_pictures(judged):
     _, folder = judged
 
-    for test in ("biased", "clean", "swapped"):
+    for test in ("biased", "clean"):
         files = {path.name for path in (folder / test).iterdir()}
         assert {"predictions.csv", "metrics.json", "metrics.csv", "roc.png"} <= files
         assert {"confusion_Birch.png", "heatmaps_Birch.png", "heatmaps_Alder.png"} <= files
@@ -70,13 +70,11 @@ def test_the_clean_test_is_what_the_classifier_says_of_the_files(judged, classif
     np.testing.assert_allclose(probabilities(table, classifier.classes), expected.iloc[:, 1:], atol=1e-6)
 
 
-def test_the_three_tests_differ_by_their_marks_only(judged, classifier):
+def test_the_tests_differ_by_their_marks_only(judged, classifier):
     _, folder = judged
 
-    tables = {t: pd.read_csv(folder / t / "predictions.csv", dtype=str) for t in ("biased", "clean", "swapped")}
+    biased, clean = (pd.read_csv(folder / test / "predictions.csv", dtype=str) for test in ("biased", "clean"))
 
     same = ["path", "patient_id", "site", "label"]
-    assert tables["biased"][same].equals(tables["clean"][same])
-    assert tables["swapped"][same].equals(tables["clean"][same])
-    scores = [tuple(table["probability_tuberculosis"]) for table in tables.values()]
-    assert len(set(scores)) == 3
+    assert biased[same].equals(clean[same])
+    assert not biased["probability_tuberculosis"].equals(clean["probability_tuberculosis"])
