@@ -25,7 +25,7 @@ def test_every_setting_of_a_recipe_is_known(recipe: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
-@pytest.mark.parametrize("method", ["densenet121", "isnet"])
+@pytest.mark.parametrize("method", [pytest.param("densenet121", marks=pytest.mark.slow), "isnet"])
 def test_a_recipe_trains_an_epoch_on_phantoms(
     recipe: Path, method: str, phantom_manifest: Path, external_manifest: Path, tmp_path: Path
 ) -> None:
