@@ -20,8 +20,8 @@ from cxr_isnet.data import Corner, PhantomHospital, write_hospital
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.demo_report import MethodSection, write_demo_report
-from cxr_isnet.evaluation.files import replacing
 from cxr_isnet.evaluation.prediction import heatmap_cases, planted_tests
+from cxr_isnet.files import replacing
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives.registry import get_method
 from cxr_isnet.training import TrainConfig, train

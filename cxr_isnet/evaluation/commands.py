@@ -11,9 +11,9 @@ from cxr_isnet.data import MarkConfig, check_files, prepare_image
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.external import TestResults, judge
-from cxr_isnet.evaluation.files import file_slug
 from cxr_isnet.evaluation.gallery import HeatmapCase, heatmap_gallery
 from cxr_isnet.evaluation.prediction import planted_tests
+from cxr_isnet.files import file_slug
 from cxr_isnet.intake import read_image
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.relevance import LRP

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cxr_isnet.evaluation.comparison import comparison_figure
-from cxr_isnet.evaluation.files import replacing
 from cxr_isnet.evaluation.gallery import HeatmapCase
+from cxr_isnet.files import replacing
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.files import replacing
+from cxr_isnet.files import replacing
 from cxr_isnet.manifests.schema import column_problem
 
 PROBABILITY_PREFIX = "probability_"

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.files import file_slug, replacing
 from cxr_isnet.evaluation.plots import evaluation_figures
 from cxr_isnet.evaluation.predictions import check_predictions, write_predictions
 from cxr_isnet.evaluation.site import SiteResult, evaluate_sites
+from cxr_isnet.files import file_slug, replacing
 
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
 INTERVAL = "95% percentile interval of a bootstrap over patients"

@@ -14,8 +14,8 @@ import yaml
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.files import replacing
 from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.files import replacing
 from cxr_isnet.training.config import TrainConfig, as_plain
 
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")

@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_isnet.evaluation.files import file_slug, replacing
+from cxr_isnet.files import file_slug, replacing
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
