@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import replacing
-from cxr_isnet.manifests.schema import column_problem
+from cxr_isnet.manifests.problems import ColumnProblem
 
 PROBABILITY_PREFIX = "probability_"
 RELEVANCE_COLUMN = "relevance_in_lung"
@@ -128,26 +128,26 @@ def _check_text(frame: pd.DataFrame, classes: Sequence[str], source: str) -> Non
     for column in ("path", "patient_id", "site"):
         empty = frame.loc[frame[column].str.strip() == "", column]
         if len(empty):
-            raise InputError(column_problem(source, column, empty, "is empty", "fill it in for every image"))
+            raise InputError(str(ColumnProblem(source, column, empty, "is empty", "fill it in for every image")))
     twice = frame.loc[frame["path"].duplicated(keep=False), "path"]
     if len(twice):
         raise InputError(
-            column_problem(source, "path", twice, "lists an image more than once", "keep one row per image")
+            str(ColumnProblem(source, "path", twice, "lists an image more than once", "keep one row per image"))
         )
     unknown = frame.loc[~frame["label"].isin([*classes, ""]), "label"]
     if len(unknown):
         remedy = "correct the label, or leave it empty when it is unknown"
-        raise InputError(column_problem(source, "label", unknown, f"is none of {', '.join(classes)}", remedy))
+        raise InputError(str(ColumnProblem(source, "label", unknown, f"is none of {', '.join(classes)}", remedy)))
 
 
 def _shares(column: pd.Series, source: str, remedy: str) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
     wrong = column[~np.isfinite(numbers)]
     if len(wrong):
-        raise InputError(column_problem(source, str(column.name), wrong, "is not a finite number", remedy))
+        raise InputError(str(ColumnProblem(source, str(column.name), wrong, "is not a finite number", remedy)))
     outside = numbers[(numbers < -SUM_TOLERANCE) | (numbers > 1 + SUM_TOLERANCE)]
     if len(outside):
-        raise InputError(column_problem(source, str(column.name), outside, "is outside [0, 1]", remedy))
+        raise InputError(str(ColumnProblem(source, str(column.name), outside, "is outside [0, 1]", remedy)))
     return numbers
 
 
@@ -157,4 +157,4 @@ def _check_sums(frame: pd.DataFrame, classes: Sequence[str], source: str) -> Non
     if len(wrong):
         columns = ", ".join(probability_columns(classes))
         remedy = "give probabilities of mutually exclusive classes, as a softmax gives them"
-        raise InputError(column_problem(source, columns, wrong, "does not sum to 1 in a row", remedy))
+        raise InputError(str(ColumnProblem(source, columns, wrong, "does not sum to 1 in a row", remedy)))

@@ -1,7 +1,8 @@
 """What exists: tables that say which X-ray, whose lungs, which label, which hospital."""
 
 from cxr_isnet.manifests.checksums import digest, verify_checksums
-from cxr_isnet.manifests.reading import read_manifest, read_manifests
+from cxr_isnet.manifests.problems import ColumnProblem, Place
+from cxr_isnet.manifests.reading import inspect_manifest, join_tables, read_manifest, read_manifests
 from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
 
@@ -9,7 +10,11 @@ __all__ = [
     "OPTIONAL_COLUMNS",
     "REQUIRED_COLUMNS",
     "SPLITS",
+    "ColumnProblem",
+    "Place",
     "digest",
+    "inspect_manifest",
+    "join_tables",
     "read_manifest",
     "read_manifests",
     "split_by_patient",

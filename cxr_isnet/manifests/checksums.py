@@ -1,15 +1,16 @@
 """Digests: of tables, so that a run says what it read, and of the files that a table names."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.problems import ColumnProblem, refuse
 from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
 from cxr_isnet.manifests.recipes import read_recipe
-from cxr_isnet.manifests.schema import column_problem
 
 
 def digest(path: str | Path) -> str:
@@ -42,17 +43,26 @@ def verify_checksums(frame: pd.DataFrame, table: str) -> None:
     if "sha256" not in frame.columns:
         return
     rows = frame[frame["sha256"] != ""]
-    pairs = zip(rows["image"], rows["sha256"], strict=True)
-    differs = [
-        _of_file(image) != expected
-        for image, expected in tqdm(pairs, total=len(rows), desc="checksums", unit="file", disable=None)
-    ]
-    wrong = rows.loc[differs, "image"]
+    images = tqdm(rows["image"], desc="checksums", unit="file", disable=None)
+    refuse(checksum_problems(rows, [file_digest(image) for image in images], table))
+
+
+def checksum_problems(frame: pd.DataFrame, found: Sequence[str], table: str) -> Iterator[ColumnProblem]:
+    """Images whose digest is not that of the column `sha256`, where it is filled.
+
+    Args:
+        frame: with the columns `image` and `sha256`.
+        found: digest of each row's image; "" where there is none to compare.
+        table: name of the file.
+    """
+    actual = pd.Series(list(found), index=frame.index, dtype=object)
+    wrong = frame.loc[(frame["sha256"] != "") & (actual != "") & (frame["sha256"] != actual), "image"]
     if len(wrong):
         remedy = "copy the files anew, or correct the column"
-        raise InputError(column_problem(table, "sha256", wrong, "differs from the file's digest", remedy))
+        yield ColumnProblem(table, "sha256", wrong, "differs from the file's digest", remedy)
 
 
-def _of_file(path: str) -> str:
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,13 +8,14 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checks import (
-    check_files_exist,
-    check_labels,
-    check_one_split_per_patient,
-    check_unique_images,
+    label_problems,
+    missing_file_problems,
+    repeated_image_problems,
+    torn_patient_problems,
 )
+from cxr_isnet.manifests.problems import ColumnProblem, Place, refuse
 from cxr_isnet.manifests.recipes import read_recipe
-from cxr_isnet.manifests.schema import check_schema, column_problem
+from cxr_isnet.manifests.schema import check_columns, schema_problems
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -36,6 +37,34 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         InputError: the table cannot be read or breaks a rule of the schema; a file is missing; an image is
             listed twice; a patient is in two splits.
     """
+    return _accepted(path, classes).reset_index(drop=True)
+
+
+def _accepted(path: str | Path, classes: Sequence[str] | None) -> pd.DataFrame:
+    """The rows of a manifest that breaks no rule; the index numbers the data rows from 1."""
+    frame, problems = inspect_manifest(path)
+    refuse(problems)
+    if classes is not None:
+        refuse(label_problems(frame, str(path), classes))
+    for rule in (missing_file_problems, repeated_image_problems, torn_patient_problems):
+        refuse(rule(frame, str(path)))
+    return frame
+
+
+def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem]]:
+    """Read one manifest as far as it goes.
+
+    Args:
+        path: as for `read_manifest`.
+
+    Returns:
+        One row per image, as from `read_manifest` but for an index that numbers the data rows from 1 and an `age` of
+        NaN where it is no number; and the cells that break the schema, none if all is well. Whether the files exist
+        and the rows agree is not looked at (`cxr_isnet.manifests.checks`).
+
+    Raises:
+        InputError: the table cannot be read, has no rows, or lacks a required column.
+    """
     path = Path(path)
     if path.suffix.lower() in RECIPE_SUFFIXES:
         recipe = read_recipe(path)
@@ -45,16 +74,13 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         frame, root = _read_table(path), path.parent
     if frame.empty:
         raise InputError(f"{path}: the table has no rows. Give at least one image")
-    frame = _complete(frame, str(path))
-    check_schema(frame, str(path))
+    check_columns(frame, str(path))
+    frame = frame.assign(**{column: "" for column in ("mask", "split") if column not in frame.columns})
+    frame, problems = _with_years(frame, str(path))
+    problems += schema_problems(frame, str(path))
     for column in ("image", "mask"):
         frame[column] = [os.path.abspath(root / cell) if cell else "" for cell in frame[column]]
-    if classes is not None:
-        check_labels(frame, str(path), classes)
-    check_files_exist(frame, str(path))
-    check_unique_images(frame, str(path))
-    check_one_split_per_patient(frame, str(path))
-    return frame.reset_index(drop=True)
+    return frame, problems
 
 
 def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None = None) -> pd.DataFrame:
@@ -72,20 +98,29 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
     """
     if not paths:
         raise InputError("no manifest was given. Name at least one table")
-    frames = [read_manifest(path, classes=classes) for path in paths]
+    frames = [_accepted(path, classes) for path in paths]
+    frame = join_tables(paths, frames)
+    names = " + ".join(str(path) for path in paths)
+    for rule in (repeated_image_problems, torn_patient_problems):
+        refuse(rule(frame, names))
+    return frame.reset_index(drop=True)
+
+
+def join_tables(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables one below the other, the index saying which row of which table.
+
+    Args:
+        paths: names of the tables.
+        frames: one per path, as `inspect_manifest` returns them.
+
+    Returns:
+        As the frames, with a `Place` as index; cells of columns that a table lacks are "" (`age`: NaN).
+    """
     frame = pd.concat(frames, ignore_index=True)
     text = [column for column in frame.columns if column != "age"]
     frame[text] = frame[text].fillna("")
-    names = " + ".join(str(path) for path in paths)
-    numbered = frame.set_axis(_places(paths, frames), axis="index")
-    check_unique_images(numbered, names)
-    check_one_split_per_patient(numbered, names)
-    return frame
-
-
-def _places(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame]) -> list[str]:
-    """For errors: which row of which table."""
-    return [f"{row + 1} of {path}" for path, frame in zip(paths, frames, strict=True) for row in frame.index]
+    places = [Place(str(path), int(row)) for path, part in zip(paths, frames, strict=True) for row in part.index]
+    return frame.set_axis(pd.Index(places, dtype=object), axis="index")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -112,13 +147,12 @@ def _as_text(column: pd.Series) -> pd.Series:
     return column.astype("str").where(column.notna(), "").str.strip()
 
 
-def _complete(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    """Add `mask` and `split` where a table lacks them, and read `age` as a number."""
-    frame = frame.assign(**{column: "" for column in ("mask", "split") if column not in frame.columns})
-    if "age" in frame.columns:
-        years = pd.to_numeric(frame["age"], errors="coerce").astype(float)
-        wrong = frame.loc[years.isna() & (frame["age"] != ""), "age"]
-        if len(wrong):
-            raise InputError(column_problem(table, "age", wrong, "is not a number", "give years, or leave it empty"))
-        frame["age"] = years
-    return frame
+def _with_years(frame: pd.DataFrame, table: str) -> tuple[pd.DataFrame, list[ColumnProblem]]:
+    """`age` as a number, and the cells that are none."""
+    if "age" not in frame.columns:
+        return frame, []
+    years = pd.to_numeric(frame["age"], errors="coerce").astype(float)
+    wrong = frame.loc[years.isna() & (frame["age"] != ""), "age"]
+    remedy = "give years, or leave it empty"
+    problems = [ColumnProblem(table, "age", wrong, "is not a number", remedy)] if len(wrong) else []
+    return frame.assign(age=years), problems

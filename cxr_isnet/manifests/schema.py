@@ -1,16 +1,16 @@
-"""The schema of a manifest, and pandera's findings told as errors that can be mended."""
+"""The schema of a manifest, and pandera's findings told as problems that can be mended."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import pandera.pandas as pa
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.problems import ColumnProblem
 
 REQUIRED_COLUMNS = ("image", "label", "patient_id", "site")
 OPTIONAL_COLUMNS = ("mask", "view", "sex", "age", "split", "licence", "sha256")
 SPLITS = ("", "train", "val", "test")
-MAX_EXAMPLES = 5
 
 _REMEDIES: Mapping[str, str] = {
     "image": "give the path of the image file, relative to the table's folder",
@@ -49,15 +49,15 @@ MANIFEST_SCHEMA = pa.DataFrameSchema(
 """Columns of a manifest; columns that are not named here are kept as they are."""
 
 
-def check_schema(frame: pd.DataFrame, table: str) -> None:
-    """Check columns and cell values.
+def check_columns(frame: pd.DataFrame, table: str) -> None:
+    """All required columns are there.
 
     Args:
-        frame: the table as text, `age` as numbers; its index numbers the data rows from 1.
+        frame: the table as text.
         table: name of the file, for the error.
 
     Raises:
-        InputError: a required column is missing, or a cell holds a value that its column does not allow.
+        InputError: names those that are missing and those that are there.
     """
     missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
     if missing:
@@ -66,27 +66,19 @@ def check_schema(frame: pd.DataFrame, table: str) -> None:
             f"{', '.join(map(repr, frame.columns))}. Add or rename the column, or map it with a recipe "
             "(see data_manifests/README.md)"
         )
+
+
+def schema_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:
+    """Cells that their column does not allow, a problem per column and rule.
+
+    Args:
+        frame: the table as text, `age` as numbers; its index numbers the data rows from 1.
+        table: name of the file.
+    """
     try:
         MANIFEST_SCHEMA.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as errors:
         cases = errors.failure_cases
-        column = str(cases["column"].iloc[0])
-        of_column = cases[cases["column"] == column]
-        values = pd.Series(of_column["failure_case"].to_list(), index=of_column["index"].to_list())
-        problem = str(of_column["check"].iloc[0])
-        raise InputError(column_problem(table, column, values, problem, _REMEDIES.get(column, ""))) from errors
-
-
-def column_problem(table: str, column: str, values: pd.Series, problem: str, remedy: str) -> str:
-    """The text of an error in some cells of one column.
-
-    Args:
-        table: name of the file.
-        column: name of the column.
-        values: the offending cells; the index holds the numbers of the data rows.
-        problem: what is wrong with the cells, as "is empty".
-        remedy: what to do about it.
-    """
-    shown = ", ".join(f"row {row}: {value!r}" for row, value in values.head(MAX_EXAMPLES).items())
-    more = f" and {len(values) - MAX_EXAMPLES} more" if len(values) > MAX_EXAMPLES else ""
-    return f"{table}: column {column!r} {problem} ({shown}{more}). {remedy[:1].upper()}{remedy[1:]}"
+        for (column, rule), found in cases.groupby(["column", "check"], sort=False):
+            values = pd.Series(found["failure_case"].to_list(), index=found["index"].to_list())
+            yield ColumnProblem(table, str(column), values, str(rule), _REMEDIES.get(str(column), ""))
