@@ -25,7 +25,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns `logits` (B, classes), the scalar `loss`, and any further scalar terms worth logging."""
+        """Returns the scalar `loss`, of a classifier `logits` (B, classes), and any further scalars worth logging."""
 
     @property
     def tuning_epochs(self) -> int:

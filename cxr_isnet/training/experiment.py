@@ -28,7 +28,8 @@ from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.config import DataConfig, TrainConfig, as_plain
 from cxr_isnet.training.denormals import denormals_as_zero
 from cxr_isnet.training.distributed import Processes, processes
-from cxr_isnet.training.fitting import Epoch, Fitting
+from cxr_isnet.training.fitting import Fitting
+from cxr_isnet.training.progress import Progress
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.tuning import tune
 
@@ -139,7 +140,7 @@ def _loaders(config: TrainConfig, tables: Tables, here: Processes, batch_size: i
 
 
 class _Training:
-    """One training: its history and what is kept after each epoch."""
+    """One training: tuning, then epochs that are kept."""
 
     def __init__(
         self,
@@ -154,61 +155,34 @@ class _Training:
         self._config = config
         self._network = network
         self._loaders = loaders
-        self._folder = folder
         self._run = run
         self._here = here
         self._objective = objective
-        self.history: list[dict[str, Any]] = []
-        self._best = (float("inf"), 0)
         self._fitting = Fitting(objective, loaders.training, loaders.validation, config, here, config.epochs)
+        self._progress = Progress(
+            self._fitting,
+            folder,
+            run,
+            here,
+            epochs=config.epochs,
+            patience=config.patience,
+            keepable=self._classifier,
+        )
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self._progress.history
 
     def run(self) -> None:
         """Tunes and trains, or goes on where the folder's state says."""
-        state = self._folder.load_state()
-        completed = 0
-        if state is None:
-            tuned = tune(
-                self._objective,
-                self._loaders.training,
-                self._loaders.every_image,
-                self._loaders.validation,
-                self._config,
-                self._here,
-            )
-            self._run.log_metrics({f"tuning.{key}": value for key, value in tuned.items()}, 0)
-        else:
-            self._fitting.restore(state["fitting"], self._folder.state_file)
-            completed, self.history = state["epoch"], state["history"]
-            self._best = (state["best_loss"], state["best_epoch"])
-            _log.info("going on after epoch %d of %d", completed, self._config.epochs)
-            if self._out_of_patience(completed):
-                return
-        self._fitting.run(self._after_epoch, completed=completed)
+        self._progress.run(self._tune)
 
-    def _after_epoch(self, epoch: Epoch) -> bool:
-        loss = epoch.validation["loss"]
-        better = loss < self._best[0]
-        if better:
-            self._best = (loss, epoch.number)
-        self.history += [
-            {"epoch": epoch.number, "split": "training", **epoch.training},
-            {"epoch": epoch.number, "split": "validation", **epoch.validation},
-        ]
-        if self._here.is_main:
-            terms = {f"training.{k}": v for k, v in epoch.training.items()}
-            self._run.log_metrics(terms | {f"validation.{k}": v for k, v in epoch.validation.items()}, epoch.number)
-            state = {
-                "epoch": epoch.number,
-                "fitting": self._fitting.state(),
-                "history": self.history,
-                "best_loss": self._best[0],
-                "best_epoch": self._best[1],
-            }
-            self._folder.save(state, self.history, self._classifier() if better else None)
-        return self._out_of_patience(epoch.number)
-
-    def _out_of_patience(self, epoch: int) -> bool:
-        return self._config.patience is not None and epoch - self._best[1] >= self._config.patience
+    def _tune(self) -> None:
+        loaders = self._loaders
+        tuned = tune(
+            self._objective, loaders.training, loaders.every_image, loaders.validation, self._config, self._here
+        )
+        self._run.log_metrics({f"tuning.{key}": value for key, value in tuned.items()}, 0)
 
     def _classifier(self) -> Classifier:
         config = self._config

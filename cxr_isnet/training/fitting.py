@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Events
@@ -28,16 +28,29 @@ from cxr_isnet.data import set_epoch
 from cxr_isnet.deployment.checkpoint import load_weights
 from cxr_isnet.evaluation.metrics import hand_till_auc
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.training.config import Algorithm, OptimizerConfig, Precision, TrainConfig
+from cxr_isnet.training.config import Algorithm, OptimizerConfig, Precision
 from cxr_isnet.training.distributed import Processes
 from cxr_isnet.training.steps import TrainingStep, ValidationStep
 
 _log = logging.getLogger(__name__)
 
 
+class FittingSettings(Protocol):
+    """What fitting asks of a run's config."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+
 @dataclass(frozen=True)
 class Epoch:
-    """Outcome of one epoch, counted from 1: mean loss terms of training and of validation, and the validation AUC."""
+    """Outcome of one epoch, counted from 1: mean loss terms of training and of validation; a classifier's AUC too."""
 
     number: int
     training: dict[str, float]
@@ -61,7 +74,7 @@ class Fitting:
         objective: Objective,
         training: DataLoader[Any],
         validation: DataLoader[Any],
-        config: TrainConfig,
+        config: FittingSettings,
         processes: Processes,
         epochs: int,
     ) -> None:
@@ -170,9 +183,11 @@ class Fitting:
         evaluator.logger.setLevel(logging.WARNING)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
         evaluator.run()
+        means = _means([o["terms"] for o in outputs], [o["images"] for o in outputs])
+        if "probability" not in outputs[0]:
+            return means
         labels = torch.cat([o["label"] for o in outputs])
         probability = torch.cat([o["probability"] for o in outputs])
-        means = _means([o["terms"] for o in outputs], [len(o["label"]) for o in outputs])
         return {**means, "auc": hand_till_auc(labels.numpy(), probability.double().numpy())}
 
 

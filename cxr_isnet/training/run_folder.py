@@ -6,26 +6,42 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import yaml
 
-from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.report import write_json
 from cxr_isnet.files import replacing
-from cxr_isnet.training.config import TrainConfig, as_plain
+from cxr_isnet.training.config import as_plain
 
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")
+
+
+class RunSettings(Protocol):
+    """What the folder asks of a run's config, which is a dataclass."""
+
+    @property
+    def output(self) -> str: ...
+
+    @property
+    def resume(self) -> bool: ...
+
+
+class Keepable(Protocol):
+    """What a training makes, e.g. a classifier."""
+
+    def save(self, path: Path) -> None:
+        """Writes it to one file, whole or not at all."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """Where a training writes.
 
-    Files: `config.yaml`, `last.pt` (state after the last whole epoch), `best.pt` (the classifier of the epoch with the
+    Files: `config.yaml`, `last.pt` (state after the last whole epoch), `best.pt` (the network of the epoch with the
     lowest validation loss), `history.csv` (loss terms), `run.json` (MLflow run), `metrics.json` and the evaluation's
     folders.
     """
@@ -33,7 +49,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, config: TrainConfig) -> RunFolder:
+    def open(cls, config: RunSettings) -> RunFolder:
         """Finds the folder free, or takes up the training in it; writes nothing.
 
         Raises:
@@ -56,7 +72,7 @@ class RunFolder:
             )
         return folder
 
-    def begin(self, config: TrainConfig, run_id: str, uri: str) -> None:
+    def begin(self, config: RunSettings, run_id: str, uri: str) -> None:
         """Makes the folder with `config.yaml`, unless a training is taken up, and notes the MLflow run."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_file.is_file():
@@ -100,8 +116,8 @@ class RunFolder:
             )
         return state
 
-    def save(self, state: Mapping[str, Any], history: list[dict[str, Any]], best: Classifier | None) -> None:
-        """Keeps an epoch. The classifier first: a kill in between repeats the epoch, and finds the same best again."""
+    def save(self, state: Mapping[str, Any], history: list[dict[str, Any]], best: Keepable | None) -> None:
+        """Keeps an epoch. The network first: a kill in between repeats the epoch, and finds the same best again."""
         if best is not None:
             best.save(self.best_file)
         with replacing(self.history_file) as partial:
@@ -113,7 +129,7 @@ class RunFolder:
         file = self.path / "run.json"
         return json.loads(file.read_text())["run_id"] if file.is_file() else None
 
-    def _check_same(self, config: TrainConfig) -> None:
+    def _check_same(self, config: RunSettings) -> None:
         if not self.config_file.is_file():
             raise InputError(f"output '{self.path}' holds files, but no training to resume: name another folder")
         before, now = yaml.safe_load(self.config_file.read_text()), as_plain(config)

@@ -47,7 +47,8 @@ class TrainingStep:
 
 
 class ValidationStep:
-    """The iteration of a MONAI `SupervisedEvaluator`. Loss terms, and for each image label and probabilities."""
+    """The iteration of a MONAI `SupervisedEvaluator`. Loss terms, the number of images, and, where the objective
+    classifies, for each image label and probabilities."""
 
     def __init__(self, bf16: bool) -> None:
         self._bf16 = bf16
@@ -60,11 +61,10 @@ class ValidationStep:
             terms = engine.network(to_device(batch, device))
         scalars = scalar_terms(terms)
         _check_finite(scalars, batch, "validation")
-        return {
-            "terms": scalars,
-            "label": batch["label"],
-            "probability": terms["logits"].float().softmax(1).cpu(),
-        }
+        output = {"terms": scalars, "images": len(batch["image"])}
+        if "logits" in terms:
+            output |= {"label": batch["label"], "probability": terms["logits"].float().softmax(1).cpu()}
+        return output
 
 
 def scalar_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
