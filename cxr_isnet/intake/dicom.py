@@ -1,143 +1,167 @@
-"""DICOM radiographs rendered for a network: the grayscale pipeline of DICOM PS3.3 C.11, in [0, 1]."""
+"""One DICOM radiograph: header, gate, pixels, rendering, picture check, and the record of it all."""
 
-import math
-import struct
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
-from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.uid import UID
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.intake.decoding import stored_pixels
+from cxr_isnet.intake.gate import READING_RULES, Finding, Flag, GateConfig, Rule, pass_gate
+from cxr_isnet.intake.grayscale import GreyTable, inverted, render, sampled
+from cxr_isnet.intake.header import PREAMBLE, Header, quiet_pydicom, read_dataset, starts_like_dicom
+from cxr_isnet.intake.polarity import NEGATIVE_BELOW, polarity_score
+from cxr_isnet.intake.provenance import Provenance
+from cxr_isnet.intake.refusal import Reason, Refusal
+from cxr_isnet.intake.views import find_view
 
-MODALITIES = ("CR", "DX", "DR")
-_PREAMBLE = 128
-_DECODING_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
+_LOW_CONTRAST = 0.1
+_DEVICE_LENGTH = 64  # of a value of VR LO (PS3.5, 6.2)
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A decoded radiograph with the table that renders it.
+
+    Attributes:
+        pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
+        table: `table.values[pixels]` is the image in [0, 1]; bright is dense.
+        provenance: what was read, applied and assumed.
+    """
+
+    pixels: NDArray[np.unsignedinteger]
+    table: GreyTable
+    provenance: Provenance
+
+    def image(self) -> NDArray[np.float32]:
+        """The image, (rows, columns) in [0, 1]."""
+        return np.asarray(self.table.values.astype(np.float32)[self.pixels])
+
+    def sixteen_bit(self) -> NDArray[np.uint16]:
+        """The image, (rows, columns) from 0 to 65535."""
+        return np.asarray(np.rint(self.table.values * 65535).astype(np.uint16)[self.pixels])
 
 
 def is_dicom(path: Path) -> bool:
     """Whether the file carries the DICOM prefix after its preamble (PS3.10, 7.1)."""
     try:
         with path.open("rb") as stream:
-            return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            return starts_like_dicom(stream.read(PREAMBLE + 4))
     except OSError:
         return False
 
 
 def read_dicom(path: Path) -> NDArray[np.float32]:
-    """Read one radiograph: modality LUT, then VOI LUT or window, scaled to [0, 1], inverted at most once.
+    """Read one radiograph that a manifest names.
 
     Args:
-        path: a DICOM file of modality CR, DX or DR with one grey frame.
+        path: a DICOM file of modality CR, DX or DR with one frame, for presentation.
 
     Returns:
         (rows, columns) in [0, 1]; bright is dense.
 
     Raises:
-        InputError: names the tag that stands in the way.
-
-    Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (photometric interpretation).
+        InputError: names the file and the tag that stands in the way.
     """
     try:
-        header = pydicom.dcmread(path)
-        _check_kind(header, path)
-        stored = header.pixel_array
-        values = np.asarray(apply_modality_lut(stored, header), dtype=np.float64)
-        shown = _shown(values, header, path)
-    except (InvalidDicomError, *_DECODING_ERRORS) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: pixel data (7FE0,0010) cannot be decoded: {error}. Copy the file anew from its source, "
-            "or install the decoders with pip install 'cxr-isnet[dicom]'; else drop its row"
-        ) from error
-    if _is_inverted(header):
-        shown = 1.0 - shown
-    return shown.astype(np.float32)
+        with path.open("rb") as stream:
+            return read_radiograph(stream, GateConfig(), READING_RULES).image()
+    except OSError as error:
+        raise Refusal(Reason.UNREADABLE, f"cannot be read: {error}. Correct the path", str(path)) from error
+    except Refusal as refusal:
+        raise refusal.at(str(path)) from refusal
 
 
-def _check_kind(header: pydicom.Dataset, path: Path) -> None:
-    modality = header.get("Modality", "")
-    if modality not in MODALITIES:
-        raise InputError(
-            f"{path}: Modality (0008,0060) is {modality!r}, not one of {', '.join(MODALITIES)}. "
-            "Give projection radiographs only"
-        )
-    for tag, keyword, wanted in (
-        ("(0028,0002)", "SamplesPerPixel", 1),
-        ("(0028,0008)", "NumberOfFrames", 1),
-    ):
-        value = header.get(keyword, wanted)
-        if value != wanted:
-            raise InputError(f"{path}: {keyword} {tag} is {value}, not {wanted}. Give one grey frame per file")
-    if "BitsStored" not in header:
-        raise InputError(f"{path}: BitsStored (0028,0101) is missing. Repair the header or drop the row")
-    if "PixelData" not in header:
-        raise InputError(f"{path}: PixelData (7FE0,0010) is missing. Copy the file anew from its source")
+def read_radiograph(stream: BinaryIO, gate: GateConfig, rules: tuple[Rule, ...]) -> Radiograph:
+    """Read one file: header and gate before the pixels are touched.
+
+    Args:
+        stream: the file; is read from its start.
+        gate: what is let in.
+        rules: of the gate.
+
+    Raises:
+        Refusal: whatever stands in the way.
+        OSError: the file cannot be read.
+    """
+    with quiet_pydicom():
+        findings = pass_gate(Header(read_dataset(stream, pixels=False)), gate, rules)
+        dataset = read_dataset(stream, pixels=True)
+        header = Header(dataset)
+        pixels, filled_in = stored_pixels(dataset, header)
+        table = render(pixels, header)
+        return _recorded(pixels, table, header, findings, filled_in)
 
 
-def _shown(values: NDArray[np.float64], header: pydicom.Dataset, path: Path) -> NDArray[np.float64]:
-    """Grey in [0, 1] of values after the modality LUT: by VOI LUT, else window, else the full range."""
-    if "VOILUTSequence" in header:
-        return _through_table(values, header)
-    center, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if center is None or width is None:
-        low, high = _full_range(header)
-        return np.clip((values - low) / (high - low), 0.0, 1.0)
-    function = str(header.get("VOILUTFunction", "LINEAR"))
-    smallest = 1.0 if function == "LINEAR" else 0.0
-    if not math.isfinite(center) or not math.isfinite(width) or width <= smallest:
-        raise InputError(
-            f"{path}: WindowWidth (0028,1051) is {width} at center {center}; {function} needs a width above "
-            f"{smallest:g}. Remove the window or correct it"
-        )
-    if function == "SIGMOID":
-        return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - center) / width)))
-    if function == "LINEAR_EXACT":
-        return np.clip((values - center) / width + 0.5, 0.0, 1.0)
-    return np.clip((values - (center - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+def _recorded(
+    pixels: NDArray[np.unsignedinteger],
+    table: GreyTable,
+    header: Header,
+    findings: tuple[Finding, ...],
+    filled_in: tuple[str, ...],
+) -> Radiograph:
+    flags = [finding.flag for finding in findings if finding.flag]
+    score = polarity_score(table.values[sampled(pixels)])
+    if score < NEGATIVE_BELOW:
+        flags.append(Flag.POLARITY)
+    if _contrast(table) < _LOW_CONTRAST:
+        flags.append(Flag.LOW_CONTRAST)
+    assumed = (*(finding.assumed for finding in findings if finding.assumed), *filled_in, *table.assumed)
+    provenance = Provenance(
+        modality=header.code("Modality"),
+        sop_class=_uid_name(header.text("SOPClassUID")),
+        transfer_syntax=_uid_name(str(header.dataset.file_meta.get("TransferSyntaxUID", ""))),
+        photometric=header.code("PhotometricInterpretation"),
+        rows=pixels.shape[0],
+        columns=pixels.shape[1],
+        bits_stored=header.integer("BitsStored") or 0,
+        pixel_spacing=_spacing(header),
+        view=find_view(header)[0].value,
+        body_part=header.code("BodyPartExamined"),
+        manufacturer=_device(header, "Manufacturer"),
+        model=_device(header, "ManufacturerModelName"),
+        polarity_score=round(score, 4),
+        applied=table.applied,
+        assumed=assumed,
+        flags=tuple(flags),
+    )
+    return Radiograph(pixels, table, provenance)
 
 
-def _through_table(values: NDArray[np.float64], header: pydicom.Dataset) -> NDArray[np.float64]:
-    bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-    looked_up = apply_voi(np.rint(values).astype(np.int32), header, index=0)
-    return np.asarray(looked_up / (2.0**bits - 1.0), dtype=np.float64)
+def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
+    """The negative of a radiograph whose picture contradicts its tags, recorded as such."""
+    provenance = radiograph.provenance
+    table = inverted(radiograph.table, "inverted by the picture check")
+    flags = tuple(Flag.POLARITY_CORRECTED if flag is Flag.POLARITY else flag for flag in provenance.flags)
+    return Radiograph(radiograph.pixels, table, replace(provenance, applied=table.applied, flags=flags))
 
 
-def _full_range(header: pydicom.Dataset) -> tuple[float, float]:
-    """The range of the stored bits, seen through the rescale slope and intercept."""
-    bits = int(header.BitsStored)
-    signed = header.get("PixelRepresentation", 0) == 1
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if "ModalityLUTSequence" in header:
-        return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
-    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    return ends[0], ends[1]
+def _contrast(table: GreyTable) -> float:
+    """Span of grey between the 1st and the 99th percentile of the picture."""
+    order = np.argsort(table.values, kind="stable")
+    reached = np.cumsum(table.counts[order])
+    low, high = np.searchsorted(reached, [0.01 * reached[-1], 0.99 * reached[-1]])
+    return float(table.values[order[high]] - table.values[order[low]])
 
 
-def _first(value: object) -> float | None:
-    if isinstance(value, MultiValue):
-        value = value[0] if len(value) else None
-    return None if value is None or value == "" else float(str(value))
+def _spacing(header: Header) -> float | None:
+    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
+        spacing = header.number(keyword)
+        if spacing is not None and spacing > 0:
+            return spacing
+    return None
 
 
-def _is_inverted(header: pydicom.Dataset) -> bool:
-    """MONOCHROME1 and PresentationLUTShape INVERSE say the same, low is bright: either inverts, once."""
-    if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        return True
-    return bool(header.get("PresentationLUTShape") == "INVERSE")
+def _device(header: Header, keyword: str) -> str:
+    text = header.text(keyword)[:_DEVICE_LENGTH]
+    return text if text.isprintable() else ""
+
+
+def _uid_name(uid: str) -> str:
+    """The standard's name of a UID; one that it does not know is not shown."""
+    known = UID(uid, validation_mode=0)
+    return known.name if known.name != uid else "(not shown)" if uid else ""

@@ -1,0 +1,112 @@
+"""From pixel data in any transfer syntax to the stored values of one frame."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+)
+
+from cxr_isnet.intake.header import DICOM_ERRORS, Header
+from cxr_isnet.intake.refusal import Reason, Refusal
+
+_FASTEST = {
+    JPEGBaseline8Bit: "pillow",
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"),
+}
+"""Decoder asked first where pydicom's own order puts a slower one first; the values are the same."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+def stored_pixels(dataset: Dataset, header: Header) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
+    """Decode the first frame.
+
+    Args:
+        dataset: with its pixel data.
+        header: of the same file, past the gate.
+
+    Returns:
+        (rows, columns), uint8 or uint16: the stored bit patterns, sign not interpreted; colour as luma; and what
+        was assumed of missing tags.
+
+    Raises:
+        Refusal: no pixel data, a format that is none of a radiograph's, or data that do not decode.
+    """
+    assumed = _complete(dataset, header)
+    syntax = _transfer_syntax(dataset)
+    try:
+        decoder = get_decoder(syntax)
+        raw = header.integer("SamplesPerPixel") != 3
+        pixels, _ = decoder.as_array(
+            dataset, raw=raw, index=0, decoding_plugin=_plugin(syntax, decoder.available_plugins)
+        )
+    except DICOM_ERRORS as error:
+        raise Refusal(
+            Reason.UNDECODABLE,
+            f"pixel data (7FE0,0010) in transfer syntax {_name(syntax)} cannot be decoded ({type(error).__name__}). "
+            "Copy the file anew from its source, or install the decoders with pip install 'cxr-isnet[dicom]'",
+        ) from error
+    if pixels.ndim == 3:
+        pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
+    if pixels.dtype.itemsize > 2 or pixels.dtype.kind not in "iu":
+        raise Refusal(Reason.PIXEL_FORMAT, f"pixels decode as {pixels.dtype}. Give 8 or 16 bits per pixel")
+    return pixels.view(f"u{pixels.dtype.itemsize}"), assumed
+
+
+def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
+    """Check the tags that decoding needs; fill in those with one sensible value."""
+    if not header.has("PixelData"):
+        raise Refusal(Reason.NO_PIXELS, "PixelData (7FE0,0010) is missing. Copy the file anew from its source")
+    for keyword, tag in (("Rows", "(0028,0010)"), ("Columns", "(0028,0011)"), ("BitsAllocated", "(0028,0100)")):
+        if not header.integer(keyword):
+            raise Refusal(Reason.PIXEL_FORMAT, f"{keyword} {tag} is missing. Copy the file anew from its source")
+    allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
+    if allocated not in (8, 16):
+        raise Refusal(Reason.PIXEL_FORMAT, f"BitsAllocated (0028,0100) is {allocated}. Give 8 or 16 bits per pixel")
+    if stored is None:
+        raise Refusal(Reason.PIXEL_FORMAT, "BitsStored (0028,0101) is missing. Repair the header or drop the file")
+    if not 1 <= stored <= allocated:
+        raise Refusal(
+            Reason.PIXEL_FORMAT, f"BitsStored (0028,0101) is {stored} of {allocated} allocated. Repair the header"
+        )
+    assumed = []
+    for keyword, value in (
+        ("SamplesPerPixel", 1),
+        ("PixelRepresentation", 0),
+        ("HighBit", stored - 1),
+        ("PhotometricInterpretation", "MONOCHROME2"),
+    ):
+        if not header.text(keyword):
+            setattr(dataset, keyword, value)
+            assumed.append(f"{keyword} {value}")
+    return tuple(assumed)
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    """As the file says; a file without the meta group says it by its encoding (PS3.5, 10.1)."""
+    given = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if given:
+        return UID(given)
+    syntax = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    return syntax
+
+
+def _plugin(syntax: UID, available: tuple[str, ...]) -> str:
+    fastest = _FASTEST.get(syntax, "")
+    return fastest if fastest in available else ""
+
+
+def _name(syntax: UID) -> str:
+    return f"{syntax.name} ({syntax})" if syntax.is_valid and syntax.is_transfer_syntax else "of an unknown kind"

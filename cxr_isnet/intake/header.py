@@ -1,0 +1,145 @@
+"""DICOM headers read with patience: what cannot be read as its type counts as absent."""
+
+import logging
+import math
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+
+from cxr_isnet.intake.refusal import Reason, Refusal
+
+DICOM_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,  # a length field that claims gigabytes
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and its decoders raise, between them, on files that are not as they should be."""
+
+PREAMBLE = 128
+_PREFIX = b"DICM"
+_BARE_STARTS = (b"\x02\x00", b"\x08\x00")
+_CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silences pydicom's warnings, which quote values of any tag, a name among them."""
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def starts_like_dicom(head: bytes) -> bool:
+    """Whether a file's first 132 bytes have the DICOM prefix after the preamble (PS3.10, 7.1)."""
+    return head[PREAMBLE : PREAMBLE + 4] == _PREFIX
+
+
+def read_dataset(stream: BinaryIO, *, pixels: bool) -> Dataset:
+    """Parse a file; one without preamble is taken if it starts with group 0002 or 0008 in little endian.
+
+    Args:
+        stream: the file; is read from its start.
+        pixels: False stops before the pixel data.
+
+    Raises:
+        Refusal: not DICOM, or the header does not parse.
+    """
+    stream.seek(0)
+    head = stream.read(PREAMBLE + 4)
+    if not starts_like_dicom(head) and head[:2] not in _BARE_STARTS:
+        raise Refusal(Reason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew")
+    stream.seek(0)
+    try:
+        dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+    except DICOM_ERRORS as error:
+        raise Refusal(
+            Reason.BROKEN, f"the header does not parse ({type(error).__name__}). Copy the file anew from its source"
+        ) from error
+    if not len(dataset):
+        raise Refusal(Reason.BROKEN, "the file holds no data element. Copy the file anew from its source")
+    return dataset
+
+
+class Header:
+    """The header of one file by keyword, every value as a plain type."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        """Wrap a data set; nothing is copied."""
+        self.dataset = dataset
+
+    def _value(self, keyword: str) -> object:
+        try:
+            return self.dataset.get(keyword)
+        except DICOM_ERRORS:
+            return (
+                None  # pydicom converts values when they are asked for: one that it cannot convert is as good as none
+            )
+
+    def has(self, keyword: str) -> bool:
+        """Whether the element is there, whatever its value."""
+        return keyword in self.dataset
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """All values of an element as stripped text; () where absent or empty."""
+        value = self._value(keyword)
+        values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+        texts = (str(entry).strip(" \0") for entry in values if entry is not None)
+        return tuple(text for text in texts if text)
+
+    def text(self, keyword: str) -> str:
+        """The first value as stripped text, "" where absent."""
+        return next(iter(self.texts(keyword)), "")
+
+    def number(self, keyword: str) -> float | None:
+        """The first value as a finite number, None where absent or not one."""
+        try:
+            number = float(self.text(keyword))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def integer(self, keyword: str) -> int | None:
+        """The first value as an integer, None where absent or not one."""
+        number = self.number(keyword)
+        return int(number) if number is not None and number == int(number) else None
+
+    def items(self, keyword: str) -> Iterator["Header"]:
+        """The items of a sequence; none where it is absent or no sequence."""
+        value = self._value(keyword)
+        if isinstance(value, pydicom.Sequence):
+            yield from (Header(item) for item in value)
+
+    def code(self, keyword: str) -> str:
+        """The first value for use in tables: one that is no code string (PS3.5, 6.2) is not shown.
+
+        A field of free text may hold a name; a code string of up to 16 capitals is what the standard allows.
+        """
+        text = self.text(keyword).upper()
+        return text if not text or _CODE_STRING.fullmatch(text) else "(not shown)"
