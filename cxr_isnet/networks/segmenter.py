@@ -1,0 +1,48 @@
+"""The network that finds the lungs: a small 2D U-Net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai.networks.nets import UNet
+from torch import nn
+
+from cxr_isnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """A U-Net (Ronneberger et al. 2015) as MONAI builds it: strided convolutions, residual units, batch norm.
+
+    Attributes:
+        channels: Feature maps of each level, from the finest; every level halves rows and columns.
+        dropout: Probability of dropping a feature map; 0 for none.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 128)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2 or min(self.channels) < 1:
+            raise InputError(f"network.channels is {list(self.channels)}; give two or more levels of at least 1 map")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"network.dropout is {self.dropout}; it must be from 0 to below 1")
+
+    @property
+    def stride(self) -> int:
+        """What rows and columns of an image must be a multiple of."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+def build_segmenter(config: SegmenterConfig) -> nn.Module:
+    """The network: images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W); weights from torch's global generator."""
+    return UNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=1,
+        channels=config.channels,
+        strides=(2,) * (len(config.channels) - 1),
+        num_res_units=1,
+        norm="batch",
+        dropout=config.dropout,
+    )

@@ -1,0 +1,172 @@
+"""Fills the mask column of a manifest, and says of which masks it is not sure."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from cxr_isnet.files import replacing
+from cxr_isnet.intake import read_image, read_mask
+from cxr_isnet.manifests.checksums import file_digest
+from cxr_isnet.segmentation.finding import find_lungs
+from cxr_isnet.segmentation.mask_store import MaskStore
+from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
+from cxr_isnet.segmentation.pictures import overlay
+from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
+from cxr_isnet.segmentation.reading import read_batches
+from cxr_isnet.segmentation.segmenter import Segmenter
+
+GIVEN = "given"
+MODEL_DIGITS = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How many images of a manifest have which mask.
+
+    Attributes:
+        images: Rows.
+        given: With a mask that was there before.
+        predicted: With a mask that the segmenter made.
+        doubtful: Left empty because quality control does not trust the mask.
+        unreadable: Left empty because the image cannot be read.
+    """
+
+    images: int
+    given: int
+    predicted: int
+    doubtful: int
+    unreadable: int
+
+
+def fill_masks(
+    segmenter: Segmenter,
+    frame: pd.DataFrame,
+    output: Path,
+    limits: QualityLimits,
+    *,
+    overwrite: bool,
+    batch_size: int,
+    workers: int,
+) -> Filled:
+    """Predicts the masks that a manifest lacks and writes the manifest with them.
+
+    Files in `output`: `masks/` and `overlays/` (of the doubtful), `quality.csv` (every predicted mask), `doubtful.csv`
+    (every image left without a mask, with the reasons), and, when all else is there, `manifest.csv`. Masks that are in
+    the folder already are not predicted again.
+
+    Args:
+        segmenter: Read from a file.
+        frame: As `read_manifest` returns it.
+        output: Folder, made when missing.
+        limits: What quality control trusts.
+        overwrite: Predicts also where a mask is given.
+        batch_size: Images at a time.
+        workers: Reading processes.
+    """
+    store = MaskStore(output / "masks", segmenter.digest)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    wanted = frame[(frame["mask"] == "") | is_predicted(frame) | overwrite]
+    images = tqdm(wanted["image"], desc="digests", unit="image", disable=None)
+    digests = {str(image): file_digest(image) for image in images}
+    problems = _predict_missing(segmenter, store, digests, batch_size, workers)
+    table = _quality_table(wanted, digests, store, problems, limits)
+    _write_pictures(output, table)
+    return _write_tables(output, frame, table, segmenter.digest)
+
+
+def _predict_missing(
+    segmenter: Segmenter, store: MaskStore, digests: dict[str, str], batch_size: int, workers: int
+) -> dict[str, str]:
+    """Predicts what the store lacks, one image of each content; returns what could not be read, and why."""
+    missing = {digest: image for image, digest in digests.items() if store.quality(digest) is None}
+    _log.info("%d masks to predict, %d are there already", len(missing), len(set(digests.values())) - len(missing))
+    problems = {}
+    batches = read_batches(
+        list(missing.values()), segmenter.image, batch_size=batch_size, workers=workers, description="lungs"
+    )
+    for batch in batches:
+        problems.update({digests[x.path]: x.problem for x in batch if x.problem})
+        readable = [x for x in batch if not x.problem]
+        if not readable:
+            continue
+        found = find_lungs(segmenter, torch.stack([x.image for x in readable]), [x.shape for x in readable])
+        for xray, lungs in zip(readable, found, strict=True):
+            store.write(digests[xray.path], lungs)
+    return problems
+
+
+def _quality_table(
+    wanted: pd.DataFrame, digests: dict[str, str], store: MaskStore, problems: dict[str, str], limits: QualityLimits
+) -> pd.DataFrame:
+    """A row per image that was to be predicted, index as in `wanted`: what was measured, and the doubts."""
+    rows = []
+    for image in wanted["image"]:
+        digest = digests[image]
+        quality = None if digest in problems else store.quality(digest)
+        if quality is None:
+            rows.append({"image": image, "predicted_mask": "", "doubts": f"unreadable: {problems[digest]}"})
+        else:
+            doubts = "; ".join(quality.doubts(limits))
+            rows.append(
+                {"image": image, "predicted_mask": str(store.path(digest)), "doubts": doubts, **asdict(quality)}
+            )
+    columns = ["image", "predicted_mask", "doubts", *MaskQuality.__dataclass_fields__]
+    return pd.DataFrame(rows, columns=columns, index=wanted.index)
+
+
+def _write_pictures(output: Path, table: pd.DataFrame) -> None:
+    """Overlays of the doubtful masks, and of no others; `table` gets their paths as column `overlay`."""
+    folder = output / "overlays"
+    folder.mkdir(exist_ok=True)
+    table["overlay"] = ""
+    doubtful = table[(table["doubts"] != "") & (table["predicted_mask"] != "")]
+    for index, row in tqdm(doubtful.iterrows(), total=len(doubtful), desc="overlays", unit="image", disable=None):
+        path = folder / Path(row["predicted_mask"]).name
+        with replacing(path) as partial:
+            overlay(read_image(row["image"]), read_mask(row["predicted_mask"])).save(partial)
+        table.loc[index, "overlay"] = str(path)
+    current = {Path(path).name for path in table["overlay"] if path}
+    for path in folder.glob("*.png"):
+        if path.name not in current:
+            path.unlink()
+
+
+def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model: str) -> Filled:
+    trusted = table.index[table["doubts"] == ""]
+    filled = frame.copy()
+    source = filled["mask_source"] if "mask_source" in filled.columns else pd.Series("", index=filled.index)
+    filled["mask_source"] = source.mask((source == "") & (filled["mask"] != ""), GIVEN)
+    filled.loc[table.index, ["mask", "mask_source"]] = ""
+    filled.loc[trusted, "mask"] = table.loc[trusted, "predicted_mask"]
+    filled.loc[trusted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
+    tables: Sequence[tuple[str, pd.DataFrame, Sequence[str]]] = (
+        ("quality.csv", table[table["predicted_mask"] != ""], ("image", "predicted_mask", "overlay")),
+        ("doubtful.csv", table[table["doubts"] != ""], ("image", "predicted_mask", "overlay")),
+        ("manifest.csv", filled, ("image", "mask")),
+    )
+    for name, content, paths in tables:
+        relative = content.assign(**{column: _relative(content[column], output) for column in paths})
+        with replacing(output / name) as partial:
+            relative.to_csv(partial, index=False)
+    unreadable = int((table["predicted_mask"] == "").sum())
+    return Filled(
+        images=len(frame),
+        given=len(frame) - len(table),
+        predicted=len(trusted),
+        doubtful=len(table) - len(trusted) - unreadable,
+        unreadable=unreadable,
+    )
+
+
+def _relative(paths: pd.Series, folder: Path) -> list[str]:
+    return [os.path.relpath(path, folder) if path else "" for path in paths]

@@ -1,0 +1,136 @@
+"""Dice and IoU of found lungs against given masks, per image and per site."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
+from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.intake import read_mask
+from cxr_isnet.segmentation.finding import find_lungs
+from cxr_isnet.segmentation.overlap import dice, iou
+from cxr_isnet.segmentation.quality import QualityLimits
+from cxr_isnet.segmentation.reading import ReadXray, read_batches
+from cxr_isnet.segmentation.segmenter import Segmenter
+
+POOLED = "pooled"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class SiteOverlap:
+    """How well the lungs of one site were found.
+
+    Attributes:
+        n_images: Pairs.
+        n_patients: Of them.
+        estimates: `dice`, `iou`; `doubtful`, the share of masks that quality control would leave out; `trusted_dice`,
+            of those it would keep.
+    """
+
+    n_images: int
+    n_patients: int
+    estimates: Mapping[str, Estimate]
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON: what is undefined is null."""
+        told = {
+            name: {key: _finite(getattr(e, key)) for key in ("value", "low", "high")}
+            for name, e in self.estimates.items()
+        }
+        return {"n_images": self.n_images, "n_patients": self.n_patients, **told}
+
+
+def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimits) -> pd.DataFrame:
+    """A row per pair, in order: path, mask, patient_id, site, dice, iou, the quality's fields, doubts.
+
+    Masks are compared at the size of the image, after post-processing, so as they would be written.
+
+    Args:
+        segmenter: The segmenter.
+        pairs: Rows with a given mask, as `read_pairs` returns them.
+        limits: What quality control trusts.
+
+    Raises:
+        InputError: An image cannot be read.
+    """
+    rows = []
+    masks = iter(pairs["mask"])
+    for batch in read_batches(list(pairs["image"]), segmenter.image, batch_size=BATCH, workers=0, description="judge"):
+        _refuse_unreadable(batch)
+        found = find_lungs(segmenter, torch.stack([x.image for x in batch]), [x.shape for x in batch])
+        for lungs, given in zip(found, masks, strict=False):
+            overlap = dice(torch.from_numpy(lungs.mask), torch.from_numpy(read_mask(given)))
+            doubts = "; ".join(lungs.quality.doubts(limits))
+            rows.append({"dice": float(overlap), "iou": float(iou(overlap)), **asdict(lungs.quality), "doubts": doubts})
+    named = pairs[["image", "mask", "patient_id", "site"]].rename(columns={"image": "path"})
+    return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
+
+
+def judge_overlaps(table: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, SiteOverlap]:
+    """Means over the images of each site with the 95% interval of a bootstrap over patients; "pooled" when several.
+
+    Args:
+        table: As `overlap_table` gives it.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    parts = {str(site): part for site, part in table.groupby("site", sort=True)}
+    if len(parts) > 1:
+        parts[POOLED] = table
+    return {site: _judge(part, resamples, seed) for site, part in parts.items()}
+
+
+def overlap_lines(results: Mapping[str, SiteOverlap]) -> str:
+    """The results as a text table."""
+    names = {"dice": "Dice", "iou": "IoU", "doubtful": "doubtful", "trusted_dice": "Dice of trusted"}
+    heads = "".join(f"  {head:<21}" for head in names.values())
+    lines = [f"{'site':<32} {'images':>6} {'patients':>8}{heads}".rstrip()]
+    for site, result in results.items():
+        told = "".join(
+            f"  {e.value:.3f} ({e.low:.3f}-{e.high:.3f})  " for e in (result.estimates[name] for name in names)
+        )
+        lines.append(f"{site:<32} {result.n_images:>6} {result.n_patients:>8}{told}".rstrip())
+    return "\n".join(lines)
+
+
+def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, float]:
+    """Every estimate by a dotted name, as MLflow takes them."""
+    return {
+        f"{prefix}.{site}.{name}{end}": getattr(estimate, key)
+        for site, result in results.items()
+        for name, estimate in result.estimates.items()
+        for key, end in (("value", ""), ("low", ".low"), ("high", ".high"))
+    }
+
+
+def _refuse_unreadable(batch: list[ReadXray]) -> None:
+    for xray in batch:
+        if xray.problem:
+            raise InputError(xray.problem)
+
+
+def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
+    doubtful = (part["doubts"] != "").to_numpy()
+    values = part["dice"].to_numpy(dtype=np.float64)
+    bootstrap = PatientBootstrap.of(part, resamples=resamples, seed=seed)
+    estimates = bootstrap.estimate(
+        {
+            "dice": WeightedMean(values),
+            "iou": WeightedMean(part["iou"].to_numpy(dtype=np.float64)),
+            "doubtful": WeightedMean(doubtful.astype(np.float64)),
+            "trusted_dice": WeightedMean(np.where(doubtful, np.nan, values)),
+        }
+    )
+    return SiteOverlap(len(part), bootstrap.n_patients, estimates)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

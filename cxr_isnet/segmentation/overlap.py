@@ -1,0 +1,30 @@
+"""How well two masks lie over each other."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+LUNG = 0.5
+"""Probability from which on a pixel is lung."""
+
+
+def dice(first: Tensor, second: Tensor) -> Tensor:
+    """Twice the common pixels by the sum of both.
+
+    Args:
+        first: (..., H, W) of 0 and 1, or bool.
+        second: The same; leading dimensions are broadcast.
+
+    Returns:
+        (...) float32 in [0, 1]; 1 where both masks are empty.
+    """
+    one, other = first.float(), second.float()
+    common = (one * other).sum(dim=(-2, -1))
+    total = one.sum(dim=(-2, -1)) + other.sum(dim=(-2, -1))
+    empty = (total == 0).float()
+    return (2 * common + empty) / (total + empty)
+
+
+def iou(dice_values: Tensor) -> Tensor:
+    """Common pixels by those of either mask, from the Dice of the same two: D / (2 - D)."""
+    return dice_values / (2 - dice_values)

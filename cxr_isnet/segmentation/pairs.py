@@ -1,0 +1,108 @@
+"""X-rays with a lung mask that somebody drew: what a segmenter is trained and judged on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cxr_isnet.data import check_files
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import read_manifests, split_by_patient
+
+PREDICTED = "predicted by "
+"""How `mask_source` of a predicted mask begins; then come the first digits of the segmenter's digest."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pairs of one training.
+
+    Attributes:
+        training: What weights are fitted to.
+        validation: In-domain, of other patients: chooses the epoch.
+        tests: What the segmenter is judged on, by name.
+    """
+
+    training: pd.DataFrame
+    validation: pd.DataFrame
+    tests: Mapping[str, pd.DataFrame]
+
+
+def is_predicted(frame: pd.DataFrame) -> pd.Series:
+    """Which rows have a mask that a segmenter made, by column `mask_source`; none where there is no such column."""
+    if "mask_source" not in frame.columns:
+        return pd.Series(False, index=frame.index)
+    return (frame["mask"] != "") & frame["mask_source"].str.startswith(PREDICTED)
+
+
+def read_pairs(manifests: Sequence[str]) -> pd.DataFrame:
+    """The rows with a given mask, all their files checked.
+
+    Raises:
+        InputError: As `read_manifests`; a file cannot be used; no row has a given mask.
+    """
+    frame = read_manifests(manifests)
+    given = (frame["mask"] != "") & ~is_predicted(frame)
+    pairs = frame[given].reset_index(drop=True)
+    _log.info("%s: %d of %d images have a given lung mask", ", ".join(manifests), len(pairs), len(frame))
+    if pairs.empty:
+        raise InputError(
+            f"column 'mask' of {', '.join(manifests)}: no image has a given lung mask. Name a manifest with masks"
+        )
+    check_files(pairs)
+    return pairs
+
+
+def training_parts(training: Sequence[str], external: Sequence[str], fraction: float, seed: int) -> Parts:
+    """Splits the training pairs by patient and reads the external ones.
+
+    Raises:
+        InputError: As `read_pairs`; one split is empty; a site is both trained on and external.
+    """
+    frame = split_by_patient(read_pairs(training), validation_fraction=fraction, seed=seed)
+    parts = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
+    for name, part in parts.items():
+        if part.empty:
+            raise InputError(
+                f"column 'mask' of {', '.join(training)}: no image with a given mask is in split '{name}'. Add "
+                "patients, or change column 'split'"
+            )
+    tests = {"validation": parts["val"]}
+    if external:
+        tests["external"] = read_pairs(external)
+        shared = sorted(set(tests["external"]["site"]) & set(frame["site"]))
+        if shared:
+            raise InputError(f"column 'site': {shared} is both in training and in external; an external site is unseen")
+    return Parts(parts["train"], parts["val"], tests)
+
+
+def patient_folds(frame: pd.DataFrame, folds: int, fraction: float, seed: int) -> Iterator[Parts]:
+    """Parts in which each patient is tested once; every site is in every fold as evenly as its patients allow.
+
+    Args:
+        frame: Pairs; column `split` is not looked at.
+        folds: How many.
+        fraction: Share of the remaining patients that validate.
+        seed: Of both divisions.
+
+    Raises:
+        InputError: There are fewer patients than folds.
+    """
+    patients = frame.groupby(["site", "patient_id"]).ngroup()
+    if patients.nunique() < folds:
+        raise InputError(f"{patients.nunique()} patients with a mask do not make {folds} folds: set fewer folds")
+    divide = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for rest, tested in divide.split(frame, frame["site"], patients):
+        remaining = frame.iloc[rest].assign(split="")
+        split = split_by_patient(remaining, validation_fraction=fraction, seed=seed)
+        yield Parts(
+            split[split["split"] == "train"].reset_index(drop=True),
+            split[split["split"] == "val"].reset_index(drop=True),
+            {"test": frame.iloc[tested].reset_index(drop=True)},
+        )

@@ -1,0 +1,109 @@
+"""What a mask without a reference tells about itself, and when it is not to be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cxr_isnet.errors import InputError
+
+SMALLEST_LUNG = 0.005
+"""A component of less than this share of the image is no lung."""
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """Between what bounds a mask is trusted. All shares.
+
+    The bounds of area, symmetry and border lie just outside of what the hands that drew the masks of Shenzhen and of
+    the ieee8023 collection did; `agreement` is where predictions for left-out patients begin to be wrong
+    (docs/results.md).
+
+    Attributes:
+        smallest_area: Of the lungs in the image.
+        largest_area: Of the lungs in the image.
+        symmetry: Least area of the smaller lung by that of the larger one.
+        border: Most of the image's border that is lung.
+        fragments: Most of the raw mask that post-processing dropped.
+        agreement: Least Dice of a mirrored or shifted view's lungs with those of all views.
+    """
+
+    smallest_area: float = 0.08
+    largest_area: float = 0.65
+    symmetry: float = 0.4
+    border: float = 0.1
+    fragments: float = 0.1
+    agreement: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"limits.{name} is {value}; it is a share, from 0 to 1")
+        if self.smallest_area >= self.largest_area:
+            raise InputError(
+                f"limits.smallest_area is {self.smallest_area}, limits.largest_area {self.largest_area}: "
+                "give the lower one first"
+            )
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """What was measured on one predicted mask.
+
+    Attributes:
+        area: Share of the image that is lung.
+        lungs: Components that are large enough to be a lung.
+        symmetry: Area of the smaller lung by that of the larger one; 0 of fewer than two.
+        border: Share of the image's border that is lung.
+        fragments: Share of the raw mask that post-processing dropped.
+        agreement: Lowest Dice of a view's lungs with those of all views; the mask's score.
+    """
+
+    area: float
+    lungs: int
+    symmetry: float
+    border: float
+    fragments: float
+    agreement: float
+
+    def doubts(self, limits: QualityLimits) -> list[str]:
+        """Reasons not to trust the mask, each with what was measured; none of a good one."""
+        found = []
+        if not limits.smallest_area <= self.area <= limits.largest_area:
+            found.append(f"area {self.area:.2f}")
+        if self.lungs != 2:
+            found.append(f"lungs {self.lungs}")
+        elif self.symmetry < limits.symmetry:
+            found.append(f"symmetry {self.symmetry:.2f}")
+        if self.border > limits.border:
+            found.append(f"border {self.border:.2f}")
+        if self.fragments > limits.fragments:
+            found.append(f"fragments {self.fragments:.2f}")
+        if self.agreement < limits.agreement:
+            found.append(f"agreement {self.agreement:.2f}")
+        return found
+
+
+def measure_mask(mask: NDArray[np.uint8], *, fragments: float, agreement: float) -> MaskQuality:
+    """Measures a post-processed mask.
+
+    Args:
+        mask: (rows, columns) of 0 and 1.
+        fragments: As `clean` found it.
+        agreement: Of the views.
+    """
+    labels, count = ndimage.label(mask)
+    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])[::-1]
+    lungs = sizes[sizes >= SMALLEST_LUNG * mask.size]
+    edge = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    return MaskQuality(
+        area=float(mask.mean()),
+        lungs=len(lungs),
+        symmetry=float(lungs[1] / lungs[0]) if len(lungs) > 1 else 0.0,
+        border=float(edge.mean()),
+        fragments=fragments,
+        agreement=agreement,
+    )

@@ -1,0 +1,151 @@
+"""A segmenter trained on pairs, kept epoch by epoch, judged on its tests and logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from cxr_isnet.data import make_dataset, make_loader
+from cxr_isnet.evaluation.plots import loss_curves_figure
+from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.manifests import digest
+from cxr_isnet.networks.segmenter import build_segmenter
+from cxr_isnet.segmentation.config import SegmentTrainConfig
+from cxr_isnet.segmentation.judging import SiteOverlap, flat_overlaps, judge_overlaps, overlap_table
+from cxr_isnet.segmentation.objective import LungOverlap
+from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
+from cxr_isnet.segmentation.pairs import Parts
+from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.tracking import Run, start_run
+from cxr_isnet.training.config import as_plain
+from cxr_isnet.training.denormals import denormals_as_zero
+from cxr_isnet.training.distributed import Processes, processes
+from cxr_isnet.training.fitting import Fitting
+from cxr_isnet.training.progress import Progress
+from cxr_isnet.training.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test of a segmenter: a row per image, and the sites' means."""
+
+    table: pd.DataFrame
+    sites: Mapping[str, SiteOverlap]
+
+
+def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judged]:
+    """Trains on the parts' pairs, or goes on; then judges the epoch of the lowest validation loss.
+
+    Args:
+        config: The run; its manifests have been read into `parts`.
+        parts: The pairs.
+
+    Returns:
+        A judgement per test; none in processes other than the first.
+
+    Raises:
+        InputError: A setting, a file or the output folder cannot be used.
+        DivergedError: A loss became NaN or infinite.
+    """
+    torch.manual_seed(config.seed)
+    objective = LungOverlap(build_segmenter(config.network))
+    with denormals_as_zero(), processes(config.device.value) as here:
+        training, validation = _loaders(config, parts, here)
+        folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
+        tags = {"method": "segmenter", "seed": config.seed}
+        with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
+            if here.is_main:
+                folder.begin(config, run.run_id, run.uri)
+                _log_parts(run, config, parts)
+            clock = time.monotonic()
+            fitting = Fitting(objective, training, validation, config, here, config.epochs)
+            progress = Progress(
+                fitting,
+                folder,
+                run,
+                here,
+                epochs=config.epochs,
+                patience=config.patience,
+                keepable=lambda: Segmenter(fitting.validated.network, config.network, config.image),
+            )
+            progress.run()
+            if not here.is_main:
+                return {}
+            return _finish(config, parts, folder, run, progress, here, time.monotonic() - clock)
+
+
+def _loaders(config: SegmentTrainConfig, parts: Parts, here: Processes) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    batch_size = here.share_batch(config.batch_size)
+
+    def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:
+        return make_loader(
+            make_dataset(
+                frame,
+                sorted(set(frame["label"])),
+                config.image,
+                augment=config.augment if train else None,
+                cache=config.cache,
+            ),
+            batch_size=batch_size,
+            shuffle=train,
+            seed=config.seed,
+            workers=config.workers,
+            drop_last=train,
+            rank=here.rank if train else 0,
+            world_size=here.count if train else 1,
+        )
+
+    return loader(parts.training, train=True), loader(parts.validation, train=False)
+
+
+def _log_parts(run: Run, config: SegmentTrainConfig, parts: Parts) -> None:
+    rows = {"training": (parts.training, config.training), "validation": (parts.validation, config.training)}
+    for name, frame in parts.tests.items():
+        rows[name] = (frame, config.external if name == "external" else config.training)
+    for name, (frame, manifests) in rows.items():
+        _log.info("%s: %d pairs of %d sites", name, len(frame), frame["site"].nunique())
+        run.log_dataset(frame, name, name, "+".join(digest(m)[:16] for m in manifests), source=", ".join(manifests))
+
+
+def _finish(
+    config: SegmentTrainConfig,
+    parts: Parts,
+    folder: RunFolder,
+    run: Run,
+    progress: Progress,
+    here: Processes,
+    seconds: float,
+) -> dict[str, Judged]:
+    """Judges the best segmenter, writes `metrics.json`, logs."""
+    segmenter = Segmenter.load(folder.best_file, here.device)
+    judged = {}
+    for name, pairs in parts.tests.items():
+        table = overlap_table(segmenter, pairs, config.limits)
+        sites = judge_overlaps(table, resamples=config.resamples, seed=config.seed)
+        write_overlaps(folder.path / name, table, sites, resamples=config.resamples)
+        draw_overlaps(folder.path / name, segmenter, table)
+        run.log_metrics(flat_overlaps(sites, name), config.epochs)
+        run.log_artifact(folder.path / name / "overlaps.json", name)
+        judged[name] = Judged(table, sites)
+    metrics = {
+        "digest": segmenter.digest,
+        "seed": config.seed,
+        "best_epoch": progress.best_epoch,
+        "seconds": round(seconds, 1),
+        **{name: {site: r.to_dict() for site, r in test.sites.items()} for name, test in judged.items()},
+    }
+    write_json(folder.metrics_file, metrics)
+    run.log_figure(loss_curves_figure(pd.DataFrame(progress.history)), "loss_curves.png")
+    for file in (folder.config_file, folder.history_file, folder.metrics_file, folder.best_file):
+        run.log_artifact(file)
+    return judged
