@@ -16,6 +16,7 @@ from cxr_isnet.manifests.checks import (
 from cxr_isnet.manifests.problems import ColumnProblem, Place, refuse
 from cxr_isnet.manifests.recipes import read_recipe
 from cxr_isnet.manifests.schema import check_columns, schema_problems
+from cxr_isnet.manifests.tables import read_text_table
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".parquet")
@@ -128,23 +129,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise InputError(f"{path}: a manifest ends in .csv, .parquet or, for a recipe, .yaml; not in {suffix!r}")
-    try:
-        if suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        else:
-            frame = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: there is no such table. Correct the path (working directory {Path.cwd()})"
-        ) from error
-    except (OSError, ValueError) as error:  # pandas and pyarrow: text that does not parse or decode
-        raise InputError(f"{path}: not a readable table: {error}. Save it as UTF-8 CSV or Parquet") from error
-    text = pd.DataFrame({str(name): _as_text(frame[name]) for name in frame.columns})
-    return text.set_axis(range(1, len(text) + 1), axis="index")
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    return column.astype("str").where(column.notna(), "").str.strip()
+    return read_text_table(path)
 
 
 def _with_years(frame: pd.DataFrame, table: str) -> tuple[pd.DataFrame, list[ColumnProblem]]:

@@ -1,0 +1,45 @@
+"""Actualmed COVID-19 chest X-rays, Spain: COVID-19 and no finding, many inconclusive.
+
+Layout: the repository's. Images without a finding are inconclusive by their notes and have no class. Source:
+metadata.csv and README of agchung/Actualmed-COVID-chestxray-dataset.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxr_isnet.manifests.sources.demographics import years
+from cxr_isnet.manifests.sources.labels import Labels
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+
+
+def read(root: Path) -> Iterator[Record]:
+    path = root / "metadata.csv"
+    frame = read_text_table(path)
+    require_columns(frame, path, ("patientid", "sex", "age", "finding", "view", "imagename"))
+    for row in rows_of(frame):
+        yield Record(
+            root / "images" / row["imagename"],
+            (row["finding"],),
+            row["patientid"],
+            "Actualmed, Spain",
+            view=row["view"],
+            sex=row["sex"],
+            age=years(row["age"]),
+        )
+
+
+register(
+    PublishedSet(
+        name="actualmed",
+        title="Actualmed-COVID-chestxray-dataset",
+        layout="""Actualmed-COVID-chestxray-dataset/metadata.csv
+Actualmed-COVID-chestxray-dataset/images/<imagename>""",
+        expects=("metadata.csv", "images"),
+        labels=Labels({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
+        licence="research use only, by the repository's README",
+        citation="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
+        read=read,
+    )
+)

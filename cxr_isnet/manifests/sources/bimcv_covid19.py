@@ -1,0 +1,79 @@
+"""BIMCV-COVID19+: patients of the Valencian region with a positive test, X-rays as 16-bit PNG in a BIDS-like tree.
+
+Layout: the metadata archive and those of the subjects unpacked side by side. The label is that of the session's report:
+'COVID 19' is covid; 'COVID 19 uncertain' has no class; a normal X-ray of such a patient is no healthy control and has
+none either. The view is that of the file's name (`vp-pa`, `vp-ap`), which is wrong for some laterals. The hospital is
+not told. Not every file of `mod-rx` is a radiograph: only names that end in cr or dx are. Source: arXiv:2006.01174;
+columns `PatientID`, `ReportID`, `Labels`, `participant`, `age`, `gender` as public readers of the set use them.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxr_isnet.manifests.sources.demographics import years
+from cxr_isnet.manifests.sources.labels import Labels
+from cxr_isnet.manifests.sources.layout import matches, require
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.tables import read_text_table, require_columns
+
+_LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
+_PARTICIPANTS = "participants.tsv|*/participants.tsv"
+_IMAGES = "sub-*/ses-*/mod-rx/*.png|*/sub-*/ses-*/mod-rx/*.png"
+_VIEW = re.compile(r"_vp-([a-z-]+)_")
+_NO_RADIOGRAPH = "not a radiograph by its name"
+
+
+def read(root: Path) -> Iterator[Record]:
+    sessions, people = _sessions(root), _people(root)
+    for image in matches(root, _IMAGES):
+        subject, session = image.parts[-4:-2]
+        view = _VIEW.search(image.name)
+        radiograph = image.stem.rpartition("_")[2] in ("cr", "dx")
+        sex, age = people.get(subject, ("", ""))
+        yield Record(
+            image,
+            sessions.get((subject, session), ()) if radiograph else (_NO_RADIOGRAPH,),
+            subject,
+            "Valencian region, Spain, hospital not told",
+            view=view[1] if view else "",
+            sex=sex,
+            age=years(age),
+        )
+
+
+def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
+    path = require(root, _LABELS)
+    frame = read_text_table(path, separator="\t")
+    require_columns(frame, path, ("PatientID", "ReportID", "Labels"))
+    cells = zip(frame["PatientID"], frame["ReportID"], frame["Labels"], strict=True)
+    return {
+        (subject, session): tuple(label.strip() for label in re.findall(r"'([^']*)'", labels))
+        for subject, session, labels in cells
+    }
+
+
+def _people(root: Path) -> dict[str, tuple[str, str]]:
+    path = require(root, _PARTICIPANTS)
+    frame = read_text_table(path, separator="\t")
+    require_columns(frame, path, ("participant", "age", "gender"))
+    cells = zip(frame["participant"], frame["gender"], frame["age"], strict=True)
+    return {subject: (sex, age) for subject, sex, age in cells}
+
+
+register(
+    PublishedSet(
+        name="bimcv_covid19",
+        title="BIMCV-COVID19+",
+        layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv)
+derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
+sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""",
+        expects=(_LABELS, _PARTICIPANTS, _IMAGES),
+        labels=Labels({"COVID 19": Diagnosis.COVID}),
+        licence="BIMCV-COVID19 research use agreement",
+        citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, "
+        "arXiv:2006.01174",
+        read=read,
+    )
+)

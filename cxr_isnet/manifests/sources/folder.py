@@ -1,0 +1,86 @@
+"""`folder`: any folder of DICOM files or images, with a table of labels.
+
+The table names an image by its path beneath the folder, or by its file name with or without suffix where that is
+unique. It must name the patient: a DICOM PatientID is never copied, since it may be a person's. View, sex and age that
+the table does not tell are looked up in DICOM headers.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import pandas as pd
+from pydicom.misc import is_dicom
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.sources.labels import Labels
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import Record, Source, TableOptions
+from cxr_isnet.manifests.sources.table import mapped, record_of
+from cxr_isnet.manifests.tables import rows_of
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyFolder(Source):
+    """Files of a folder that a table of labels names."""
+
+    def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterator[Record]]:
+        """As `Source.records`; `options.table` is needed."""
+        if not root.is_dir():
+            raise InputError(f"{root}: there is no such folder (working directory {Path.cwd()}). Correct the path")
+        if options.table is None:
+            raise InputError("source 'folder' needs table: a CSV with the columns image, label, patient_id and site")
+        return root, self._records(root, mapped(Path(options.table), options), options.table)
+
+    def _records(self, root: Path, frame: pd.DataFrame, table: str) -> Iterator[Record]:
+        files = _Files(root)
+        named = set()
+        for row in rows_of(frame):
+            image = files.find(row["image"], table)
+            named.add(image)
+            yield record_of(row, image, root, header=image.is_file() and is_dicom(image))
+        unnamed = len(files.all - named)
+        if unnamed:
+            logger.warning("%s: %d files are not named in %s (masks among them) and get no row", root, unnamed, table)
+
+
+class _Files:
+    """Files beneath a folder, found by path, name or name without suffix."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.all = {path for path in root.rglob("*") if path.is_file()}
+        self._named = defaultdict(list)
+        for path in sorted(self.all):
+            for name in {path.name, path.stem}:
+                self._named[name].append(path)
+
+    def find(self, cell: str, table: str) -> Path:
+        """The file that a cell names; a path that is no file where none has the name."""
+        if (self.root / cell) in self.all:
+            return self.root / cell
+        found = self._named.get(cell, [])
+        if len(found) > 1:
+            raise InputError(
+                f"{table}: image {cell!r} is the name of {len(found)} files, among them {found[0]} and {found[1]}. "
+                f"Give its path beneath {self.root}"
+            )
+        return found[0] if found else self.root / cell
+
+
+register(
+    AnyFolder(
+        name="folder",
+        title="any folder",
+        layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
+table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
+        labels=Labels(None),
+        licence="as the table says",
+        citation="as the images' publisher asks",
+        keeps_unknown_view=True,
+    )
+)

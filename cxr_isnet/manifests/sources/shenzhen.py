@@ -1,0 +1,48 @@
+"""Shenzhen No.3 Hospital, China: normal and tuberculosis.
+
+Layout: the publisher's archive, with `CXR_png` and `ClinicalReadings`; lung masks, which another group has published,
+in any folder of the set as `<image>_mask.png` (a combined mask of both lungs for 566 of the 662 images). One image per
+patient. Source: Jaeger 2014; file names and readings as public readers of the set describe them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxr_isnet.manifests.sources import nlm_readings as nlm
+from cxr_isnet.manifests.sources.layout import by_name
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import PublishedSet, Record
+
+
+def read(root: Path) -> Iterator[Record]:
+    masks = by_name(root.rglob("CHNCXR_*_mask.png"))
+    for image in root.glob("CXR_png/*.png"):
+        patient, label = nlm.parse_name(image)
+        sex, age = nlm.reading_of(image)
+        mask = masks.get(f"{image.stem}_mask.png")
+        yield Record(
+            image,
+            (label,),
+            patient,
+            "Shenzhen No.3 Hospital, China",
+            view="PA",
+            sex=sex,
+            age=age,
+            masks=(mask,) if mask else (),
+        )
+
+
+register(
+    PublishedSet(
+        name="shenzhen",
+        title="the Shenzhen chest X-ray set",
+        layout="""ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png
+ChinaSet_AllFiles/ClinicalReadings/CHNCXR_0001_0.txt
+ChinaSet_AllFiles/**/CHNCXR_0001_0_mask.png   (lung masks, if you have them)""",
+        expects=("CXR_png/CHNCXR_*.png",),
+        labels=nlm.LABELS,
+        licence=nlm.LICENCE,
+        citation=f"{nlm.CITATION}; masks: arXiv:1803.01199",
+        read=read,
+    )
+)

@@ -1,0 +1,95 @@
+"""`table`: any other CSV or Parquet table, its columns mapped by options or by a recipe."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
+from cxr_isnet.manifests.recipes import Recipe, read_recipe
+from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, check_columns
+from cxr_isnet.manifests.sources.demographics import years
+from cxr_isnet.manifests.sources.labels import Labels
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import Record, Source, TableOptions
+from cxr_isnet.manifests.tables import read_text_table, rows_of
+
+_OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyTable(Source):
+    """Rows of a table become records; paths are relative to the table's folder."""
+
+    def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterator[Record]]:
+        """As `Source.records`; `root` is the table or a recipe, which takes no options."""
+        if options.table is not None:
+            raise InputError("source 'table' is given its table as root: leave out table")
+        if root.suffix.lower() in RECIPE_SUFFIXES:
+            if options.given():
+                raise InputError(f"{root}: a recipe says it all: leave out {', '.join(options.given())}")
+            recipe = read_recipe(root)
+            frame = recipe.apply(read_text_table(recipe.table), str(root))
+            check_columns(frame, str(root))
+            home = recipe.table.parent
+        else:
+            frame, home = mapped(root, options), root.parent
+        return home, (record_of(row, home / row["image"], home) for row in rows_of(frame))
+
+
+def mapped(table: Path, options: TableOptions) -> pd.DataFrame:
+    """The rows of a table under a manifest's column names.
+
+    Args:
+        table: CSV or Parquet.
+        options: `columns`, `constants`, `where`; without `columns`, those that have a manifest's name are taken.
+
+    Raises:
+        InputError: the table cannot be read, or lacks a column.
+    """
+    frame = read_text_table(table)
+    known = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns}
+    where = {column: tuple(values) for column, values in options.where.items()}
+    frame = Recipe(table, options.columns or known, options.constants, where).apply(frame, str(table))
+    check_columns(frame, str(table))
+    return frame
+
+
+def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = False) -> Record:
+    """A row under a manifest's column names as a record.
+
+    Args:
+        row: cells by column.
+        image: the file.
+        home: what masks are relative to.
+        header: as in `Record`.
+    """
+    return Record(
+        image,
+        (row["label"],),
+        row["patient_id"],
+        row["site"],
+        view=row.get("view", ""),
+        sex=row.get("sex", ""),
+        age=years(row.get("age", "")),
+        masks=(home / row["mask"],) if row.get("mask") else (),
+        licence=row.get("licence", ""),
+        header=header,
+        more={name: cell for name, cell in row.items() if name not in _OWN and name != "sha256"},
+    )
+
+
+register(
+    AnyTable(
+        name="table",
+        title="any table",
+        layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
+or a recipe <recipe>.yaml over such a table (data_manifests/README.md)""",
+        labels=Labels(None),
+        licence="as the table says",
+        citation="as the table's publisher asks",
+        keeps_unknown_view=True,
+    )
+)

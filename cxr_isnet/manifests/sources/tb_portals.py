@@ -1,0 +1,55 @@
+"""NIAID TB Portals: chest X-rays of tuberculosis patients of many countries, DICOM and CSV.
+
+Layout: the table `TB_Portals_CXRs_<release>.csv` names each file in `series_instance_content_url`, relative to the
+folder into which the image archives were unpacked (some of them put `GlobalBucket/` in front). All patients have
+tuberculosis, so the set has no other class. Only the country of a hospital is published. View, sex and age come from
+the DICOM header; laterals are among the files, so an image whose header tells no view is dropped. Images that the
+publisher calls outliers (`cxr_outlier`) are dropped. Column names as public readers of the releases of 2023 to 2026 use
+them; not checked against the publisher's data dictionary.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxr_isnet.manifests.sources.labels import Labels
+from cxr_isnet.manifests.sources.layout import require
+from cxr_isnet.manifests.sources.registry import register
+from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+
+_TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
+_OUTLIER = "outlier by the publisher's word"
+
+
+def read(root: Path) -> Iterator[Record]:
+    path = require(root, _TABLE)
+    frame = read_text_table(path)
+    require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
+    folders = _image_folders(root)
+    for row in rows_of(frame):
+        name = row["series_instance_content_url"]
+        image = next((folder / name for folder in folders if (folder / name).is_file()), root / name)
+        findings = ("tuberculosis patient", *([_OUTLIER] if row.get("cxr_outlier") == "outlier" else []))
+        yield Record(
+            image, findings, row["patient_id"], f"TB Portals, {row['country'] or 'country not told'}", header=True
+        )
+
+
+def _image_folders(root: Path) -> list[Path]:
+    unpacked = [folder for folder in sorted(root.glob("*CXR*")) if folder.is_dir()]
+    return [place for folder in (root, *unpacked) for place in (folder, folder / "GlobalBucket")]
+
+
+register(
+    PublishedSet(
+        name="tb_portals",
+        title="NIAID TB Portals",
+        layout="""TB_Portals_CXRs_August_2023.csv
+TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm""",
+        expects=(_TABLE,),
+        labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
+        licence="TB Portals data use agreement",
+        citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
+        read=read,
+    )
+)
