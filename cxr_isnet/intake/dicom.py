@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,11 +31,13 @@ class Radiograph:
         pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
         table: `table.values[pixels]` is the image in [0, 1]; bright is dense.
         provenance: what was read, applied and assumed.
+        header: all tags; holds the patient's identity.
     """
 
     pixels: NDArray[np.unsignedinteger]
     table: GreyTable
     provenance: Provenance
+    header: Header = field(repr=False)
 
     def image(self) -> NDArray[np.float32]:
         """The image, (rows, columns) in [0, 1]."""
@@ -129,7 +131,7 @@ def _recorded(
         assumed=assumed,
         flags=tuple(flags),
     )
-    return Radiograph(pixels, table, provenance)
+    return Radiograph(pixels, table, provenance, header)
 
 
 def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
@@ -137,7 +139,7 @@ def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
     provenance = radiograph.provenance
     table = inverted(radiograph.table, "inverted by the picture check")
     flags = tuple(Flag.POLARITY_CORRECTED if flag is Flag.POLARITY else flag for flag in provenance.flags)
-    return Radiograph(radiograph.pixels, table, replace(provenance, applied=table.applied, flags=flags))
+    return replace(radiograph, table=table, provenance=replace(provenance, applied=table.applied, flags=flags))
 
 
 def _contrast(table: GreyTable) -> float:

@@ -167,10 +167,17 @@ def burned_in(header: Header, config: GateConfig) -> Finding | None:
     return None
 
 
+def patient(header: Header, config: GateConfig) -> Finding | None:
+    """Without an identifier, images of one patient could come to lie in two splits."""
+    if not header.text("PatientID"):
+        raise Refusal(Reason.NO_PATIENT, "PatientID (0010,0020) is missing. Fill it in, or drop the file")
+    return None
+
+
 READING_RULES: tuple[Rule, ...] = (modality, presentation, frames, colour)
 """What must hold for the pixels to be rendered right, for a file that a manifest names."""
 
-INTAKE_RULES: tuple[Rule, ...] = (*READING_RULES, capture, body_part, frontal_view, burned_in)
+INTAKE_RULES: tuple[Rule, ...] = (*READING_RULES, capture, body_part, frontal_view, burned_in, patient)
 """What must hold for a file found in a hospital's folder."""
 
 

@@ -1,6 +1,7 @@
 """What was read from a file, applied to it and assumed about it; free of a person's identity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import Enum
 
 from cxr_isnet.intake.gate import Flag
 
@@ -45,3 +46,15 @@ class Provenance:
     applied: tuple[str, ...]
     assumed: tuple[str, ...]
     flags: tuple[Flag, ...]
+
+    def cells(self) -> dict[str, str]:
+        """The record as text by column; several entries of a field are joined by "; "."""
+        return {column.name: _cell(getattr(self, column.name)) for column in fields(self)}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return "; ".join(map(_cell, value))
+    if isinstance(value, Enum):
+        return str(value.value)
+    return "" if value is None else str(value)
