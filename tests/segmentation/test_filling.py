@@ -1,0 +1,185 @@
+"""Filling a manifest: given masks stay, doubtful ones are left out, an interruption leaves no trace."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_isnet.intake import read_mask
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.segmentation import QualityLimits, Segmenter
+from cxr_isnet.segmentation.filling import Filled, fill_masks
+from cxr_isnet.segmentation.mask_store import MaskStore
+
+from .conftest import MODEL, two_lungs
+
+ONE_LUNG = two_lungs(100, 60)
+ONE_LUNG[:, 30:] = 0
+
+
+@pytest.fixture
+def manifest(write_xrays) -> Path:
+    """A given mask, two images to be predicted, one on which only one lung is seen."""
+    return write_xrays(
+        [two_lungs(), two_lungs(), two_lungs(130, 70), ONE_LUNG],
+        [two_lungs(top=0.5), None, None, None],
+        mask_source=["by hand", "", "", ""],
+    )
+
+
+@pytest.fixture
+def fill(bright: Segmenter, tmp_path: Path) -> Callable[..., Filled]:
+    def run(manifest: Path, output: str = "filled", *, overwrite: bool = False, batch_size: int = 2) -> Filled:
+        frame = read_manifest(manifest)
+        folder = tmp_path / output
+        return fill_masks(bright, frame, folder, QualityLimits(), overwrite=overwrite, batch_size=batch_size, workers=0)
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_new_manifest_holds_given_and_trusted_masks_and_says_which_is_which(fill, manifest, tmp_path):
+    filled = fill(manifest)
+
+    table = read_manifest(tmp_path / "filled" / "manifest.csv")
+    assert filled == Filled(images=4, given=1, predicted=2, doubtful=1, unreadable=0)
+    predicted = f"predicted by {MODEL[:16]}"
+    assert list(table["mask_source"]) == ["by hand", predicted, predicted, ""]
+    assert np.array_equal(read_mask(table["mask"][0]), two_lungs(top=0.5))
+    assert table["mask"][3] == ""
+    assert list(table["image"]) == list(read_manifest(manifest)["image"])
+
+
+def test_a_predicted_mask_has_its_image_s_size_and_lies_on_its_lungs(fill, manifest, tmp_path):
+    fill(manifest)
+
+    mask = read_mask(read_manifest(tmp_path / "filled" / "manifest.csv")["mask"][2])
+    expected = two_lungs(130, 70)
+    assert mask.shape == expected.shape
+    assert (mask != expected).mean() < 0.03
+
+
+def test_a_doubtful_mask_is_listed_with_its_reasons_and_a_picture(fill, manifest, tmp_path):
+    fill(manifest)
+
+    doubtful = pd.read_csv(tmp_path / "filled" / "doubtful.csv")
+    assert [Path(path).name for path in doubtful["image"]] == ["x3.png"]
+    assert doubtful["doubts"][0] == "lungs 1"
+    assert (tmp_path / "filled" / doubtful["overlay"][0]).is_file()
+    assert (tmp_path / "filled" / doubtful["predicted_mask"][0]).is_file()
+    assert len(list((tmp_path / "filled" / "overlays").iterdir())) == 1
+
+
+def test_every_predicted_mask_is_scored(fill, manifest, tmp_path):
+    fill(manifest)
+
+    quality = pd.read_csv(tmp_path / "filled" / "quality.csv", keep_default_na=False)
+    assert [Path(path).name for path in quality["image"]] == ["x1.png", "x2.png", "x3.png"]
+    assert quality["agreement"].between(0.9, 1).all()
+    assert list(quality["lungs"]) == [2, 2, 1]
+
+
+def test_given_masks_are_replaced_only_when_asked(fill, manifest, tmp_path):
+    filled = fill(manifest, overwrite=True)
+
+    table = read_manifest(tmp_path / "filled" / "manifest.csv")
+    assert filled.given == 0
+    assert (read_mask(table["mask"][0]) != two_lungs()).mean() < 0.03
+    assert table["mask_source"][0].startswith("predicted by ")
+
+
+def test_a_filled_manifest_can_be_filled_again_and_its_predicted_masks_are_not_taken_for_given(
+    fill, manifest, tmp_path
+):
+    fill(manifest)
+
+    filled = fill(tmp_path / "filled" / "manifest.csv", "again")
+
+    assert filled == Filled(images=4, given=1, predicted=2, doubtful=1, unreadable=0)
+
+
+def test_without_a_column_of_sources_a_given_mask_is_called_given(fill, write_xrays, tmp_path):
+    fill(write_xrays([two_lungs()] * 2, [two_lungs(), None]))
+
+    assert pd.read_csv(tmp_path / "filled" / "manifest.csv")["mask_source"][0] == "given"
+
+
+def test_a_second_run_predicts_nothing_and_changes_nothing(fill, manifest, bright, tmp_path):
+    fill(manifest)
+    before, calls = contents(tmp_path / "filled"), bright.network.calls
+
+    fill(manifest)
+
+    assert bright.network.calls == calls
+    assert contents(tmp_path / "filled") == before
+
+
+@pytest.mark.parametrize("masks_before_the_kill", [0, 1, 2])
+def test_a_run_that_was_killed_and_started_again_ends_like_an_undisturbed_one(
+    fill, manifest, bright, tmp_path, monkeypatch, masks_before_the_kill
+):
+    fill(manifest, "whole")
+    write, written = MaskStore.write, []
+
+    def write_and_die(store, *arguments):
+        if len(written) == masks_before_the_kill:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        write(store, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskStore, "write", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            fill(manifest, "killed")
+    assert not (tmp_path / "killed" / "manifest.csv").exists()
+
+    fill(manifest, "killed", batch_size=1)
+
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_another_segmenter_s_masks_are_predicted_anew(fill, manifest, bright, tmp_path):
+    fill(manifest)
+    bright.digest = "f" * 64
+
+    fill(manifest)
+
+    sources = read_manifest(tmp_path / "filled" / "manifest.csv")["mask_source"]
+    assert sources[1] == "predicted by " + "f" * 16
+
+
+def test_an_image_that_changed_is_predicted_anew_and_its_old_doubt_is_gone(fill, manifest, tmp_path):
+    fill(manifest)
+    Image.fromarray(two_lungs(100, 60) * np.uint8(255)).save(manifest.parent / "x3.png")
+
+    filled = fill(manifest)
+
+    assert filled.doubtful == 0
+    assert list((tmp_path / "filled" / "overlays").iterdir()) == []
+    assert read_manifest(tmp_path / "filled" / "manifest.csv")["mask"][3] != ""
+
+
+def test_an_unreadable_image_is_listed_and_does_not_stop_the_others(fill, manifest, tmp_path):
+    (manifest.parent / "x1.png").write_bytes(b"<html>")
+
+    filled = fill(manifest)
+
+    doubtful = pd.read_csv(tmp_path / "filled" / "doubtful.csv", keep_default_na=False)
+    assert filled == Filled(images=4, given=1, predicted=1, doubtful=1, unreadable=1)
+    assert doubtful["doubts"][0].startswith("unreadable: ")
+    assert (doubtful["predicted_mask"][0], doubtful["overlay"][0]) == ("", "")
+
+
+def test_no_file_that_is_written_is_named_after_a_patient_or_an_image(fill, manifest, tmp_path):
+    (manifest.parent / "x3.png").rename(manifest.parent / "DOE-JANE.png")
+    manifest.write_text(manifest.read_text().replace("x3.png", "DOE-JANE.png"))
+
+    fill(manifest)
+
+    assert not [path for path in (tmp_path / "filled").rglob("*") if "DOE" in path.name]

@@ -1,0 +1,103 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.segmentation import QualityLimits
+from cxr_isnet.segmentation.judging import flat_overlaps, judge_overlaps, overlap_lines, overlap_table
+from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
+from cxr_isnet.segmentation.pairs import read_pairs
+
+from .conftest import two_lungs
+
+
+@pytest.fixture
+def pairs(write_xrays) -> pd.DataFrame:
+    """Bright lungs of several sizes: given exactly so, given a fifth shorter, and one lung that is not bright."""
+    seen = [two_lungs(), two_lungs(128, 128), two_lungs(100, 60)]
+    given = [two_lungs(), two_lungs(128, 128, top=0.32), two_lungs(100, 60)]
+    seen[2][:, 30:] = 0
+    return read_pairs([str(write_xrays(seen, given))])
+
+
+def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs):
+    table = overlap_table(bright, pairs, QualityLimits())
+
+    assert list(table["path"]) == list(pairs["image"])
+    assert table["dice"][0] > 0.97
+    assert table["dice"][1] == pytest.approx(2 * 0.48 / (0.48 + 0.6), abs=0.03)
+    assert table["dice"][2] == pytest.approx(2 / 3, abs=0.03)
+    assert np.allclose(table["iou"], table["dice"] / (2 - table["dice"]))
+    assert [doubts.split()[0] if doubts else "" for doubts in table["doubts"]] == ["", "", "lungs"]
+
+
+def test_an_image_that_went_missing_is_told(bright, pairs):
+    with pytest.raises(InputError, match=r"gone\.png"):
+        overlap_table(bright, pairs.assign(image=["gone.png", *pairs["image"][1:]]), QualityLimits())
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    generator = np.random.default_rng(1)
+    dice = generator.uniform(0.7, 1, 30)
+    return pd.DataFrame(
+        {
+            "patient_id": [str(number // 2) for number in range(30)],
+            "site": ["Alder"] * 20 + ["Birch"] * 10,
+            "dice": dice,
+            "iou": dice / (2 - dice),
+            "doubts": np.where(dice < 0.8, "agreement 0.50", ""),
+        }
+    )
+
+
+def test_a_site_s_numbers_are_means_over_its_images(table):
+    results = judge_overlaps(table, resamples=200, seed=0)
+
+    alder, trusted = table[:20], table[:20][table[:20]["doubts"] == ""]
+    assert list(results) == ["Alder", "Birch", "pooled"]
+    assert (results["Alder"].n_images, results["Alder"].n_patients) == (20, 10)
+    estimates = results["Alder"].estimates
+    assert estimates["dice"].value == pytest.approx(alder["dice"].mean())
+    assert estimates["iou"].value == pytest.approx(alder["iou"].mean())
+    assert estimates["doubtful"].value == pytest.approx(1 - len(trusted) / 20)
+    assert estimates["trusted_dice"].value == pytest.approx(trusted["dice"].mean())
+    assert results["pooled"].estimates["dice"].value == pytest.approx(table["dice"].mean())
+
+
+def test_intervals_are_wider_when_a_patient_s_images_are_alike(table):
+    alike = table.assign(dice=np.repeat(table["dice"].to_numpy()[::2], 2))
+    alone = alike.assign(patient_id=[str(number) for number in range(30)])
+
+    def width(frame: pd.DataFrame) -> float:
+        estimate = judge_overlaps(frame, resamples=2000, seed=0)["pooled"].estimates["dice"]
+        return estimate.high - estimate.low
+
+    assert width(alike) == pytest.approx(width(alone) * math.sqrt(2), rel=0.2)
+
+
+def test_one_site_is_not_pooled_and_one_patient_has_no_interval(table, tmp_path):
+    single = table[:2]
+
+    results = judge_overlaps(single, resamples=50, seed=0)
+    write_overlaps(tmp_path / "out", single, results, resamples=50)
+
+    assert list(results) == ["Alder"]
+    assert results["Alder"].to_dict()["dice"]["low"] is None
+    assert '"low": null' in (tmp_path / "out" / "overlaps.json").read_text()
+
+
+def test_the_lines_and_the_flat_names_hold_every_site(table):
+    results = judge_overlaps(table, resamples=50, seed=0)
+
+    assert [line.split()[0] for line in overlap_lines(results).splitlines()] == ["site", "Alder", "Birch", "pooled"]
+    assert f"{table['dice'].mean():.3f} (" in overlap_lines(results)
+    assert flat_overlaps(results, "external")["external.pooled.dice"] == pytest.approx(table["dice"].mean())
+
+
+def test_the_worst_and_the_typical_are_drawn(bright, pairs, tmp_path):
+    draw_overlaps(tmp_path, bright, overlap_table(bright, pairs, QualityLimits()))
+
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"worst.png", "typical.png"}

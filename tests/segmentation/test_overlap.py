@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from cxr_isnet.segmentation.overlap import dice, iou
+
+
+def pixels(mask: torch.Tensor) -> set[tuple[int, ...]]:
+    return {tuple(place) for place in mask.nonzero().tolist()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dice_and_iou_are_those_of_sets_of_pixels(seed):
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.rand(7, 9, generator=generator) > 0.15 * (seed + 1) for _ in range(2))
+    one, other = pixels(first), pixels(second)
+
+    found = dice(first, second)
+
+    assert float(found) == pytest.approx(2 * len(one & other) / (len(one) + len(other)))
+    assert float(iou(found)) == pytest.approx(len(one & other) / len(one | other))
+
+
+def test_leading_dimensions_are_broadcast():
+    views = torch.rand(2, 3, 5, 5) > 0.5
+    mean = torch.rand(2, 1, 5, 5) > 0.5
+
+    found = dice(views, mean)
+
+    assert found.shape == (2, 3)
+    assert float(found[1, 2]) == pytest.approx(float(dice(views[1, 2], mean[1, 0])))
+
+
+def test_two_empty_masks_agree_and_one_empty_mask_does_not():
+    empty, full = torch.zeros(4, 4), torch.ones(4, 4)
+
+    assert float(dice(empty, empty)) == 1
+    assert float(dice(empty, full)) == 0

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from cxr_isnet.segmentation.pictures import FOUND_COLOUR, GIVEN_COLOUR, SIDE, OverlayCase, overlay, sheet
+
+from .conftest import two_lungs
+
+
+def where(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return (picture == colour).all(axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (500, 700)])
+def test_the_outline_runs_along_the_inside_of_the_lungs_and_nowhere_else(shape):
+    mask = two_lungs(*shape)
+
+    picture = np.asarray(overlay(np.zeros(shape, np.float32), mask))
+
+    assert max(picture.shape[:2]) == SIDE
+    outline = where(picture, FOUND_COLOUR)
+    rows, columns = np.nonzero(outline)
+    assert rows.min() == pytest.approx(0.2 * picture.shape[0], abs=4)
+    assert columns.max() == pytest.approx(0.85 * picture.shape[1], abs=4)
+    middle = outline[picture.shape[0] // 2]
+    assert middle.sum() == 8  # two lungs, two sides, two pixels wide
+    assert (picture[~outline] == 0).all()
+
+
+def test_given_lungs_have_another_colour_and_lie_below():
+    mask = two_lungs()
+    other = two_lungs(top=0.5)
+
+    picture = np.asarray(overlay(np.full(mask.shape, 0.5, np.float32), mask, other))
+
+    assert where(picture, FOUND_COLOUR).any()
+    assert where(picture, GIVEN_COLOUR).any()
+    assert np.array_equal(
+        where(picture, FOUND_COLOUR), where(np.asarray(overlay(np.zeros(mask.shape), mask)), FOUND_COLOUR)
+    )
+
+
+def test_a_sheet_has_a_tile_per_case():
+    case = OverlayCase(np.zeros((96, 80), np.float32), two_lungs(), None, "Dice 0.9")
+
+    figure = sheet([case] * 7, "worst")
+
+    assert sum(bool(axes.images) for axes in figure.axes) == 7
+    assert len(figure.axes) == 12

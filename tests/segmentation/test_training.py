@@ -1,0 +1,199 @@
+"""A training of the segmenter: it learns, goes on after a kill, and is logged."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks.segmenter import SegmenterConfig
+from cxr_isnet.segmentation import Segmenter, training
+from cxr_isnet.segmentation.objective import LungOverlap
+from cxr_isnet.segmentation.pairs import training_parts
+from cxr_isnet.segmentation.training import Judged, train_segmenter
+from cxr_isnet.tracking import NullRun, TrackingConfig
+from cxr_isnet.training.config import OptimizerConfig, Precision
+from cxr_isnet.training.run_folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, which take most of such a training's time."""
+    monkeypatch.setattr(training, "draw_overlaps", lambda *_: None)
+
+
+class KilledError(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+def train(config) -> dict[str, Judged]:
+    return train_segmenter(
+        config, training_parts(config.training, config.external, config.validation_fraction, config.seed)
+    )
+
+
+def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
+    class Given(torch.nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, images):
+            return (images - 0.5) * self.scale
+
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[:, :, 4:12, 4:12] = 1
+    batch = {"image": mask, "mask": mask}
+
+    right, unsure, wrong = (LungOverlap(Given(scale))(batch) for scale in (40.0, 0.0, -40.0))
+
+    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
+    assert float(right["loss"]) < float(unsure["loss"]) < float(wrong["loss"])
+    assert (float(right["dice"]), float(wrong["dice"])) == (1, 0)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hospital(make_config, external_manifest):
+    config = make_config(
+        epochs=20,
+        network=SegmenterConfig((8, 16, 16)),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        external=[str(external_manifest)],
+    )
+
+    judged = train(config)
+
+    assert set(judged) == {"validation", "external"}
+    assert judged["external"].sites["Birch"].estimates["dice"].value > 0.8
+    assert len(judged["external"].table) == 8
+
+
+def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
+    config = make_config()
+
+    judged = train(config)
+
+    folder = Path(config.output)
+    assert {path.name for path in folder.iterdir()} == {
+        "best.pt",
+        "config.yaml",
+        "history.csv",
+        "last.pt",
+        "metrics.json",
+        "validation",
+    }
+    assert {path.name for path in (folder / "validation").iterdir()} == {
+        "overlaps.csv",
+        "overlaps.json",
+        "typical.png",
+        "worst.png",
+    }
+    assert Segmenter.load(folder / "best.pt").image == config.image
+    history = pd.read_csv(folder / "history.csv")
+    assert list(history["split"]) == ["training", "validation"] * 2
+    assert {"loss", "dice"} <= set(history.columns)
+    metrics = yaml.safe_load((folder / "metrics.json").read_text())
+    told = judged["validation"].sites["Alder"].estimates["dice"].value
+    assert metrics["validation"]["Alder"]["dice"]["value"] == pytest.approx(told)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
+    whole, killed = make_config("whole", epochs=3), make_config("killed", epochs=3)
+    train(whole)
+    save, saved = RunFolder.save, []
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", save_and_die)
+        with pytest.raises(KilledError):
+            train(killed)
+    with pytest.raises(InputError, match="--resume true"):
+        train(killed)
+
+    train(replace(killed, resume=True))
+
+    assert len(saved) == 1
+    assert (Path(whole.output) / "history.csv").read_bytes() == (Path(killed.output) / "history.csv").read_bytes()
+    one, other = (Segmenter.load(Path(config.output) / "best.pt").network.state_dict() for config in (whole, killed))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_bfloat16_trains_a_segmenter_of_float32(make_config):
+    config = make_config(epochs=1, precision=Precision.BF16)
+
+    train(config)
+
+    weights = Segmenter.load(Path(config.output) / "best.pt").network.state_dict().values()
+    assert all(weight.dtype in (torch.float32, torch.int64) for weight in weights)
+    assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+class Recorder(NullRun):
+    """Keeps what is logged in memory."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[tuple[str, int], float] = {}
+        self.artifacts: set[str] = set()
+
+    def log_metrics(self, metrics, step):
+        self.metrics.update({(name, step): value for name, value in metrics.items()})
+
+    def log_artifact(self, path, folder=None):
+        self.artifacts.add(f"{folder}/{Path(path).name}" if folder else Path(path).name)
+
+    def log_figure(self, figure, name):
+        self.artifacts.add(name)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_picture(make_config, monkeypatch):
+    run = Recorder()
+    monkeypatch.setattr(training, "start_run", lambda *arguments, **named: run)
+
+    judged = train(make_config())
+
+    told = judged["validation"].sites["Alder"].estimates["dice"].value
+    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(told)
+    assert {("validation.dice", 1), ("validation.dice", 2)} <= run.metrics.keys()
+    assert run.artifacts == {
+        "best.pt",
+        "config.yaml",
+        "history.csv",
+        "loss_curves.png",
+        "metrics.json",
+        "validation/overlaps.json",
+    }
+
+
+@pytest.mark.slow
+def test_mlflow_keeps_a_run(make_config, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    config = make_config(tracking=TrackingConfig(uri=uri, experiment="lungs"))
+
+    judged = train(config)
+
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("lungs").experiment_id])
+    assert run.data.params["network.channels"] == "[4, 8]"
+    told = judged["validation"].sites["Alder"].estimates["dice"].value
+    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(told)
+    assert len(client.get_metric_history(run.info.run_id, "validation.dice")) == 2
+    kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"best.pt", "config.yaml", "metrics.json", "loss_curves.png"} <= kept
+    assert [a.path for a in client.list_artifacts(run.info.run_id, "validation")] == ["validation/overlaps.json"]
