@@ -1,6 +1,6 @@
 """What exists: tables that say which X-ray, whose lungs, which label, which hospital."""
 
-from cxr_isnet.manifests.checksums import digest, verify_checksums
+from cxr_isnet.manifests.checksums import digest, file_digest, verify_checksums
 from cxr_isnet.manifests.problems import ColumnProblem, Place
 from cxr_isnet.manifests.reading import inspect_manifest, join_tables, read_manifest, read_manifests
 from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS
@@ -13,6 +13,7 @@ __all__ = [
     "ColumnProblem",
     "Place",
     "digest",
+    "file_digest",
     "inspect_manifest",
     "join_tables",
     "read_manifest",

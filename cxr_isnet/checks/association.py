@@ -1,0 +1,57 @@
+"""How strongly two properties of the patients go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Counts = NDArray[np.integer[Any]]
+
+RESAMPLES = 999
+_SEED = 0
+
+
+def cramers_v(counts: Counts) -> float:
+    """Cramér's V with Bergsma's correction: 0 on average when there is no association, whatever the table's size.
+
+    Args:
+        counts: (rows, columns), no row and no column empty.
+
+    Returns:
+        0 to 1; NaN when there is one row or one column only.
+
+    Source: W. Bergsma, A bias-correction for Cramér's V and Tschuprow's T, Journal of the Korean Statistical Society
+        42(3), 2013.
+    """
+    rows, columns = counts.shape
+    total = int(counts.sum())
+    if min(rows, columns) < 2 or total < 2:
+        return float("nan")
+    phi = chi_square(counts) / total - (rows - 1) * (columns - 1) / (total - 1)
+    narrow = min(side - (side - 1) ** 2 / (total - 1) for side in (rows, columns)) - 1
+    return float(np.sqrt(np.clip(phi / narrow, 0.0, 1.0))) if narrow > 0 else 0.0
+
+
+def permutation_p(counts: Counts, *, resamples: int = RESAMPLES, seed: int = _SEED) -> float:
+    """Share of tables with the same margins whose chi-square is as large, the table itself counted among them.
+
+    Args:
+        counts: (rows, columns), no row and no column empty.
+        resamples: random tables.
+        seed: of the tables.
+    """
+    observed = chi_square(counts)
+    margins = stats.random_table(counts.sum(axis=1), counts.sum(axis=0), seed=seed)
+    drawn = np.asarray(margins.rvs(size=resamples)).reshape(resamples, *counts.shape)
+    as_large = chi_square(drawn) >= observed * (1 - 1e-12)
+    return float((1 + as_large.sum()) / (1 + resamples))
+
+
+def chi_square(counts: Counts | NDArray[np.floating[Any]]) -> Any:
+    """Pearson's chi-square of a table, or of each of a stack of tables: (..., rows, columns) -> (...)."""
+    down, across = counts.sum(axis=-1, keepdims=True), counts.sum(axis=-2, keepdims=True)
+    expected = down * across / counts.sum(axis=(-2, -1), keepdims=True)
+    return ((counts - expected) ** 2 / expected).sum(axis=(-2, -1))

@@ -1,0 +1,106 @@
+"""What a check finds: records that a report prints, never exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from cxr_isnet.manifests import ColumnProblem, Place
+
+
+class Severity(Enum):
+    """How bad a finding is, worst first."""
+
+    UNUSABLE = "unusable"
+    """The table cannot be read or breaks the schema."""
+    ERROR = "error"
+    """Training will refuse it, or its result would be wrong."""
+    WARNING = "warning"
+    """Suspect: someone has to look."""
+    INFO = "info"
+    """Worth knowing; nothing has to be done."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to show beside a finding.
+
+    Attributes:
+        image: path of the X-ray.
+        mask: path of a lung mask to outline on it; "" for none.
+        box: left, top, width and height of a frame to draw, as shares of the image's sides.
+    """
+
+    image: str
+    mask: str = ""
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """How labels and another property occur together.
+
+    Attributes:
+        property: what stands against the label, as "site".
+        values: its values, the most frequent first; one name per row of `counts`.
+        labels: one name per column of `counts`.
+        counts: patients, each counted once for every value and label that it has.
+        cramers_v: strength of the association, 0 to 1, corrected for bias.
+        p_value: share of random assignments of labels that are associated as strongly.
+    """
+
+    property: str
+    values: tuple[str, ...]
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    cramers_v: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found.
+
+    Attributes:
+        check: name of the check.
+        severity: how bad it is.
+        message: what is the matter and what to do about it.
+        places: the rows concerned; none when a whole table is.
+        column: the column concerned; "" for none.
+        value: the value seen; "" for none.
+        pictures: images to show.
+        contingency: the counts behind an association.
+    """
+
+    check: str
+    severity: Severity
+    message: str
+    places: tuple[Place, ...] = ()
+    column: str = ""
+    value: str = ""
+    pictures: tuple[Picture, ...] = ()
+    contingency: Contingency | None = None
+
+
+def from_problem(problem: ColumnProblem, check: str, severity: Severity, pictures: Iterable[Picture] = ()) -> Finding:
+    """A manifest's problem as a finding.
+
+    Args:
+        problem: its values are indexed by `Place`, or by the number of the row in `problem.table`.
+        check: name of the check.
+        severity: how bad it is.
+        pictures: images to show.
+    """
+    places = tuple(row if isinstance(row, Place) else Place(problem.table, int(row)) for row in problem.values.index)
+    values = tuple(dict.fromkeys(str(value) for value in problem.values))
+    value = values[0] if len(values) == 1 else ""
+    return Finding(check, severity, str(problem), places, problem.column, value, tuple(pictures))
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """0 when there is nothing to do, 1 when something was found, 2 when a table is unusable."""
+    worst = {finding.severity for finding in findings}
+    if Severity.UNUSABLE in worst:
+        return 2
+    return 1 if worst & {Severity.ERROR, Severity.WARNING} else 0

@@ -1,0 +1,131 @@
+"""Findings as one HTML page with the flagged pictures inside: nothing is fetched, it can be mailed and printed."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
+from cxr_isnet.checks.registry import Check
+from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.text_report import contents, shortened, tally, verdict
+from cxr_isnet.files import replacing
+
+EXAMPLES = 30
+"""Findings of a check and a severity that the page shows; the JSON report has all."""
+
+PICTURES = 6
+"""Pictures shown per finding."""
+
+_HEIGHT = 160
+_OUTLINE = (64, 200, 96)
+_FRAME = (255, 176, 0)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A finding as the template takes it."""
+
+    severity: str
+    message: str
+    rows: str
+    pictures: tuple[tuple[str, str], ...]
+    contingency: Contingency | None
+    table: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+
+
+def write_html_report(path: Path, survey: Survey, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> None:
+    """Write the page; whole or not at all.
+
+    Args:
+        path: of the page.
+        survey: what was looked at.
+        groups: checks with what they found.
+    """
+    environment = Environment(loader=PackageLoader("cxr_isnet.checks"), autoescape=True, undefined=StrictUndefined)
+    everything = [finding for _, found in groups for finding in found]
+    page = environment.get_template("check_report.html").render(
+        tables=survey.tables,
+        contents=contents(survey),
+        verdict=verdict(everything),
+        sections=[
+            {
+                "name": check.name,
+                "about": check.about,
+                "tally": tally(found) or "nothing found",
+                "worst": next((severity.value for severity in Severity if _of(found, severity)), "clean"),
+                "shown": [
+                    _shown(survey, finding) for severity in Severity for finding in _of(found, severity)[:EXAMPLES]
+                ],
+                "more": sum(max(0, len(_of(found, severity)) - EXAMPLES) for severity in Severity),
+            }
+            for check, found in groups
+        ],
+    )
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _of(findings: Iterable[Finding], severity: Severity) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is severity]
+
+
+def _shown(survey: Survey, finding: Finding) -> _Shown:
+    drawn = [(Path(one.image).name, _draw(survey, one)) for one in finding.pictures[:PICTURES]]
+    rows = [f"row {place}" for place in finding.places[:PICTURES]]
+    more = f" and {len(finding.places) - PICTURES} more" if len(finding.places) > PICTURES else ""
+    return _Shown(
+        severity=finding.severity.value,
+        message=finding.message,
+        rows=", ".join(rows) + more,
+        pictures=tuple((name, source) for name, source in drawn if source),
+        contingency=finding.contingency,
+        table=() if finding.contingency is None else _shaded(finding.contingency),
+    )
+
+
+def _shaded(table: Contingency) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
+    """Per value and label the count, and its share of the label's patients in percent."""
+    totals = [max(1, sum(column)) for column in zip(*table.counts, strict=True)]
+    return tuple(
+        (value, tuple((count, round(100 * count / total)) for count, total in zip(counts, totals, strict=True)))
+        for value, counts in shortened(table)
+    )
+
+
+def _draw(survey: Survey, picture: Picture) -> str:
+    """The thumbnail in its own proportions with mask and frame, as a data URI; "" for an image without a thumbnail."""
+    record = survey.images.get(picture.image)
+    if record is None or record.thumbnail is None:
+        return ""
+    rows, columns = record.shape
+    size = (min(2 * _HEIGHT, max(1, round(_HEIGHT * columns / rows))), _HEIGHT)
+    shown = Image.fromarray(record.thumbnail).resize(size, Image.Resampling.BILINEAR)
+    mask = survey.masks[picture.mask].thumbnail if picture.mask else None
+    if mask is not None:
+        shown = _outlined(shown, mask)
+    if picture.box is not None:
+        shown = shown.convert("RGB")
+        left, top, width, height = picture.box
+        corners = (left * size[0], top * size[1], (left + width) * size[0] - 1, (top + height) * size[1] - 1)
+        ImageDraw.Draw(shown).rectangle([max(0, corner) for corner in corners], outline=_FRAME, width=2)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _outlined(shown: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    lungs = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(shown.size)) > 127
+    outline = lungs ^ ndimage.binary_erosion(lungs, border_value=0)
+    pixels = np.array(shown.convert("RGB"))
+    pixels[outline] = _OUTLINE
+    return Image.fromarray(pixels)

@@ -1,0 +1,33 @@
+"""How bad it is that two rows show the same picture, and what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cxr_isnet.checks.findings import Severity
+from cxr_isnet.checks.survey import Survey
+
+
+def pair_severity(survey: Survey, images: Sequence[str]) -> Severity:
+    """An error when the same picture is in two splits or tables or has two labels; else a warning."""
+    rows = _rows(survey, images)
+    torn = any(rows[column].nunique() > 1 for column in ("label", "split", "table"))
+    return Severity.ERROR if torn else Severity.WARNING
+
+
+def told_apart(survey: Survey, images: Sequence[str]) -> str:
+    """ ", under the labels normal and ill" and the like; "" when the rows agree in all that matters."""
+    rows = _rows(survey, images)
+    named = []
+    for column, many in (("label", "labels"), ("split", "splits"), ("table", "tables"), ("patient_id", "patients")):
+        values = [value or "(empty)" for value in rows[column].unique()]
+        if len(values) > 1:
+            named.append(f"{many} {' and '.join(values)}")
+    return f", under the {', '.join(named)}" if named else ""
+
+
+def _rows(survey: Survey, images: Sequence[str]) -> pd.DataFrame:
+    rows = pd.concat([survey.rows(image) for image in images])
+    return rows.assign(table=[place.table for place in rows.index])

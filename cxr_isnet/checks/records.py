@@ -1,0 +1,115 @@
+"""What the checks know of an image or a mask: read once, small enough to keep for every file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from cxr_isnet.checks.similarity import perceptual_hash
+from cxr_isnet.errors import InputError
+from cxr_isnet.intake import read_image, read_mask
+from cxr_isnet.manifests import file_digest
+
+THUMBNAIL = 128
+"""Rows and columns of a thumbnail; the picture is squeezed into the square."""
+
+SMALLEST_PART = 0.002
+"""Share of the image below which a piece of a mask counts as a speck."""
+
+_SMALLEST_RANGE = 1e-3
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One X-ray.
+
+    Attributes:
+        path: of the file.
+        problem: why it cannot be used; "" when it can, and only then is the rest filled.
+        sha256: digest of the file; "" when there is no file.
+        shape: rows and columns.
+        thumbnail: (THUMBNAIL, THUMBNAIL) uint8, stretched to the full range of grey.
+        blank: all of it has one grey value.
+        hash: perceptual hash, 64 bits.
+    """
+
+    path: str
+    problem: str = ""
+    sha256: str = ""
+    shape: tuple[int, int] = (0, 0)
+    thumbnail: NDArray[np.uint8] | None = None
+    blank: bool = False
+    hash: int = 0
+
+
+@dataclass(frozen=True)
+class MaskRecord:
+    """One lung mask.
+
+    Attributes:
+        path: of the file.
+        problem: why it cannot be used; "" when it can, and only then is the rest filled.
+        shape: rows and columns.
+        area: lung as a share of the image.
+        parts: shares of the image of its connected pieces, largest first, specks left out.
+        borders: sides of the image that it touches.
+        thumbnail: (THUMBNAIL, THUMBNAIL) bool.
+    """
+
+    path: str
+    problem: str = ""
+    shape: tuple[int, int] = (0, 0)
+    area: float = 0.0
+    parts: tuple[float, ...] = ()
+    borders: tuple[str, ...] = ()
+    thumbnail: NDArray[np.bool_] | None = None
+
+
+def image_record(path: str) -> ImageRecord:
+    """Read an X-ray; what stands in the way becomes part of the record."""
+    try:
+        sha256 = file_digest(path)
+    except OSError as error:
+        return ImageRecord(path, problem=f"{path}: cannot be read: {error}. Correct the path or the file's rights")
+    try:
+        pixels = read_image(path)
+    except InputError as error:
+        return ImageRecord(path, problem=str(error), sha256=sha256)
+    small = _shrink(pixels)
+    low, high = np.percentile(small, (0.5, 99.5))
+    blank = bool(high - low < _SMALLEST_RANGE)
+    stretched = np.zeros_like(small) if blank else np.clip((small - low) / (high - low), 0.0, 1.0)
+    thumbnail = np.rint(255 * stretched).astype(np.uint8)
+    shape = (pixels.shape[0], pixels.shape[1])
+    return ImageRecord(path, "", sha256, shape, thumbnail, blank, perceptual_hash(stretched))
+
+
+def mask_record(path: str) -> MaskRecord:
+    """Read a mask; what stands in the way becomes part of the record."""
+    if not Path(path).is_file():
+        return MaskRecord(path, problem=f"{path}: there is no such file")
+    try:
+        lungs = read_mask(path)
+    except InputError as error:
+        return MaskRecord(path, problem=str(error))
+    pieces, _ = ndimage.label(lungs)
+    shares = np.sort(np.bincount(pieces.ravel())[1:])[::-1] / lungs.size
+    edges = {"top": lungs[0], "bottom": lungs[-1], "left": lungs[:, 0], "right": lungs[:, -1]}
+    return MaskRecord(
+        path,
+        shape=(lungs.shape[0], lungs.shape[1]),
+        area=float(lungs.mean()),
+        parts=tuple(float(share) for share in shares if share >= SMALLEST_PART),
+        borders=tuple(side for side, edge in edges.items() if edge.any()),
+        thumbnail=_shrink(lungs.astype(np.float32)) >= 0.5,
+    )
+
+
+def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    size = (THUMBNAIL, THUMBNAIL)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), dtype=np.float32)

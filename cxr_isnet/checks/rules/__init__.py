@@ -1,0 +1,1 @@
+"""One file per check; each calls `cxr_isnet.checks.registry.register`."""

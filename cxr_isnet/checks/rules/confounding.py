@@ -1,0 +1,115 @@
+"""What gives the label away: hospital, view, sex, age, device, file. A class of one hospital only is a shortcut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from cxr_isnet.checks.association import cramers_v, permutation_p
+from cxr_isnet.checks.findings import Contingency, Finding, Severity
+from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.survey import Survey
+
+STRONG = 0.3
+"""Cramér's V from which an association is a warning."""
+
+SIGNIFICANT = 0.01
+MOST_VALUES = 200
+"""Different values above which a column of the table's own names each image rather than a property."""
+
+ONE_SIDED = 0.95
+"""Share of a label's patients with one value from which it is named."""
+
+_BANDS = (0, 18, 40, 60, 80, np.inf)
+_BAND_NAMES = ("0-17", "18-39", "40-59", "60-79", "80 and above")
+_NOT_PROPERTIES = ("image", "mask", "label", "patient_id", "age", "split", "sha256", "licence")
+_EMPTY = "(empty)"
+
+
+@register("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file")
+def find(survey: Survey) -> Iterator[Finding]:
+    """An association per property, strongest first; warnings where one could stand in for the disease."""
+    frame = survey.frame
+    if frame.empty or frame["label"].nunique() < 2:
+        return
+    told = [_association(frame, values) for _, values in _properties(survey).items()]
+    for found in sorted((one for one in told if one is not None), key=lambda one: -one.cramers_v):
+        strong = found.cramers_v >= STRONG and found.p_value <= SIGNIFICANT
+        severity = Severity.WARNING if strong else Severity.INFO
+        yield Finding("confounding", severity, _message(found, strong), column=found.property, contingency=found)
+
+
+def _properties(survey: Survey) -> pd.DataFrame:
+    """The columns that may give a label away, and what the files themselves say."""
+    frame = survey.frame
+    own = {
+        column: frame[column]
+        for column in frame.columns
+        if column not in _NOT_PROPERTIES and frame[column].nunique() <= MOST_VALUES
+    }
+    if "age" in frame.columns:
+        own["age band"] = pd.cut(frame["age"], _BANDS, right=False, labels=_BAND_NAMES).astype(object)
+    kinds = [os.path.splitext(image)[1].lower() or "(none)" for image in frame["image"]]
+    shapes = [survey.images[image].shape if image else (0, 0) for image in frame["image"]]
+    own["file type"] = pd.Series(kinds, index=frame.index)
+    own["shape"] = pd.Series([_shape(rows, columns) for rows, columns in shapes], index=frame.index)
+    own["mask"] = (frame["mask"] != "").map({True: "given", False: "none"})
+    return pd.DataFrame(own, index=frame.index).fillna(_EMPTY).replace("", _EMPTY)
+
+
+def _shape(rows: int, columns: int) -> str:
+    """Size and proportions, coarse enough to be shared: the longest side in powers of two."""
+    if not rows:
+        return _EMPTY
+    size = 2 ** round(np.log2(max(rows, columns)))
+    form = "square" if 0.95 < rows / columns < 1.05 else "upright" if rows > columns else "wide"
+    return f"about {size} px, {form}"
+
+
+def _association(frame: pd.DataFrame, values: pd.Series) -> Contingency | None:
+    """None when all patients have one value."""
+    units = frame[["site", "patient_id", "label"]].assign(value=values).drop_duplicates()
+    table = pd.crosstab(units["value"], units["label"])
+    if min(table.shape) < 2:
+        return None
+    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    counts = table.to_numpy(dtype=np.int64)
+    return Contingency(
+        property=str(values.name),
+        values=tuple(str(value) for value in table.index),
+        labels=tuple(str(label) for label in table.columns),
+        counts=tuple(tuple(int(count) for count in row) for row in counts),
+        cramers_v=cramers_v(counts),
+        p_value=permutation_p(counts),
+    )
+
+
+def _message(found: Contingency, strong: bool) -> str:
+    counts = np.array(found.counts)
+    guessed, blind = counts.max(axis=1).sum() / counts.sum(), counts.sum(axis=0).max() / counts.sum()
+    text = (
+        f"label against {found.property}: Cramér's V {found.cramers_v:.2f} (p {_p(found.p_value)}). Guessing the label "
+        f"from it alone is right for {100 * guessed:.0f}% of patients, without it for {100 * blind:.0f}%"
+    )
+    shares = counts / counts.sum(axis=0)
+    one_sided = [
+        f"{100 * shares[row, column]:.0f}% of '{label}' have '{found.values[row]}'"
+        for column, label in enumerate(found.labels)
+        for row in [int(shares[:, column].argmax())]
+        if shares[row, column] >= ONE_SIDED
+    ]
+    if one_sided and strong:
+        text += f". {'; '.join(one_sided)}"
+    if strong:
+        text += (
+            f". A classifier can learn the {found.property} instead of the disease: add sources that have the other "
+            "labels, balance them, or train with masks and test on a site that has all labels"
+        )
+    return text
+
+
+def _p(value: float) -> str:
+    return "at most 0.001" if value <= 0.001 else f"{value:.3f}"

@@ -1,0 +1,51 @@
+"""Files that are missing, cannot be read, are not what they were, or show nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
+from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.survey import Survey
+from cxr_isnet.manifests.checks import missing_file_problems, repeated_image_problems
+from cxr_isnet.manifests.checksums import checksum_problems
+
+SMALLEST_SIDE = 64
+"""Pixels of an image's shorter side below which its lungs can hardly be judged."""
+
+
+@register("files", "every file exists, can be read, has the digest that the table gives, and shows something")
+def find(survey: Survey) -> Iterator[Finding]:
+    """Missing and repeated files, wrong checksums, unreadable, blank and tiny images."""
+    name = " + ".join(survey.tables)
+    frame = survey.frame
+    for problem in (*missing_file_problems(frame, name), *repeated_image_problems(frame, name)):
+        yield from_problem(problem, "files", Severity.ERROR)
+    if "sha256" in frame.columns:
+        found = [survey.images[image].sha256 if image else "" for image in frame["image"]]
+        for problem in checksum_problems(frame, found, name):
+            shown = [Picture(image) for image in problem.values]
+            yield from_problem(problem, "files", Severity.ERROR, shown)
+    yield from _unreadable(survey)
+    yield from _hard_to_see(survey)
+
+
+def _unreadable(survey: Survey) -> Iterator[Finding]:
+    for record in survey.images.values():
+        if record.problem and record.sha256:
+            yield Finding("files", Severity.ERROR, record.problem, survey.places(record.path), "image", record.path)
+
+
+def _hard_to_see(survey: Survey) -> Iterator[Finding]:
+    for record in survey.images.values():
+        rows, columns = record.shape
+        if record.blank:
+            text, value = "shows nothing: one grey value. Copy the file anew, or drop its row", ""
+        elif not record.problem and min(rows, columns) < SMALLEST_SIDE:
+            value = f"{rows} x {columns}"
+            text = f"is {value} pixels (rows x columns): too small to judge lungs. Give the original, or drop its row"
+        else:
+            continue
+        message = f"{record.path}: {text}"
+        shown = (Picture(record.path),)
+        yield Finding("files", Severity.WARNING, message, survey.places(record.path), "image", value, shown)

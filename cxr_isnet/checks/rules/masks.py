@@ -1,0 +1,65 @@
+"""Lung masks that are none: of another size, empty, cut off, too large, too small, or not two lungs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cxr_isnet.checks.findings import Finding, Picture, Severity
+from cxr_isnet.checks.records import MaskRecord
+from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.survey import Survey
+
+LEAST_AREA, MOST_AREA = 0.08, 0.65
+"""Share of the image that lungs take up; in 761 masks of three sources, 0.09 to 0.59."""
+
+LEAST_SMALLER_LUNG = 0.25
+"""Area of the smaller lung as a share of the larger."""
+
+
+@register("masks", "masks have their image's size and look like two lungs")
+def find(survey: Survey) -> Iterator[Finding]:
+    """A finding per mask and fault, and one about images without a mask."""
+    frame = survey.frame
+    given = frame.loc[frame["mask"] != "", ["image", "mask"]].drop_duplicates()
+    for image, path in given.itertuples(index=False, name=None):
+        rows = survey.rows(image)
+        places = tuple(rows.index[rows["mask"] == path])
+        mask, shape = survey.masks[path], survey.images[image].shape if image else (0, 0)
+        for severity, value, text in _faults(mask, shape):
+            message = f"{path}: {text}"
+            shown = (Picture(image, mask=path),) if image else ()
+            yield Finding("masks", severity, message, places, "mask", value, shown)
+    without = frame.index[frame["mask"] == ""]
+    if len(without):
+        message = (
+            f"{len(without)} of {len(frame)} images have no mask: they train the classification loss only. "
+            "Draw or predict masks to have their background punished"
+        )
+        yield Finding("masks", Severity.INFO, message, tuple(without), "mask")
+
+
+def _faults(mask: MaskRecord, image: tuple[int, int]) -> Iterator[tuple[Severity, str, str]]:
+    """Severity, value and text of everything that is wrong with a mask."""
+    if mask.thumbnail is None:
+        if not mask.problem.endswith("there is no such file"):
+            yield Severity.ERROR, "", f"the mask cannot be read: {mask.problem}"
+        return
+    if image != (0, 0) and mask.shape != image:
+        value = f"{mask.shape[0]} x {mask.shape[1]}"
+        text = f"{value} pixels, its image {image[0]} x {image[1]} (rows x columns). Give a mask drawn on this image"
+        yield Severity.ERROR, value, text
+    if mask.area == 0:
+        yield Severity.ERROR, "0", "no pixel is lung. Draw it anew, or leave the cell empty"
+        return
+    if not LEAST_AREA <= mask.area <= MOST_AREA:
+        usual = f"usual is {100 * LEAST_AREA:.0f}% to {100 * MOST_AREA:.0f}%"
+        yield Severity.WARNING, f"{mask.area:.3f}", f"suspect: lungs fill {100 * mask.area:.1f}% of the image, {usual}"
+    if mask.borders:
+        sides = ", ".join(mask.borders)
+        yield Severity.WARNING, sides, f"suspect: touches the image's border ({sides}): lungs cut off, or not lungs"
+    if len(mask.parts) != 2:
+        count = len(mask.parts)
+        yield Severity.WARNING, str(count), f"suspect: {count} separate parts where two lungs are expected"
+    elif mask.parts[1] < LEAST_SMALLER_LUNG * mask.parts[0]:
+        ratio = mask.parts[1] / mask.parts[0]
+        yield Severity.WARNING, f"{ratio:.2f}", f"suspect: one lung has {100 * ratio:.0f}% of the other's area"

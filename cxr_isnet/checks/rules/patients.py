@@ -1,0 +1,69 @@
+"""Patients where they must not be: in two splits, in two tables, under two labels or two sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
+from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.survey import Survey
+from cxr_isnet.manifests.checks import torn_patient_problems
+
+_PATIENT = ["site", "patient_id"]
+_NAMED = 5
+_SHOWN = 6
+
+
+@register("patients", "no patient is in two splits or two tables; patients of several labels or sites are named")
+def find(survey: Survey) -> Iterator[Finding]:
+    """Leaks of patients; a patient is known by site and patient id."""
+    frame = survey.frame
+    for problem in torn_patient_problems(frame, " + ".join(survey.tables)):
+        yield from_problem(problem, "patients", Severity.ERROR, _pictures(frame.loc[problem.values.index]))
+    tables = pd.Series([place.table for place in frame.index], index=frame.index)
+    yield from _shared(
+        frame.assign(table=tables),
+        by=_PATIENT,
+        column="table",
+        severity=Severity.WARNING,
+        text="in more than one table. Training on one and testing on the other would test on known patients: "
+        "keep each patient in one table",
+    )
+    yield from _shared(
+        frame,
+        by=_PATIENT,
+        column="label",
+        severity=Severity.INFO,
+        text="with images of more than one label, as after a follow-up. Make sure that the labels are per image, and "
+        "split by patient, never by label's folder",
+    )
+    yield from _shared(
+        frame,
+        by=["patient_id"],
+        column="site",
+        severity=Severity.INFO,
+        text="given at more than one site. If these are the same persons, give the site one spelling: a patient is "
+        "known by site and patient id together",
+    )
+
+
+def _shared(frame: pd.DataFrame, *, by: list[str], column: str, severity: Severity, text: str) -> Iterator[Finding]:
+    """One finding about all groups of rows in which a column has several values."""
+    known = frame[(frame[by] != "").all(axis=1)]
+    several = known[known.groupby(by)[column].transform("nunique") > 1]
+    if several.empty:
+        return
+    groups = several.groupby(by, sort=True)[column].agg(lambda values: ", ".join(sorted(set(values))))
+    ids = groups.index.get_level_values("patient_id")
+    named = [f"{patient} ({values})" for patient, values in zip(ids[:_NAMED], groups, strict=False)]
+    more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
+    subject = "patient ids are" if by == ["patient_id"] else "patients are"
+    message = f"{len(groups)} {subject} {text}: {', '.join(named)}{more}"
+    ordered = several.sort_values(by, kind="stable")
+    yield Finding("patients", severity, message, tuple(ordered.index), column, pictures=tuple(_pictures(ordered)))
+
+
+def _pictures(rows: pd.DataFrame) -> list[Picture]:
+    return [Picture(image) for image in rows["image"].head(_SHOWN) if image]
