@@ -47,7 +47,7 @@ def segment_train(config: SegmentTrainConfig) -> str:
 def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     """Judges every pair by a segmenter that has not seen its patient; returns the results as text.
 
-    Files in the output folder: `fold_1`, `fold_2` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
+    Files in the output folder: `fold_1_of_3` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
     """
     train = config.train
     output = _folder(train.output, may_hold=train.resume)
@@ -55,7 +55,7 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     tables = []
     folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
     for number, parts in enumerate(folds, start=1):
-        folder = output / f"fold_{number}"
+        folder = output / f"fold_{number}_of_{config.folds}"
         begun = folder.is_dir() and any(folder.iterdir())
         judged = train_segmenter(replace(train, output=str(folder), resume=begun), parts)
         tables += [test.table for test in judged.values()]

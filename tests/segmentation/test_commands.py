@@ -53,7 +53,7 @@ def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config
     output = Path(train.output)
     table = pd.read_csv(output / "overlaps.csv")
     assert sorted(table["path"]) == sorted(read_manifest(phantom_manifest)["image"])
-    parts = [pd.read_csv(output / f"fold_{number}" / "test" / "overlaps.csv") for number in (1, 2, 3)]
+    parts = [pd.read_csv(output / f"fold_{number}_of_3" / "test" / "overlaps.csv") for number in (1, 2, 3)]
     assert pd.concat(parts)["dice"].mean() == pytest.approx(table["dice"].mean())
     assert f"{table['dice'].mean():.3f}" in text
 
@@ -69,14 +69,14 @@ def test_cross_validation_goes_on_where_it_was_when_told_to_and_refuses_otherwis
     assert again == first
 
 
-def test_evaluate_judges_the_pairs_and_leaves_table_numbers_and_pictures(model, phantom_manifest, tmp_path):
-    output = tmp_path / "judged"
+def test_evaluate_judges_the_pairs_and_leaves_table_numbers_and_pictures(model, write_xrays, tmp_path):
+    output, manifest = tmp_path / "judged", write_xrays([two_lungs()] * 3, [two_lungs(), two_lungs(), None])
 
     text = segment_evaluate(
-        SegmentEvaluateConfig(model, [str(phantom_manifest)], str(output), Device.CPU, resamples=20, tracking=OFF)
+        SegmentEvaluateConfig(model, [str(manifest)], str(output), Device.CPU, resamples=20, tracking=OFF)
     )
 
-    assert "Alder" in text
+    assert text.splitlines()[1].split()[:3] == ["Alder", "2", "1"]
     assert {path.name for path in output.iterdir()} == {"overlaps.csv", "overlaps.json", "typical.png", "worst.png"}
 
 
