@@ -193,12 +193,14 @@ class _Builder:
             "licence": record.licence or self.source.licence,
         }
         digest = {"sha256": file_digest(record.image)} if self.checksums else {}
-        return {**row, **digest, **record.more}
+        return {**row, **record.more, **digest}
 
     def _mask(self, record: Record) -> str:
         if not record.masks:
             return ""
-        target = self.made_masks / Path(os.path.relpath(record.image, self.home)).with_suffix(".png")
+        *folders, name = Path(os.path.relpath(record.image, self.home)).parts
+        inside = [folder for folder in folders if folder != ".."]
+        target = self.made_masks.joinpath(*inside, name.removesuffix(".png") + ".png")
         try:
             return self._relative(one_mask(record.image, record.masks, target))
         except NoMaskError as reason:

@@ -22,7 +22,7 @@ class BuildConfig:
         labels: The publisher's label to class, beside the set's own mapping; for `folder` and `table` the whole
             mapping, and without it every label is its own class.
         table: Table of labels, for `folder`.
-        columns: The manifest's column to the table's, for `folder` and `table`; those of equal names if left out.
+        columns: The manifest's column to the table's, for `folder` and `table`; all under their names if left out.
         constants: The manifest's column to a value for all rows, for `folder` and `table`.
         where: The table's column to the values whose rows are kept, for `folder` and `table`.
         checksums: Fills the column sha256.

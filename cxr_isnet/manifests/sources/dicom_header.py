@@ -1,10 +1,13 @@
 """What the header of a DICOM file tells of an image beyond its table; no tag that names a person is read."""
 
 import logging
+import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.config import disable_value_validation
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import DroppedError
@@ -12,8 +15,19 @@ from cxr_isnet.manifests.sources.source import Record
 
 logger = logging.getLogger(__name__)
 
-_TAGS = ["ViewPosition", "PatientSex", "PatientAge"]
-_FAULTS = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
+_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def with_header(record: Record) -> Record:
@@ -23,15 +37,25 @@ def with_header(record: Record) -> Record:
     Raises:
         DroppedError: the file is not DICOM, or its header is broken.
     """
-    try:
-        header = pydicom.dcmread(record.image, stop_before_pixels=True, specific_tags=_TAGS)
-        view, sex, age = (str(header.get(tag) or "") for tag in _TAGS)
-    except (InvalidDicomError, *_FAULTS) as error:
-        logger.warning("%s: the DICOM header cannot be read: %s", record.image, error)
-        raise DroppedError("DICOM header cannot be read") from error
+    view, sex, age = header_values(record.image, "ViewPosition", "PatientSex", "PatientAge")
     return replace(
         record,
         view=record.view or view,
         sex=record.sex or sex,
         age=years(age) if record.age is None else record.age,
     )
+
+
+def header_values(path: Path, *keywords: str) -> tuple[str, ...]:
+    """Values of some elements as text, "" where an element is missing or empty.
+
+    Raises:
+        DroppedError: the file is not DICOM, or its header is broken.
+    """
+    try:
+        with disable_value_validation():  # ages as '51', without a unit, are common
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+            return tuple(str(header.get(keyword) or "") for keyword in keywords)
+    except _FAULTS as error:
+        logger.warning("%s: the DICOM header cannot be read: %s", path, error)
+        raise DroppedError("DICOM header cannot be read") from error

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydicom.misc import is_dicom
 
 from cxr_isnet.files import replacing
+from cxr_isnet.manifests.sources.dicom_header import header_values
 from cxr_isnet.manifests.sources.labels import DroppedError
 
 _MAX_STRETCH = 0.02
-_UNREADABLE = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
+_UNREADABLE = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
 
 class NoMaskError(Exception):
@@ -22,7 +24,7 @@ def one_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
     Masks are united by their maximum, and brought to the image's size by nearest neighbour: no grey is invented.
 
     Args:
-        image: PNG or JPEG.
+        image: DICOM, PNG or JPEG.
         masks: one or more files that together cover the lungs.
         target: PNG to write if one must be made.
 
@@ -52,7 +54,11 @@ def one_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
 
 
 def _size(image: Path) -> tuple[int, int]:
+    """Columns and rows of an image, from its header."""
     try:
+        if is_dicom(image):
+            columns, rows = header_values(image, "Columns", "Rows")
+            return int(columns), int(rows)
         with Image.open(image) as picture:
             return picture.size
     except _UNREADABLE as error:

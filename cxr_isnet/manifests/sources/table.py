@@ -9,7 +9,7 @@ import pandas as pd
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
 from cxr_isnet.manifests.recipes import Recipe, read_recipe
-from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, check_columns
+from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.registry import register
@@ -44,15 +44,15 @@ def mapped(table: Path, options: TableOptions) -> pd.DataFrame:
 
     Args:
         table: CSV or Parquet.
-        options: `columns`, `constants`, `where`; without `columns`, those that have a manifest's name are taken.
+        options: `columns`, `constants`, `where`; without `columns`, all are taken under their names.
 
     Raises:
         InputError: the table cannot be read, or lacks a column.
     """
     frame = read_text_table(table)
-    known = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns}
+    columns = options.columns or {str(name): str(name) for name in frame.columns}
     where = {column: tuple(values) for column, values in options.where.items()}
-    frame = Recipe(table, options.columns or known, options.constants, where).apply(frame, str(table))
+    frame = Recipe(table, columns, options.constants, where).apply(frame, str(table))
     check_columns(frame, str(table))
     return frame
 
@@ -77,7 +77,7 @@ def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = Fa
         masks=(home / row["mask"],) if row.get("mask") else (),
         licence=row.get("licence", ""),
         header=header,
-        more={name: cell for name, cell in row.items() if name not in _OWN and name != "sha256"},
+        more={name: cell for name, cell in row.items() if name not in _OWN},
     )
 
 

@@ -1,0 +1,77 @@
+import logging
+
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.manifests.building import build_manifest
+from cxr_isnet.manifests.sources.registry import get_source
+from cxr_isnet.manifests.sources.source import TableOptions
+
+from .files import dicom, picture, table
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """A folder of DICOM files, some without a suffix, and pictures."""
+    root = tmp_path / "hospital"
+    dicom(root / "2024" / "1.2.840.7", ViewPosition="AP", PatientSex="M")
+    dicom(root / "2024" / "side.dcm", ViewPosition="LL")
+    picture(root / "2025" / "b.png")
+    picture(root / "2024" / "twice.png")
+    picture(root / "2025" / "twice.png")
+    return root
+
+
+def labels(tmp_path, *images):
+    rows = [
+        {"image": image, "label": "normal", "patient_id": f"p{number}", "site": "Alder"}
+        for number, image in enumerate(images)
+    ]
+    return str(table(tmp_path / "labels.csv", rows))
+
+
+def build(root, output, **options):
+    return build_manifest(get_source("folder"), root, output, options=TableOptions(**options))
+
+
+def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):
+    names = labels(tmp_path, "2024/1.2.840.7", "b", "2025/twice.png", "gone.dcm", "side.dcm")
+
+    report = build(hospital, tmp_path / "table.csv", table=names)
+
+    assert report.rows == 3
+    assert report.dropped == {"image file is missing": 1, "view 'LL' is not frontal": 1}
+
+
+def test_headers_tell_what_the_table_does_not_and_never_the_person(hospital, tmp_path):
+    build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "1.2.840.7", "b.png"))
+
+    frame = read_manifest(tmp_path / "table.csv")
+
+    assert frame["patient_id"].tolist() == ["p0", "p1"]
+    assert frame["view"].tolist() == ["AP", ""]
+    assert frame["sex"].tolist() == ["M", ""]
+    assert "Name^Of^A^Person" not in (tmp_path / "table.csv").read_text()
+
+
+def test_files_that_no_row_names_are_told(hospital, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "b.png"))
+
+    assert "4 files are not named in" in caplog.text
+
+
+def test_a_name_of_two_files_is_refused(hospital, tmp_path):
+    with pytest.raises(InputError, match=r"image 'twice.png' is the name of 2 files.*2024.twice.png and .*2025"):
+        build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "twice.png"))
+
+
+def test_labels_and_patients_are_needed(hospital, tmp_path):
+    with pytest.raises(InputError, match="source 'folder' needs table"):
+        build(hospital, tmp_path / "table.csv")
+    nameless = str(table(tmp_path / "nameless.csv", [{"image": "b.png", "label": "normal", "site": "Alder"}]))
+    with pytest.raises(InputError, match="column 'patient_id' is missing"):
+        build(hospital, tmp_path / "table.csv", table=nameless)
+    with pytest.raises(InputError, match="there is no such folder"):
+        build(tmp_path / "gone", tmp_path / "table.csv", table=nameless)

@@ -1,0 +1,105 @@
+"""What holds for every published set, on a miniature of its layout."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.building import build_manifest
+from cxr_isnet.manifests.sources.registry import get_source
+from cxr_isnet.manifests.sources.source import Diagnosis, TableOptions
+
+from . import conftest  # noqa: F401 it fills MINIATURES
+from .miniature import MINIATURES
+
+pytestmark = pytest.mark.parametrize("name", sorted(MINIATURES))
+
+
+def test_labels_are_mapped_and_what_is_dropped_is_counted(built, name):
+    expected, (report, frame) = MINIATURES[name], (built(name).report, built(name).frame)
+
+    assert Counter(frame["label"]) == expected.labels == report.labels
+    assert set(frame["label"]) <= {str(diagnosis) for diagnosis in Diagnosis}
+    assert report.dropped == expected.dropped
+
+
+def test_patients_are_told_apart_and_have_one_site_and_sex(built, name):
+    frame = built(name).frame
+
+    assert frame["patient_id"].nunique() == built(name).report.patients == MINIATURES[name].patients
+    assert (frame.groupby("patient_id")["site"].nunique() == 1).all()
+    assert "Name^Of^A^Person" not in built(name).table.read_text()
+
+
+def test_rows_are_sorted_paths_relative_and_views_frontal(built, name):
+    images = pd.read_csv(built(name).table)["image"].tolist()
+
+    assert images == sorted(images)
+    assert not any(Path(image).is_absolute() for image in images)
+    assert built(name).frame["view"].isin(["PA", "AP", ""]).all()
+
+
+def test_a_mask_has_the_size_of_its_image(built, name):
+    rows = built(name).frame.query("mask != ''")
+
+    assert len(rows) == MINIATURES[name].masks == built(name).report.masks
+    for image, mask in zip(rows["image"], rows["mask"], strict=True):
+        assert Image.open(image).size == Image.open(mask).size
+        assert np.asarray(Image.open(mask)).max() == 255
+
+
+def test_the_same_folder_gives_the_same_bytes(built, name, tmp_path):
+    again = built(name).table.with_name("again.csv")
+
+    build_manifest(get_source(name), built(name).root, again)
+
+    text = again.read_text().replace("again_masks", f"{name}_masks")
+    assert text == built(name).table.read_text()
+
+
+def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "readme.txt").touch()
+    source = get_source(name)
+
+    with pytest.raises(InputError) as error:
+        build_manifest(source, tmp_path, tmp_path / "table.csv")
+
+    assert f"not laid out as {source.title} is published. Missing: " in str(error.value)
+    assert "Found: holiday/, readme.txt. Expected:\n" + source.layout in str(error.value)
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_a_table_without_its_columns_is_named(built, name, tmp_path):
+    root = tmp_path / "copy"
+    root.mkdir()
+    MINIATURES[name].make(root)
+    tables = [path for path in sorted(root.rglob("*")) if re.search(r"\.(csv|tsv|csv\.gz)$", path.name)]
+    if not tables:
+        pytest.skip("the set has no table")
+    for path in tables:
+        path.with_name(path.name.removesuffix(".gz")).write_text("something\nelse\n")
+        if path.suffix == ".gz":
+            path.unlink()
+
+    with pytest.raises(InputError, match=r"column '.*' is missing; the table has 'something'"):
+        build_manifest(get_source(name), root, tmp_path / "table.csv")
+
+
+def test_options_of_folder_and_table_are_refused(name, tmp_path):
+    with pytest.raises(InputError, match=rf"source '{name}' has labels of its own: leave out constants"):
+        build_manifest(
+            get_source(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
+        )
+
+
+def test_terms_and_citation_are_told(built, name):
+    source, report = get_source(name), built(name).report
+
+    assert (report.licence, report.citation) == (source.licence, source.citation)
+    assert built(name).frame["licence"].ne("").all()
