@@ -151,8 +151,8 @@ class SegmentPredictConfig:
     Attributes:
         model: `best.pt` of a folder of `segment train`.
         manifest: Manifests, tables or recipes.
-        output: Folder for `manifest.csv`, `quality.csv`, `doubtful.csv`, `masks/` and `overlays/`. A run that was
-            interrupted goes on in it.
+        output: Folder for `manifest.csv`, `quality.csv`, `doubtful.csv`, `masks/`, `overlays/` and `trusted.png`. A run
+            that was interrupted goes on in it.
         overwrite: Predicts also where a mask is given.
         device: Where.
         batch_size: Images at a time.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -18,13 +19,14 @@ from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.segmentation.finding import find_lungs
 from cxr_isnet.segmentation.mask_store import MaskStore
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
-from cxr_isnet.segmentation.pictures import overlay
+from cxr_isnet.segmentation.pictures import OverlayCase, overlay, sheet
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.reading import read_batches
 from cxr_isnet.segmentation.segmenter import Segmenter
 
 GIVEN = "given"
 MODEL_DIGITS = 16
+TILES = 24
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +62,9 @@ def fill_masks(
 ) -> Filled:
     """Predicts the masks that a manifest lacks and writes the manifest with them.
 
-    Files in `output`: `masks/` and `overlays/` (of the doubtful), `quality.csv` (every predicted mask), `doubtful.csv`
-    (every image left without a mask, with the reasons), and, when all else is there, `manifest.csv`. Masks that are in
-    the folder already are not predicted again.
+    Files in `output`: `masks/` and `overlays/` (of the doubtful), `trusted.png` (a sample of the others), `quality.csv`
+    (every predicted mask), `doubtful.csv` (every image left without a mask, with the reasons), and, when all else is
+    there, `manifest.csv`. Masks that are in the folder already are not predicted again.
 
     Args:
         segmenter: Read from a file.
@@ -81,6 +83,7 @@ def fill_masks(
     problems = _predict_missing(segmenter, store, digests, batch_size, workers)
     table = _quality_table(wanted, digests, store, problems, limits)
     _write_pictures(output, table)
+    _draw_trusted(output / "trusted.png", table)
     return _write_tables(output, frame, table, segmenter.digest)
 
 
@@ -139,6 +142,20 @@ def _write_pictures(output: Path, table: pd.DataFrame) -> None:
     for path in folder.glob("*.png"):
         if path.name not in current:
             path.unlink()
+
+
+def _draw_trusted(path: Path, table: pd.DataFrame) -> None:
+    """A sheet of trusted masks from the least to the most agreeing one, evenly spaced."""
+    ranked = table[table["doubts"] == ""].sort_values("agreement", kind="stable")
+    chosen = np.unique(np.linspace(0, len(ranked) - 1, min(TILES, len(ranked))).round().astype(int))
+    cases = [
+        OverlayCase(
+            read_image(row["image"]), read_mask(row["predicted_mask"]), None, f"agreement {row['agreement']:.3f}"
+        )
+        for row in ranked.iloc[chosen].to_dict("records")
+    ]
+    with replacing(path) as partial:
+        sheet(cases, f"{len(cases)} of {len(ranked)} trusted masks").save(partial)
 
 
 def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model: str) -> Filled:

@@ -48,9 +48,9 @@ def draw_overlaps(output: Path, segmenter: Segmenter, table: pd.DataFrame) -> No
     middle = max(0, (len(ranked) - TILES) // 2)
     for name, rows in (("worst", ranked[:TILES]), ("typical", ranked[middle : middle + TILES])):
         cases = [_case(segmenter, row) for row in rows.to_dict("records")]
-        figure = sheet(cases, f"{name} of {len(table)}: found lungs yellow, given lungs blue")
+        picture = sheet(cases, f"{name} of {len(table)}: found lungs yellow, given lungs blue")
         with replacing(output / f"{name}.png") as partial:
-            figure.savefig(partial)
+            picture.save(partial)
 
 
 def _case(segmenter: Segmenter, row: Mapping[Hashable, Any]) -> OverlayCase:

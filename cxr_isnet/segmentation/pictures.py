@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 SIDE = 384
 FOUND_COLOUR = (255, 212, 0)
 GIVEN_COLOUR = (51, 160, 255)
 COLUMNS = 6
-TILE_INCHES = 2.3
+TILE = 260
+CAPTION = 20
 
 Mask = NDArray[np.uint8]
 
@@ -57,15 +57,16 @@ def overlay(image: NDArray[np.float32], found: Mask, given: Mask | None = None) 
     return Image.fromarray(pixels)
 
 
-def sheet(cases: Sequence[OverlayCase], title: str) -> Figure:
-    """The cases as tiles, six in a row."""
-    rows = max(1, math.ceil(len(cases) / COLUMNS))
-    figure = Figure(figsize=(COLUMNS * TILE_INCHES, rows * (TILE_INCHES + 0.3) + 0.4), layout="constrained", dpi=100)
-    grid = figure.subplots(rows, COLUMNS, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, case in zip(grid.flat, cases, strict=False):
-        axes.imshow(np.asarray(overlay(case.image, case.found, case.given)))
-        axes.set_title(case.title, fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    return figure
+def sheet(cases: Sequence[OverlayCase], title: str) -> Image.Image:
+    """The cases as tiles, six in a row, each with its title above."""
+    rows = math.ceil(len(cases) / COLUMNS)
+    paper = Image.new("RGB", (COLUMNS * TILE, rows * (TILE + CAPTION) + CAPTION), "white")
+    draw = ImageDraw.Draw(paper)
+    draw.text((4, 4), title, fill="black")
+    for number, case in enumerate(cases):
+        left, top = number % COLUMNS * TILE, number // COLUMNS * (TILE + CAPTION) + CAPTION
+        tile = overlay(case.image, case.found, case.given)
+        tile.thumbnail((TILE - 4, TILE - 4))
+        draw.text((left + 4, top + 4), case.title, fill="black")
+        paper.paste(tile, (left, top + CAPTION))
+    return paper

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.segmentation import commands, training
+from cxr_isnet.segmentation import commands
 from cxr_isnet.segmentation.commands import (
     SegmentCrossvalidateConfig,
     SegmentEvaluateConfig,
@@ -25,26 +25,18 @@ OFF = TrackingConfig(enabled=False)
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pictures, which take most of such a training's time."""
-    monkeypatch.setattr(training, "draw_overlaps", lambda *_: None)
-
-
-@pytest.fixture
 def model(bright, tmp_path, monkeypatch) -> str:
     """A file from which the segmenter of bright lungs is read."""
     monkeypatch.setattr(commands.Segmenter, "load", lambda path, device="cpu": bright)
     return str(tmp_path / "best.pt")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_train_prints_a_table_per_test(make_config, external_manifest):
     text = segment_train(make_config(epochs=1, external=[str(external_manifest)]))
 
     assert text.index("validation") < text.index("Alder") < text.index("external") < text.index("Birch")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config, phantom_manifest):
     train = make_config("cv", epochs=1)
 
@@ -58,7 +50,6 @@ def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config
     assert f"{table['dice'].mean():.3f}" in text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_cross_validation_goes_on_where_it_was_when_told_to_and_refuses_otherwise(make_config):
     first = segment_crossvalidate(SegmentCrossvalidateConfig(make_config("cv", epochs=1), folds=2))
 

@@ -76,6 +76,14 @@ def test_a_doubtful_mask_is_listed_with_its_reasons_and_a_picture(fill, manifest
     assert len(list((tmp_path / "filled" / "overlays").iterdir())) == 1
 
 
+def test_a_sheet_shows_trusted_masks_and_none_when_nothing_was_to_be_predicted(fill, write_xrays, tmp_path):
+    filled = fill(write_xrays([two_lungs()], [two_lungs()]))
+
+    assert filled == Filled(images=1, given=1, predicted=0, doubtful=0, unreadable=0)
+    assert (tmp_path / "filled" / "trusted.png").is_file()
+    assert len(pd.read_csv(tmp_path / "filled" / "doubtful.csv")) == 0
+
+
 def test_every_predicted_mask_is_scored(fill, manifest, tmp_path):
     fill(manifest)
 

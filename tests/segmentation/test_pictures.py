@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_isnet.segmentation.pictures import FOUND_COLOUR, GIVEN_COLOUR, SIDE, OverlayCase, overlay, sheet
+from cxr_isnet.segmentation.pictures import CAPTION, FOUND_COLOUR, GIVEN_COLOUR, SIDE, TILE, OverlayCase, overlay, sheet
 
 from .conftest import two_lungs
 
@@ -39,10 +39,17 @@ def test_given_lungs_have_another_colour_and_lie_below():
     )
 
 
-def test_a_sheet_has_a_tile_per_case():
+@pytest.mark.parametrize(("count", "rows"), [(0, 0), (1, 1), (6, 1), (7, 2)])
+def test_a_sheet_has_a_tile_per_case_six_in_a_row(count, rows):
     case = OverlayCase(np.zeros((96, 80), np.float32), two_lungs(), None, "Dice 0.9")
 
-    figure = sheet([case] * 7, "worst")
+    picture = np.asarray(sheet([case] * count, "worst"))
 
-    assert sum(bool(axes.images) for axes in figure.axes) == 7
-    assert len(figure.axes) == 12
+    assert picture.shape == (CAPTION + rows * (CAPTION + TILE), 6 * TILE, 3)
+    tiles = [
+        picture[top:, left : left + TILE]
+        for top in range(CAPTION, len(picture), TILE + CAPTION)
+        for left in range(0, 6 * TILE, TILE)
+    ]
+    tiles = [tile[: TILE + CAPTION] for tile in tiles]
+    assert sum(bool((tile[CAPTION + 5 : CAPTION + 20, 5:20] == 0).all()) for tile in tiles) == count

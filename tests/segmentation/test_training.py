@@ -26,12 +26,6 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pictures, which take most of such a training's time."""
-    monkeypatch.setattr(training, "draw_overlaps", lambda *_: None)
-
-
 class KilledError(BaseException):
     """Stands for a signal: nothing catches it."""
 
@@ -62,7 +56,6 @@ def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
     assert (float(right["dice"]), float(wrong["dice"])) == (1, 0)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hospital(make_config, external_manifest):
     config = make_config(
         epochs=20,
@@ -107,7 +100,6 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
     assert metrics["validation"]["Alder"]["dice"]["value"] == pytest.approx(told)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
     whole, killed = make_config("whole", epochs=3), make_config("killed", epochs=3)
     train(whole)
@@ -133,7 +125,6 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(ma
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_bfloat16_trains_a_segmenter_of_float32(make_config):
     config = make_config(epochs=1, precision=Precision.BF16)
 
@@ -161,7 +152,6 @@ class Recorder(NullRun):
         self.artifacts.add(name)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_picture(make_config, monkeypatch):
     run = Recorder()
     monkeypatch.setattr(training, "start_run", lambda *arguments, **named: run)
