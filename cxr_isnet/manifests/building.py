@@ -101,7 +101,7 @@ def build_manifest(
         raise InputError(f"output '{output}' is no table: name a file that ends in {' or '.join(TABLE_SUFFIXES)}")
     options = options or TableOptions()
     for table in (root, Path(options.table or root)):
-        if output.exists() and output.samefile(table):
+        if output.exists() and table.exists() and output.samefile(table):
             raise InputError(f"output '{output}' is the table that is read: name another file")
     home, records = source.records(root, options)
     builder = _Builder(source, home, output, dict(labels or {}), checksums)

@@ -107,6 +107,13 @@ def test_the_table_is_whole_or_not_there(record, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "table.csv"]
 
 
+def test_a_folder_that_is_gone_is_named_also_where_the_table_exists(record, tmp_path):
+    build_manifest(source_of(record), tmp_path, tmp_path / "table.csv")
+
+    with pytest.raises(InputError, match="gone: there is no such folder"):
+        build_manifest(source_of(record), tmp_path / "gone", tmp_path / "table.csv")
+
+
 def test_output_must_be_a_table(record, tmp_path):
     with pytest.raises(InputError, match=r"is no table: name a file that ends in \.csv or \.parquet"):
         build_manifest(source_of(record), tmp_path, tmp_path / "table.xlsx")

@@ -1,9 +1,9 @@
 """ieee8023 covid-chestxray-dataset: X-rays and CT from papers and web pages, many hospitals.
 
-Layout: the repository's. `finding` is a path in a tree of diseases; 'Pneumonia' without a cause has no class. The site
-is the first location that is told for a patient. Masks are those of `annotations/lungVAE-masks`, made by a network, not
-by a person. The licence is each image's own. Source: the repository's README and SCHEMA, and
-`annotations/lungVAE-masks/README.md`.
+Layout: the repository's. `finding` is a path in a tree of diseases; 'Pneumonia' without a cause has no class. The
+collection is one site: `location`, free text that differs between images of one patient, is kept as a column. Masks are
+those of `annotations/lungVAE-masks`, made by a network, not by a person (`mask_source` says so). The licence is each
+image's own. Source: the repository's README and SCHEMA, and `annotations/lungVAE-masks/README.md`.
 """
 
 from collections.abc import Iterator
@@ -33,8 +33,6 @@ def read(root: Path) -> Iterator[Record]:
     path = root / "metadata.csv"
     frame = read_text_table(path)
     require_columns(frame, path, _COLUMNS)
-    told = frame[frame["location"] != ""].drop_duplicates("patientid")
-    sites = dict(zip(told["patientid"], told["location"], strict=True))
     for row in rows_of(frame):
         image = root / row["folder"] / row["filename"]
         mask = root / "annotations" / "lungVAE-masks" / f"{image.stem}_mask.png"
@@ -42,12 +40,13 @@ def read(root: Path) -> Iterator[Record]:
             image,
             (row["finding"],) if row["modality"] == "X-ray" else (f"modality {row['modality']}",),
             f"ieee8023-{row['patientid']}",
-            sites.get(row["patientid"], "ieee8023, hospital not told"),
+            "ieee8023 covid-chestxray",
             view=row["view"],
             sex=row["sex"],
             age=years(row["age"]),
             masks=(mask,) if mask.is_file() else (),
             licence=row["license"] or "not told",
+            more={"location": row["location"], "mask_source": "lungVAE" if mask.is_file() else ""},
         )
 
 
