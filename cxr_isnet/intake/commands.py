@@ -193,7 +193,7 @@ def _summary(tally: Tally, output: Path, private: Path) -> str:
         lines += [f"  {title} {name}: {count}" for name, count in sorted(counts.items())]
     if tally.flags[Flag.POLARITY.value]:
         lines.append(
-            "  look at the images flagged 'polarity': they look like negatives (polarity 'quarantine' or 'correct' acts on it)"
+            "  images flagged 'polarity' look like negatives: look at them (polarity 'quarantine' or 'correct' acts on it)"
         )
     lines.append(f"{output / MANIFEST}, {output / QUARANTINE}; who is who, not to be passed on: {private}")
     return "\n".join(lines)

@@ -1,5 +1,7 @@
 """From pixel data in any transfer syntax to the stored values of one frame."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -14,6 +16,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
 )
 
 from cxr_isnet.intake.header import DICOM_ERRORS, Header
@@ -28,12 +32,15 @@ _FASTEST = {
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def stored_pixels(dataset: Dataset, header: Header) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
+def stored_pixels(
+    dataset: Dataset, header: Header, syntax: UID
+) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
     """Decode the first frame.
 
     Args:
         dataset: with its pixel data.
         header: of the same file, past the gate.
+        syntax: of the pixel data, from `transfer_syntax`.
 
     Returns:
         (rows, columns), uint8 or uint16: the stored bit patterns, sign not interpreted; colour as luma; and what
@@ -43,13 +50,8 @@ def stored_pixels(dataset: Dataset, header: Header) -> tuple[NDArray[np.unsigned
         Refusal: no pixel data, a format that is none of a radiograph's, or data that do not decode.
     """
     assumed = _complete(dataset, header)
-    syntax = _transfer_syntax(dataset)
     try:
-        decoder = get_decoder(syntax)
-        raw = header.integer("SamplesPerPixel") != 3
-        pixels, _ = decoder.as_array(
-            dataset, raw=raw, index=0, decoding_plugin=_plugin(syntax, decoder.available_plugins)
-        )
+        pixels = _first_frame(dataset, header, syntax)
     except DICOM_ERRORS as error:
         raise Refusal(
             Reason.UNDECODABLE,
@@ -60,7 +62,24 @@ def stored_pixels(dataset: Dataset, header: Header) -> tuple[NDArray[np.unsigned
         pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
     if pixels.dtype.itemsize > 2 or pixels.dtype.kind not in "iu":
         raise Refusal(Reason.PIXEL_FORMAT, f"pixels decode as {pixels.dtype}. Give 8 or 16 bits per pixel")
-    return pixels.view(f"u{pixels.dtype.itemsize}"), assumed
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return native.view(f"u{native.dtype.itemsize}"), assumed
+
+
+def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
+    if syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8:
+        # GDCM takes the process from the codestream and decodes 12-bit extended JPEG, but pydicom does not ask it to
+        syntax = dataset.file_meta.TransferSyntaxUID = JPEGLossless
+    decoder = get_decoder(syntax)
+    plugin = _FASTEST.get(syntax, "")
+    pixels, _ = decoder.as_array(
+        dataset,
+        raw=header.integer("SamplesPerPixel") != 3,
+        index=0,
+        correct_unused_bits=False,  # it would keep the bits up to BitsStored, wherever HighBit is
+        decoding_plugin=plugin if plugin in decoder.available_plugins else "",
+    )
+    return pixels
 
 
 def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
@@ -92,20 +111,14 @@ def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
     return tuple(assumed)
 
 
-def _transfer_syntax(dataset: Dataset) -> UID:
+def transfer_syntax(dataset: Dataset) -> UID:
     """As the file says; a file without the meta group says it by its encoding (PS3.5, 10.1)."""
-    given = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    given = dataset.file_meta.get("TransferSyntaxUID")
     if given:
         return UID(given)
     syntax = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = syntax
     return syntax
-
-
-def _plugin(syntax: UID, available: tuple[str, ...]) -> str:
-    fastest = _FASTEST.get(syntax, "")
-    return fastest if fastest in available else ""
 
 
 def _name(syntax: UID) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from cxr_isnet.intake.decoding import stored_pixels
+from cxr_isnet.intake.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.intake.gate import READING_RULES, Finding, Flag, GateConfig, Rule, pass_gate
 from cxr_isnet.intake.grayscale import GreyTable, inverted, render, sampled
 from cxr_isnet.intake.header import PREAMBLE, Header, quiet_pydicom, read_dataset, starts_like_dicom
@@ -94,9 +94,10 @@ def read_radiograph(stream: BinaryIO, gate: GateConfig, rules: tuple[Rule, ...])
         findings = pass_gate(Header(read_dataset(stream, pixels=False)), gate, rules)
         dataset = read_dataset(stream, pixels=True)
         header = Header(dataset)
-        pixels, filled_in = stored_pixels(dataset, header)
+        syntax = transfer_syntax(dataset)
+        pixels, filled_in = stored_pixels(dataset, header, syntax)
         table = render(pixels, header)
-        return _recorded(pixels, table, header, findings, filled_in)
+        return _recorded(pixels, table, header, findings, filled_in, syntax)
 
 
 def _recorded(
@@ -105,6 +106,7 @@ def _recorded(
     header: Header,
     findings: tuple[Finding, ...],
     filled_in: tuple[str, ...],
+    syntax: UID,
 ) -> Radiograph:
     flags = [finding.flag for finding in findings if finding.flag]
     score = polarity_score(table.values[sampled(pixels)])
@@ -116,7 +118,7 @@ def _recorded(
     provenance = Provenance(
         modality=header.code("Modality"),
         sop_class=_uid_name(header.text("SOPClassUID")),
-        transfer_syntax=_uid_name(str(header.dataset.file_meta.get("TransferSyntaxUID", ""))),
+        transfer_syntax=_uid_name(str(syntax)),
         photometric=header.code("PhotometricInterpretation"),
         rows=pixels.shape[0],
         columns=pixels.shape[1],
