@@ -31,6 +31,7 @@ from cxr_isnet.training.distributed import Processes, processes
 from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.progress import Progress
 from cxr_isnet.training.run_folder import RunFolder
+from cxr_isnet.training.starting import start_from, starting_checkpoint
 from cxr_isnet.training.tuning import tune
 
 _log = logging.getLogger(__name__)
@@ -60,10 +61,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
     tables = read_tables(config.data, config.seed)
+    tags = {"method": config.method, "network": network.name, "seed": config.seed}
+    if config.start_from is not None:
+        checkpoint = starting_checkpoint(config.start_from, train, network)
+        start_from(objective.network, network, checkpoint)
+        tags["start_from_sha256"] = digest(checkpoint)
+        torch.manual_seed(config.seed)
     with denormals_as_zero(), processes(config.device.value) as here:
         loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
         folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
-        tags = {"method": config.method, "network": network.name, "seed": config.seed}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:
                 folder.begin(config, run.run_id, run.uri)

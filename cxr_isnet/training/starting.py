@@ -1,0 +1,84 @@
+"""Weights to start from: those of another training, which are trained first if there is only its recipe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from cxr_isnet.deployment import Classifier
+from cxr_isnet.deployment.checkpoint import load_weights
+from cxr_isnet.errors import InputError
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.training.config import TrainConfig
+from cxr_isnet.training.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+_RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+def starting_checkpoint(source: str, train: Callable[[TrainConfig], Any], network: NetworkConfig) -> Path:
+    """The checkpoint that `source` names, or that of the training whose recipe it names.
+
+    A recipe is trained once: its output folder is looked up, an unfinished training in it goes on, a finished one is
+    used as it is.
+
+    Args:
+        source: `best.pt` of a training, or a recipe (YAML).
+        train: What trains a recipe.
+        network: Replaces the recipe's own network, in an output folder of that name beside the recipe's; a network can
+            start from its own kind only.
+
+    Raises:
+        InputError: If the recipe cannot be read.
+    """
+    path = Path(source)
+    if path.suffix.lower() not in _RECIPE_SUFFIXES:
+        return path
+    recipe = read_recipe(path)
+    recipe = replace(recipe, network=network, output=f"{recipe.output}_{network.name}")
+    folder = RunFolder(Path(recipe.output))
+    if not folder.metrics_file.is_file():
+        _log.info("%s first: training what this one starts from, into %s", path, recipe.output)
+        train(replace(recipe, resume=folder.config_file.is_file()))
+    return folder.best_file
+
+
+def read_recipe(path: Path) -> TrainConfig:
+    """A training's settings from a YAML file; raises `InputError` if there is a fault in it."""
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable recipe: {error}") from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig, "recipe")
+    try:
+        config: TrainConfig = parser.instantiate(parser.parse_object({"recipe": settings})).recipe
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not the recipe of a training: {error}") from error
+    return config
+
+
+def start_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
+    """Gives `network` the weights of a trained classifier, except those of its last linear layer.
+
+    The last layer tells the other training's classes apart; it keeps the weights that it was drawn with.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or is of another network.
+    """
+    classifier = Classifier.load(path)
+    if classifier.config.name != config.name:
+        raise InputError(
+            f"{path}: start_from names a {classifier.config.name}, but the network is {config.name}: train the same "
+            "network first, or leave start_from out"
+        )
+    head = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
+    load_weights(network, {**classifier.network.state_dict(), **own}, path)
