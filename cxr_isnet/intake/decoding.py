@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
@@ -106,6 +107,8 @@ def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
         ("PhotometricInterpretation", "MONOCHROME2"),
     ):
         if not header.text(keyword):
+            if keyword in dataset:
+                del dataset[tag_for_keyword(keyword)]  # pydicom would try to convert what is there
             setattr(dataset, keyword, value)
             assumed.append(f"{keyword} {value}")
     return tuple(assumed)
