@@ -1,4 +1,4 @@
-"""Command line: `cxr-isnet train | evaluate | explain | demo`."""
+"""Command line. Each command is a dataclass of settings and a function that takes it, told here by name."""
 
 from __future__ import annotations
 
@@ -6,17 +6,127 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import Any
 
+import docstring_parser
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import DivergedError, InputError
 
 BAD_INPUT = 2
 DIVERGED = 3
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, imported only when it is asked for.
+
+    Attributes:
+        about: One line for the help.
+        module: Where config and function are.
+        config: Name of the dataclass of its settings.
+        function: Name of what takes it; returns a text to print, or a text and the exit status.
+        places: Settings given by their place instead of by name; a list among them takes one or more, and comes last.
+    """
+
+    about: str
+    module: str
+    config: str
+    function: str
+    places: tuple[str, ...] = ()
+
+    def settings(self) -> type[Any]:
+        settings: type[Any] = getattr(import_module(self.module), self.config)
+        return settings
+
+    def run(self, config: Any) -> Any:
+        return getattr(import_module(self.module), self.function)(config)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands that share a first word."""
+
+    about: str
+    commands: Mapping[str, Command]
+
+
+_EVALUATION, _SEGMENTATION = "cxr_isnet.evaluation.commands", "cxr_isnet.segmentation.commands"
+COMMANDS: Mapping[str, Command | Group] = {
+    "intake": Command(
+        "turn a hospital's folder of DICOM files into a manifest, with what was refused and why",
+        "cxr_isnet.intake.commands",
+        "IntakeConfig",
+        "intake",
+        ("root",),
+    ),
+    "manifest": Group(
+        "build and check the tables that say which X-ray, whose lungs, which label, which hospital",
+        {
+            "build": Command(
+                "make the manifest of a public data set, of any folder or of any table",
+                "cxr_isnet.manifests.commands",
+                "BuildConfig",
+                "build",
+                ("source", "root"),
+            ),
+            "sources": Command(
+                "list the data sets that `build` knows, and how each must be laid out",
+                "cxr_isnet.manifests.commands",
+                "SourcesConfig",
+                "list_sources",
+            ),
+            "check": Command(
+                "look for what would spoil a training; exit status 0 clean, 1 findings, 2 unusable",
+                "cxr_isnet.checks.commands",
+                "CheckConfig",
+                "check",
+                ("tables",),
+            ),
+        },
+    ),
+    "segment": Group(
+        "find the lungs of X-rays that have no mask",
+        {
+            "train": Command("train a segmenter", _SEGMENTATION, "SegmentTrainConfig", "segment_train"),
+            "crossvalidate": Command(
+                "judge a segmenter's recipe by patient-level cross-validation",
+                _SEGMENTATION,
+                "SegmentCrossvalidateConfig",
+                "segment_crossvalidate",
+            ),
+            "evaluate": Command(
+                "judge a segmenter on given masks", _SEGMENTATION, "SegmentEvaluateConfig", "segment_evaluate"
+            ),
+            "predict": Command(
+                "fill a manifest's masks; list the doubtful ones and leave them empty",
+                _SEGMENTATION,
+                "SegmentPredictConfig",
+                "segment_predict",
+            ),
+        },
+    ),
+    "train": Command(
+        "train a classifier, judge it on external hospitals, log and register it",
+        "cxr_isnet.training",
+        "TrainConfig",
+        "train",
+    ),
+    "evaluate": Command(
+        "judge a trained classifier on one or more hospitals", _EVALUATION, "EvaluateConfig", "evaluate"
+    ),
+    "explain": Command("draw the heatmaps of images", _EVALUATION, "ExplainConfig", "explain"),
+    "demo": Command(
+        "phantom hospitals and a planted mark: what the project is for, in minutes",
+        "cxr_isnet.demo",
+        "DemoConfig",
+        "demo",
+    ),
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,22 +135,33 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    from cxr_isnet.training import DivergedError
-
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        parser, commands = _parser()
-        args = parser.parse_args(argv)
-        config, run = commands[args.subcommand]
-        settings = _instantiate(parser, args)[args.subcommand]
-        result = run(config(**{field.name: settings[field.name] for field in fields(config)}))
+        command, config = _understood(arguments)
+        result = command.run(config)
     except ArgumentError as error:
         raise SystemExit(_fail(f"{error}\n`cxr-isnet <command> --help` lists the settings", BAD_INPUT)) from None
     except InputError as error:
         raise SystemExit(_fail(error, BAD_INPUT)) from None
     except DivergedError as error:
         raise SystemExit(_fail(error, DIVERGED)) from None
-    if isinstance(result, str):
-        print(result)
+    text, status = result if isinstance(result, tuple) else (result, 0)
+    if isinstance(text, str):
+        print(text)
+    if status:
+        raise SystemExit(status)
+
+
+def _understood(arguments: list[str]) -> tuple[Command, Any]:
+    """The command that is asked for, and its settings as its dataclass."""
+    words = [word for word in arguments if not word.startswith("-")][:2]
+    parser = _parser(words)
+    args = _instantiate(parser, parser.parse_args(arguments))
+    entry, settings = COMMANDS[args.subcommand], args[args.subcommand]
+    if isinstance(entry, Group):
+        entry, settings = entry.commands[settings.subcommand], settings[settings.subcommand]
+    config = entry.settings()
+    return entry, config(**{field.name: settings[field.name] for field in fields(config)})
 
 
 def _instantiate(parser: ArgumentParser, args: Namespace) -> Namespace:
@@ -52,6 +173,44 @@ def _instantiate(parser: ArgumentParser, args: Namespace) -> Namespace:
             raise error.__cause__ from None
         raise
     return settings
+
+
+def _parser(words: list[str]) -> ArgumentParser:
+    """The parser, with the settings of the command that `words` ask for; the others are known by name only."""
+    parser = ArgumentParser(
+        prog="cxr-isnet",
+        description="Chest X-ray classifiers that look at the lungs. Research software, not a medical device.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    _add(parser, COMMANDS, words)
+    return parser
+
+
+def _add(parser: ArgumentParser, commands: Mapping[str, Command | Group], words: list[str]) -> None:
+    subcommands = parser.add_subcommands()
+    for name, entry in commands.items():
+        sub = ArgumentParser(description=entry.about, exit_on_error=False)
+        if words[:1] == [name] and isinstance(entry, Command):
+            _add_settings(sub, entry)
+        subcommands.add_subcommand(name, sub, help=entry.about)
+        if words[:1] == [name] and isinstance(entry, Group):
+            _add(sub, entry.commands, words[1:])
+
+
+def _add_settings(parser: ArgumentParser, command: Command) -> None:
+    settings = command.settings()
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
+    known = {field.name: field for field in fields(settings)}
+    about = {entry.arg_name: entry.description for entry in docstring_parser.parse(settings.__doc__ or "").params}
+    for name in command.places:
+        several: dict[str, Any] = {"nargs": "+"} if str(known[name].type).startswith("list") else {}
+        parser.add_argument(name, type=str, help=about[name], **several)
+    skip = set(command.places)
+    if command.places and "output" in known:
+        parser.add_argument("-o", "--output", type=str, required=True, help=about["output"])
+        skip.add("output")
+    parser.add_class_arguments(settings, None, skip=skip)
 
 
 def _fail(error: object, status: int) -> int:
@@ -66,37 +225,3 @@ def _quiet() -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-
-def _parser() -> tuple[ArgumentParser, dict[str, tuple[type[Any], Callable[[Any], None]]]]:
-    from cxr_isnet.demo import DemoConfig, demo
-    from cxr_isnet.evaluation.commands import EvaluateConfig, ExplainConfig, evaluate, explain
-    from cxr_isnet.training import TrainConfig, train
-
-    commands: dict[str, tuple[type[Any], Callable[[Any], Any], str]] = {
-        "train": (
-            TrainConfig,
-            train,
-            "train a classifier, judge it on external hospitals, log and register it",
-        ),
-        "evaluate": (EvaluateConfig, evaluate, "judge a trained classifier on one or more hospitals"),
-        "explain": (ExplainConfig, explain, "draw the heatmaps of images"),
-        "demo": (
-            DemoConfig,
-            demo,
-            "phantom hospitals and a planted mark: what the project is for, in minutes",
-        ),
-    }
-    parser = ArgumentParser(
-        prog="cxr-isnet",
-        description="Chest X-ray classifiers that look at the lungs. Research software, not a medical device.",
-        exit_on_error=False,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    subcommands = parser.add_subcommands()
-    for name, (config, _, about) in commands.items():
-        sub = ArgumentParser(description=about, exit_on_error=False)
-        sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
-        sub.add_class_arguments(config, None)
-        subcommands.add_subcommand(name, sub, help=about)
-    return parser, {name: (config, run) for name, (config, run, _) in commands.items()}

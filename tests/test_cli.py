@@ -3,16 +3,24 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from cxr_isnet import __version__, training
-from cxr_isnet.cli import BAD_INPUT, DIVERGED, main
-from cxr_isnet.training import DivergedError
+from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
+from cxr_isnet.errors import DivergedError
+from cxr_isnet.manifests.commands import BuildConfig
 from cxr_isnet.training.config import Device
 
-COMMANDS = ("train", "evaluate", "explain", "demo")
+EVERY_COMMAND = [
+    ((name, *rest), command)
+    for name, entry in COMMANDS.items()
+    for rest, command in (
+        [((inner,), c) for inner, c in entry.commands.items()] if isinstance(entry, Group) else [((), entry)]
+    )
+]
 TRAIN = ("train", "--data.training=[a.csv]", "--data.classes=[normal, ill]", "--output=out")
 
 
@@ -35,13 +43,58 @@ def test_the_version_is_told(run):
     assert run("--version") == (0, f"{__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_its_settings(command, run):
-    status, told, _ = run(command, "--help")
+@pytest.mark.parametrize(("words", "command"), EVERY_COMMAND, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+def test_every_command_explains_its_settings(words, command, run):
+    status, told, _ = run(*words, "--help")
 
     assert status == 0
     assert "--config" in told
-    assert "--output" in told
+    missing = {field.name for field in fields(command.settings()) if field.name not in told}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("words", [(), ("manifest",), ("segment",)], ids=" ".join)
+def test_help_lists_the_commands_with_what_they_are_for(words, run):
+    status, told, _ = run(*words, "--help")
+
+    entries = COMMANDS if not words else COMMANDS[words[0]].commands
+    assert status == 0
+    assert all(name in told and entry.about.split()[0] in told for name, entry in entries.items())
+
+
+def test_naming_the_commands_does_not_load_what_runs_them():
+    code = """
+import sys
+from cxr_isnet.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_settings_given_by_place_and_by_letter(run, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("cxr_isnet.manifests.commands.build", built.append)
+    run("manifest", "build", "shenzhen", str(tmp_path), "-o", "table.csv", "--checksums=true")
+
+    assert built == [BuildConfig("shenzhen", str(tmp_path), "table.csv", checksums=True)]
+
+
+def test_a_command_may_say_its_exit_status(run, monkeypatch):
+    checked = []
+
+    def found_something(config):
+        checked.append(config.tables)
+        return "one finding", 1
+
+    monkeypatch.setattr("cxr_isnet.checks.commands.check", found_something)
+
+    assert run("manifest", "check", "a.csv", "b.csv") == (1, "one finding\n", "")
+    assert checked == [["a.csv", "b.csv"]]
 
 
 def test_a_printed_config_is_a_config(run, monkeypatch, tmp_path):
@@ -71,6 +124,8 @@ def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, mon
     ("arguments", "named"),
     [
         ((), ["subcommand", "train", "evaluate"]),
+        (("manifest",), ["manifest.subcommand", "build", "check"]),
+        (("manifest", "check"), ["manifest.check.tables"]),
         (("trian",), ["'trian'", "train"]),
         (("train",), ["data.training", "data.classes", "output"]),
         ((*TRAIN, "--nonsense=1"), ["--nonsense"]),

@@ -2,6 +2,5 @@
 
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.experiment import train
-from cxr_isnet.training.steps import DivergedError
 
-__all__ = ["DivergedError", "TrainConfig", "train"]
+__all__ = ["TrainConfig", "train"]

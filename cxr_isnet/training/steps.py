@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from cxr_isnet.errors import DivergedError
+
 _TENSORS = ("image", "mask", "has_mask", "label")
-
-
-class DivergedError(RuntimeError):
-    """A loss became NaN or infinite; the message names the batch's files."""
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:

@@ -12,11 +12,12 @@ from torch import nn
 
 from cxr_isnet.data import ImageConfig, make_dataset, make_loader, set_epoch
 from cxr_isnet.deployment.checkpoint import load_state
+from cxr_isnet.errors import DivergedError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.objectives.registry import get_method
-from cxr_isnet.training import DivergedError, train
+from cxr_isnet.training import train
 from cxr_isnet.training.config import Algorithm, OptimizerConfig
 from cxr_isnet.training.distributed import Processes
 from cxr_isnet.training.fitting import Epoch, Fitting
