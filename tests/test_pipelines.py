@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxr_isnet.cli import main
+from cxr_isnet.training.starting import read_recipe
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 RECIPES = sorted(p for p in PIPELINES.glob("*.yaml") if p.name != "demo.yaml")
@@ -21,7 +22,7 @@ def test_every_setting_of_a_recipe_is_known(recipe: Path, capsys: pytest.Capture
         main([command, f"--config={recipe}", "--print_config"])
 
     assert caught.value.code == 0
-    assert "tuberculosis" in capsys.readouterr().out
+    assert "classes:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
@@ -31,7 +32,9 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
 ) -> None:
     output = tmp_path / "run"
     phantoms = [f"--data.training=[{phantom_manifest}]", f"--data.external=[{external_manifest}]"]
+    phantoms.append("--data.classes=[normal, tuberculosis]")
     small = ["--data.image.size=32", "--epochs=1", "--batch_size=4", "--resamples=10", "--tracking.enabled=false"]
+    small += ["--network.name=densenet_tiny", "--start_from=null"]
 
     main(["train", f"--config={recipe}", f"--method={method}", f"--output={output}", *phantoms, *small])
 
@@ -43,6 +46,15 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
     assert again["external"] == metrics["external"]
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
+def test_what_a_recipe_starts_from_is_a_recipe_of_the_same_image_size(recipe: Path) -> None:
+    config = read_recipe(recipe)
+    if config.start_from is not None:
+        before = read_recipe(PIPELINES.parent / config.start_from)
+        assert before.data.image == config.data.image
+        assert not set(before.data.training) & {*config.data.training, *config.data.external}
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("method", ["densenet121", "isnet"])
 def test_the_planted_mark_recipe_trains_on_real_x_rays(
@@ -50,7 +62,7 @@ def test_the_planted_mark_recipe_trains_on_real_x_rays(
 ) -> None:
     monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
     monkeypatch.chdir(PIPELINES.parent)
-    small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false"]
+    small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false", "--start_from=null"]
 
     main(
         ["train", "--config=pipelines/planted_mark.yaml", f"--method={method}", f"--output={tmp_path / 'run'}", *small]
