@@ -68,7 +68,8 @@ class BuildReport:
             if counts:
                 lines.append(f"{title}: {sum(counts.values())}")
                 lines += [f"  {count:>7}  {reason}" for reason, count in counts.items()]
-        return "\n".join([*lines, f"licence: {self.licence}", f"cite: {self.citation}"])
+        terms = {"licence": self.licence, "cite": self.citation}
+        return "\n".join([*lines, *(f"{what}: {text}" for what, text in terms.items() if text)])
 
 
 def build_manifest(

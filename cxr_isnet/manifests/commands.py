@@ -73,7 +73,6 @@ def list_sources(config: SourcesConfig) -> str:
 def _described(source: Source) -> str:
     classes = source.labels.classes
     labels = ", ".join(f"{label} -> {name}" for label, name in classes.items()) if classes else "each its own class"
-    return (
-        f"{source.name}: {source.title}\n{indent(source.layout, '    ')}\n  labels: {labels}\n"
-        f"  licence: {source.licence}\n  cite: {source.citation}"
-    )
+    told = {"labels": labels, "licence": source.licence, "cite": source.citation}
+    lines = [f"  {what}: {text}" for what, text in told.items() if text]
+    return "\n".join([f"{source.name}: {source.title}", indent(source.layout, "    "), *lines])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import matches, require
+from cxr_isnet.manifests.sources.layout import matches, the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns
@@ -44,7 +44,7 @@ def read(root: Path) -> Iterator[Record]:
 
 
 def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    path = require(root, _LABELS)
+    path = the_one(root, _LABELS)
     frame = read_text_table(path, separator="\t")
     require_columns(frame, path, ("PatientID", "ReportID", "Labels"))
     cells = zip(frame["PatientID"], frame["ReportID"], frame["Labels"], strict=True)
@@ -55,7 +55,7 @@ def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
 
 
 def _people(root: Path) -> dict[str, tuple[str, str]]:
-    path = require(root, _PARTICIPANTS)
+    path = the_one(root, _PARTICIPANTS)
     frame = read_text_table(path, separator="\t")
     require_columns(frame, path, ("participant", "age", "gender"))
     cells = zip(frame["participant"], frame["gender"], frame["age"], strict=True)

@@ -11,23 +11,23 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import require
+from cxr_isnet.manifests.sources.layout import the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 _TABLE = "metadata_global_v*.csv|data/metadata_global_v*.csv"
-_IMAGES = "dicom_clean/*.dcm|*/dicom_clean/*.dcm"
+_FOLDER = "dicom_clean|*/dicom_clean"
 
 
 def read(root: Path) -> Iterator[Record]:
-    path, folder = require(root, _TABLE), require(root, _IMAGES).parent
+    path, images = the_one(root, _TABLE), the_one(root, _FOLDER)
     frame = read_text_table(path, separator=";")
     require_columns(frame, path, ("Filename", "Subject", "Sex", "AgeAtStudyDateFiveYear", "BrixiaScoreGlobal"))
     for row in rows_of(frame):
         group = years(row["AgeAtStudyDateFiveYear"])
         yield Record(
-            folder / row["Filename"],
+            images / row["Filename"],
             ("COVID-19 patient",),
             row["Subject"],
             "ASST Spedali Civili, Brescia, Italy",
@@ -44,7 +44,7 @@ register(
         title="the BrixIA COVID-19 data set",
         layout="""metadata_global_v2.csv
 dicom_clean/<Filename>""",
-        expects=(_TABLE, _IMAGES),
+        expects=(_TABLE, _FOLDER),
         labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
         licence="BrixIA research use agreement: not to be passed on, no derivatives",
         citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "

@@ -79,8 +79,8 @@ register(
         layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
 table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
         labels=Labels(None),
-        licence="as the table says",
-        citation="as the images' publisher asks",
+        licence="",
+        citation="",
         keeps_unknown_view=True,
     )
 )

@@ -41,12 +41,17 @@ def first(folder: Path, pattern: str) -> Path | None:
     return next(matches, None)
 
 
-def require(folder: Path, pattern: str) -> Path:
-    """The match of a pattern that `locate` has found before."""
-    match = first(folder, pattern)
-    if match is None:
-        raise InputError(f"{folder}: {pattern.replace('|', ' or ')} is gone. Do not change the folder meanwhile")
-    return match
+def the_one(folder: Path, pattern: str) -> Path:
+    """The only match of a pattern; alternatives are divided by '|'.
+
+    Raises:
+        InputError: there is none, or there are several, as of two releases of a set.
+    """
+    found = list(matches(folder, pattern))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
+    raise InputError(f"{folder}: one file {pattern.replace('|', ' or ')} is needed; found {names}. Keep one release")
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:

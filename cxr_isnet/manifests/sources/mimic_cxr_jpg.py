@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.sources.chexpert_labels import LABELS, OBSERVATIONS, observed
-from cxr_isnet.manifests.sources.layout import require
+from cxr_isnet.manifests.sources.layout import the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
@@ -26,7 +26,7 @@ def read(root: Path) -> Iterator[Record]:
         (_METADATA, ("dicom_id", "subject_id", "study_id", "ViewPosition")),
         (_SPLIT, ("dicom_id", "split")),
     ):
-        path = require(root, pattern)
+        path = the_one(root, pattern)
         tables[pattern] = read_text_table(path)
         require_columns(tables[pattern], path, columns)
     studies = {row["study_id"]: observed(row) for row in rows_of(tables[_CHEXPERT])}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import by_name, matches, require
+from cxr_isnet.manifests.sources.layout import by_name, matches, the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
@@ -28,7 +28,7 @@ def patient_of(name: str) -> str:
 
 
 def read(root: Path) -> Iterator[Record]:
-    path = require(root, _TABLE)
+    path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("Image Index", "Finding Labels", "Patient Age", "View Position"))
     images = by_name(matches(root, _IMAGES))

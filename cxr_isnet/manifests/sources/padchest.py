@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import require
+from cxr_isnet.manifests.sources.layout import the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
@@ -33,7 +33,7 @@ _COLUMNS = (
 
 
 def read(root: Path) -> Iterator[Record]:
-    path = require(root, _TABLE)
+    path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, _COLUMNS)
     for row in rows_of(frame):

@@ -85,7 +85,7 @@ class Source(ABC):
         title: As people know the set.
         layout: The folder's layout, for people: one path a line.
         labels: Classes of the publisher's labels.
-        licence: Terms of use in one line.
+        licence: Terms of use in one line; empty where images bring their own.
         citation: What whoever uses the set cites.
         keeps_unknown_view: Whether an image of which no view is told is kept: so where all images are frontal by the
             publisher's word, and where the publisher says nothing of views.

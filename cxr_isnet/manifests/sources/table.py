@@ -88,8 +88,8 @@ register(
         layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
 or a recipe <recipe>.yaml over such a table (data_manifests/README.md)""",
         labels=Labels(None),
-        licence="as the table says",
-        citation="as the table's publisher asks",
+        licence="",
+        citation="",
         keeps_unknown_view=True,
     )
 )

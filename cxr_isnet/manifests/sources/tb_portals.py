@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import require
+from cxr_isnet.manifests.sources.layout import the_one
 from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
@@ -22,7 +22,7 @@ _OUTLIER = "outlier by the publisher's word"
 
 
 def read(root: Path) -> Iterator[Record]:
-    path = require(root, _TABLE)
+    path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
     folders = _image_folders(root)

@@ -1,7 +1,7 @@
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.sources.layout import by_name, first, locate, require
+from cxr_isnet.manifests.sources.layout import by_name, first, locate, the_one
 
 
 @pytest.fixture
@@ -37,8 +37,15 @@ def test_no_folder(tmp_path):
 def test_first_takes_alternatives_in_turn(folder):
     assert first(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
     assert first(folder, "*.csv") is None
-    with pytest.raises(InputError, match=r"\*\.csv is gone"):
-        require(folder, "*.csv")
+
+
+def test_one_match_is_needed_where_one_is_read(folder):
+    assert the_one(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
+    with pytest.raises(InputError, match=r"one file \*\.csv is needed; found none"):
+        the_one(folder, "*.csv")
+    (folder / "labels_v2.csv").touch()
+    with pytest.raises(InputError, match=r"found labels_v2\.csv, unpacked/labels\.csv\. Keep one release"):
+        the_one(folder, "*.csv|*/*.csv")
 
 
 def test_of_two_files_of_a_name_the_first_counts(tmp_path):

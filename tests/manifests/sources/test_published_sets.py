@@ -1,6 +1,5 @@
 """What holds for every published set, on a miniature of its layout."""
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -73,22 +72,6 @@ def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
     assert f"not laid out as {source.title} is published. Missing: " in str(error.value)
     assert "Found: holiday/, readme.txt. Expected:\n" + source.layout in str(error.value)
     assert not (tmp_path / "table.csv").exists()
-
-
-def test_a_table_without_its_columns_is_named(built, name, tmp_path):
-    root = tmp_path / "copy"
-    root.mkdir()
-    MINIATURES[name].make(root)
-    tables = [path for path in sorted(root.rglob("*")) if re.search(r"\.(csv|tsv|csv\.gz)$", path.name)]
-    if not tables:
-        pytest.skip("the set has no table")
-    for path in tables:
-        path.with_name(path.name.removesuffix(".gz")).write_text("something\nelse\n")
-        if path.suffix == ".gz":
-            path.unlink()
-
-    with pytest.raises(InputError, match=r"column '.*' is missing; the table has 'something'"):
-        build_manifest(get_source(name), root, tmp_path / "table.csv")
 
 
 def test_options_of_folder_and_table_are_refused(name, tmp_path):

@@ -52,6 +52,8 @@ def test_without_a_mapping_every_label_is_a_class(other, tmp_path):
     report = build(other, tmp_path / "table.csv", columns=COLUMNS, constants={"site": "Alder"})
 
     assert report.labels == {"TB": 1, "healthy": 1, "unclear": 1}
+    assert read_manifest(tmp_path / "table.csv")["licence"].tolist() == [""] * 3
+    assert "licence" not in report.summary()
 
 
 def test_rows_are_chosen_by_value(other, tmp_path):
