@@ -55,8 +55,9 @@ def find_crops(pictures: NDArray[np.float32]) -> list[Crop]:
     Returns:
         A crop per pair, best first. The smaller of the two is the part.
     """
-    candidates = list(_candidates(pictures)) if len(pictures) > 1 else []
-    halved = pictures.reshape(len(pictures), pictures.shape[1] // 2, 2, -1, 2).mean(axis=(2, 4))
+    count, side, _ = pictures.shape
+    candidates = list(_candidates(pictures)) if count > 1 else []
+    halved = pictures.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
     best: dict[tuple[int, int], Crop] = {}
     for start in tqdm(range(0, len(candidates), _BATCH), desc="align crops", unit="batch", disable=None):
         for crop in _verified(pictures, halved, candidates[start : start + _BATCH]):
@@ -126,8 +127,8 @@ def _align(parts: Floats, wholes: Floats, boxes: Floats) -> tuple[Floats, Floats
         shown = _standard(seen)
         slopes = np.stack(
             [to_right, to_bottom, to_right * centre, to_bottom * centre[:, None], np.ones_like(shown), shown], axis=1
-        ).reshape(len(parts), 6, -1)
-        error = (goal - shown).reshape(len(parts), -1, 1)
+        ).reshape(len(parts), 6, _CELLS**2)
+        error = (goal - shown).reshape(len(parts), _CELLS**2, 1)
         move = np.linalg.solve(slopes @ slopes.transpose(0, 2, 1) + damping, slopes @ error)[:, :4, 0]
         boxes += np.clip(move, -_LARGEST_MOVE, _LARGEST_MOVE)
         boxes[:, 2:] = np.clip(boxes[:, 2:], 0.3, 1.05)

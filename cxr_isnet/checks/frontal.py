@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,8 @@ LEAST_COMPANY = 40
 """Pictures below which none can be called odd among them."""
 
 _COMPONENTS = 10
-_ROUNDS = 2
+_NEAREST = 0.75
+_ROUNDS = 3
 
 
 def resemblance(pictures: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -41,27 +43,44 @@ def resemblance(pictures: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.array([(shrunk_windows(picture) @ chest).max() for picture in bar], dtype=np.float32)
 
 
-def oddness(pictures: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """How much of each picture cannot be made of what is common to the others.
+def oddness(pictures: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
+    """How much of each picture cannot be made of what is common to the others, or to the others of its site.
 
-    The tables are taken to be chests in the main. Principal components of one half of the pictures explain the other
-    half, so that no picture explains itself; pictures that stay odd are left out and the components found anew.
+    The tables, and the images of a site, are taken to be chests in the main.
 
     Args:
         pictures: (n, side, side).
+        sites: n names. A site that exposes or crops in its own way is judged by itself.
 
     Returns:
         (n,) norms of what is left over, 0 to about 1; 0 for all when there are fewer than LEAST_COMPANY.
     """
-    if len(pictures) < LEAST_COMPANY:
-        return np.zeros(len(pictures), dtype=np.float32)
     vectors = shrunk(pictures)
-    first = np.arange(len(vectors)) % 2 == 0
+    left = _odd_among(vectors)
+    names = np.array(sites)
+    for site in np.unique(names):
+        own = names == site
+        if LEAST_COMPANY <= own.sum() < len(names):
+            left[own] = np.minimum(left[own], _odd_among(vectors[own]))
+    return left
+
+
+def _odd_among(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What principal components of one half of the pictures leave over of the other half.
+
+    In halves, so that no picture explains itself. First the pictures nearest to the median picture are the examples, so
+    that a few strangers of one kind do not excuse each other; then all that are not odd.
+    """
     left = np.zeros(len(vectors), dtype=np.float32)
+    if len(vectors) < LEAST_COMPANY:
+        return left
+    first = np.arange(len(vectors)) % 2 == 0
+    nearness = vectors @ np.median(vectors, axis=0)
+    examples = nearness >= np.quantile(nearness, 1 - _NEAREST)
     for _ in range(_ROUNDS):
-        usual = left <= MOST_ODD
         for half in (first, ~first):
-            left[half] = _left_over(vectors[half], vectors[~half & usual])
+            left[half] = _left_over(vectors[half], vectors[~half & examples])
+        examples = left <= MOST_ODD
     return left
 
 

@@ -9,11 +9,13 @@ import pandas as pd
 from cxr_isnet.checks.findings import Severity
 from cxr_isnet.checks.survey import Survey
 
+_TELLING = (("label", "labels"), ("patient_id", "patients"), ("split", "splits"), ("table", "tables"))
+
 
 def pair_severity(survey: Survey, images: Sequence[str]) -> Severity:
-    """An error when the same picture is in two splits or tables or has two labels; else a warning."""
+    """An error when the same picture has two labels, patients, splits or tables: it would be trained and tested on."""
     rows = _rows(survey, images)
-    torn = any(rows[column].nunique() > 1 for column in ("label", "split", "table"))
+    torn = any(rows[column].nunique() > 1 for column, _ in _TELLING)
     return Severity.ERROR if torn else Severity.WARNING
 
 
@@ -21,7 +23,7 @@ def told_apart(survey: Survey, images: Sequence[str]) -> str:
     """ ", under the labels normal and ill" and the like; "" when the rows agree in all that matters."""
     rows = _rows(survey, images)
     named = []
-    for column, many in (("label", "labels"), ("split", "splits"), ("table", "tables"), ("patient_id", "patients")):
+    for column, many in _TELLING:
         values = [value or "(empty)" for value in rows[column].unique()]
         if len(values) > 1:
             named.append(f"{many} {' and '.join(values)}")

@@ -10,7 +10,7 @@ from cxr_isnet.checks.registry import Check
 from cxr_isnet.checks.survey import Survey
 
 EXAMPLES = 5
-"""Findings of a kind that are shown."""
+"""Findings of a check and a severity that are shown."""
 
 CONTINGENCY_ROWS = 8
 """Values of a property that are shown; the rest is summed up."""
@@ -65,15 +65,16 @@ def _counted(count: int, severity: Severity) -> str:
 def _examples(findings: Sequence[Finding]) -> Iterator[str]:
     for severity in Severity:
         of_kind = [finding for finding in findings if finding.severity is severity]
-        for finding in of_kind[:EXAMPLES]:
+        shown = of_kind if severity is Severity.UNUSABLE else of_kind[:EXAMPLES]
+        for finding in shown:
             yield f"  {severity.value}: {finding.message}"
             if finding.contingency is not None and severity is not Severity.INFO:
-                yield from contingency_lines(finding.contingency)
-        if len(of_kind) > EXAMPLES:
-            yield f"  {severity.value}: and {len(of_kind) - EXAMPLES} more"
+                yield from _contingency_lines(finding.contingency)
+        if len(of_kind) > len(shown):
+            yield f"  {severity.value}: and {len(of_kind) - len(shown)} more"
 
 
-def contingency_lines(table: Contingency) -> Iterator[str]:
+def _contingency_lines(table: Contingency) -> Iterator[str]:
     """Patients by value and label, columns aligned, rare values summed up."""
     rows = shortened(table)
     first = max(len(table.property), *(len(value) for value, _ in rows))

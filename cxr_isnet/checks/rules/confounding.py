@@ -25,7 +25,8 @@ ONE_SIDED = 0.95
 
 _BANDS = (0, 18, 40, 60, 80, np.inf)
 _BAND_NAMES = ("0-17", "18-39", "40-59", "60-79", "80 and above")
-_NOT_PROPERTIES = ("image", "mask", "label", "patient_id", "age", "split", "sha256", "licence")
+_NOT_PROPERTIES = ("image", "mask", "mask_source", "label", "patient_id", "age", "split", "sha256", "licence")
+_MASK = "mask"
 _EMPTY = "(empty)"
 
 
@@ -56,7 +57,7 @@ def _properties(survey: Survey) -> pd.DataFrame:
     shapes = [survey.images[image].shape if image else (0, 0) for image in frame["image"]]
     own["file type"] = pd.Series(kinds, index=frame.index)
     own["shape"] = pd.Series([_shape(rows, columns) for rows, columns in shapes], index=frame.index)
-    own["mask"] = (frame["mask"] != "").map({True: "given", False: "none"})
+    own[_MASK] = (frame["mask"] != "").map({True: "given", False: "none"})
     return pd.DataFrame(own, index=frame.index).fillna(_EMPTY).replace("", _EMPTY)
 
 
@@ -103,7 +104,9 @@ def _message(found: Contingency, strong: bool) -> str:
     ]
     if one_sided and strong:
         text += f". {'; '.join(one_sided)}"
-    if strong:
+    if strong and found.property == _MASK:
+        text += ". The background of images without a mask goes unpunished: draw or predict masks for all labels alike"
+    elif strong:
         text += (
             f". A classifier can learn the {found.property} instead of the disease: add sources that have the other "
             "labels, balance them, or train with masks and test on a site that has all labels"

@@ -59,7 +59,11 @@ def _shared(frame: pd.DataFrame, *, by: list[str], column: str, severity: Severi
     ids = groups.index.get_level_values("patient_id")
     named = [f"{patient} ({values})" for patient, values in zip(ids[:_NAMED], groups, strict=False)]
     more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
-    subject = "patient ids are" if by == ["patient_id"] else "patients are"
+    if by == _PATIENT:
+        of_sites = groups.groupby(level="site").size()
+        subject = f"patients ({', '.join(f'{count} of {site}' for site, count in of_sites.items())}) are"
+    else:
+        subject = "patient ids are"
     message = f"{len(groups)} {subject} {text}: {', '.join(named)}{more}"
     ordered = several.sort_values(by, kind="stable")
     yield Finding("patients", severity, message, tuple(ordered.index), column, pictures=tuple(_pictures(ordered)))

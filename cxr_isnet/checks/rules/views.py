@@ -24,7 +24,12 @@ def find(survey: Survey) -> Iterator[Finding]:
         other = frame["view"].map(lambda view: bool(view) and not _FRONTAL.search(view))
         if other.any():
             yield _by_table(survey, frame.loc[other.astype(bool), "view"])
-    marks = zip(survey.pictures, resemblance(survey.thumbnails), oddness(survey.thumbnails), strict=True)
+    yield from _suspects(survey)
+
+
+def _suspects(survey: Survey) -> Iterator[Finding]:
+    sites = [survey.rows(record.path)["site"].iloc[0] for record in survey.pictures]
+    marks = zip(survey.pictures, resemblance(survey.thumbnails), oddness(survey.thumbnails, sites), strict=True)
     for record, chest, odd in marks:
         if chest >= LEAST_CHEST and odd <= MOST_ODD:
             continue

@@ -1,0 +1,71 @@
+"""Phantom X-rays and tables that a test may spoil."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_isnet.checks import Survey, take_survey
+from cxr_isnet.data import PhantomHospital
+from cxr_isnet.data.phantoms import draw_patient
+
+SIDE = 160
+
+SurveyOf = Callable[..., Survey]
+
+
+def save(path: Path, picture: np.ndarray, **options: int) -> Path:
+    """A picture in [0, 1] as a file of 8-bit grey."""
+    Image.fromarray(np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(path, **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def chests() -> list[np.ndarray]:
+    """Ten phantoms of one hospital, (SIDE, SIDE) in [0, 1]; not to be changed."""
+    hospital = PhantomHospital("Alder")
+    return [draw_patient(hospital, n, ill=bool(n % 2), seed=3, size=SIDE)[1] / 4095 for n in range(10)]
+
+
+@pytest.fixture(scope="session")
+def lungs() -> list[np.ndarray]:
+    """The lungs of the first two phantoms, as booleans; not to be changed."""
+    return [
+        np.asarray(draw_patient(PhantomHospital("Alder"), n, ill=bool(n % 2), seed=3, size=SIDE)[0].lungs, dtype=bool)
+        for n in range(2)
+    ]
+
+
+@pytest.fixture
+def hospital(tmp_path: Path, chests: list[np.ndarray]) -> pd.DataFrame:
+    """Six phantoms as PNG files, whose table a test may spoil before `survey_of` writes and reads it."""
+    for number, chest in enumerate(chests[:6]):
+        save(tmp_path / f"{number}.png", chest)
+    return pd.DataFrame(
+        {
+            "image": [f"{number}.png" for number in range(6)],
+            "mask": "",
+            "label": ["normal", "ill"] * 3,
+            "patient_id": [f"P{number}" for number in range(6)],
+            "site": "Alder",
+            "split": "",
+        }
+    )
+
+
+@pytest.fixture
+def survey_of(tmp_path: Path) -> SurveyOf:
+    """Writes tables and looks at them: `survey_of(first, second)`."""
+
+    def survey(*tables: pd.DataFrame, crop_limit: int = 100) -> Survey:
+        paths = []
+        for number, table in enumerate(tables):
+            path = tmp_path / f"table{number}.csv"
+            table.to_csv(path, index=False)
+            paths.append(str(path))
+        return take_survey(paths, workers=1, crop_limit=crop_limit)
+
+    return survey

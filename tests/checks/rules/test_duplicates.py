@@ -1,0 +1,65 @@
+import numpy as np
+from PIL import Image
+
+from cxr_isnet.checks import Severity
+from cxr_isnet.checks.rules import crops, duplicates
+from tests.checks.conftest import save
+
+
+def test_different_patients_are_no_finding(hospital, survey_of):
+    survey = survey_of(hospital)
+
+    assert list(duplicates.find(survey)) == []
+    assert list(crops.find(survey)) == []
+
+
+def test_equal_files_under_two_labels_are_an_error(hospital, survey_of, tmp_path):
+    (tmp_path / "3.png").write_bytes((tmp_path / "0.png").read_bytes())
+
+    (finding,) = duplicates.find(survey_of(hospital))
+
+    assert finding.severity is Severity.ERROR
+    assert "byte for byte, under the labels normal and ill, patients P0 and P3" in finding.message
+    assert [place.row for place in finding.places] == [1, 4]
+    assert [picture.image for picture in finding.pictures] == [str(tmp_path / "0.png"), str(tmp_path / "3.png")]
+
+
+def test_equal_files_of_one_patient_are_a_warning(hospital, survey_of, tmp_path):
+    (tmp_path / "2.png").write_bytes((tmp_path / "0.png").read_bytes())
+    hospital.loc[2, "patient_id"] = "P0"
+
+    (finding,) = duplicates.find(survey_of(hospital))
+
+    assert finding.severity is Severity.WARNING
+
+
+def test_another_export_of_the_same_picture_is_found_across_tables(hospital, survey_of, tmp_path, chests):
+    small = Image.fromarray((255 * chests[0]).astype(np.uint8)).resize((120, 110))
+    small.save(tmp_path / "4.jpg", quality=70)
+    hospital.loc[4, ["image", "patient_id"]] = ["4.jpg", "P0"]
+    survey = survey_of(hospital.iloc[:4], hospital.iloc[4:])
+
+    (finding,) = duplicates.find(survey)
+
+    assert finding.severity is Severity.ERROR
+    assert "show the same picture" in finding.message
+    assert list(crops.find(survey)) == []
+
+
+def test_a_crop_is_found_with_its_place_in_the_whole(hospital, survey_of, tmp_path, chests):
+    save(tmp_path / "5.jpg", chests[2][32:128, 16:128], quality=80)
+    hospital.loc[5, "image"] = "5.jpg"
+
+    (finding,) = crops.find(survey_of(hospital))
+
+    part, whole = finding.pictures
+    assert (part.image, whole.image) == (str(tmp_path / "5.jpg"), str(tmp_path / "2.png"))
+    np.testing.assert_allclose(whole.box, [0.1, 0.2, 0.7, 0.6], atol=0.02)
+    assert "70% of its width and 60% of its height" in finding.message
+
+
+def test_too_many_images_are_told_instead_of_searched(hospital, survey_of):
+    (finding,) = crops.find(survey_of(hospital, crop_limit=5))
+
+    assert finding.severity is Severity.INFO
+    assert "6 images are more than crop_limit 5" in finding.message

@@ -1,0 +1,150 @@
+"""What the checks find, and how often they are wrong, on real X-rays."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from PIL import Image
+
+from cxr_isnet.checks import take_survey
+from cxr_isnet.checks.commands import CheckConfig, check
+from cxr_isnet.checks.crops import find_crops
+from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, oddness, resemblance
+from cxr_isnet.intake import read_image
+
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
+
+PROJECT = Path(__file__).resolve().parents[2]
+COVID = ("covid_ieee8023", "covid_nih", "covid_actualmed")
+TB = ("tb_shenzhen", "tb_montgomery")
+CROPS = 300
+
+
+@pytest.fixture
+def recipes(real_data_folder, monkeypatch):
+    """Recipes of this project by name."""
+    monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
+    return lambda names: [str(PROJECT / f"data_manifests/{name}.yaml") for name in names]
+
+
+@pytest.fixture(scope="module")
+def images(real_data_folder) -> list[Path]:
+    return [real_data_folder / path for path in pd.read_csv(real_data_folder / "manifest.csv")["path"]]
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    small = np.asarray(Image.fromarray(pixels.astype(np.float32)).resize((128, 128), Image.Resampling.BOX))
+    low, high = np.percentile(small, (0.5, 99.5))
+    return np.clip((small - low) / (high - low), 0, 1)
+
+
+def findings(tmp_path: Path, tables: list[str]) -> list[dict]:
+    check(CheckConfig(tables, json=str(tmp_path / "check.json"), workers=2))
+    return json.loads((tmp_path / "check.json").read_text())["findings"]
+
+
+def test_covid_sources(recipes, tmp_path):
+    found = findings(tmp_path, recipes(COVID[:2]))
+
+    site = next(one for one in found if one["column"] == "site" and one["contingency"])
+    assert site["severity"] == "warning"
+    assert site["contingency"]["cramers_v"] > 0.5
+    pairs = [{Path(image).stem for image in one["images"]} for one in found if one["check"] == "duplicates"]
+    assert {"16660_3_1", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-day-1"} in pairs
+    assert {"00002658_001", "00002658_002"} in pairs
+    crops = [{Path(image).stem for image in one["images"]} for one in found if one["check"] == "crops"]
+    assert {"7-fatal-covid19", "2-chest-filmc"} in crops
+
+
+def test_nih_has_21_patients_of_both_classes(recipes, tmp_path):
+    (note,) = [one for one in findings(tmp_path, recipes(COVID[1:2])) if one["check"] == "patients"]
+
+    assert note["message"].startswith("21 patients")
+
+
+def test_tuberculosis_sources_have_no_errors_and_no_pairs(recipes, tmp_path):
+    found = findings(tmp_path, recipes(TB))
+
+    assert {one["severity"] for one in found} == {"warning", "info"}
+    assert {one["check"] for one in found if one["severity"] == "warning"} <= {"masks", "views"}
+
+
+def cropped(path: Path, generator: np.random.Generator) -> np.ndarray:
+    """A crop of at least 55% of either side, resized, exposed otherwise, and compressed."""
+    picture = Image.open(path).convert("L")
+    size = np.array(picture.size)
+    share = generator.uniform(0.55, 0.95, 2) if generator.random() < 0.5 else np.full(2, generator.uniform(0.55, 0.95))
+    corner = generator.uniform(0, 1 - share)
+    part = picture.crop([int(edge) for edge in (*(corner * size), *((corner + share) * size))])
+    part = part.resize([max(48, int(side * generator.uniform(0.6, 1.2))) for side in part.size])
+    exposed = np.clip(generator.uniform(0.8, 1.1) * (np.asarray(part) / 255) ** generator.uniform(0.7, 1.4), 0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray((255 * exposed).astype(np.uint8)).save(buffer, "JPEG", quality=int(generator.integers(50, 90)))
+    return np.asarray(Image.open(buffer), dtype=np.float32) / 255
+
+
+def test_crops_of_real_xrays_are_found_and_nothing_else(images, capsys):
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(len(images), 1000, replace=False)
+    wholes = [thumbnail(read_image(images[index])) for index in chosen]
+    sources = generator.choice(1000, CROPS, replace=False)
+    parts = [thumbnail(cropped(images[chosen[source]], generator)) for source in sources]
+
+    pairs = {(crop.part, crop.whole) for crop in find_crops(np.stack([*wholes, *parts]))}
+
+    true = {(1000 + number, int(source)) for number, source in enumerate(sources)}
+    among_wholes = [pair for pair in pairs if max(pair) < 1000]
+    twins = {one: other for pair in among_wholes for one, other in (pair, pair[::-1])}
+    excused = {(part, twins[whole]) for part, whole in true if whole in twins}
+    found = {(max(pair), min(pair)) for pair in pairs if max(pair) >= 1000}
+    false = found - true - excused
+    with capsys.disabled():
+        print(
+            f"\nfound {len(found & true)} of {CROPS} crops, {len(false)} false; {len(among_wholes)} pairs of originals"
+        )
+    assert len(found & true) >= 0.93 * CROPS
+    assert len(false) <= 2
+
+
+def test_views_flag_few_real_chests_and_most_else(images, real_data_folder, capsys):
+    chests = np.stack([thumbnail(read_image(path)) for path in images])
+    sites = ["nih" if path.parts[-3].startswith("nih") else path.parts[-3] for path in images]
+    limbs = [real_data_folder / f"dicom/{name}.dcm" for name in ("RG2_JPLL", "RG3_RLE")]
+    sections = [Path(get_testdata_file(name)) for name in ("CT_small.dcm", "MR_small.dcm", "693_J2KI.dcm")]
+    others = {
+        "limbs": np.stack([thumbnail(stored(path)) for path in limbs]),
+        "sections": np.stack([thumbnail(stored(path)) for path in sections]),
+        "turned": np.rot90(chests[::60], axes=(1, 2)),
+        "upside down": chests[::60, ::-1],
+        "inverted": 1 - chests[::60],
+    }
+
+    flagged = (oddness(chests, sites) > MOST_ODD) | (resemblance(chests) < LEAST_CHEST)
+    rates = {}
+    for name, pictures in others.items():
+        mixed = np.concatenate([chests, pictures])
+        odd = oddness(mixed, sites + [sites[0]] * len(pictures))[len(chests) :]
+        rates[name] = float(np.mean((odd > MOST_ODD) | (resemblance(pictures) < LEAST_CHEST)))
+
+    with capsys.disabled():
+        print(f"\nreal chests flagged {flagged.sum()} of {len(flagged)}; found {rates}")
+    assert flagged.mean() < 0.01
+    assert min(rates[name] for name in ("limbs", "turned", "upside down", "inverted")) > 0.8
+
+
+def stored(path: Path) -> np.ndarray:
+    """Pixels of a DICOM file of any kind, bright is dense."""
+    header = pydicom.dcmread(path)
+    pixels = header.pixel_array.astype(np.float32)
+    return -pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels
+
+
+def test_survey_reads_every_real_image(recipes):
+    survey = take_survey(recipes([*TB, *COVID]), workers=2, crop_limit=0)
+
+    assert all(record.problem == "" for record in survey.images.values())
+    assert all(record.problem == "" for record in survey.masks.values())

@@ -1,0 +1,50 @@
+import pytest
+
+from cxr_isnet.checks import Severity, take_survey
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import Place
+
+
+def test_rows_of_all_tables_are_known_by_their_place(hospital, survey_of, tmp_path):
+    survey = survey_of(hospital.iloc[:2], hospital.iloc[2:])
+
+    assert survey.frame.index[0] == Place(str(tmp_path / "table0.csv"), 1)
+    assert survey.frame.index[-1] == Place(str(tmp_path / "table1.csv"), 4)
+    assert survey.places(str(tmp_path / "2.png")) == (Place(str(tmp_path / "table1.csv"), 1),)
+    assert len(survey.pictures) == len(survey.thumbnails) == 6
+    assert survey.refused == ()
+
+
+def test_a_file_is_read_once_and_a_content_compared_once(hospital, survey_of, tmp_path):
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes())
+
+    survey = survey_of(hospital, hospital.iloc[:1])
+
+    assert len(survey.images) == 6
+    assert len(survey.pictures) == 5
+
+
+def test_a_table_that_cannot_be_read_leaves_the_others(hospital, survey_of, tmp_path):
+    survey = survey_of(hospital.drop(columns="label"), hospital)
+
+    assert [finding.severity for finding in survey.refused] == [Severity.UNUSABLE]
+    assert "'label' is missing" in survey.refused[0].message
+    assert survey.tables == (str(tmp_path / "table1.csv"),)
+
+
+def test_all_cells_that_break_the_schema_are_collected(hospital, survey_of, tmp_path):
+    spoilt = hospital.assign(sex=["F", "female", "M", "M", "", "M"], age=["40", "", "old", "212", "7", "8"])
+    spoilt.loc[5, "patient_id"] = ""
+
+    survey = survey_of(spoilt)
+
+    found = {(finding.column, finding.places[0].row) for finding in survey.refused}
+    assert found == {("sex", 2), ("age", 3), ("age", 4), ("patient_id", 6)}
+    assert {finding.severity for finding in survey.refused} == {Severity.UNUSABLE}
+    assert len(survey.pictures) == 6
+
+
+@pytest.mark.parametrize("tables", [[], ["a.csv", "a.csv"]])
+def test_no_table_or_one_twice_is_refused(tables):
+    with pytest.raises(InputError, match="tables"):
+        take_survey(tables, workers=1, crop_limit=0)
