@@ -14,7 +14,7 @@ from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = root / "metadata.csv"
     frame = read_text_table(path)
     require_columns(frame, path, ("patientid", "sex", "age", "finding", "view", "imagename"))
@@ -40,6 +40,6 @@ Actualmed-COVID-chestxray-dataset/images/<imagename>""",
         labels=Labels({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
         licence="research use only, by the repository's README",
         citation="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
-        read=read,
+        read=_read,
     )
 )

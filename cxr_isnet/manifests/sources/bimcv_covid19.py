@@ -25,7 +25,7 @@ _VIEW = re.compile(r"_vp-([a-z-]+)_")
 _NO_RADIOGRAPH = "not a radiograph by its name"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     sessions, people = _sessions(root), _people(root)
     for image in matches(root, _IMAGES):
         subject, session = image.parts[-4:-2]
@@ -74,6 +74,6 @@ sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""
         licence="BIMCV-COVID19 research use agreement",
         citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, "
         "arXiv:2006.01174",
-        read=read,
+        read=_read,
     )
 )

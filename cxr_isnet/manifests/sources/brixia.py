@@ -20,7 +20,7 @@ _TABLE = "metadata_global_v*.csv|data/metadata_global_v*.csv"
 _FOLDER = "dicom_clean|*/dicom_clean"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path, images = the_one(root, _TABLE), the_one(root, _FOLDER)
     frame = read_text_table(path, separator=";")
     require_columns(frame, path, ("Filename", "Subject", "Sex", "AgeAtStudyDateFiveYear", "BrixiaScoreGlobal"))
@@ -49,7 +49,7 @@ dicom_clean/<Filename>""",
         licence="BrixIA research use agreement: not to be passed on, no derivatives",
         citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "
         "Medical Image Analysis 2021, doi:10.1016/j.media.2021.102046",
-        read=read,
+        read=_read,
         keeps_unknown_view=True,
     )
 )

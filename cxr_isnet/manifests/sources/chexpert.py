@@ -15,7 +15,7 @@ from cxr_isnet.manifests.sources.source import PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     for split in ("train", "valid"):
         path = root / f"{split}.csv"
         frame = read_text_table(path)
@@ -47,6 +47,6 @@ CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg""",
         licence="Stanford research use agreement",
         citation="Irvin et al., CheXpert: a large chest radiograph dataset with uncertainty labels and expert "
         "comparison, AAAI 2019",
-        read=read,
+        read=_read,
     )
 )

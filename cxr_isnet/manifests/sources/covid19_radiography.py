@@ -17,7 +17,7 @@ from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     for folder in _FOLDERS:
         for image in (root / folder / "images").glob("*.png"):
             mask = root / folder / "masks" / image.name
@@ -43,7 +43,7 @@ COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/masks/C
         licence="terms of the sets that it collects; see its README",
         citation="Chowdhury et al., Can AI help in screening viral and COVID-19 pneumonia?, IEEE Access 8, 2020, "
         "132665-132676",
-        read=read,
+        read=_read,
         keeps_unknown_view=True,
     )
 )

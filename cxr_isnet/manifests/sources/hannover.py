@@ -14,7 +14,7 @@ from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = root / "data.csv"
     frame = read_text_table(path)
     require_columns(frame, path, ("patient_id", "image_id", "sex", "age", "projection"))
@@ -41,6 +41,6 @@ covid-19-image-repository/png/<image_id>.png""",
         licence="CC BY 3.0",
         citation="COVID-19 Image Repository, Hannover Medical School, "
         "https://github.com/ml-workgroup/covid-19-image-repository",
-        read=read,
+        read=_read,
     )
 )

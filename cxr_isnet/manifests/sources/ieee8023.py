@@ -29,7 +29,7 @@ _OTHER = (
 )
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = root / "metadata.csv"
     frame = read_text_table(path)
     require_columns(frame, path, _COLUMNS)
@@ -70,6 +70,6 @@ covid-chestxray-dataset/annotations/lungVAE-masks/<filename without suffix>_mask
         licence="each image its own: column licence",
         citation="Cohen et al., COVID-19 image data collection: prospective predictions are the future, "
         "arXiv:2006.11988",
-        read=read,
+        read=_read,
     )
 )

@@ -37,8 +37,8 @@ def locate(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Pat
 
 def first(folder: Path, pattern: str) -> Path | None:
     """The first match of a pattern beneath a folder, None where there is none; alternatives are divided by '|'."""
-    matches = (match for alternative in pattern.split("|") for match in folder.glob(alternative))
-    return next(matches, None)
+    found = (match for alternative in pattern.split("|") for match in folder.glob(alternative))
+    return next(found, None)
 
 
 def the_one(folder: Path, pattern: str) -> Path:

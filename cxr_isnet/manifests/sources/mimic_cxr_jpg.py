@@ -19,7 +19,7 @@ from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     tables = {}
     for pattern, columns in (
         (_CHEXPERT, ("subject_id", "study_id", *OBSERVATIONS)),
@@ -56,6 +56,6 @@ files/p10/p10000032/s50414267/<dicom_id>.jpg""",
         licence="PhysioNet credentialed access with a data use agreement",
         citation="Johnson et al., MIMIC-CXR-JPG, version 2.1.0, PhysioNet 2024, doi:10.13026/jsn5-t979; "
         "Johnson et al., arXiv:1901.07042",
-        read=read,
+        read=_read,
     )
 )

@@ -13,7 +13,7 @@ from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import PublishedSet, Record
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     for image in root.glob("CXR_png/*.png"):
         patient, label = nlm.parse_name(image)
         sex, age = nlm.reading_of(image)
@@ -42,6 +42,6 @@ MontgomerySet/ManualMask/rightMask/MCUCXR_0001_0.png""",
         labels=nlm.LABELS,
         licence=nlm.LICENCE,
         citation=nlm.CITATION,
-        read=read,
+        read=_read,
     )
 )

@@ -27,7 +27,7 @@ def patient_of(name: str) -> str:
     return f"nih-{name[:8]}"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("Image Index", "Finding Labels", "Patient Age", "View Position"))
@@ -68,7 +68,7 @@ train_val_list.txt, test_list.txt   (if you have them)""",
         labels=Labels({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
         licence="NIH: no restriction on use, cite",
         citation=CITATION,
-        read=read,
+        read=_read,
         keeps_unknown_view=True,
     )
 )

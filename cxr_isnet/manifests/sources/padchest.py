@@ -32,7 +32,7 @@ _COLUMNS = (
 )
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, _COLUMNS)
@@ -73,6 +73,6 @@ register(
         licence="BIMCV: research use, terms at http://bimcv.cipf.es/bimcv-projects/padchest",
         citation="Bustos et al., PadChest: a large chest x-ray image dataset with multi-label annotated reports, "
         "Medical Image Analysis 66:101797, 2020",
-        read=read,
+        read=_read,
     )
 )

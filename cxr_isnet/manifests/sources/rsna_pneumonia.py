@@ -24,7 +24,7 @@ _DETAILS = "stage_2_detailed_class_info.csv"
 _MAPPINGS = "*mappings_2018*.json"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = root / _DETAILS
     frame = read_text_table(path)
     require_columns(frame, path, ("patientId", "class"))
@@ -59,7 +59,7 @@ pneumonia-challenge-dataset-mappings_2018.json   (if you have it)""",
         labels=Labels({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
         licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
         citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",
-        read=read,
+        read=_read,
         keeps_unknown_view=True,
     )
 )

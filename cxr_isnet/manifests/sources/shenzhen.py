@@ -14,7 +14,7 @@ from cxr_isnet.manifests.sources.registry import register
 from cxr_isnet.manifests.sources.source import PublishedSet, Record
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     masks = by_name(root.rglob("CHNCXR_*_mask.png"))
     for image in root.glob("CXR_png/*.png"):
         patient, label = nlm.parse_name(image)
@@ -43,6 +43,6 @@ ChinaSet_AllFiles/**/CHNCXR_0001_0_mask.png   (lung masks, if you have them)""",
         labels=nlm.LABELS,
         licence=nlm.LICENCE,
         citation=f"{nlm.CITATION}; masks: arXiv:1803.01199",
-        read=read,
+        read=_read,
     )
 )

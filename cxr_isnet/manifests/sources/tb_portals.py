@@ -21,7 +21,7 @@ _TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
 _OUTLIER = "outlier by the publisher's word"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     path = the_one(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
@@ -50,6 +50,6 @@ TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm"
         labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
         licence="TB Portals data use agreement",
         citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
-        read=read,
+        read=_read,
     )
 )

@@ -21,7 +21,7 @@ from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 _SITE = "TBX11K, hospitals not told"
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     for split in ("train", "val"):
         boxes = _boxes(root / f"annotations/json/TBX11K_{split}.json")
         for name in (root / f"lists/TBX11K_{split}.txt").read_text(encoding="utf-8").split():
@@ -65,7 +65,7 @@ TBX11K/annotations/json/TBX11K_{train,val}.json""",
         labels=Labels({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
         licence="terms at https://mmcheng.net/tb",
         citation="Liu et al., Rethinking computer-aided tuberculosis diagnosis, CVPR 2020",
-        read=read,
+        read=_read,
         keeps_unknown_view=True,
     )
 )

@@ -19,7 +19,7 @@ from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns
 
 
-def read(root: Path) -> Iterator[Record]:
+def _read(root: Path) -> Iterator[Record]:
     for split in ("train", "test"):
         for image, votes in _votes(root / f"annotations/image_labels_{split}.csv"):
             share = votes.mean()
@@ -65,6 +65,6 @@ train/<image_id>.dicom, test/<image_id>.dicom""",
         licence="PhysioNet credentialed health data licence 1.5.0: not to be passed on",
         citation="Nguyen et al., VinDr-CXR: an open dataset of chest X-rays with radiologist's annotations, "
         "Scientific Data 9:429, 2022, doi:10.13026/3akn-b287",
-        read=read,
+        read=_read,
     )
 )
