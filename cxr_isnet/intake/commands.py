@@ -94,7 +94,7 @@ def intake(config: IntakeConfig) -> str:
     admission = AdmissionConfig(output, config.format, config.polarity, config.dates, config.gate, pseudonyms)
     with Ledger(output) as ledger:
         ledger.agree(_settings(admission))
-        _remove_partial_files(output)
+        _remove_partial_files(output, private)
         with _names_file(private / "files.csv", pseudonyms) as named:
             _take_in(root, admission, ledger, named, config.workers or os.cpu_count() or 1)
         constants = {"site": config.site, "licence": config.licence}
@@ -130,10 +130,15 @@ def _settings(admission: AdmissionConfig) -> dict[str, str]:
     }
 
 
-def _remove_partial_files(output: Path) -> None:
+def _remove_partial_files(output: Path, private: Path) -> None:
     """What a killed run was writing."""
-    for partial in (output / IMAGE_FOLDER).glob("*/.*.partial.*"):
-        partial.unlink()
+    for folder, pattern in (
+        (output / IMAGE_FOLDER, "*/.*.partial.*"),
+        (output, ".*.partial.csv"),
+        (private, ".*.partial.csv"),
+    ):
+        for partial in folder.glob(pattern):
+            partial.unlink()
 
 
 @contextmanager
@@ -193,7 +198,7 @@ def _summary(tally: Tally, output: Path, private: Path) -> str:
         lines += [f"  {title} {name}: {count}" for name, count in sorted(counts.items())]
     if tally.flags[Flag.POLARITY.value]:
         lines.append(
-            "  images flagged 'polarity' look like negatives: look at them (polarity 'quarantine' or 'correct' acts on it)"
+            "  those flagged 'polarity' look like negatives: see them; polarity 'correct' or 'quarantine' acts"
         )
     lines.append(f"{output / MANIFEST}, {output / QUARANTINE}; who is who, not to be passed on: {private}")
     return "\n".join(lines)

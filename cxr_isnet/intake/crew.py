@@ -63,6 +63,7 @@ class Crew(Generic[Task, Result]):
         """
         self._function = function
         self._patience = patience
+        self._killed: list[_Member] = []
         self._members = [self._start() for _ in range(size)]
         for member in self._members:
             _greet(member)
@@ -121,9 +122,9 @@ class Crew(Generic[Task, Result]):
         try:
             answer: Result | Failure = member.pipe.recv()
         except (EOFError, OSError):
-            slow = time.monotonic() - job.since > self._patience
             self._replace(place)
-            if slow:
+            if member in self._killed:
+                self._killed.remove(member)
                 return Failure(f"took longer than {self._patience:g} s")
             return Failure(f"its process died {_TRIES} times") if job.tries >= _TRIES else None
         return answer
@@ -132,8 +133,10 @@ class Crew(Generic[Task, Result]):
         """Kills who exceeded its time; returns the seconds until the next one would."""
         left = {place: job.since + self._patience - time.monotonic() for place, job in jobs.items()}
         for place, seconds in left.items():
-            if seconds < 0:
-                self._members[place].process.kill()
+            member = self._members[place]
+            if seconds < 0 and not member.pipe.poll():  # an answer may lie there that was not fetched yet
+                self._killed.append(member)
+                member.process.kill()
         return max(min(left.values()), 0.05)
 
     def _replace(self, place: int) -> None:

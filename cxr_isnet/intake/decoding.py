@@ -33,9 +33,7 @@ _FASTEST = {
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def stored_pixels(
-    dataset: Dataset, header: Header, syntax: UID
-) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
+def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
     """Decode the first frame.
 
     Args:
@@ -77,7 +75,7 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
         dataset,
         raw=header.integer("SamplesPerPixel") != 3,
         index=0,
-        correct_unused_bits=False,  # it would keep the bits up to BitsStored, wherever HighBit is
+        correct_unused_bits=False,  # type: ignore[arg-type]  # True keeps the bits up to BitsStored, wherever HighBit is
         decoding_plugin=plugin if plugin in decoder.available_plugins else "",
     )
     return pixels
@@ -108,7 +106,7 @@ def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
     ):
         if not header.text(keyword):
             if keyword in dataset:
-                del dataset[tag_for_keyword(keyword)]  # pydicom would try to convert what is there
+                del dataset[tag_for_keyword(keyword) or 0]  # pydicom would try to convert what is there
             setattr(dataset, keyword, value)
             assumed.append(f"{keyword} {value}")
     return tuple(assumed)

@@ -72,7 +72,7 @@ def test_padding_is_dark_whatever_the_polarity(rendered, photometric, value, lim
     ).image()
 
     low, high = sorted((value, value if limit is None else limit))
-    padded = (STEPS >= low) & (STEPS <= high)
+    padded = (low <= STEPS) & (high >= STEPS)
     shown = STEPS / 4095 if photometric == "MONOCHROME2" else 1 - STEPS / 4095
     np.testing.assert_allclose(image, np.where(padded, 0, shown), atol=1e-6)
 

@@ -1,0 +1,24 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_isnet.intake import read_image
+from cxr_isnet.intake.png import encode_png
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (40, 33)])
+def test_pillow_reads_back_what_was_written(shape):
+    pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
+
+    with Image.open(BytesIO(encode_png(pixels))) as picture:
+        picture.load()
+        np.testing.assert_array_equal(np.asarray(picture).astype(np.uint16), pixels)
+
+
+def test_read_image_gives_the_grey_values(tmp_path):
+    pixels = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    (tmp_path / "image.png").write_bytes(encode_png(pixels))
+
+    np.testing.assert_allclose(read_image(tmp_path / "image.png"), pixels / 65535, atol=1e-7)
