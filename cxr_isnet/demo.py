@@ -34,6 +34,8 @@ PHANTOM_HOSPITALS: Mapping[str, PhantomHospital] = {
     "hospital_c": PhantomHospital("Phantom hospital C", gamma=1.3, noise=0.035, collimation=0.03, monochrome1=True),
 }
 
+FEWEST_PATIENTS = 8
+
 
 @dataclass(frozen=True)
 class DemoConfig:
@@ -51,6 +53,13 @@ class DemoConfig:
     output: str = "demo"
     patients: int = 150
     methods: tuple[str, ...] = ("densenet121", "isnet")
+
+    def __post_init__(self) -> None:
+        if self.patients < FEWEST_PATIENTS:
+            raise InputError(
+                f"patients is {self.patients}; {FEWEST_PATIENTS} per hospital are the fewest that can be divided into "
+                "training and validation"
+            )
 
 
 def demo(config: DemoConfig) -> str:

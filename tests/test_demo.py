@@ -79,7 +79,7 @@ def test_another_folder_gets_its_own_hospitals(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("cxr_isnet.demo.train", stop)
     with pytest.raises(KeyboardInterrupt):
-        demo(replace(miniature(tmp_path / "elsewhere"), output=str(tmp_path / "here"), patients=1))
+        demo(replace(miniature(tmp_path / "elsewhere"), output=str(tmp_path / "here")))
 
     (config,) = configs
     manifests = [*config.data.training, *config.data.external]
@@ -95,6 +95,7 @@ def test_another_folder_gets_its_own_hospitals(tmp_path: Path, monkeypatch: pyte
             lambda config: replace(config, train=replace(config.train, data=replace(config.train.data, mark=None))),
             "train.data.mark is null",
         ),
+        (lambda config: replace(config, patients=7), "patients is 7; 8 per hospital"),
     ],
 )
 def test_a_wrong_setting_is_told_before_an_earlier_demonstration_is_removed(
