@@ -36,8 +36,8 @@ def contents(survey: Survey) -> str:
     masks = sum(mask.thumbnail is not None for mask in survey.masks.values())
     readable = sum(image.thumbnail is not None for image in survey.images.values())
     return (
-        f"{len(survey.tables)} tables, {len(survey.frame)} rows, {patients} patients, {readable} readable images, "
-        f"{masks} readable masks"
+        f"tables: {len(survey.tables)}, rows: {len(survey.frame)}, patients: {patients}, readable images: {readable}, "
+        f"readable masks: {masks}"
     )
 
 

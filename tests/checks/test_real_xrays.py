@@ -9,6 +9,7 @@ import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from cxr_isnet.checks import take_survey
 from cxr_isnet.checks.commands import CheckConfig, check

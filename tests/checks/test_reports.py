@@ -58,7 +58,7 @@ class Page(HTMLParser):
 def test_text_counts_all_and_shows_the_worst_first(survey, groups):
     lines = text_report(survey, groups).splitlines()
 
-    assert lines[0] == "1 tables, 6 rows, 6 patients, 6 readable images, 1 readable masks"
+    assert lines[0] == "tables: 1, rows: 6, patients: 6, readable images: 6, readable masks: 1"
     assert lines[1] == "Found: 1 error, 41 warnings, 1 info."
     assert lines[3] == "odd: 1 error, 41 warnings, 1 info (nothing is odd)"
     assert lines[4] == "  error: broken"
