@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
 from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.intake import read_mask
 from cxr_isnet.segmentation.finding import find_lungs
-from cxr_isnet.segmentation.overlap import dice, iou
+from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.segmentation.reading import ReadXray, read_batches
 from cxr_isnet.segmentation.segmenter import Segmenter
@@ -31,8 +32,9 @@ class SiteOverlap:
     Attributes:
         n_images: Pairs.
         n_patients: Of them.
-        estimates: `dice`, `iou`; `doubtful`, the share of masks that quality control would leave out; `trusted_dice`,
-            of those it would keep.
+        estimates: `dice`, `iou`; `lateral_dice`, which does not count what lies between the given lungs and so
+            compares hands that leave the heart out with hands that include it; `doubtful`, the share of masks that
+            quality control would leave out; `trusted_dice`, the Dice of those it would keep.
     """
 
     n_images: int
@@ -49,7 +51,7 @@ class SiteOverlap:
 
 
 def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimits) -> pd.DataFrame:
-    """A row per pair, in order: path, mask, patient_id, site, dice, iou, the quality's fields, doubts.
+    """A row per pair, in order: path, mask, patient_id, site, dice, iou, lateral_dice, the quality's fields, doubts.
 
     Masks are compared at the size of the image, after post-processing, so as they would be written.
 
@@ -67,9 +69,8 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
         _refuse_unreadable(batch)
         found = find_lungs(segmenter, torch.stack([x.image for x in batch]), [x.shape for x in batch])
         for lungs, given in zip(found, masks, strict=False):
-            overlap = dice(torch.from_numpy(lungs.mask), torch.from_numpy(read_mask(given)))
             doubts = "; ".join(lungs.quality.doubts(limits))
-            rows.append({"dice": float(overlap), "iou": float(iou(overlap)), **asdict(lungs.quality), "doubts": doubts})
+            rows.append({**_overlaps(lungs.mask, read_mask(given)), **asdict(lungs.quality), "doubts": doubts})
     named = pairs[["image", "mask", "patient_id", "site"]].rename(columns={"image": "path"})
     return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
@@ -90,7 +91,13 @@ def judge_overlaps(table: pd.DataFrame, *, resamples: int, seed: int) -> dict[st
 
 def overlap_lines(results: Mapping[str, SiteOverlap]) -> str:
     """The results as a text table."""
-    names = {"dice": "Dice", "iou": "IoU", "doubtful": "doubtful", "trusted_dice": "Dice of trusted"}
+    names = {
+        "dice": "Dice",
+        "iou": "IoU",
+        "lateral_dice": "lateral Dice",
+        "doubtful": "doubtful",
+        "trusted_dice": "Dice of trusted",
+    }
     heads = "".join(f"  {head:<21}" for head in names.values())
     lines = [f"{'site':<32} {'images':>6} {'patients':>8}{heads}".rstrip()]
     for site, result in results.items():
@@ -111,6 +118,13 @@ def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, 
     }
 
 
+def _overlaps(found: NDArray[np.uint8], given: NDArray[np.uint8]) -> dict[str, float]:
+    one, other = torch.from_numpy(found), torch.from_numpy(given)
+    overlap = dice(one, other)
+    lateral = dice(one * ~between_lungs(other), other)
+    return {"dice": float(overlap), "iou": float(iou(overlap)), "lateral_dice": float(lateral)}
+
+
 def _refuse_unreadable(batch: list[ReadXray]) -> None:
     for xray in batch:
         if xray.problem:
@@ -125,6 +139,7 @@ def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
         {
             "dice": WeightedMean(values),
             "iou": WeightedMean(part["iou"].to_numpy(dtype=np.float64)),
+            "lateral_dice": WeightedMean(part["lateral_dice"].to_numpy(dtype=np.float64)),
             "doubtful": WeightedMean(doubtful.astype(np.float64)),
             "trusted_dice": WeightedMean(np.where(doubtful, np.nan, values)),
         }

@@ -28,3 +28,20 @@ def dice(first: Tensor, second: Tensor) -> Tensor:
 def iou(dice_values: Tensor) -> Tensor:
     """Common pixels by those of either mask, from the Dice of the same two: D / (2 - D)."""
     return dice_values / (2 - dice_values)
+
+
+def between_lungs(mask: Tensor) -> Tensor:
+    """What lies between the lungs: in each row, the pixels between the first and the last lung pixel that are no lung.
+
+    Where annotators differ most: some leave the heart and the mediastinum out, some include most of them.
+
+    Args:
+        mask: (..., H, W) of 0 and 1.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    lungs = mask.int()
+    after_first = lungs.cummax(dim=-1).values
+    before_last = lungs.flip(-1).cummax(dim=-1).values.flip(-1)
+    return (after_first * before_last * (1 - lungs)).bool()

@@ -28,7 +28,7 @@ class QualityLimits:
         symmetry: Least area of the smaller lung by that of the larger one.
         border: Most of the image's border that is lung.
         fragments: Most of the raw mask that post-processing dropped.
-        agreement: Least Dice of a mirrored or shifted view's lungs with those of all views.
+        agreement: Least Dice of the lungs in a mirrored or shifted view with those of all views.
     """
 
     smallest_area: float = 0.08

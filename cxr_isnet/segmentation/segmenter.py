@@ -1,4 +1,4 @@
-"""A trained segmenter: prepared images in, probability maps and the agreement of several views out."""
+"""A trained segmenter: prepared images in, probability maps of several views out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from cxr_isnet.deployment.checkpoint import load_state, load_weights, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.networks.segmenter import SegmenterConfig, build_segmenter
-from cxr_isnet.segmentation.overlap import LUNG, dice
 
 SHIFT = 16
 """A shifted view is moved by 1 / SHIFT of the side, rows and columns alike; what leaves on one side enters opposite."""
@@ -100,15 +99,3 @@ def _views(step: int) -> list[tuple[Move, Move]]:
         return images.flip(-1)
 
     return [(shift(0), shift(0)), (mirror, mirror), (shift(step), shift(-step)), (shift(-step), shift(step))]
-
-
-def agreement(views: Tensor) -> Tensor:
-    """Lowest Dice of a view's lungs with the lungs of the mean of all views.
-
-    Args:
-        views: (B, views, size, size) in [0, 1].
-
-    Returns:
-        (B,) in [0, 1]; 1 where no view sees lungs.
-    """
-    return dice(views >= LUNG, views.mean(dim=1, keepdim=True) >= LUNG).amin(dim=1)

@@ -33,6 +33,17 @@ def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs)
     assert [doubts.split()[0] if doubts else "" for doubts in table["doubts"]] == ["", "", "lungs"]
 
 
+def test_a_heart_that_one_hand_includes_and_the_other_leaves_out_does_not_count_laterally(bright, write_xrays):
+    with_heart = two_lungs()
+    with_heart[40:77, 36:48] = 1
+    pairs = read_pairs([str(write_xrays([with_heart], [two_lungs()]))])
+
+    table = overlap_table(bright, pairs, QualityLimits())
+
+    assert table["dice"][0] < 0.92
+    assert table["lateral_dice"][0] > 0.97
+
+
 def test_an_image_that_went_missing_is_told(bright, pairs):
     with pytest.raises(InputError, match=r"gone\.png"):
         overlap_table(bright, pairs.assign(image=["gone.png", *pairs["image"][1:]]), QualityLimits())
@@ -48,6 +59,7 @@ def table() -> pd.DataFrame:
             "site": ["Alder"] * 20 + ["Birch"] * 10,
             "dice": dice,
             "iou": dice / (2 - dice),
+            "lateral_dice": dice + 0.01,
             "doubts": np.where(dice < 0.8, "agreement 0.50", ""),
         }
     )
@@ -64,6 +76,7 @@ def test_a_site_s_numbers_are_means_over_its_images(table):
     assert estimates["iou"].value == pytest.approx(alder["iou"].mean())
     assert estimates["doubtful"].value == pytest.approx(1 - len(trusted) / 20)
     assert estimates["trusted_dice"].value == pytest.approx(trusted["dice"].mean())
+    assert estimates["lateral_dice"].value == pytest.approx(alder["dice"].mean() + 0.01)
     assert results["pooled"].estimates["dice"].value == pytest.approx(table["dice"].mean())
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cxr_isnet.segmentation.overlap import dice, iou
+from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
 
 
 def pixels(mask: torch.Tensor) -> set[tuple[int, ...]]:
@@ -35,3 +35,15 @@ def test_two_empty_masks_agree_and_one_empty_mask_does_not():
 
     assert float(dice(empty, empty)) == 1
     assert float(dice(empty, full)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_between_the_lungs_is_what_has_lung_on_both_sides_in_its_row(seed):
+    mask = torch.rand(6, 8, generator=torch.Generator().manual_seed(seed)) > 0.7
+    expected = torch.zeros(6, 8, dtype=torch.bool)
+    for row in range(6):
+        for column in range(8):
+            left, right = mask[row, :column].any(), mask[row, column + 1 :].any()
+            expected[row, column] = not mask[row, column] and left and right
+
+    assert torch.equal(between_lungs(mask), expected)

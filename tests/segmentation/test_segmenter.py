@@ -9,7 +9,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.networks.segmenter import SegmenterConfig, build_segmenter
 from cxr_isnet.segmentation import QualityLimits, Segmenter, find_lungs
-from cxr_isnet.segmentation.segmenter import agreement
+from cxr_isnet.segmentation.finding import agreement
 
 from .conftest import two_lungs
 
@@ -44,16 +44,23 @@ def test_the_views_of_a_network_that_sees_each_pixel_alone_lie_exactly_over_each
 
     assert views.shape == (3, 4, 64, 64)
     assert torch.equal(views, views[:, :1].expand_as(views))
-    assert agreement(views).tolist() == [1, 1, 1]
+    assert agreement(views[0]) == 1
 
 
 def test_agreement_is_that_of_the_view_that_differs_most():
-    views = torch.zeros(1, 4, 10, 10)
-    views[:, :, :, :4] = 1
-    views[0, 3] = 0
-    views[0, 3, :5, :4] = 1
+    views = torch.zeros(4, 10, 10)
+    views[:, :, :4] = 1
+    views[3] = 0
+    views[3, :5, :4] = 1
 
-    assert float(agreement(views)) == pytest.approx(2 * 20 / (20 + 40))
+    assert agreement(views) == pytest.approx(2 * 20 / (20 + 40))
+
+
+def test_what_post_processing_drops_from_a_view_does_not_count_against_it():
+    views = torch.from_numpy(two_lungs(40, 40).astype(np.float32)).repeat(4, 1, 1)
+    views[2, :4, :4] = 1
+
+    assert agreement(views) == 1
 
 
 def test_a_network_for_which_the_place_matters_agrees_less_than_one_for_which_it_does_not(bright):
@@ -68,7 +75,7 @@ def test_a_network_for_which_the_place_matters_agrees_less_than_one_for_which_it
 
     bright.network = LeftIsLung()
 
-    assert float(agreement(bright.views(torch.rand(1, 1, 64, 64)))[0]) < 0.7
+    assert agreement(bright.views(torch.rand(1, 1, 64, 64))[0]) < 0.7
 
 
 def test_lungs_are_found_at_the_size_of_each_image(bright):
