@@ -11,10 +11,27 @@ from itertools import combinations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray, ratio
+from cxr_isnet.evaluation.confusion import ConfusionRates
+
+__all__ = [
+    "Accuracy",
+    "FloatArray",
+    "HandTillAUC",
+    "IntArray",
+    "MacroF1",
+    "Metric",
+    "MetricFamily",
+    "OneAgainstRest",
+    "RankAUC",
+    "WeightedMean",
+    "accuracy",
+    "classes_present",
+    "hand_till_auc",
+    "macro_f1",
+    "plain",
+]
 
 
 class Metric(Protocol):
@@ -24,36 +41,105 @@ class Metric(Protocol):
         """Weights (R, N), not negative, to values (R,); NaN where the metric is undefined."""
 
 
+class MetricFamily(Protocol):
+    """Several metrics that share their work.
+
+    Attributes:
+        names: M names of the metrics.
+    """
+
+    names: tuple[str, ...]
+
+    def __call__(self, weights: FloatArray, /) -> FloatArray:
+        """Weights (R, N), not negative, to values (R, M); NaN where a metric is undefined."""
+
+
 def classes_present(labels: IntArray) -> list[int]:
     """Indices of the classes that occur in `labels` (N,), ascending; -1, an unknown label, is no class."""
     return [int(index) for index in np.unique(labels) if index >= 0]
 
 
-class RankAUC:
-    """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties half."""
+class OneAgainstRest:
+    """Two metrics of one class: `auc`, the area under the ROC curve, and `average_precision`.
 
-    def __init__(self, positive: npt.NDArray[np.bool_], negative: npt.NDArray[np.bool_], score: FloatArray):
+    The AUC is the share of (positive, negative) pairs in the right order, ties half. The average precision is the area
+    under the precision-recall curve as a sum of steps: over thresholds, precision times the gain in recall
+    (scikit-learn's `average_precision_score`).
+    """
+
+    def __init__(
+        self,
+        positive: BoolArray,
+        negative: BoolArray,
+        score: FloatArray,
+        names: tuple[str, str] = ("auc", "average_precision"),
+    ):
         """Sort once.
 
         Args:
             positive: (N,) images of the positive class.
             negative: (N,) images of the negative class; images in neither do not count.
             score: (N,) higher means more positive.
+            names: of the two metrics.
         """
-        self._positives = np.flatnonzero(positive)
-        negatives = np.flatnonzero(negative)
-        self._negatives = negatives[np.argsort(score[negatives], kind="stable")]
-        ordered = score[self._negatives]
-        self._below = np.searchsorted(ordered, score[self._positives], side="left")
-        self._not_above = np.searchsorted(ordered, score[self._positives], side="right")
+        self.names: tuple[str, ...] = names
+        self._positives, ones = _by_score(positive, score)
+        self._negatives, others = _by_score(negative, score)
+        self._below = np.searchsorted(others, ones, side="left")
+        self._not_above = np.searchsorted(others, ones, side="right")
+        self._tied = bool((self._below != self._not_above).any())
+        self._first_alike = np.searchsorted(ones, ones, side="left")
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        positive = weights[:, self._positives]
-        cumulated = np.zeros((len(weights), len(self._negatives) + 1))
-        np.cumsum(weights[:, self._negatives], axis=1, out=cumulated[:, 1:])
-        beaten = (cumulated[:, self._below] + cumulated[:, self._not_above]) / 2
-        pairs = positive.sum(axis=1) * cumulated[:, -1]
-        return _ratio(np.einsum("rn,rn->r", positive, beaten), pairs)
+        positive, negative, beaten = self._beaten(weights)
+        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
+        positives, negatives = positive.sum(axis=1), negative[:, -1]
+        found = positives[:, None] - np.take(_cumulated(positive), self._first_alike, axis=1)
+        alarms = negatives[:, None] - beaten
+        precision = np.divide(found, found + alarms, out=np.zeros_like(found), where=found > 0)
+        average = np.einsum("rn,rn->r", positive, precision)
+        return np.stack([ratio(pairs, positives * negatives), ratio(average, positives)], axis=1)
+
+    def auc(self, weights: FloatArray) -> FloatArray:
+        """The AUC alone: weights (R, N) to values (R,)."""
+        positive, negative, beaten = self._beaten(weights)
+        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
+        return ratio(pairs, positive.sum(axis=1) * negative[:, -1])
+
+    def _beaten(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weights of the positives, cumulated weights of the negatives, and those below each positive."""
+        positive = np.take(weights, self._positives, axis=1)
+        negative = _cumulated(np.take(weights, self._negatives, axis=1))
+        return positive, negative, np.take(negative, self._below, axis=1)
+
+    def _with_ties(self, negative: FloatArray, beaten: FloatArray) -> FloatArray:
+        return np.asarray((beaten + np.take(negative, self._not_above, axis=1)) / 2, dtype=np.float64)
+
+
+class RankAUC:
+    """Area under the ROC curve of one class: the `auc` of `OneAgainstRest`."""
+
+    def __init__(self, positive: BoolArray, negative: BoolArray, score: FloatArray):
+        """Sort once; arguments as of `OneAgainstRest`."""
+        self._class = OneAgainstRest(positive, negative, score)
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        return self._class.auc(weights)
+
+
+def _by_score(rows: BoolArray, score: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Numbers of the rows and their scores, ascending."""
+    numbers = np.flatnonzero(rows)
+    ordered = numbers[np.argsort(score[numbers], kind="stable")]
+    return ordered.astype(np.int64), score[ordered]
+
+
+def _cumulated(weights: FloatArray) -> FloatArray:
+    """Sums of the weights (R, N) before every place, and of all: (R, N + 1)."""
+    sums = np.empty((len(weights), weights.shape[1] + 1))
+    sums[:, 0] = 0
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
 
 
 class HandTillAUC:
@@ -88,41 +174,34 @@ class HandTillAUC:
         return np.asarray(np.mean([pair(weights) for pair in self._pairs], axis=0), dtype=np.float64)
 
 
-class Accuracy:
-    """Share of images, of those with a label, whose most probable class is their label."""
+class _ConfusionRate:
+    """One rate of the confusion matrix of labels (N,), -1 where unknown, and the most probable classes."""
+
+    rate: str
 
     def __init__(self, labels: IntArray, probabilities: FloatArray):
         """Labels (N,), -1 where unknown; probabilities (N, C)."""
-        self._known = (labels >= 0).astype(np.float64)
-        self._right = (labels == probabilities.argmax(axis=1)).astype(np.float64)
+        names = [str(index) for index in range(probabilities.shape[1])]
+        self._rates = ConfusionRates(labels, probabilities.argmax(axis=1), names)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        return _ratio(weights @ self._right, weights @ self._known)
+        return self._rates(weights)[:, self._rates.names.index(self.rate)]
 
 
-class MacroF1:
+class Accuracy(_ConfusionRate):
+    """Share of images, of those with a label, whose most probable class is their label."""
+
+    rate = "accuracy"
+
+
+class MacroF1(_ConfusionRate):
     """Mean over the classes present among the labels of F1 = 2 TP / (labelled so + predicted so).
 
     scikit-learn's `f1_score(average="macro", labels=<classes present>)`. NaN where a weighting leaves out one
     of them.
     """
 
-    def __init__(self, labels: IntArray, probabilities: FloatArray):
-        """Labels (N,), -1 where unknown; probabilities (N, C)."""
-        present = np.array(classes_present(labels), dtype=np.int64)
-        known = labels >= 0
-        predicted = probabilities.argmax(axis=1)[:, None] == present
-        labelled = labels[:, None] == present
-        self._hits = (labelled & predicted).astype(np.float64)
-        self._labelled = labelled.astype(np.float64)
-        self._predicted = (predicted & known[:, None]).astype(np.float64)
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        if not self._labelled.shape[1]:
-            return np.full(len(weights), np.nan)
-        labelled = weights @ self._labelled
-        scores = _ratio(2 * (weights @ self._hits), labelled + weights @ self._predicted)
-        return np.where((labelled > 0).all(axis=1), scores.mean(axis=1), np.nan)
+    rate = "macro_f1"
 
 
 class WeightedMean:
@@ -134,7 +213,7 @@ class WeightedMean:
         self._values = np.where(np.isfinite(values), values, 0.0)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        return _ratio(weights @ self._values, weights @ self._known)
+        return ratio(weights @ self._values, weights @ self._known)
 
 
 def plain(metric: Metric, n_images: int) -> float:
@@ -155,17 +234,3 @@ def accuracy(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> flo
 def macro_f1(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
     """`MacroF1` of labels (N,) and probabilities (N, C), each image counted once."""
     return plain(MacroF1(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
-
-
-def confusion_matrix(labels: IntArray, probabilities: FloatArray) -> IntArray:
-    """Counts (C, C): rows the true class, columns the most probable one; unlabelled images left out."""
-    n_classes = probabilities.shape[1]
-    known = labels >= 0
-    cells = labels[known] * n_classes + probabilities[known].argmax(axis=1)
-    return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    ratio: FloatArray = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from cxr_isnet.evaluation.arrays import IntArray
 from cxr_isnet.evaluation.gallery import HeatmapCase, heatmap_gallery
-from cxr_isnet.evaluation.metrics import IntArray, RankAUC, plain
+from cxr_isnet.evaluation.metrics import RankAUC, plain
 from cxr_isnet.evaluation.predictions import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from cxr_isnet.evaluation.site import SiteResult, evaluate_sites
 from cxr_isnet.files import file_slug, replacing
 
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
-INTERVAL = "95% percentile interval of a bootstrap over patients"
+INTERVAL = "95% BCa interval of a bootstrap over patients"
 FIGURE_DPI = 150
 
 
@@ -71,22 +72,15 @@ def write_evaluation(
 
 
 def metrics_table(results: Mapping[str, SiteResult]) -> pd.DataFrame:
-    """Long table, a row per site and metric: interval, resamples behind it, classes present."""
-    rows = [
-        {
-            "site": site,
-            "metric": name,
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "resamples_used": estimate.resamples_used,
-            "n_images": result.n_relevance if name == "relevance_in_lung" else result.n_labelled,
-            "n_patients": result.n_patients,
-            "classes_present": " ".join(result.classes_present),
-        }
-        for site, result in results.items()
-        for name, estimate in result.estimates().items()
-    ]
+    """Long table, a row per site, class ("" for all together) and metric: interval, resamples behind it, counts."""
+    rows = []
+    for site, result in results.items():
+        counts = {"n_patients": result.n_patients, "classes_present": " ".join(result.classes_present)}
+        for class_name, estimates in {"": result.estimates(), **result.by_class}.items():
+            for name, estimate in estimates.items():
+                n_images = result.n_relevance if name == "relevance_in_lung" else result.n_labelled
+                row = {"site": site, "class": class_name, "metric": name, **asdict(estimate), "n_images": n_images}
+                rows.append(row | counts)
     return pd.DataFrame(rows)
 
 

@@ -1,23 +1,31 @@
 """The result of one model on one site."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
+from cxr_isnet.evaluation.arrays import FloatArray
+from cxr_isnet.evaluation.bootstrap import Draws, Estimate, PatientBootstrap
+from cxr_isnet.evaluation.confusion import (
+    CLASS_RATES,
+    PREVALENCE_RATES,
+    ConfusionRates,
+    confusion_matrix,
+    rate_of_class,
+)
+from cxr_isnet.evaluation.decision import ARGMAX, DecisionRule
 from cxr_isnet.evaluation.metrics import (
-    Accuracy,
-    FloatArray,
     HandTillAUC,
-    MacroF1,
+    Metric,
+    MetricFamily,
+    OneAgainstRest,
     WeightedMean,
     classes_present,
-    confusion_matrix,
 )
 from cxr_isnet.evaluation.predictions import (
     RELEVANCE_COLUMN,
@@ -27,7 +35,8 @@ from cxr_isnet.evaluation.predictions import (
 )
 
 POOLED = "pooled"
-ESTIMATES = ("accuracy", "macro_f1", "auc", "relevance_in_lung")
+ESTIMATES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "relevance_in_lung")
+CLASS_ESTIMATES = (*CLASS_RATES, *PREVALENCE_RATES, "auc", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,16 @@ class SiteResult:
         n_patients: distinct patients.
         classes_present: classes that a label of the site names; AUC and F1 speak of these only.
         prevalence: class to share of the labelled images; NaN without labels.
-        accuracy: share of the images with the right class on top.
+        accuracy: share of the images whose class the decision rule says.
+        balanced_accuracy: mean sensitivity over the classes present.
         macro_f1: mean F1 over the classes present.
         auc: Hand & Till AUC over the classes present; two classes: AUC of the second.
         confusion: counts, rows the true class, columns the predicted one, order of `classes`.
         relevance_in_lung: mean over images of the share of absolute relevance inside the lungs.
         n_relevance: images with that share.
+        by_class: class to its sensitivity, specificity, PPV, NPV, F1, AUC and average precision, each against the
+            rest, and PPV and NPV at a stated prevalence where there is one; NaN where undefined.
+        draws: the resamples behind the intervals.
     """
 
     site: str
@@ -58,11 +71,14 @@ class SiteResult:
     classes_present: tuple[str, ...]
     prevalence: dict[str, float]
     accuracy: Estimate
+    balanced_accuracy: Estimate
     macro_f1: Estimate
     auc: Estimate
     confusion: list[list[int]]
     relevance_in_lung: Estimate
     n_relevance: int
+    by_class: dict[str, dict[str, Estimate]]
+    draws: Draws = field(repr=False, compare=False)
 
     def estimates(self) -> dict[str, Estimate]:
         """The numbers that carry an interval, by name."""
@@ -81,13 +97,10 @@ class SiteResult:
             "confusion": self.confusion,
             "n_relevance": self.n_relevance,
         }
-        for name, estimate in self.estimates().items():
-            plain[name] = {
-                "value": _number(estimate.value),
-                "low": _number(estimate.low),
-                "high": _number(estimate.high),
-                "resamples_used": estimate.resamples_used,
-            }
+        plain |= {name: _plain(estimate) for name, estimate in self.estimates().items()}
+        plain["by_class"] = {
+            name: {rate: _plain(estimate) for rate, estimate in rates.items()} for name, rates in self.by_class.items()
+        }
         return plain
 
     def metrics(self) -> dict[str, float]:
@@ -103,7 +116,13 @@ class SiteResult:
 
 
 def evaluate_site(
-    predictions: pd.DataFrame, classes: Sequence[str], *, resamples: int = 2000, seed: int = 0
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    rule: DecisionRule = ARGMAX,
+    prevalence: Mapping[str, float] | None = None,
 ) -> SiteResult:
     """Judge the predictions of one site; of several, judge them pooled.
 
@@ -112,6 +131,8 @@ def evaluate_site(
         classes: names of the classes, in the order of the network's outputs.
         resamples: bootstrap resamples of patients.
         seed: of the bootstrap.
+        rule: from probabilities to the class that is said.
+        prevalence: by class the share of patients for which PPV and NPV are computed besides.
 
     Returns:
         The metrics with their 95% intervals.
@@ -122,18 +143,20 @@ def evaluate_site(
     if resamples < 1:
         raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
     frame = check_predictions(predictions, classes)
-    labels = label_indices(frame, classes)
-    scores = probabilities(frame, classes)
+    labels, scores = label_indices(frame, classes), probabilities(frame, classes)
+    predicted = rule.decide(scores)
     shares = _relevance_shares(frame)
     bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed)
-    estimates = bootstrap.estimate(
-        {
-            "accuracy": Accuracy(labels, scores),
-            "macro_f1": MacroF1(labels, scores),
-            "auc": HandTillAUC(labels, scores),
-            "relevance_in_lung": WeightedMean(shares),
-        }
-    )
+    metrics: dict[str, Metric] = {"relevance_in_lung": WeightedMean(shares)}
+    if len(classes) > 2:
+        metrics["auc"] = HandTillAUC(labels, scores)
+    families: list[MetricFamily] = [ConfusionRates(labels, predicted, classes, prevalence)]
+    for index, name in enumerate(classes):
+        one_against_rest = (labels == index, (labels >= 0) & (labels != index), scores[:, index])
+        keys = (_auc_key(name, classes), rate_of_class("average_precision", name))
+        families.append(OneAgainstRest(*one_against_rest, keys))
+    draws = bootstrap.draw(metrics, families)
+    estimates = draws.estimates()
     n_labelled = int((labels >= 0).sum())
     sites = frame["site"].unique()
     return SiteResult(
@@ -147,14 +170,45 @@ def evaluate_site(
             name: float((labels == index).sum() / n_labelled) if n_labelled else math.nan
             for index, name in enumerate(classes)
         },
-        confusion=confusion_matrix(labels, scores).tolist(),
+        confusion=confusion_matrix(labels, predicted, len(classes)).tolist(),
         n_relevance=int(np.isfinite(shares).sum()),
-        **estimates,
+        by_class={name: _of_class(estimates, name, classes) for name in classes},
+        draws=draws,
+        **{name: estimates[name] for name in ESTIMATES},
     )
 
 
+def _auc_key(name: str, classes: Sequence[str]) -> str:
+    """Of two classes, the AUC of the second is the AUC."""
+    return "auc" if len(classes) == 2 and name == classes[1] else rate_of_class("auc", name)
+
+
+def _of_class(estimates: Mapping[str, Estimate], name: str, classes: Sequence[str]) -> dict[str, Estimate]:
+    keys = {rate: rate_of_class(rate, name) for rate in CLASS_ESTIMATES} | {"auc": _auc_key(name, classes)}
+    return {rate: estimates[key] for rate, key in keys.items() if key in estimates}
+
+
+def by_site(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of every site, sites in the order of their names, and all together as `POOLED` if there are several.
+
+    Raises:
+        InputError: one of several sites bears the name kept for the pooled result.
+    """
+    sites = sorted(predictions["site"].unique())
+    if POOLED in sites and len(sites) > 1:
+        raise InputError(f"column 'site' names a site {POOLED!r}, kept for all sites together. Rename the site")
+    tables = {str(site): predictions[predictions["site"] == site] for site in sites}
+    return tables | ({POOLED: predictions} if len(sites) > 1 else {})
+
+
 def evaluate_sites(
-    predictions: pd.DataFrame, classes: Sequence[str], *, resamples: int = 2000, seed: int = 0
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    rule: DecisionRule = ARGMAX,
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, SiteResult]:
     """Judge every site of a table and, when there are several, all of them pooled.
 
@@ -163,6 +217,8 @@ def evaluate_sites(
         classes: names of the classes, in the order of the network's outputs.
         resamples: bootstrap resamples of patients.
         seed: of the bootstrap.
+        rule: from probabilities to the class that is said.
+        prevalence: as for `evaluate_site`.
 
     Returns:
         Site to result, sites in the order of their names, `POOLED` last.
@@ -171,19 +227,25 @@ def evaluate_sites(
         InputError: as `evaluate_site`; a site bears the name kept for the pooled result.
     """
     frame = check_predictions(predictions, classes)
-    sites = sorted(frame["site"].unique())
-    if POOLED in sites and len(sites) > 1:
-        raise InputError(f"column 'site' names a site {POOLED!r}, kept for all sites together. Rename the site")
-    tables = {site: frame[frame["site"] == site] for site in sites}
-    if len(sites) > 1:
-        tables[POOLED] = frame
-    return {site: evaluate_site(table, classes, resamples=resamples, seed=seed) for site, table in tables.items()}
+    return {
+        site: evaluate_site(table, classes, resamples=resamples, seed=seed, rule=rule, prevalence=prevalence)
+        for site, table in by_site(frame).items()
+    }
 
 
 def _relevance_shares(frame: pd.DataFrame) -> FloatArray:
     if RELEVANCE_COLUMN not in frame.columns:
         return np.full(len(frame), np.nan)
     return frame[RELEVANCE_COLUMN].to_numpy(dtype=np.float64)
+
+
+def _plain(estimate: Estimate) -> dict[str, float | int | None]:
+    return {
+        "value": _number(estimate.value),
+        "low": _number(estimate.low),
+        "high": _number(estimate.high),
+        "resamples_used": estimate.resamples_used,
+    }
 
 
 def _number(value: float) -> float | None:

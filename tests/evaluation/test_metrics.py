@@ -12,11 +12,11 @@ from cxr_isnet.evaluation.metrics import (
     Accuracy,
     HandTillAUC,
     MacroF1,
+    OneAgainstRest,
     RankAUC,
     WeightedMean,
     accuracy,
     classes_present,
-    confusion_matrix,
     hand_till_auc,
     macro_f1,
 )
@@ -137,11 +137,27 @@ def test_macro_f1_speaks_of_the_classes_present():
     assert found == pytest.approx(oracle.f1_score(labels[kept], predicted, average="macro", labels=[0, 1]))
 
 
-def test_confusion_matrix_is_that_of_scikit_learn():
-    labels, scores, _ = draw(n_classes=4)
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
+    labels, scores, weights = draw(decimals=decimals)
+    weights[0] = 1
 
-    expected = oracle.confusion_matrix(labels, scores.argmax(axis=1), labels=range(4))
-    np.testing.assert_array_equal(confusion_matrix(labels, scores), expected)
+    found = OneAgainstRest(labels == 1, labels != 1, scores[:, 1])(weights)
+
+    for (auc, average), row in zip(found, weights, strict=True):
+        chosen_labels, chosen = written_out(row, labels, scores)
+        assert average == pytest.approx(oracle.average_precision_score(chosen_labels == 1, chosen[:, 1]))
+        assert auc == pytest.approx(oracle.roc_auc_score(chosen_labels == 1, chosen[:, 1]))
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_class_alone_has_no_auc_and_its_average_precision_needs_a_positive(present):
+    everyone = np.full(3, present)
+
+    ((auc, average),) = OneAgainstRest(everyone, ~everyone, np.array([0.1, 0.2, 0.3]))(np.ones((1, 3)))
+
+    assert np.isnan(auc)
+    assert average == 1 if present else np.isnan(average)
 
 
 @pytest.mark.parametrize("metric", [hand_till_auc, accuracy, macro_f1])

@@ -45,11 +45,11 @@ def test_the_json_holds_the_results_and_what_this_is_not(two_sites, tmp_path):
 def test_the_csv_has_a_row_per_site_and_metric(two_sites, tmp_path):
     results = write_evaluation(tmp_path, two_sites, THREE, resamples=20)
 
-    table = pd.read_csv(tmp_path / "metrics.csv").set_index(["site", "metric"])
-    assert len(table) == 3 * 4
-    row = table.loc[("north", "auc")]
+    table = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False).set_index(["site", "class", "metric"])
+    assert len(table) == 3 * (5 + 3 * 7)
+    row = table.loc[("north", "", "auc")]
     expected = results["north"].auc
-    assert (row["value"], row["low"], row["high"]) == (expected.value, expected.low, expected.high)
+    assert tuple(float(row[end]) for end in ("value", "low", "high")) == (expected.value, expected.low, expected.high)
 
 
 def test_the_table_that_was_judged_is_kept(two_sites, tmp_path):

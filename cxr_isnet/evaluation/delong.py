@@ -1,0 +1,114 @@
+"""Variance of the AUC without resampling, also when patients have several images.
+
+DeLong, DeLong, Clarke-Pearson, Biometrics 44:837 (1988); with clusters Obuchowski, Biometrics 53:567 (1997). With one
+image per patient the second is the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import rankdata
+
+from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray
+
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class WaldEstimate:
+    """A number with its standard error.
+
+    Attributes:
+        value: NaN where undefined.
+        standard_error: NaN where undefined, as with a single patient of a class or when all scores are apart.
+        low: lower end of the 95% interval value -+ 1.96 standard errors, cut to the range that is possible.
+        high: upper end.
+        p: two-sided p-value of the value being zero; NaN for an AUC, which is not tested against zero.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    p: float = np.nan
+
+
+@dataclass(frozen=True)
+class CorrelatedAUCs:
+    """AUCs of several scores of the same images.
+
+    Attributes:
+        areas: (K,) areas under the ROC curves; NaN where one of both classes is lacking.
+        covariance: (K, K); NaN with fewer than two patients of a class.
+    """
+
+    areas: FloatArray
+    covariance: FloatArray
+
+    def area(self, index: int) -> WaldEstimate:
+        """One AUC with its interval."""
+        return _wald(self.areas[index], self.covariance[index, index], floor=0.0)
+
+    def difference(self, first: int, second: int) -> WaldEstimate:
+        """First minus second AUC, with the p-value of there being none."""
+        weights = np.zeros(len(self.areas))
+        weights[first] += 1
+        weights[second] -= 1
+        variance = float(weights @ self.covariance @ weights)
+        return _wald(float(weights @ self.areas), variance, floor=-1.0, tested=True)
+
+
+def correlated_aucs(
+    positive: BoolArray, negative: BoolArray, scores: Sequence[FloatArray], patients: IntArray
+) -> CorrelatedAUCs:
+    """AUCs and their covariance.
+
+    Args:
+        positive: (N,) images of the positive class.
+        negative: (N,) images of the negative class; images in neither do not count.
+        scores: K arrays (N,), higher means more positive.
+        patients: (N,) number of the patient of each image.
+
+    Returns:
+        Ties count half. The covariance is over patients, whose images may be of both classes.
+    """
+    n_scores, n_positive, n_negative = len(scores), int(positive.sum()), int(negative.sum())
+    unknown = np.full((n_scores, n_scores), np.nan)
+    if not n_positive or not n_negative:
+        return CorrelatedAUCs(np.full(n_scores, np.nan), unknown)
+    of_positive = np.stack([_placements(score[positive], score[negative]) for score in scores], axis=1)
+    of_negative = np.stack([1 - _placements(score[negative], score[positive]) for score in scores], axis=1)
+    areas = of_positive.mean(axis=0)
+    n_patients = int(patients.max()) + 1
+    above = _sums(of_positive - areas, patients[positive], n_patients)
+    below = _sums(of_negative - areas, patients[negative], n_patients)
+    with_positive, with_negative = (len(np.unique(patients[rows])) for rows in (positive, negative))
+    if with_positive < 2 or with_negative < 2:
+        return CorrelatedAUCs(areas, unknown)
+    with_any = len(np.unique(patients[positive | negative]))
+    s10 = above.T @ above * with_positive / ((with_positive - 1) * n_positive)
+    s01 = below.T @ below * with_negative / ((with_negative - 1) * n_negative)
+    s11 = above.T @ below * with_any / (with_any - 1)
+    return CorrelatedAUCs(areas, s10 / n_positive + s01 / n_negative + (s11 + s11.T) / (n_positive * n_negative))
+
+
+def _placements(ones: FloatArray, others: FloatArray) -> FloatArray:
+    """Of every one, the share of the others below it, ties half."""
+    together = rankdata(np.concatenate([ones, others]))[: len(ones)]
+    return np.asarray((together - rankdata(ones)) / len(others), dtype=np.float64)
+
+
+def _sums(values: FloatArray, patients: IntArray, n_patients: int) -> FloatArray:
+    """Sum of the rows of each patient (P, K)."""
+    columns = [np.bincount(patients, weights=values[:, k], minlength=n_patients) for k in range(values.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def _wald(value: float, variance: float, *, floor: float, tested: bool = False) -> WaldEstimate:
+    if not np.isfinite(variance) or variance <= 1e-18:
+        return WaldEstimate(float(value), np.nan, np.nan, np.nan)
+    error = float(np.sqrt(variance))
+    p = float(2 * ndtr(-abs(value) / error)) if tested else np.nan
+    return WaldEstimate(float(value), error, max(floor, value - _Z95 * error), min(1.0, value + _Z95 * error), p)
