@@ -18,7 +18,8 @@ SAME_PICTURE = 0.94
 """Agreement from which two pictures are taken to be one.
 
 Of 300 crops of real X-rays, resized, re-exposed and compressed as JPEG, one in a hundred agrees with its source by less
-than 0.973; of four million pairs of different X-rays of three sources, the likest agree by 0.928.
+than 0.973. Of two million pairs among 2,109 real X-rays the 4,000 likest were compared: those that turned out to be
+different pictures agree by 0.928 at most.
 """
 
 _SMOOTHING = 1.0
