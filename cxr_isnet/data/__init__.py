@@ -1,27 +1,30 @@
 """Array to batch: preparation, planted marks, augmentation, caching, loaders, phantom X-rays."""
 
-from cxr_isnet.data.augmentation import AugmentConfig, RandChestXrayd
+from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
-from cxr_isnet.data.loading import LoadChestXrayd, check_files, read_pair
+from cxr_isnet.data.loading import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 from cxr_isnet.data.phantom_hospitals import PhantomHospital
 from cxr_isnet.data.phantoms import write_hospital
 from cxr_isnet.data.planted_marks import Corner, MarkConfig, MarkMode, PlantMarkd
-from cxr_isnet.data.preparation import ImageConfig, prepare_image, prepare_mask
+from cxr_isnet.data.preparation import ImageConfig, equalize, prepare_image, prepare_mask
 
 __all__ = [
     "AugmentConfig",
     "CXRDataset",
     "Corner",
     "EpochSampler",
+    "EqualizeXrayd",
     "ImageConfig",
     "LoadChestXrayd",
     "MarkConfig",
     "MarkMode",
     "PhantomHospital",
     "PlantMarkd",
-    "RandChestXrayd",
+    "RandExposureXrayd",
+    "RandPoseXrayd",
     "check_files",
+    "equalize",
     "make_dataset",
     "make_loader",
     "make_transform",

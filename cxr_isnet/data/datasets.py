@@ -13,8 +13,8 @@ from monai.transforms.compose import Compose
 from monai.transforms.transform import Transform
 from torch.utils.data import Dataset
 
-from cxr_isnet.data.augmentation import AugmentConfig, RandChestXrayd
-from cxr_isnet.data.loading import LoadChestXrayd
+from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
+from cxr_isnet.data.loading import EqualizeXrayd, LoadChestXrayd
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig
 from cxr_isnet.errors import InputError
@@ -34,7 +34,10 @@ def make_transform(
     mode: MarkMode = MarkMode.NONE,
     class_count: int = 2,
 ) -> Compose:
-    """All that happens to an item: load and prepare, plant a mark, then, at random, augment.
+    """All that happens to an item: load, move at random, equalize, plant a mark, expose at random.
+
+    Without random changes an image goes through the same as in `prepare_image`. A mark comes behind the equalization,
+    so that it changes no grey value in the lungs, and stays in its corner however the patient was moved.
 
     Args:
         image: the network's input.
@@ -44,17 +47,21 @@ def make_transform(
         class_count: number of classes, for the marks.
 
     Returns:
-        A MONAI transform of dictionaries with paths under `image` and `mask`; the random part comes last,
-        so that MONAI's caches keep all before it.
+        A MONAI transform of dictionaries with paths under `image` and `mask`. MONAI's caches keep all before the first
+        random step.
 
     Raises:
         InputError: marks for too many or too few classes.
     """
     steps: list[Transform] = [LoadChestXrayd(image)]
+    if augment is not None:
+        steps.append(RandPoseXrayd(augment))
+    if image.equalize:
+        steps.append(EqualizeXrayd())
     if mode is not MarkMode.NONE:
         steps.append(PlantMarkd(mark or MarkConfig(), mode, class_count))
     if augment is not None:
-        steps.append(RandChestXrayd(augment))
+        steps.append(RandExposureXrayd(augment))
     return Compose(steps)
 
 

@@ -12,7 +12,7 @@ from monai.transforms.transform import Transform
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cxr_isnet.data.preparation import ImageConfig, prepare_image, prepare_mask
+from cxr_isnet.data.preparation import ImageConfig, equalize, prepare_mask, resize_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.intake import read_image, read_mask
 
@@ -22,7 +22,7 @@ MAX_EXAMPLES = 5
 
 
 class LoadChestXrayd(Transform):
-    """Read, check and prepare the files of one item.
+    """Read, check and resize the files of one item.
 
     Reads the paths under `image` and, unless it is missing or "", `mask`; replaces them with (1, size,
     size) float32 tensors and adds `has_mask`. An item without a mask gets zeros.
@@ -46,10 +46,18 @@ class LoadChestXrayd(Transform):
         empty = torch.zeros(1, size, size)
         return {
             **data,
-            "image": prepare_image(image, self.config),
+            "image": resize_image(image, self.config),
             "mask": empty if mask is None else prepare_mask(mask, self.config),
             "has_mask": torch.tensor(mask is not None),
         }
+
+
+class EqualizeXrayd(Transform):
+    """Equalizes the grey values of an item's image, as `prepare_image` does behind the resizing."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change one item; `image` (1, H, W) float32 in [0, 1] stays so."""
+        return {**data, "image": equalize(data["image"])}
 
 
 def read_pair(image: str | Path, mask: str | Path) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:

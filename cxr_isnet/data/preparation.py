@@ -12,6 +12,8 @@ from cxr_isnet.errors import InputError
 
 SMALLEST_SIZE = 32
 HISTOGRAM_BINS = 1024
+BLACK = 2 / 255
+"""Grey value up to which a pixel counts as outside the field of view."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ImageConfig:
 
     Attributes:
         size: rows and columns, in pixels; an image that is not square is squeezed.
-        equalize: spread the grey values of the resized image evenly over [0, 1], which takes most of a
+        equalize: spread the grey values inside the field of view evenly over [0, 1], which takes most of a
             hospital's exposure away.
     """
 
@@ -42,25 +44,34 @@ def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
     Returns:
         (1, size, size) float32 in [0, 1].
     """
-    resized = _resize(image, config.size).clamp(0.0, 1.0)
-    return torch.from_numpy(equalize(resized.numpy())) if config.equalize else resized
+    resized = resize_image(image, config)
+    return equalize(resized) if config.equalize else resized
 
 
-def equalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Replace each grey value by the share of the image's pixels that are darker; 0 stays 0.
+def resize_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
+    """The first half of `prepare_image`: the same shapes, grey values as they are."""
+    return _resize(image, config.size).clamp(0.0, 1.0)
+
+
+def equalize(image: Tensor) -> Tensor:
+    """Replace each grey value by the share of the field of view that is darker; what is black stays black.
+
+    Black borders are left out of the shares: how wide a hospital collimates must not decide how bright its lungs are.
 
     Own code in place of MONAI's `HistogramNormalize`, which fails on a constant image and leaves the first
     of its bins, often a fifth of a radiograph, out of the shares.
 
     Args:
-        image: any shape, in [0, 1].
+        image: any shape, float32 in [0, 1].
 
     Returns:
         The same shape, in [0, 1].
     """
-    counts, edges = np.histogram(image, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    shares = np.concatenate(([0.0], np.cumsum(counts) / image.size))
-    return np.interp(image, edges, shares).astype(np.float32)
+    grey = image.numpy()
+    seen = grey > BLACK
+    counts, edges = np.histogram(grey[seen], bins=HISTOGRAM_BINS, range=(0.0, 1.0))
+    shares = np.concatenate(([0.0], np.cumsum(counts) / max(1, np.count_nonzero(seen))))
+    return torch.from_numpy(np.where(seen, np.interp(grey, edges, shares), 0.0).astype(np.float32))
 
 
 def prepare_mask(mask: NDArray[np.uint8], config: ImageConfig) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cxr_isnet.data import AugmentConfig, RandChestXrayd
+from cxr_isnet.data import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.errors import InputError
 
 OFF = {"rotate_degrees": 0, "translate": 0, "scale": 0, "gamma": (1, 1), "contrast": 0, "brightness": 0}
@@ -15,7 +15,9 @@ def block() -> dict:
 
 
 def augmented(seed: int = 0, **config: object) -> dict:
-    return RandChestXrayd(AugmentConfig(**(OFF | config))).set_random_state(seed=seed)(block())
+    ranges = AugmentConfig(**(OFF | config))
+    moved = RandPoseXrayd(ranges).set_random_state(seed=seed)(block())
+    return RandExposureXrayd(ranges).set_random_state(seed=seed)(moved)
 
 
 def test_all_off_changes_nothing():
@@ -28,7 +30,7 @@ def test_all_off_changes_nothing():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mask_moves_with_its_image(seed):
-    item = augmented(seed, rotate_degrees=20, translate=0.1, scale=0.2, flip=True)
+    item = augmented(seed, rotate_degrees=20, translate=0.1, scale=0.2, aspect=0.2, flip=True, collimate=0.2)
 
     assert not torch.equal(item["mask"], block()["mask"])
     assert torch.equal(item["mask"].unique(), torch.tensor([0.0, 1.0]))
@@ -42,7 +44,7 @@ def test_turn_keeps_shape_and_area():
 
 
 def test_what_comes_in_from_outside_is_zero_in_image_and_mask():
-    change = RandChestXrayd(AugmentConfig(**(OFF | {"translate": 0.3}))).set_random_state(seed=1)
+    change = RandPoseXrayd(AugmentConfig(**(OFF | {"translate": 0.3}))).set_random_state(seed=1)
 
     item = change({"image": torch.ones(1, 64, 64), "mask": torch.ones(1, 64, 64)})
 
@@ -51,10 +53,31 @@ def test_what_comes_in_from_outside_is_zero_in_image_and_mask():
     assert (item["image"][outside] < 0.51).all()
 
 
+def test_aspect_changes_width_against_height_and_keeps_the_area():
+    shapes = [augmented(seed, aspect=0.4)["mask"][0] for seed in range(8)]
+    ratios = [float(m.any(1).sum() / m.any(0).sum()) / (20 / 18) for m in shapes]
+
+    assert min(ratios) < 0.85
+    assert max(ratios) > 1.15
+    assert all(m.sum() == pytest.approx(20 * 18, rel=0.1) for m in shapes)  # sides are whole pixels
+
+
+def test_collimation_leaves_a_rectangle_and_blackens_the_rest():
+    everything = {"image": torch.ones(1, 64, 64), "mask": torch.ones(1, 64, 64)}
+    change = RandPoseXrayd(AugmentConfig(**(OFF | {"collimate": 0.25})))
+    fields = [change.set_random_state(seed=seed)(everything)["image"][0] > 0.5 for seed in range(60)]
+
+    for field in fields:
+        assert torch.equal(field, field.any(1)[:, None] & field.any(0)[None])
+        assert field[16:48, 16:48].all()
+    assert 0 < sum(bool(field.all()) for field in fields) < 60
+    assert all((~torch.stack(fields)[:, edge]).any() for edge in (0, -1))
+
+
 @pytest.mark.parametrize("change", [{"gamma": (0.5, 2.0)}, {"contrast": 0.4}, {"brightness": 0.3}, {"noise": 0.1}])
 def test_exposure_changes_the_image_within_range_and_leaves_the_mask(change):
     ramp = torch.linspace(0, 1, 64).repeat(1, 64, 1)
-    rand = RandChestXrayd(AugmentConfig(**(OFF | change))).set_random_state(seed=0)
+    rand = RandExposureXrayd(AugmentConfig(**(OFF | change))).set_random_state(seed=0)
 
     item = rand({"image": ramp, "mask": block()["mask"]})
 
@@ -74,7 +97,17 @@ def test_hearts_stay_on_their_side_by_default():
     assert AugmentConfig().flip is False
 
 
-@pytest.mark.parametrize("wrong", [{"noise": -1.0}, {"scale": 1.0}, {"gamma": (2.0, 1.0)}, {"gamma": (0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"noise": -1.0},
+        {"scale": 1.0},
+        {"aspect": 1.0},
+        {"collimate": 0.5},
+        {"gamma": (2.0, 1.0)},
+        {"gamma": (0.0, 1.0)},
+    ],
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         AugmentConfig(**wrong)

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
-from cxr_isnet.data import AugmentConfig, ImageConfig, MarkMode, make_dataset
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkMode, make_dataset, make_transform, prepare_image
 from cxr_isnet.errors import InputError
+from cxr_isnet.intake import read_image
 
 CLASSES = ["normal", "tuberculosis"]
 SMALL = ImageConfig(size=32)
@@ -78,3 +80,25 @@ def test_bad_file_shows_as_input_error(phantoms, tmp_path, cache):
 
     with pytest.raises(InputError, match=r"bad\.png: not a readable image"):
         _ = make_dataset(spoiled, CLASSES, SMALL, cache=cache)[0]
+
+
+def test_without_random_changes_an_item_is_prepared_as_in_use(write_picture):
+    path = write_picture("a.png", np.tile(np.arange(100), (80, 1)))
+    config = ImageConfig(32)
+
+    item = make_transform(config)({"image": path, "mask": "", "label": 0})
+
+    assert torch.equal(item["image"], prepare_image(read_image(path), config))
+
+
+def test_grey_values_are_equalized_behind_the_move(write_picture):
+    """A border that comes in by a move must not darken or brighten what it surrounds, as it does not in use."""
+    path = write_picture("a.png", np.tile(np.linspace(40, 250, 100), (100, 1)))
+    still = {"rotate_degrees": 0, "translate": 0, "scale": 0, "gamma": (1, 1), "contrast": 0, "brightness": 0}
+    transform = make_transform(ImageConfig(64), augment=AugmentConfig(**still, collimate=0.4))
+
+    items = [transform.set_random_state(seed=s)({"image": path, "mask": "", "label": 0}) for s in range(8)]
+
+    for item in items:
+        field = item["image"][item["image"] > 0]
+        assert field.mean() == pytest.approx(0.5, abs=0.05)

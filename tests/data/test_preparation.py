@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_isnet.data import ImageConfig, prepare_image, prepare_mask
+from cxr_isnet.data import ImageConfig, equalize, prepare_image, prepare_mask
 from cxr_isnet.errors import InputError
 
-RAMP = np.tile(np.linspace(0, 1, 100, dtype=np.float32) ** 3, (60, 1))
+RAMP = np.tile(np.linspace(0.25, 1, 100, dtype=np.float32) ** 3, (60, 1))  # nothing black in it
 
 
 def test_image_is_a_unit_range_tensor_of_the_wanted_size():
@@ -31,9 +31,24 @@ def test_equalized_values_are_spread_evenly():
 
 
 def test_equalization_takes_exposure_away():
-    image, darker = (prepare_image(ramp, ImageConfig(size=64)) for ramp in (RAMP, RAMP**1.5))
+    image, darker = (prepare_image(ramp, ImageConfig(size=64)) for ramp in (RAMP, RAMP**1.2))
 
-    assert (image - darker).abs().mean() < 0.06
+    assert (image - darker).abs().mean() < 0.03
+
+
+def test_a_black_border_does_not_change_the_grey_values_within():
+    inside = torch.from_numpy(RAMP[:, :90])
+    framed = torch.zeros(100, 140)
+    framed[20:80, 30:120] = inside
+
+    wide, bare = equalize(framed), equalize(inside)
+
+    assert torch.equal(wide[20:80, 30:120], bare)
+    assert wide.count_nonzero() == bare.count_nonzero()
+
+
+def test_black_stays_black_where_there_is_nothing_else():
+    assert equalize(torch.full((8, 8), 1 / 255)).count_nonzero() == 0
 
 
 def test_constant_image_stays_finite():
