@@ -126,7 +126,7 @@ class PlantMarkd(MapTransform):
                     f"{item.get('path', 'image')}: the lungs leave no room for a mark in any corner. "
                     "Make the mark smaller, or drop the image"
                 )
-            item[key] = _stamped(image, glyphs.mark(kind), place, self.config.intensity)
+            item[key] = stamped(image, glyphs.mark(kind), place, self.config.intensity)
         return item
 
 
@@ -162,10 +162,18 @@ def _places(rows: int, columns: int, config: MarkConfig) -> Iterator[tuple[slice
             yield slice(top, top + side), slice(left, left + side)
 
 
-def _stamped(image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice], intensity: float) -> Tensor:
+def stamped(image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice], intensity: float) -> Tensor:
+    """A copy of an image with a glyph drawn over what is there.
+
+    Args:
+        image: (1, H, W) float32 in [0, 1].
+        glyph: (7, 7) in [0, 1], as `glyphs.mark` or `glyphs.letter` gives it.
+        place: rows and columns of a square, as `find_place` gives them.
+        intensity: grey value of the glyph, in [0, 1].
+    """
     side = place[0].stop - place[0].start
     cover = torch.from_numpy(glyphs.enlarge(glyph, side).copy())
-    stamped = image.clone()
-    under = stamped[:, place[0], place[1]]
-    stamped[:, place[0], place[1]] = under * (1 - cover) + intensity * cover
-    return stamped
+    drawn = image.clone()
+    under = drawn[:, place[0], place[1]]
+    drawn[:, place[0], place[1]] = under * (1 - cover) + intensity * cover
+    return drawn

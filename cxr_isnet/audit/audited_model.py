@@ -1,0 +1,176 @@
+"""What an audit asks of a model, and how a trained classifier or a stranger's MLflow model answers."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+from torch import Tensor, nn
+
+from cxr_isnet.data import equalize
+from cxr_isnet.deployment import Classifier
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.metrics import FloatArray
+from cxr_isnet.evaluation.predictions import PROBABILITY_PREFIX, SUM_TOLERANCE
+from cxr_isnet.intake.png import encode_png
+from cxr_isnet.networks import build_network
+from cxr_isnet.relevance import LRP
+from cxr_isnet.tracking import load_back
+
+Answer = Callable[[Tensor], FloatArray]
+"""Images (B, 1, H, W) float32 in [0, 1], grey values as read, to numbers of each."""
+
+Randomised = Callable[[float, int], Answer]
+"""Share of the layers, from the output on, that get new random weights, and a seed, to the heatmaps of that network."""
+
+
+@dataclass(frozen=True)
+class AuditedModel:
+    """A model under audit. What it cannot answer is None, and the examinations that need it say so.
+
+    Attributes:
+        name: for the report.
+        classes: names of the classes, in the order of the outputs.
+        probabilities: images to (B, classes).
+        features: images to (B, F), the input of the last layer.
+        heatmaps: images to (B, classes, H, W), the signed relevance of every pixel for every class.
+        randomised: heatmaps of the same network with weights drawn anew.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities: Answer
+    features: Answer | None = None
+    heatmaps: Answer | None = None
+    randomised: Randomised | None = None
+
+
+def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
+    """A classifier of this project: it answers everything."""
+
+    def prepared(images: Tensor) -> Tensor:
+        if not classifier.image.equalize:
+            return images.to(classifier.device)
+        return torch.stack([equalize(i) for i in images]).to(classifier.device)
+
+    def explained(network: nn.Module) -> Answer:
+        lrp = LRP(network)
+
+        def heatmaps(images: Tensor) -> FloatArray:
+            with torch.no_grad():
+                _, relevance = lrp(prepared(images))
+            return _numbers(relevance.image[:, :, 0])
+
+        return heatmaps
+
+    return AuditedModel(
+        name=name,
+        classes=classifier.classes,
+        probabilities=lambda images: _numbers(classifier.probabilities(prepared(images))),
+        features=lambda images: penultimate(classifier.network, prepared(images)),
+        heatmaps=explained(classifier.network),
+        randomised=lambda share, seed: explained(randomised_network(classifier, share, seed)),
+    )
+
+
+@torch.no_grad()
+def penultimate(network: nn.Module, images: Tensor) -> FloatArray:
+    """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W)."""
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    seen: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        network(images)
+    finally:
+        hook.remove()
+    return _numbers(seen[-1])
+
+
+def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Module:
+    """A copy of the network whose layers have new random weights, from the output back.
+
+    Args:
+        classifier: it is left as it is.
+        share: of the layers with weights; 1 draws all anew.
+        seed: of the weights.
+
+    Source:
+        Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018 (arXiv 1810.03292): cascading randomisation.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = build_network(classifier.config, len(classifier.classes)).to(classifier.device)
+    mixed = copy.deepcopy(classifier.network)
+    names = [name for name, module in mixed.named_modules() if next(module.parameters(False), None) is not None]
+    for name in names[len(names) - max(1, round(share * len(names))) :]:
+        mixed.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
+    return mixed.eval()
+
+
+def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
+    """A stranger's model: paths of image files in, a column `probability_<class>` per class out. Nothing else is asked.
+
+    Raises:
+        InputError: the answer has no such columns.
+    """
+
+    def predict(images: Tensor) -> pd.DataFrame:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = []
+            for number, image in enumerate(images[:, 0].numpy()):
+                path = Path(folder) / f"{number}.png"
+                path.write_bytes(encode_png(np.rint(image.clip(0, 1) * 65535).astype(np.uint16)))
+                paths.append(str(path))
+            return pd.DataFrame(model.predict(paths))
+
+    trial = predict(torch.linspace(0, 1, size).expand(1, 1, size, size))
+    columns = [str(column) for column in trial.columns if str(column).startswith(PROBABILITY_PREFIX)]
+    if len(columns) < 2:
+        raise InputError(
+            f"{name}: the model answers with columns {[str(c) for c in trial.columns]}. An audit needs one "
+            f"'{PROBABILITY_PREFIX}<class>' for each of two or more classes"
+        )
+
+    def probabilities(images: Tensor) -> FloatArray:
+        found = np.asarray(predict(images)[columns], dtype=np.float64)
+        if found.shape != (len(images), len(columns)) or not np.all(np.abs(found.sum(1) - 1) < SUM_TOLERANCE):
+            raise InputError(
+                f"{name}: for {len(images)} images the columns {', '.join(columns)} hold {found.shape[0]} rows, sums "
+                f"from {found.sum(1).min():.3f} to {found.sum(1).max():.3f}. Probabilities of an image must sum to 1"
+            )
+        return found
+
+    return AuditedModel(name, tuple(c.removeprefix(PROBABILITY_PREFIX) for c in columns), probabilities)
+
+
+def load_audited(model: str, *, size: int, tracking_uri: str) -> tuple[AuditedModel, int]:
+    """The model of a checkpoint or of an MLflow URI, and the size of the images it is to be shown.
+
+    Args:
+        model: `best.pt` of a training's folder; or `models:/NAME/1`, `runs:/...`, or a folder with an `MLmodel`.
+        size: rows and columns, in pixels, of the files that an MLflow model is given; a checkpoint knows its own.
+        tracking_uri: of the MLflow store.
+
+    Raises:
+        InputError: there is no such model, or it does not answer with probabilities.
+    """
+    if ":/" not in model and not Path(model).is_dir():
+        classifier = Classifier.load(model)
+        return audited_classifier(classifier, model), classifier.image.size
+    try:
+        loaded = load_back(model, tracking_uri)
+    except (MlflowException, OSError) as error:
+        raise InputError(f"{model}: MLflow cannot load it from {tracking_uri} ({error}). Correct the URI") from error
+    return audited_pyfunc(loaded, model, size), size
+
+
+def _numbers(values: Tensor) -> FloatArray:
+    return np.asarray(values.detach().cpu().double().numpy())

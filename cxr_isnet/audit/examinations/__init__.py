@@ -1,0 +1,1 @@
+"""The examinations, one file each; `cxr_isnet.audit.registry` lists them."""

@@ -1,0 +1,121 @@
+"""Do the features know the hospital, from the background, and does the output follow?"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cxr_isnet.audit.alterations import background_only, lungs_only
+from cxr_isnet.audit.audit_set import AuditSet
+from cxr_isnet.audit.examination import Ability, Examination
+from cxr_isnet.audit.measures import MARGIN, MeanOfGroups, Measure, Observation, chance, held_above
+from cxr_isnet.audit.subject import Subject
+from cxr_isnet.evaluation.metrics import FloatArray, IntArray
+
+FOLDS = 5
+
+
+class StratifiedDifference:
+    """Mean over strata of the difference of means between two groups; NaN where a weighting empties one."""
+
+    def __init__(self, values: FloatArray, first: IntArray, strata: IntArray) -> None:
+        """Values (N,); first (N,) 1 in the first group and 0 in the second; strata (N,), each with both groups."""
+        self._first = MeanOfGroups(values[first == 1], strata[first == 1])
+        self._second = MeanOfGroups(values[first == 0], strata[first == 0])
+        self._rows = first == 1
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        return self._first(weights[:, self._rows]) - self._second(weights[:, ~self._rows])
+
+
+def examine(subject: Subject) -> Observation:
+    """Balanced accuracy of the hospital from features of three kinds of images; the output's shift."""
+    data = subject.images
+    counts = [len(np.unique(data.patients[data.sites == site])) for site in range(len(data.site_names))]
+    if len(counts) < 2 or min(counts) < FOLDS:
+        return Observation(reason=f"it needs two or more hospitals of {FOLDS} or more patients each")
+    if subject.model.features is None:
+        raise ValueError("the site probe was given a model without features")
+    background = background_only(data.images, data.masks)
+    kinds = {
+        "whole images": data.images,
+        "lungs only": lungs_only(data.images, data.masks),
+        "background only": background,
+    }
+    probes = []
+    for name, images in kinds.items():
+        features = subject.ask(subject.model.features, images, f"features, {name}")
+        right = (predicted_sites(features, data, subject.seed) == data.sites).astype(np.float64)
+        probes.append(
+            held_above(
+                f"balanced accuracy of the hospital from features, {name}",
+                MeanOfGroups(right, data.sites),
+                subject.bootstrap(),
+                len(data),
+                threshold=1 / len(counts),
+            )
+        )
+    outputs = subject.ask(subject.model.probabilities, background, "background only")
+    shifts = _shifts(subject, outputs)
+    followed = chance(shifts)
+    measures = (*probes, *shifts)
+    if followed is None or probes[-1].p_value is None:
+        return Observation(measures, reason="no class has images of two hospitals: class and hospital are one here")
+    return Observation(measures, max(followed, probes[-1].p_value))
+
+
+def predicted_sites(features: FloatArray, data: AuditSet, seed: int) -> IntArray:
+    """The hospital (N,) of every image by logistic regression on features (N, F) of other patients."""
+    found = np.full(len(data), -1, dtype=np.int64)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for known, asked in folds.split(features, data.sites, data.patients):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
+        found[asked] = probe.fit(features[known], data.sites[known]).predict(features[asked])
+    return found
+
+
+def _shifts(subject: Subject, outputs: FloatArray) -> list[Measure]:
+    """How far the output of background-only images differs between a hospital and the others, classes being equal."""
+    data = subject.images
+    measures = []
+    for site in range(len(data.site_names) if len(data.site_names) > 2 else 1):
+        here = (data.sites == site).astype(np.int64)
+        both = [y for y in np.unique(data.labels) if len(np.unique(here[data.labels == y])) == 2]
+        rows = np.flatnonzero(np.isin(data.labels, both))
+        if not len(rows):
+            continue
+        for index in range(len(data.classes) if len(data.classes) > 2 else 1):
+            for way, sign in (("above", 1.0), ("below", -1.0)):
+                metric = StratifiedDifference(sign * outputs[rows, index], here[rows], data.labels[rows])
+                measures.append(
+                    held_above(
+                        f"probability of '{data.classes[index]}', background only: {data.site_names[site]} {way} the "
+                        "other hospitals",
+                        metric,
+                        subject.bootstrap(rows),
+                        len(rows),
+                        threshold=MARGIN,
+                    )
+                )
+    return measures
+
+
+EXAMINATION = Examination(
+    name="site_probe",
+    title="The hospital in the features",
+    question="Can the hospital be read from the features, without the lungs, and does the output follow it?",
+    rule=(
+        "A sign, if both hold: features of images without lungs tell the hospital above chance, and the output of "
+        f"these images differs between hospitals by more than {MARGIN}, classes being equal. That features know the "
+        "hospital is by itself no shortcut: most networks' do."
+    ),
+    limits=(
+        "Logistic regression, five folds by patient: what it does not find may still be there. Lungs look different "
+        "from hospital to hospital too, as noise and sharpness do."
+    ),
+    needs=(Ability.FEATURES,),
+    examine=examine,
+)
