@@ -5,8 +5,10 @@
 Phantom X-rays with the noise of a detector, an equal share in each of six transfer syntaxes, are read from a warm cache
 in turn by the bare loop and by intake in both of its formats: `reference`, which decodes and checks every file, and
 `png`, which also writes every image. Intake's time includes the start of its processes. Ratios above 1: intake is
-faster; medians over the rounds. Memory is the highest of the main process and of a worker, measured over the files and
-over a part of them: a peak that does not grow with the files is flat.
+faster; medians over the rounds. The CPU seconds of an image, over all processes, tell the same where other programs
+compete for the cores: on as many free cores as workers, the ratio tends to workers x bare / intake. Memory is the
+highest of the main process and of a worker, measured over the files and over a part of them: a peak that does not grow
+with the files is flat.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import statistics
@@ -50,14 +53,20 @@ def main() -> None:
         _bare_loop(every)  # fills the cache
         names = ["bare", *(f.value for f in ImageFormat)]
         rounds: dict[str, list[float]] = {name: [] for name in names}
+        cpu: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(args.rounds):
+            before = time.process_time()
             rounds["bare"].append(len(every) / _bare_loop(every))
+            cpu["bare"].append((time.process_time() - before) / len(every))
             for kind in ImageFormat:
-                rounds[kind.value].append(len(every) / _in_process(work / "files", work, kind, args.workers)["seconds"])
+                found = _in_process(work / "files", work, kind, args.workers)
+                rounds[kind.value].append(len(every) / found["seconds"])
+                cpu[kind.value].append(found["cpu_seconds"] / len(every))
         result = {
             "images_per_second": {name: statistics.median(rates) for name, rates in rounds.items()},
             "ratio_to_bare_loop": _ratios(rounds, statistics.median),
             "ratio_range": _ratios(rounds, lambda values: [min(values), max(values)]),
+            "cpu_seconds_per_image": {name: statistics.median(seconds) for name, seconds in cpu.items()},
             "bare_milliseconds": {name: 1000 * _bare_loop(paths) / len(paths) for name, paths in groups.items()},
             "peak_megabytes": _memory(work, groups, args.workers),
             "settings": {name: getattr(args, name) for name in ("files", "size", "workers", "rounds")},
@@ -131,11 +140,18 @@ def _in_process(root: Path, work: Path, kind: ImageFormat, workers: int) -> dict
 def _measure(root: Path, work: Path, kind: ImageFormat, workers: int, sender: Any) -> None:
     output = Path(tempfile.mkdtemp(dir=work)) / "out"
     start = time.perf_counter()
+    before = _cpu_seconds()
     intake(IntakeConfig(str(root), str(output), format=kind, workers=workers))
     seconds = time.perf_counter() - start
+    cpu_seconds = _cpu_seconds() - before
     shutil.rmtree(output.parent)
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    sender.send({"seconds": seconds, "main": _peak_of_this_process(), "worker": worker})
+    sender.send({"seconds": seconds, "cpu_seconds": cpu_seconds, "main": _peak_of_this_process(), "worker": worker})
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the processes of its own that have ended."""
+    return sum(os.times()[:4])
 
 
 def _peak_of_this_process() -> float:

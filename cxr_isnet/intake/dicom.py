@@ -49,7 +49,7 @@ class Radiograph:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file carries the DICOM prefix after its preamble (PS3.10, 7.1)."""
+    """Whether the file is DICOM by its content, whatever its name."""
     try:
         with path.open("rb") as stream:
             return starts_like_dicom(stream.read(PREAMBLE + 4))

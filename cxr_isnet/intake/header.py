@@ -57,12 +57,16 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def starts_like_dicom(head: bytes) -> bool:
-    """Whether a file's first 132 bytes have the DICOM prefix after the preamble (PS3.10, 7.1)."""
-    return head[PREAMBLE : PREAMBLE + 4] == _PREFIX
+    """Whether a file is DICOM by its first 132 bytes.
+
+    It has the prefix after the preamble (PS3.10, 7.1); or neither, as some exports leave it, and starts with an element
+    of group 0002 or 0008 in little endian.
+    """
+    return head[PREAMBLE : PREAMBLE + 4] == _PREFIX or head[:2] in _BARE_STARTS
 
 
 def read_dataset(stream: BinaryIO, *, pixels: bool) -> Dataset:
-    """Parse a file; one without preamble is taken if it starts with group 0002 or 0008 in little endian.
+    """Parse a file.
 
     Args:
         stream: the file; is read from its start.
@@ -73,7 +77,7 @@ def read_dataset(stream: BinaryIO, *, pixels: bool) -> Dataset:
     """
     stream.seek(0)
     head = stream.read(PREAMBLE + 4)
-    if not starts_like_dicom(head) and head[:2] not in _BARE_STARTS:
+    if not starts_like_dicom(head):
         raise Refusal(Reason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew")
     stream.seek(0)
     try:

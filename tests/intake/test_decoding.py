@@ -9,6 +9,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from transcoding import transcode
 
+from cxr_isnet.intake import read_image
 from cxr_isnet.intake.dicom import read_radiograph
 from cxr_isnet.intake.gate import INTAKE_RULES, READING_RULES, GateConfig
 from cxr_isnet.intake.refusal import Refusal
@@ -150,13 +151,15 @@ def test_first_frame_of_several_when_asked():
         read(content)
 
 
-def test_file_without_preamble_and_meta_group_is_read():
+def test_file_without_preamble_and_meta_group_is_read(tmp_path):
     bare = BytesIO()
     file = chest_dataset()
     del file.file_meta
     pydicom.dcmwrite(bare, file, implicit_vr=True, little_endian=True)
 
     np.testing.assert_array_equal(read(bare.getvalue()).pixels, chest_pixels(64))
+    (tmp_path / "bare").write_bytes(bare.getvalue())
+    np.testing.assert_allclose(read_image(tmp_path / "bare"), chest_pixels(64) / 4095, atol=1e-6)
 
 
 @pytest.mark.parametrize("keyword", ["PixelRepresentation", "HighBit", "SamplesPerPixel", "PhotometricInterpretation"])

@@ -29,7 +29,7 @@ def read(content):
     assert 0 <= image.min() <= image.max() <= 1
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(CHANGES)
 def test_changed_bytes(changes):
     content = bytearray(WHOLE)
@@ -39,7 +39,7 @@ def test_changed_bytes(changes):
     read(bytes(content))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SPLICES)
 def test_bytes_cut_out_and_put_in(splice):
     start, end, new = splice
@@ -47,7 +47,7 @@ def test_bytes_cut_out_and_put_in(splice):
     read(WHOLE[: min(start, end)] + new + WHOLE[max(start, end) :])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes(content, with_prefix):
     read(b"\0" * 128 + b"DICM" + content if with_prefix else content)
@@ -75,7 +75,7 @@ VALUES = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_any_values(elements):
     try:
