@@ -119,6 +119,13 @@ COMMANDS: Mapping[str, Command | Group] = {
     "evaluate": Command(
         "judge a trained classifier on one or more hospitals", _EVALUATION, "EvaluateConfig", "evaluate"
     ),
+    "audit": Command(
+        "look for shortcuts that a model takes past the lungs",
+        "cxr_isnet.audit.commands",
+        "AuditConfig",
+        "audit",
+        ("model", "manifest"),
+    ),
     "explain": Command("draw the heatmaps of images", _EVALUATION, "ExplainConfig", "explain"),
     "demo": Command(
         "phantom hospitals and a planted mark: what the project is for, in minutes",
