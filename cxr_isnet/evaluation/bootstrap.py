@@ -76,20 +76,19 @@ class Draws:
         at = self.names.index(name)
         return summarise(self.values[at], self.drawn[:, at], self.influence[:, at])
 
-    def difference(self, first: str, second: str) -> Estimate:
-        """First minus second, resample by resample: both are of the same patients."""
-        a, b = self.names.index(first), self.names.index(second)
-        return summarise(
-            self.values[a] - self.values[b],
-            self.drawn[:, a] - self.drawn[:, b],
-            self.influence[:, a] - self.influence[:, b],
-        )
 
-    def share_above(self, first: str, second: str) -> float:
-        """Share of the resamples, where both are defined, in which the first is above the second; ties half."""
-        gap = self.drawn[:, self.names.index(first)] - self.drawn[:, self.names.index(second)]
-        gap = gap[np.isfinite(gap)]
-        return float(np.mean(gap > 0) + np.mean(gap == 0) / 2) if len(gap) else np.nan
+def paired_difference(first: Draws, second: Draws, name: str) -> Estimate:
+    """A metric of one model less that of another, resample by resample.
+
+    Both must have been drawn with the same seed for tables of the same images in the same order, so that every
+    resample holds the same patients.
+    """
+    a, b = first.names.index(name), second.names.index(name)
+    return summarise(
+        first.values[a] - second.values[b],
+        first.drawn[:, a] - second.drawn[:, b],
+        first.influence[:, a] - second.influence[:, b],
+    )
 
 
 def drop(internal: Draws, external: Draws, name: str) -> Estimate:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cxr_isnet.evaluation.bootstrap import CHUNK_CELLS, Estimate, Interval, PatientBootstrap, drop
+from cxr_isnet.evaluation.bootstrap import CHUNK_CELLS, Estimate, Interval, PatientBootstrap, drop, paired_difference
 from cxr_isnet.evaluation.metrics import Accuracy, HandTillAUC, WeightedMean
 
 
@@ -97,16 +97,15 @@ def test_the_drop_between_two_hospitals_is_the_two_sample_bootstrap_of_scipy():
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.04)
 
 
-def test_the_difference_of_two_metrics_is_taken_on_the_same_resamples():
+def test_models_are_compared_on_the_same_resamples():
     values = np.random.default_rng(3).normal(size=50)
-    bootstrap = PatientBootstrap(np.arange(50))
+    noise = np.random.default_rng(4).normal(size=50, scale=0.1)
+    first, second = (PatientBootstrap(np.arange(50)).draw({"mean": WeightedMean(v)}) for v in (values + noise, values))
 
-    draws = bootstrap.draw({"first": WeightedMean(values + 0.25), "second": WeightedMean(values)})
+    found = paired_difference(first, second, "mean")
 
-    found = draws.difference("first", "second")
-    assert found.value == pytest.approx(0.25)
-    assert np.allclose(draws.drawn[:, 0] - draws.drawn[:, 1], 0.25)
-    assert draws.share_above("first", "second") == 1
+    alone = interval(np.arange(50), noise)
+    assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 
 def test_resamples_that_all_agree_say_nothing_of_the_uncertainty():

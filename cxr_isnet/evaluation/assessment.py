@@ -1,0 +1,174 @@
+"""Everything that is said of one model: sites, calibration, groups, and the drop from inside to outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cxr_isnet.evaluation.bootstrap import Estimate, drop, patient_numbers
+from cxr_isnet.evaluation.calibration import (
+    Calibration,
+    DecisionCurve,
+    calibration,
+    decision_curve,
+    fit_temperature,
+    with_temperature,
+)
+from cxr_isnet.evaluation.decision import ARGMAX, DecisionRule, frozen_rule
+from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
+from cxr_isnet.evaluation.groups import Grouping, groupings
+from cxr_isnet.evaluation.posterior import Credible, posterior_draws, summaries
+from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
+
+DROP_METRICS = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are judged.
+
+    Attributes:
+        resamples: of the bootstrap.
+        seed: of the bootstrap and the posterior.
+        groups: columns to group by; None takes the usual ones.
+        prevalence: by class the share of patients for which PPV and NPV are computed besides.
+        sensitivity: least sensitivity that the threshold fitted on validation must reach; None takes Youden's.
+    """
+
+    resamples: int = 2000
+    seed: int = 0
+    groups: Sequence[str] | None = None
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    sensitivity: float | None = None
+
+
+@dataclass(frozen=True)
+class SiteAssessment:
+    """One site.
+
+    Attributes:
+        result: rates and areas with bootstrap intervals.
+        delong: class to its AUC against the rest with DeLong's interval, over patients.
+        posterior: rate to its posterior mean and 95% highest-density interval.
+        calibration: class to the calibration of its probability.
+        calibration_scaled: the same after the temperature fitted on validation; empty without one.
+        decision_curve: class to its net benefit.
+    """
+
+    result: SiteResult
+    delong: dict[str, WaldEstimate]
+    posterior: dict[str, Credible]
+    calibration: dict[str, Calibration]
+    calibration_scaled: dict[str, Calibration]
+    decision_curve: dict[str, DecisionCurve]
+
+
+@dataclass(frozen=True)
+class ModelAssessment:
+    """One model.
+
+    Attributes:
+        name: of the model.
+        model_uri: as its table says.
+        rule: from probabilities to a class, the same everywhere.
+        temperature: fitted on the validation table; NaN without one.
+        internal: the validation table itself, on which rule and temperature were fitted; None without one.
+        sites: site to assessment, all pooled last.
+        drops: site to metric to internal less external; empty without a validation table.
+        groups: groupings of the pooled table.
+    """
+
+    name: str
+    model_uri: str
+    rule: DecisionRule
+    temperature: float
+    internal: SiteAssessment | None
+    sites: dict[str, SiteAssessment]
+    drops: dict[str, dict[str, Estimate]]
+    groups: tuple[Grouping, ...]
+
+    @property
+    def overall(self) -> SiteAssessment:
+        """All sites together, or the only one."""
+        return list(self.sites.values())[-1]
+
+
+def assess(
+    name: str, table: pd.DataFrame, classes: Sequence[str], validation: pd.DataFrame | None, settings: Settings
+) -> ModelAssessment:
+    """Judge one model.
+
+    Args:
+        name: of the model.
+        table: its checked predictions on the sites.
+        classes: names of the classes.
+        validation: its checked predictions on in-domain validation; None without.
+        settings: how.
+
+    Raises:
+        InputError: as `frozen_rule`, `evaluate_sites` and `groupings`.
+    """
+    rule, temperature, internal = ARGMAX, float("nan"), None
+    if validation is not None:
+        labels, scores = label_indices(validation, classes), probabilities(validation, classes)
+        source = f"validation table of {name!r}"
+        rule = frozen_rule(labels, scores, classes, sensitivity=settings.sensitivity, source=source)
+        temperature = fit_temperature(labels, scores)
+        internal = _assess_site(validation, classes, rule, temperature, settings)
+    sites = {site: _assess_site(rows, classes, rule, temperature, settings) for site, rows in by_site(table).items()}
+    return ModelAssessment(
+        name=name,
+        model_uri=str(table["model_uri"].iloc[0]),
+        rule=rule,
+        temperature=temperature,
+        internal=internal,
+        sites=sites,
+        drops={} if internal is None else {site: _drops(internal, there) for site, there in sites.items()},
+        groups=groupings(table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule),
+    )
+
+
+def _assess_site(
+    rows: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, temperature: float, settings: Settings
+) -> SiteAssessment:
+    result = evaluate_site(
+        rows,
+        classes,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        rule=rule,
+        prevalence=settings.prevalence,
+    )
+    labels, scores = label_indices(rows, classes), probabilities(rows, classes)
+    known = labels >= 0
+    patients = patient_numbers(rows)
+    confusion = np.asarray(result.confusion, dtype=np.int64)
+
+    def calibrated(values: np.ndarray) -> dict[str, Calibration]:
+        return {c: calibration(labels[known] == i, values[known, i]) for i, c in enumerate(classes)}
+
+    return SiteAssessment(
+        result=result,
+        delong={
+            c: correlated_aucs(labels == i, known & (labels != i), [scores[:, i]], patients).area(0)
+            for i, c in enumerate(classes)
+        },
+        posterior=summaries(posterior_draws(confusion, classes, seed=settings.seed)),
+        calibration=calibrated(scores),
+        calibration_scaled=calibrated(with_temperature(scores, temperature)) if np.isfinite(temperature) else {},
+        decision_curve={c: decision_curve(labels[known] == i, scores[known, i]) for i, c in enumerate(classes)},
+    )
+
+
+def _drops(internal: SiteAssessment, external: SiteAssessment) -> dict[str, Estimate]:
+    """NaN where the site lacks a class that validation has: means over other classes do not compare."""
+    alike = internal.result.classes_present == external.result.classes_present
+    unknown = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    return {
+        metric: drop(internal.result.draws, external.result.draws, metric) if alike or metric == "accuracy" else unknown
+        for metric in DROP_METRICS
+    }

@@ -1,0 +1,72 @@
+"""Items of reporting guidelines that a run can answer. All others are the authors' to fill in.
+
+TRIPOD+AI: Collins et al., BMJ 385:e078378 (2024). CLAIM 2024 update: Tejani et al., Radiology: Artificial Intelligence
+(2024). The topics are told in our words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cxr_isnet.evaluation.calibration import BINS
+from cxr_isnet.evaluation.study import Study
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One item of a guideline and what the run says to it.
+
+    Attributes:
+        guideline: its name.
+        item: number of the item there.
+        topic: what the item asks for.
+        answer: what this run says.
+    """
+
+    guideline: str
+    item: str
+    topic: str
+    answer: str
+
+
+def answers(study: Study) -> tuple[Answer, ...]:
+    """The items that the study answers, by guideline and number."""
+    model = next(iter(study.models.values()))
+    sites = [site for site in model.sites if site != "pooled"]
+    everyone = model.overall.result
+    size = f"{everyone.n_images} images of {everyone.n_patients} patients at {len(sites)} site(s): {', '.join(sites)}"
+    cases = ", ".join(f"{share:.1%} {name}" for name, share in everyone.prevalence.items())
+    unlabelled = f"{everyone.n_images - everyone.n_labelled} images without a label count in no metric"
+    methods = (
+        "accuracy, balanced accuracy, macro F1, sensitivity, specificity, PPV, NPV, F1, AUC and average precision per "
+        f"class; reliability curve, ECE ({BINS} equal bins), Brier score, slope, intercept; net benefit"
+    )
+    uncertainty = (
+        f"BCa bootstrap over patients ({study.settings.resamples} resamples), DeLong over patients, "
+        "Dirichlet posterior; DeLong and McNemar tests with Holm's correction between models"
+    )
+    grouped = ", ".join(grouping.column for grouping in model.groups) or "no column to group by was given"
+    external = "in-domain validation was given and set the rule" if model.internal else "no validation table was given"
+    temperature = f"temperature {model.temperature:.3g} of validation" if model.internal else "none"
+    return (
+        Answer("TRIPOD+AI", "5a", "data sources", size),
+        Answer("TRIPOD+AI", "11", "missing data", unlabelled),
+        Answer("TRIPOD+AI", "12d", "heterogeneity between clusters", "every site by itself and all pooled"),
+        Answer("TRIPOD+AI", "12e", "performance measures", methods),
+        Answer("TRIPOD+AI", "12f", "updating", temperature),
+        Answer("TRIPOD+AI", "14", "fairness", f"groups: {grouped}"),
+        Answer("TRIPOD+AI", "15", "output and threshold", model.rule.origin),
+        Answer("TRIPOD+AI", "20b", "characteristics", f"labels: {cases}; groups: {grouped}"),
+        Answer("TRIPOD+AI", "21", "numbers analysed", size),
+        Answer("TRIPOD+AI", "23a", "performance with intervals", "sections Sites, Calibration and Groups"),
+        Answer("TRIPOD+AI", "23b", "heterogeneity of performance", "section Sites"),
+        Answer("CLAIM 2024", "7", "data sources", size),
+        Answer("CLAIM 2024", "12", "missing data", unlabelled),
+        Answer("CLAIM 2024", "28", "performance metrics", methods),
+        Answer("CLAIM 2024", "29", "significance and uncertainty", uncertainty),
+        Answer("CLAIM 2024", "32", "evaluation on internal data", external),
+        Answer("CLAIM 2024", "33", "testing on external data", size),
+        Answer("CLAIM 2024", "35", "numbers included", f"{size}; {unlabelled}"),
+        Answer("CLAIM 2024", "37", "performance with uncertainty", "sections Sites and Comparison"),
+        Answer("CLAIM 2024", "38", "diagnostic performance and precision", "section Sites, table by class"),
+    )

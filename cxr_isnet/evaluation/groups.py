@@ -1,0 +1,143 @@
+"""How a model does in groups of patients: by any column, age in bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.bootstrap import Estimate
+from cxr_isnet.evaluation.decision import DecisionRule
+from cxr_isnet.evaluation.site import evaluate_site
+
+USUAL_GROUPS = ("sex", "age_band", "view", "device", "manufacturer", "site")
+AGE_BANDS = (0, 18, 40, 60, 80)
+UNKNOWN = "unknown"
+MOST_GROUPS = 50
+GROUP_METRICS = ("auc", "balanced_accuracy", "accuracy")
+_NONE = Estimate(np.nan, np.nan, np.nan, 0)
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One group.
+
+    Attributes:
+        group: value of the column; `UNKNOWN` where the cell is empty.
+        n_images: images with a label.
+        n_patients: patients.
+        estimates: AUC, balanced accuracy and accuracy; NaN where the group is empty or lacks a class.
+    """
+
+    group: str
+    n_images: int
+    n_patients: int
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """All groups of one column.
+
+    Attributes:
+        column: what the groups are made by.
+        groups: in the order of their names.
+        metric: the first of AUC, balanced accuracy and accuracy that two groups have; "" when there is none.
+        worst: the group with the lowest value of it, of those that have it; "" when there are fewer than two.
+        gap: best less worst group; NaN then.
+    """
+
+    column: str
+    groups: tuple[GroupResult, ...]
+    metric: str
+    worst: str
+    gap: float
+
+
+def with_age_bands(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with `age_band` made of `age`, where there is one: years from the lower end to below the upper."""
+    if "age" not in frame.columns or "age_band" in frame.columns:
+        return frame
+    bands = pd.cut(frame["age"].astype(float), [*AGE_BANDS, np.inf], right=False, labels=age_band_names())
+    return frame.assign(age_band=bands.astype("object").where(bands.notna(), ""))
+
+
+def age_band_names() -> list[str]:
+    """Names of the bands, as `18-39`."""
+    return [f"{low}-{high - 1}" for low, high in pairwise(AGE_BANDS)] + [f"{AGE_BANDS[-1]}+"]
+
+
+def groupings(
+    frame: pd.DataFrame,
+    classes: Sequence[str],
+    columns: Sequence[str] | None,
+    *,
+    resamples: int,
+    seed: int,
+    rule: DecisionRule,
+) -> tuple[Grouping, ...]:
+    """Results by group, a grouping per column.
+
+    Args:
+        frame: a checked predictions table.
+        classes: names of the classes.
+        columns: to group by, `age_band` too; None takes those of `USUAL_GROUPS` that tell two groups apart.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        rule: from probabilities to the class that is said.
+
+    Raises:
+        InputError: there is no such column, or it has more than `MOST_GROUPS` values.
+    """
+    frame = with_age_bands(frame)
+    if columns is None:
+        columns = [name for name in USUAL_GROUPS if name in frame.columns and _values(frame, name)[0].nunique() > 1]
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"groups names {missing[0]!r}, which is no column of the predictions (found: {list(frame.columns)}). "
+            "Add the column there or to the manifest"
+        )
+    found = []
+    for column in columns:
+        values, names = _values(frame, column)
+        if len(names) > MOST_GROUPS:
+            raise InputError(f"column {column!r} has {len(names)} values, too many to group by; at most {MOST_GROUPS}")
+        results = [_judged(frame[values == name], name, classes, resamples, seed, rule) for name in names]
+        found.append(_grouping(column, results))
+    return tuple(found)
+
+
+def _values(frame: pd.DataFrame, column: str) -> tuple[pd.Series[str], list[str]]:
+    """The group of every image, and the names of the groups: of age, also those that no image is in."""
+    values = frame[column].astype("str").where(frame[column].notna(), "").str.strip()
+    values = values.where(values != "", UNKNOWN)
+    names = sorted(set(values) - {UNKNOWN}) if column != "age_band" else age_band_names()
+    return values, names + [UNKNOWN] * bool((values == UNKNOWN).any())
+
+
+def _judged(
+    frame: pd.DataFrame, name: str, classes: Sequence[str], resamples: int, seed: int, rule: DecisionRule
+) -> GroupResult:
+    if frame.empty:
+        return GroupResult(name, 0, 0, dict.fromkeys(GROUP_METRICS, _NONE))
+    result = evaluate_site(frame, classes, resamples=resamples, seed=seed, rule=rule)
+    estimates = result.estimates()
+    lacking = len(result.classes_present) < len(classes)
+    chosen = {metric: _NONE if lacking and metric != "accuracy" else estimates[metric] for metric in GROUP_METRICS}
+    return GroupResult(name, result.n_labelled, result.n_patients, chosen)
+
+
+def _grouping(column: str, results: Sequence[GroupResult]) -> Grouping:
+    for metric in GROUP_METRICS:
+        values: Mapping[str, float] = {
+            r.group: r.estimates[metric].value for r in results if np.isfinite(r.estimates[metric].value)
+        }
+        if len(values) > 1:
+            worst = min(values, key=lambda name: values[name])
+            return Grouping(column, tuple(results), metric, worst, max(values.values()) - values[worst])
+    return Grouping(column, tuple(results), "", "", float("nan"))

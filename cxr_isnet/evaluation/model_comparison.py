@@ -1,0 +1,113 @@
+"""Two models on the same patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from cxr_isnet.evaluation.assessment import ModelAssessment, SiteAssessment
+from cxr_isnet.evaluation.bootstrap import Estimate, paired_difference, patient_numbers
+from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
+from cxr_isnet.evaluation.posterior import posterior_draws, superiority
+from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
+
+COMPARED = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
+SUPERIORITY = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First model less second, on all sites together.
+
+    Attributes:
+        first: name of a model.
+        second: name of the other.
+        differences: metric to its difference with the interval of a paired bootstrap over patients.
+        delong: class to the difference of the AUCs against the rest, by DeLong's paired test over patients; of two
+            classes, of the second.
+        mcnemar: whether one is right more often.
+        superiority: metric to the posterior probability that the first is better, images taken as independent and
+            the models as if judged on different images, which is cautious.
+        delong_holm: class to the p-value after Holm's correction over all comparisons and classes.
+        mcnemar_holm: the p-value after Holm's correction over all comparisons.
+    """
+
+    first: str
+    second: str
+    differences: dict[str, Estimate]
+    delong: dict[str, WaldEstimate]
+    mcnemar: McNemar
+    superiority: dict[str, float]
+    delong_holm: dict[str, float]
+    mcnemar_holm: float
+
+
+def compare(
+    models: Mapping[str, ModelAssessment], tables: Mapping[str, pd.DataFrame], classes: Sequence[str], seed: int
+) -> tuple[Comparison, ...]:
+    """Every pair of models, with the p-values corrected for their number.
+
+    Args:
+        models: name to assessment.
+        tables: name to checked predictions, all of the same images in the same order.
+        classes: names of the classes.
+        seed: of the posteriors.
+    """
+    pairs = [_pair(models[a], models[b], tables[a], tables[b], classes, seed) for a, b in combinations(models, 2)]
+    tests = [(at, name) for at, pair in enumerate(pairs) for name in pair.delong]
+    corrected = dict(zip(tests, holm([pairs[at].delong[name].p for at, name in tests]), strict=True))
+    mcnemars = holm([pair.mcnemar.p for pair in pairs])
+    return tuple(
+        replace(
+            pair,
+            delong_holm={name: float(corrected[at, name]) for name in pair.delong},
+            mcnemar_holm=float(mcnemars[at]),
+        )
+        for at, pair in enumerate(pairs)
+    )
+
+
+def _pair(
+    first: ModelAssessment,
+    second: ModelAssessment,
+    first_table: pd.DataFrame,
+    second_table: pd.DataFrame,
+    classes: Sequence[str],
+    seed: int,
+) -> Comparison:
+    labels = label_indices(first_table, classes)
+    scores = [probabilities(table, classes) for table in (first_table, second_table)]
+    patients, known = patient_numbers(first_table), labels >= 0
+    right = [model.rule.decide(p) == labels for model, p in zip((first, second), scores, strict=True)]
+    tested = [(1, classes[1])] if len(classes) == 2 else list(enumerate(classes))
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        differences={
+            metric: paired_difference(first.overall.result.draws, second.overall.result.draws, metric)
+            for metric in COMPARED
+        },
+        delong={
+            name: correlated_aucs(
+                labels == index, known & (labels != index), [p[:, index] for p in scores], patients
+            ).difference(0, 1)
+            for index, name in tested
+        },
+        mcnemar=mcnemar(right[0][known], right[1][known], patients[known]),
+        superiority=_superiority(first.overall, second.overall, classes, seed),
+        delong_holm={},
+        mcnemar_holm=float("nan"),
+    )
+
+
+def _superiority(first: SiteAssessment, second: SiteAssessment, classes: Sequence[str], seed: int) -> dict[str, float]:
+    drawn = [
+        posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
+        for offset, site in enumerate((first, second))
+    ]
+    return {metric: superiority(drawn[0][metric], drawn[1][metric]) for metric in SUPERIORITY}
