@@ -32,7 +32,7 @@ class SiteOverlap:
     Attributes:
         n_images: Pairs.
         n_patients: Of them.
-        estimates: `dice`, `iou`; `lateral_dice`, which does not count what lies between the given lungs and so
+        estimates: `dice`, `iou`; `lateral_dice`, which does not count what lies between lungs that both see, and so
             compares hands that leave the heart out with hands that include it; `doubtful`, the share of masks that
             quality control would leave out; `trusted_dice`, the Dice of those it would keep.
     """
@@ -121,8 +121,12 @@ def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, 
 def _overlaps(found: NDArray[np.uint8], given: NDArray[np.uint8]) -> dict[str, float]:
     one, other = torch.from_numpy(found), torch.from_numpy(given)
     overlap = dice(one, other)
-    lateral = dice(one * ~between_lungs(other), other)
-    return {"dice": float(overlap), "iou": float(iou(overlap)), "lateral_dice": float(lateral)}
+    lateral = ~between_lungs(one * other)
+    return {
+        "dice": float(overlap),
+        "iou": float(iou(overlap)),
+        "lateral_dice": float(dice(one * lateral, other * lateral)),
+    }
 
 
 def _refuse_unreadable(batch: list[ReadXray]) -> None:

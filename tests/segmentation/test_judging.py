@@ -33,15 +33,30 @@ def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs)
     assert [doubts.split()[0] if doubts else "" for doubts in table["doubts"]] == ["", "", "lungs"]
 
 
-def test_a_heart_that_one_hand_includes_and_the_other_leaves_out_does_not_count_laterally(bright, write_xrays):
-    with_heart = two_lungs()
-    with_heart[40:77, 36:48] = 1
-    pairs = read_pairs([str(write_xrays([with_heart], [two_lungs()]))])
+@pytest.mark.parametrize("with_heart", ["found", "given"])
+def test_a_heart_that_one_hand_includes_and_the_other_leaves_out_does_not_count_laterally(
+    bright, write_xrays, with_heart
+):
+    masks = {"found": two_lungs(), "given": two_lungs()}
+    masks[with_heart][40:77, 36:48] = 1
+    pairs = read_pairs([str(write_xrays([masks["found"]], [masks["given"]]))])
 
     table = overlap_table(bright, pairs, QualityLimits())
 
     assert table["dice"][0] < 0.92
     assert table["lateral_dice"][0] > 0.97
+
+
+def test_lung_that_was_missed_or_found_beside_the_lungs_counts_laterally(bright, write_xrays):
+    leak, missed = two_lungs(), two_lungs()
+    leak[50:77, 68:80] = 1
+    missed[:, 48:] = 0
+    pairs = read_pairs([str(write_xrays([leak, missed], [two_lungs(), two_lungs()]))])
+
+    table = overlap_table(bright, pairs, QualityLimits())
+
+    assert np.allclose(table["lateral_dice"], table["dice"], atol=0.01)
+    assert (table["dice"] < 0.95).all()
 
 
 def test_an_image_that_went_missing_is_told(bright, pairs):
