@@ -147,3 +147,26 @@ def test_a_patient_is_a_site_and_an_id_together():
     frame = pd.DataFrame({"site": ["a", "b", "a", "b"], "patient_id": ["1", "1", "1", "2"]})
 
     assert PatientBootstrap.of(frame).patients.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["auc", "accuracy"])
+def test_bca_intervals_cover_as_often_as_they_say_when_patients_have_several_images(metric):
+    generator = np.random.default_rng(8)
+    patients = np.repeat(np.arange(200), 1 + np.arange(200) % 3)
+
+    def hospital(patients, n_patients):
+        ill = (generator.random(n_patients) < 0.4)[patients].astype(np.int64)
+        score = generator.normal(size=n_patients)[patients] + generator.normal(size=len(patients)) + 1.5 * ill
+        chance = 1 / (1 + np.exp(0.75 - score))
+        probabilities = np.stack([1 - chance, chance], axis=1)
+        return {"auc": HandTillAUC, "accuracy": Accuracy}[metric](ill, probabilities)
+
+    everyone = np.repeat(np.arange(300_000), 1 + np.arange(300_000) % 3)
+    truth = float(hospital(everyone, 300_000)(np.ones((1, len(everyone))))[0])
+    covered = 0
+    for run in range(1000):
+        found = PatientBootstrap(patients, 1000, run).estimate({"it": hospital(patients, 200)})["it"]
+        covered += found.low <= truth <= found.high
+
+    assert 0.93 <= covered / 1000 <= 0.97
