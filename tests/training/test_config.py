@@ -31,6 +31,7 @@ OTHER_THAN_DEFAULT = TrainConfig(
     "isnet_dual",
     {"isnet_dual": {"heatmap_weight": 0.9, "loss": {"form": "hybrid"}}},
     NetworkConfig("densenet_small", 0.1),
+    "pipelines/pretraining.yaml",
     OptimizerConfig(Algorithm.SGD, 0.01, 0.0, 0.9, 2.0, 0.2, 0.99),
     7,
     3,
