@@ -194,7 +194,7 @@ def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(m
     optimizer = torch.optim.AdamW(objective.parameters(), 3e-3)
     first = {key: float(value.detach()) for key, value in objective(batch).items() if value.dim() == 0}
 
-    for _ in range(100):
+    for _ in range(150):
         optimizer.zero_grad()
         terms = objective(batch)
         terms["loss"].backward()
