@@ -97,9 +97,9 @@ def study_table(study: Study) -> pd.DataFrame:
     """Long table of every number with an interval.
 
     Returns:
-        Columns: `model`; `part`, which is site, drop or the column that groups are made by; `group`, the site or group;
-        `class`, "" for all together; `metric`; `method` of the interval; `value`, `low`, `high`; and, but for drops,
-        `n_images`, `n_patients`, and of sites `classes_present`.
+        Columns: `model`; `part`, which is `site`, `drop`, or `by` and the column that groups are made by; `group`, the
+        site or group; `class`, "" for all together; `metric`; `method` of the interval; `value`, `low`, `high`; and,
+        but for drops, `n_images`, `n_patients`, and of sites `classes_present`.
     """
     rows: list[dict[str, Any]] = []
     for model in study.models.values():
@@ -111,7 +111,7 @@ def study_table(study: Study) -> pd.DataFrame:
             rows += [at | _number(metric, "bootstrap", e.value, e.low, e.high) for metric, e in drops.items()]
         for grouping in model.groups:
             for group in grouping.groups:
-                at = {"model": model.name, "part": grouping.column, "group": group.group, "class": ""}
+                at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
                 counts = {"n_images": group.n_images, "n_patients": group.n_patients}
                 for metric, e in group.estimates.items():
                     rows.append(at | _number(metric, "bootstrap", e.value, e.low, e.high) | counts)

@@ -71,9 +71,9 @@ def _environment(*, escaped: bool) -> Environment:
     return environment
 
 
-def number(value: float) -> str:
-    """Three digits after the point; a dash where undefined."""
-    return f"{value:.3f}" if np.isfinite(value) else "\u2013"
+def number(value: float | None) -> str:
+    """Three digits after the point; a dash where undefined, which is None in JSON that was read."""
+    return f"{value:.3f}" if value is not None and np.isfinite(value) else "\u2013"
 
 
 def interval(estimate: Any) -> str:

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}
+KINDS = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "null": (type(None),),
+}
 
 
 def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "$") -> list[str]:
@@ -15,10 +22,8 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "
     if "const" in schema and value != schema["const"]:
         return [f"{at} is {value!r}, not {schema['const']!r}"]
     kinds = schema.get("type", [])
-    allowed = tuple(KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds))
-    if allowed and not isinstance(
-        value, tuple(k for kind in allowed for k in (kind if isinstance(kind, tuple) else (kind,)))
-    ):
+    allowed = tuple(kind for name in ([kinds] if isinstance(kinds, str) else kinds) for kind in KINDS[name])
+    if allowed and not isinstance(value, allowed):
         return [f"{at} is {type(value).__name__}, not {kinds}"]
     found: list[str] = []
     if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
@@ -114,3 +115,14 @@ def test_net_benefit_is_that_of_its_definition():
 
     assert found.model == pytest.approx((2 / 5 - 1 / 5 * (0.25 / 0.75), 1 / 5 - 1 / 5))
     assert found.act_on_all == pytest.approx((0.4 - 0.6 / 3, 0.4 - 0.6))
+
+
+@pytest.mark.oracle
+def test_the_calibration_error_is_that_of_torchmetrics(honest):
+    library = pytest.importorskip("torchmetrics", reason="pip install --no-deps torchmetrics lightning-utilities")
+    positive, probability = honest
+
+    expected = library.functional.classification.binary_calibration_error(
+        torch.from_numpy(probability), torch.from_numpy(positive.astype(np.int64)), n_bins=BINS, norm="l1"
+    )
+    assert calibration(positive, probability).ece == pytest.approx(float(expected), abs=1e-6)

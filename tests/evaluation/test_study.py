@@ -18,10 +18,9 @@ from cxr_isnet.evaluation.bootstrap import PatientBootstrap
 from cxr_isnet.evaluation.metrics import RankAUC
 from cxr_isnet.evaluation.predictions import label_indices, probabilities
 from cxr_isnet.evaluation.report import DISCLAIMER
-from cxr_isnet.evaluation.study import judge_tables, study_json, study_metrics, study_table, study_text
+from cxr_isnet.evaluation.study import judge_tables, study_metrics, study_table, study_text
 from cxr_isnet.evaluation.study_report import FILES, write_study
 
-from .conftest import THREE
 from .schema_check import faults
 
 TWO = ("normal", "tuberculosis")
@@ -145,7 +144,7 @@ def test_the_table_holds_what_the_json_holds(study):
             row = table.loc[(name, "site", site, "", "auc", "bootstrap")]
             assert (row["value"], row["low"]) == (there.result.auc.value, there.result.auc.low)
     assert ("isnet", "drop", "north", "", "auc", "bootstrap") in table.index
-    assert ("isnet", "sex", "F", "", "auc", "bootstrap") in table.index
+    assert ("isnet", "by sex", "F", "", "auc", "bootstrap") in table.index
     assert study_metrics(study)["isnet.north.auc"] == study.models["isnet"].sites["north"].result.auc.value
 
 
@@ -218,49 +217,66 @@ def test_no_patient_is_named(written):
         assert "patient_id" not in (written / name).read_text(encoding="utf-8")
 
 
-def test_a_class_that_a_site_lacks_is_named_and_nothing_is_made_up(make_predictions, tmp_path):
-    frame = make_predictions(sites=("north", "south"))
-    frame.loc[frame["site"] == "south", "label"] = "covid"
-    tables = {"theirs": frame}
-
-    study = judge_tables(tables, THREE, {}, Settings(resamples=50))
-    write_study(tmp_path, study, tables)
-
-    south = study.models["theirs"].sites["south"]
-    assert np.isnan(south.result.auc.value)
-    assert np.isnan(south.delong["covid"].value)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "No image of normal" in text
-    assert "no image of normal, tuberculosis at south" in study_text(study)
-    assert "south has no image of normal" in (tmp_path / "model_card.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_one_patient_alone_is_judged_without_intervals(make_predictions, tmp_path, rows):
-    tables = {"theirs": make_predictions(rows)}
-
-    study = judge_tables(tables, THREE, {}, Settings(resamples=50))
-    write_study(tmp_path, study, tables)
-
-    there = study.models["theirs"].overall.result
-    assert np.isnan([there.accuracy.low, there.auc.low]).all()
-    assert there.n_patients == 1
-    json.dumps(study_json(study), allow_nan=False)
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A table with a site without one of two classes, one without labels, one of one image: study and its folder."""
+    generator = np.random.default_rng(1)
+    scores = generator.dirichlet(np.ones(2), 61)
+    frame = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(61)],
+            "patient_id": [str(i // 2) for i in range(61)],
+            "site": ["full"] * 20 + ["ill only"] * 20 + ["unlabelled"] * 20 + ["one image"],
+            "label": [TWO[i % 2] for i in range(20)] + ["tuberculosis"] * 20 + [""] * 20 + ["normal"],
+            "model_uri": "",
+        }
+    )
+    frame[[f"probability_{name}" for name in TWO]] = scores
+    study = judge_tables({"theirs": frame}, TWO, {}, Settings(resamples=50))
+    folder = tmp_path_factory.mktemp("odd")
+    write_study(folder, study, {"theirs": frame})
+    return study, folder
 
 
-def test_a_study_without_labels_says_nothing_of_accuracy(make_predictions, tmp_path):
-    tables = {"theirs": make_predictions().assign(label="")}
+def test_a_class_that_a_site_lacks_is_named_and_nothing_is_made_up(odd):
+    study, folder = odd
 
-    study = judge_tables(tables, THREE, {}, Settings(resamples=50))
-    write_study(tmp_path, study, tables)
+    there = study.models["theirs"].sites["ill only"]
+    assert np.isnan(
+        [there.result.auc.value, there.delong["tuberculosis"].value, there.calibration["tuberculosis"].slope]
+    ).all()
+    assert there.result.by_class["normal"]["specificity"].value <= 1
+    assert "No image of normal" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "no image of normal at ill only" in study_text(study)
+    assert "ill only has no image of normal" in (folder / "model_card.md").read_text(encoding="utf-8")
 
-    assert np.isnan(study.models["theirs"].overall.result.accuracy.value)
+
+def test_a_site_of_one_image_is_judged_without_intervals(odd):
+    result = odd[0].models["theirs"].sites["one image"].result
+
+    assert (result.n_images, result.n_patients) == (1, 1)
+    assert np.isnan([result.accuracy.low, result.auc.value, result.auc.low]).all()
+
+
+def test_a_site_without_labels_says_nothing_of_accuracy(odd):
+    there = odd[0].models["theirs"].sites["unlabelled"]
+
+    assert (there.result.n_images, there.result.n_labelled) == (20, 0)
+    assert np.isnan(
+        [there.result.accuracy.value, there.posterior["accuracy"].mean, there.calibration["tuberculosis"].ece]
+    ).all()
+
+
+def test_what_is_undefined_is_null_in_the_json(odd):
+    content = json.loads((odd[1] / "report.json").read_text())
+
+    assert content["models"]["theirs"]["sites"]["ill only"]["result"]["auc"]["value"] is None
 
 
 def test_a_model_without_validation_table_and_a_prevalence_of_no_class_are_refused(tables):
-    with pytest.raises(InputError, match="names no table of model 'plain'"):
+    with pytest.raises(InputError, match=r"names no table of model 'plain'"):
         judge_tables(tables, TWO, {"isnet": tables["isnet"]}, Settings(resamples=50))
-    with pytest.raises(InputError, match="prevalence is 0.1 of 'flu'"):
+    with pytest.raises(InputError, match=r"prevalence is 0.1 of 'flu'"):
         judge_tables(tables, TWO, {}, Settings(resamples=50, prevalence={"flu": 0.1}))
 
 
