@@ -17,15 +17,14 @@ def widened(masks: Tensor) -> Tensor:
     return F.max_pool2d(masks, 2 * reach + 1, stride=1, padding=reach)
 
 
-def background_only(images: Tensor, masks: Tensor) -> Tensor:
-    """The lungs and their rim in the mean grey of what is outside."""
-    outside = 1 - widened(masks)
-    return images * outside + _mean(images, outside) * (1 - outside)
+def background_only(images: Tensor, masks: Tensor, grey: float) -> Tensor:
+    """The lungs and their rim in one grey, the same in all images: a grey of the image's own would tell of the rest."""
+    return torch.where(widened(masks) > 0, torch.full_like(images, grey), images)
 
 
-def lungs_only(images: Tensor, masks: Tensor) -> Tensor:
-    """All outside the lungs in the mean grey of the lungs."""
-    return images * masks + _mean(images, masks) * (1 - masks)
+def lungs_only(images: Tensor, masks: Tensor, grey: float) -> Tensor:
+    """All outside the lungs in one grey, the same in all images."""
+    return torch.where(masks > 0, images, torch.full_like(images, grey))
 
 
 def lungs_filled(images: Tensor, masks: Tensor, average: Tensor) -> Tensor:
@@ -56,8 +55,3 @@ def strongest(relevance: Tensor, allowed: Tensor, share: float) -> Tensor:
     taken = order.topk(min(size, round(share * size)), dim=1).indices
     chosen = torch.zeros_like(order).scatter_(1, taken, 1.0).reshape(relevance.shape)
     return chosen * (allowed > 0)
-
-
-def _mean(images: Tensor, where: Tensor) -> Tensor:
-    dims = (1, 2, 3)
-    return (images * where).sum(dims, keepdim=True) / where.sum(dims, keepdim=True).clamp(min=1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cxr_isnet.data import equalize
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.metrics import FloatArray
+from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.predictions import PROBABILITY_PREFIX, SUM_TOLERANCE
 from cxr_isnet.intake.png import encode_png
 from cxr_isnet.networks import build_network

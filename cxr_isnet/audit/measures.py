@@ -12,13 +12,15 @@ import numpy.typing as npt
 from scipy import stats
 
 from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.metrics import FloatArray, Metric
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.bootstrap import Draws
+from cxr_isnet.evaluation.metrics import Metric
 
 MARGIN = 0.05
 """Movement of a probability, or of a share, that is too small to be called a shortcut."""
 
-_HALF_WIDTHS = 1.959964
-"""Standard errors from a normal estimate to the end of its 95% interval."""
+SPREADLESS = 1e-12
+"""Resamples that differ by rounding only do not differ."""
 
 
 class Verdict(StrEnum):
@@ -85,8 +87,7 @@ class Observation:
 
 def described(name: str, metric: Metric, bootstrap: PatientBootstrap, n_images: int) -> Measure:
     """A number with its patient-level bootstrap interval, for information."""
-    estimate = bootstrap.estimate({name: metric})[name]
-    return Measure(name, estimate.value, estimate.low, estimate.high, n_images)
+    return _with_interval(bootstrap.draw({name: metric}), name, n_images)
 
 
 def held_above(
@@ -100,8 +101,8 @@ def held_above(
 ) -> Measure:
     """A number with the one-sided p-value of its lying above a threshold.
 
-    The standard error is the distance from the value to the lower end of its interval, over 1.96; the p-value is
-    Student's with one degree of freedom less than there are patients.
+    The standard error is the spread of the resamples; the p-value is Student's with one degree of freedom less than
+    there are patients.
 
     Args:
         name: what was measured.
@@ -112,8 +113,10 @@ def held_above(
         least_error: the standard error is taken to be at least this, for metrics whose resamples do not vary at
             their ends, as an AUC of 1 in few images.
     """
-    measure = described(name, metric, bootstrap, n_images)
-    error = max((measure.value - measure.low) / _HALF_WIDTHS, least_error)
+    draws = bootstrap.draw({name: metric})
+    measure = _with_interval(draws, name, n_images)
+    drawn = draws.drawn[np.isfinite(draws.drawn)]
+    error = max(float(drawn.std()), least_error) if len(drawn) > 1 else math.nan
     return Measure(
         name,
         measure.value,
@@ -131,18 +134,23 @@ def chance(measures: Sequence[Measure]) -> float | None:
     return min(1.0, len(found) * min(found)) if found else None
 
 
+def _with_interval(draws: Draws, name: str, n_images: int) -> Measure:
+    estimate = draws.estimate(name)
+    return Measure(name, estimate.value, estimate.low, estimate.high, n_images)
+
+
 def _p_value(excess: float, error: float, patients: int) -> float | None:
     if not math.isfinite(excess) or not math.isfinite(error):
         return None
-    if error <= 0:
-        return 0.0 if excess > 0 else 1.0
+    if error < SPREADLESS:
+        return 0.0 if excess > SPREADLESS else 1.0
     return float(stats.t.sf(excess / error, patients - 1))
 
 
 class MeanOfGroups:
     """Mean over groups of the groups' means of one number per image; NaN where a weighting empties a group."""
 
-    def __init__(self, values: FloatArray, groups: npt.NDArray[np.int64]) -> None:
+    def __init__(self, values: FloatArray, groups: IntArray) -> None:
         """Values (N,) without NaN; groups (N,), any numbers."""
         members = groups[:, None] == np.unique(groups)
         self._counts = members.astype(np.float64)

@@ -26,7 +26,7 @@ from PIL import Image
 from cxr_isnet.audit.measures import Measure, Picture, Verdict
 from cxr_isnet.audit.running import RULE, Result, overall
 from cxr_isnet.audit.subject import Subject
-from cxr_isnet.evaluation.metrics import FloatArray
+from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.report import DISCLAIMER, write_json
 from cxr_isnet.files import replacing
 

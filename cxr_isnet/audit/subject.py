@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.audited_model import Answer, AuditedModel
 from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.metrics import FloatArray, IntArray
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Subject:
     def average(self) -> Tensor:
         """(1, 1, H, W), the mean of all images: what a place looks like when nothing is known."""
         return self.images.images.mean(0, keepdim=True)
+
+    @property
+    def grey(self) -> float:
+        """The mean of the average image, to cover what is to be hidden."""
+        return float(self.average.mean())
 
     def ask(self, answer: Answer, images: Tensor, what: str) -> FloatArray:
         """The model's answer to any number of images, in batches, with a progress bar."""

@@ -9,7 +9,8 @@ from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.examination import Examination
 from cxr_isnet.audit.measures import MARGIN, Measure, Observation, Picture, chance, described, held_above
 from cxr_isnet.audit.subject import Subject
-from cxr_isnet.evaluation.metrics import FloatArray, IntArray, WeightedMean
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import WeightedMean
 
 DONORS = 4
 """Backgrounds of each kind that every pair of lungs is put on."""

@@ -11,7 +11,8 @@ from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
 from cxr_isnet.audit.examination import Examination
 from cxr_isnet.audit.measures import Measure, Observation, Picture, chance, described, held_above
 from cxr_isnet.audit.subject import Subject
-from cxr_isnet.evaluation.metrics import FloatArray, HandTillAUC, IntArray, Metric
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import HandTillAUC, Metric
 
 CHANCE = 0.5
 
@@ -39,10 +40,10 @@ def examine(subject: Subject) -> Observation:
     """AUC of whole images and of lungs alone, for comparison; of backgrounds in two disguises, for the verdict."""
     data, ask = subject.images, subject.model.probabilities
     hidden = {
-        "background only": background_only(data.images, data.masks),
+        "background only": background_only(data.images, data.masks, subject.grey),
         "lungs filled": lungs_filled(data.images, data.masks, subject.average),
     }
-    lungs = lungs_only(data.images, data.masks)
+    lungs = lungs_only(data.images, data.masks, subject.grey)
     bootstrap = subject.bootstrap()
     shown = {"whole images": subject.probabilities, "lungs only": subject.ask(ask, lungs, "lungs only")}
     measures = [

@@ -12,7 +12,8 @@ from cxr_isnet.audit.examination import Ability, Examination
 from cxr_isnet.audit.measures import MARGIN, Measure, Observation, Picture, chance, described, held_above
 from cxr_isnet.audit.subject import Subject
 from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.metrics import FloatArray, IntArray, WeightedMean
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import WeightedMean
 
 SHARES = (0.01, 0.03, 0.06, 0.1)
 """Of the image's area, erased or inserted in turn; less than the lungs have."""

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from cxr_isnet.audit.examination import Examination
-from cxr_isnet.audit.measures import MARGIN, Measure, Observation, Picture, chance, held_above
+from cxr_isnet.audit.measures import Measure, Observation, Picture, chance, held_above
 from cxr_isnet.audit.subject import Subject
 from cxr_isnet.data import Corner, MarkConfig, glyphs
 from cxr_isnet.data.planted_marks import find_place, stamped
-from cxr_isnet.evaluation.metrics import FloatArray, WeightedMean
+from cxr_isnet.evaluation.arrays import FloatArray
+from cxr_isnet.evaluation.metrics import WeightedMean
 
 SIZES = (0.08, 0.14)
 GLYPHS = {
@@ -25,6 +26,9 @@ GLYPHS = {
     "letter L": glyphs.letter("L"),
     "letter R": glyphs.letter("R"),
 }
+SHAPE = 0.1
+"""Movement from which the shape of a mark counts: models that no mark was of use to reached 0.06."""
+
 PRESENCE = 0.25
 """Movement from which the presence of a bright mark, whatever its shape, counts."""
 
@@ -61,7 +65,7 @@ def examine(subject: Subject) -> Observation:
             scattered = _drawn(images, site, [rng.permuted(glyph.ravel()).reshape(glyph.shape) for _ in images])
             moved = _movement(subject, marked, before, f"{name}, {site.name}")
             by_scatter = _movement(subject, scattered, before, f"{name} scattered, {site.name}")
-            for than, harmless, threshold in (("scattered", by_scatter, MARGIN), ("a patch", by_patch, PRESENCE)):
+            for than, harmless, threshold in (("scattered", by_scatter, SHAPE), ("a patch", by_patch, PRESENCE)):
                 beyond = np.where(site.known, moved - harmless, np.nan)
                 title, count = f"{name} beyond {than}, {site.name}", int(site.known.sum())
                 measures.append(held_above(title, WeightedMean(beyond), bootstrap, count, threshold=threshold))
@@ -130,7 +134,7 @@ EXAMINATION = Examination(
     title="Marks planted into the background",
     question="Which bright marks in the corners move the answer, and by how much?",
     rule=(
-        f"A sign, if any mark moves the probabilities by more than {MARGIN} beyond what its own pixels do when "
+        f"A sign, if any mark moves the probabilities by more than {SHAPE} beyond what its own pixels do when "
         "they are scattered over the same square, so that the shape is read; or by more than "
         f"{PRESENCE} beyond what the same square of another patient's image does, so that its presence is. The "
         "movement is half the sum of the absolute changes over the classes."

@@ -9,7 +9,8 @@ from cxr_isnet.audit.examination import Ability, Examination
 from cxr_isnet.audit.measures import Observation, chance, described, held_above
 from cxr_isnet.audit.subject import Subject
 from cxr_isnet.evaluation import relevance_in_lung
-from cxr_isnet.evaluation.metrics import FloatArray, IntArray, WeightedMean
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import WeightedMean
 
 
 def examine(subject: Subject) -> Observation:

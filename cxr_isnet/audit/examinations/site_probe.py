@@ -13,7 +13,7 @@ from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.examination import Ability, Examination
 from cxr_isnet.audit.measures import MARGIN, MeanOfGroups, Measure, Observation, chance, held_above
 from cxr_isnet.audit.subject import Subject
-from cxr_isnet.evaluation.metrics import FloatArray, IntArray
+from cxr_isnet.evaluation.arrays import FloatArray, IntArray
 
 FOLDS = 5
 
@@ -39,10 +39,10 @@ def examine(subject: Subject) -> Observation:
         return Observation(reason=f"it needs two or more hospitals of {FOLDS} or more patients each")
     if subject.model.features is None:
         raise ValueError("the site probe was given a model without features")
-    background = background_only(data.images, data.masks)
+    background = background_only(data.images, data.masks, subject.grey)
     kinds = {
         "whole images": data.images,
-        "lungs only": lungs_only(data.images, data.masks),
+        "lungs only": lungs_only(data.images, data.masks, subject.grey),
         "background only": background,
     }
     probes = []

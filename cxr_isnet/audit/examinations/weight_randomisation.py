@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 from cxr_isnet.audit.examination import Ability, Examination
 from cxr_isnet.audit.measures import Observation, Picture, chance, described, held_above
 from cxr_isnet.audit.subject import Subject
-from cxr_isnet.evaluation.metrics import FloatArray, WeightedMean
+from cxr_isnet.evaluation.arrays import FloatArray
+from cxr_isnet.evaluation.metrics import WeightedMean
 
 STAGES = (0.1, 0.5, 1.0)
 """Shares of the layers, from the output back, that are drawn anew."""

@@ -1,0 +1,111 @@
+"""Images and models whose shortcuts are known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cxr_isnet.audit import AuditedModel, AuditSet, Subject
+from cxr_isnet.audit.audited_model import Answer
+from cxr_isnet.audit.examinations import planted_marks
+from cxr_isnet.evaluation.arrays import FloatArray
+
+SIZE = 48
+LUNGS = (slice(14, 34), slice(12, 36))
+MARK = (slice(2, 9), slice(2, 9))
+
+
+def make_set(*, marked: bool = False, patients: int = 48, per_patient: int = 1, seed: int = 0) -> AuditSet:
+    """Two hospitals, two classes in equal parts; the ill have brighter lungs, the second hospital a dark border.
+
+    With `marked`, the ill have a white square in the top left corner.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.arange(patients) % 2
+    sites = np.arange(patients) // 2 % 2
+    images = generator.normal(0.4, 0.03, (patients * per_patient, SIZE, SIZE))
+    masks = np.zeros_like(images)
+    masks[:, *LUNGS] = 1
+    labels, sites = (np.repeat(values, per_patient) for values in (labels, sites))
+    images[:, *LUNGS] += 0.2 * labels[:, None, None]
+    images[sites == 1, 44:] = 0.05
+    if marked:
+        images[labels == 1, *MARK] = 1.0
+    return AuditSet(
+        images=torch.from_numpy(images.clip(0, 1)).float()[:, None],
+        masks=torch.from_numpy(masks).float()[:, None],
+        labels=labels.astype(np.int64),
+        sites=sites.astype(np.int64),
+        patients=np.repeat(np.arange(patients), per_patient).astype(np.int64),
+        classes=("normal", "ill"),
+        site_names=("north", "south"),
+    )
+
+
+def two_classes(ill: Tensor) -> FloatArray:
+    """(B, 2) probabilities from a score of the ill (B,)."""
+    p = torch.sigmoid(ill).double().numpy()
+    return np.stack([1 - p, p], axis=1)
+
+
+def reads_corner(images: Tensor) -> FloatArray:
+    """Ill if the top left corner is bright."""
+    return two_classes(12 * (images[:, 0, *MARK].mean((1, 2)) - 0.6))
+
+
+def reads_lungs(images: Tensor) -> FloatArray:
+    """Ill if the middle of the lungs is bright; nothing else is seen."""
+    return two_classes(30 * (images[:, 0, 18:30, 16:32].mean((1, 2)) - 0.5))
+
+
+def ignores_all(images: Tensor) -> FloatArray:
+    """The same answer always."""
+    return np.full((len(images), 2), 0.5)
+
+
+def maps_at(rows: slice, columns: slice) -> Answer:
+    """Heatmaps with all their relevance in one rectangle."""
+
+    def heatmaps(images: Tensor) -> FloatArray:
+        maps = np.zeros((len(images), 2, SIZE, SIZE))
+        maps[:, :, rows, columns] = images[:, :, rows, columns].double().numpy()
+        return maps
+
+    return heatmaps
+
+
+def noise(share: float, seed: int) -> Answer:
+    """Heatmaps of random weights that have nothing to do with those of the model."""
+
+    def heatmaps(images: Tensor) -> FloatArray:
+        return np.random.default_rng(seed).normal(size=(len(images), 2, SIZE, SIZE))
+
+    return heatmaps
+
+
+def make_subject(probabilities: Answer, data: AuditSet | None = None, **answers: object) -> Subject:
+    model = AuditedModel("made by hand", ("normal", "ill"), probabilities, **answers)
+    return Subject(model, data if data is not None else make_set(), resamples=200)
+
+
+@pytest.fixture
+def few_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mark of one size instead of ten, where the marks are not what is tested."""
+    monkeypatch.setattr(planted_marks, "SIZES", (0.14,))
+    monkeypatch.setattr(planted_marks, "GLYPHS", {"cross": planted_marks.GLYPHS["cross"]})
+
+
+@pytest.fixture
+def subject() -> Callable[..., Subject]:
+    """A maker of subjects: probabilities, optionally the images and what else the model answers."""
+    return make_subject
+
+
+def value(measures: Sequence[object], name: str) -> float:
+    """The one measure whose name holds `name`."""
+    (found,) = [m for m in measures if name in m.name]
+    return found.value

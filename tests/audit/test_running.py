@@ -1,0 +1,83 @@
+"""Verdicts: false alarms of many examinations, heatmaps that lost their trust, models that cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from cxr_isnet.audit import Subject, Verdict, examine_all, overall
+from cxr_isnet.audit.examination import Ability, Examination
+from cxr_isnet.audit.examinations import background_swap, hidden_lungs, relevance_share, weight_randomisation
+from cxr_isnet.audit.measures import Observation
+from cxr_isnet.audit.registry import EXAMINATIONS
+from tests.audit.conftest import LUNGS, make_set, maps_at, noise, reads_corner, reads_lungs
+
+Make = Callable[..., Subject]
+
+
+def finding(p_value: float | None, name: str = "made_up", needs: tuple[Ability, ...] = ()) -> Examination:
+    return Examination(name, name, "?", "", "", needs, lambda _: Observation((), p_value, "nothing to see"))
+
+
+def test_names_are_told_apart_and_every_examination_states_its_rule() -> None:
+    assert len({e.name for e in EXAMINATIONS}) == len(EXAMINATIONS) == 7
+    assert all(e.rule and e.limits and e.question.endswith("?") for e in EXAMINATIONS)
+
+
+def test_p_values_are_corrected_for_their_number(subject: Make) -> None:
+    results = examine_all(subject(reads_lungs), [finding(0.02), finding(0.03), finding(0.001)])
+
+    assert [r.adjusted_p for r in results] == pytest.approx([0.04, 0.04, 0.003])
+    assert {r.verdict for r in results} == {Verdict.SIGN}
+    alone = examine_all(subject(reads_lungs), [finding(0.02), finding(0.3), finding(0.4)])
+    assert [r.verdict for r in alone] == [Verdict.NO_SIGN] * 3
+
+
+def test_an_examination_without_a_p_value_is_not_applicable_and_costs_the_others_nothing(subject: Make) -> None:
+    results = examine_all(subject(reads_lungs), [finding(None), finding(0.04)])
+
+    assert [r.verdict for r in results] == [Verdict.NOT_APPLICABLE, Verdict.SIGN]
+    assert results[0].reason == "nothing to see"
+
+
+def test_what_a_model_cannot_answer_is_said(subject: Make) -> None:
+    (result,) = examine_all(subject(reads_lungs), [relevance_share.EXAMINATION])
+
+    assert (result.verdict, result.reason) == (Verdict.NOT_APPLICABLE, "the model gives no heatmaps")
+    assert overall([result]) is Verdict.NOT_APPLICABLE
+
+
+def test_heatmaps_that_failed_their_check_carry_no_verdict(subject: Make) -> None:
+    same = maps_at(slice(0, 48), slice(0, 48))
+    made = subject(reads_lungs, heatmaps=same, randomised=lambda share, seed: same)
+
+    check, share = examine_all(made, [weight_randomisation.EXAMINATION, relevance_share.EXAMINATION])
+
+    assert check.verdict is Verdict.UNSOUND
+    assert share.verdict is Verdict.NOT_APPLICABLE
+    assert "random weights" in share.reason
+    assert share.observation.measures
+
+
+def test_a_model_of_the_corner_is_caught_and_a_model_of_the_lungs_is_not(subject: Make) -> None:
+    chosen = [hidden_lungs.EXAMINATION, background_swap.EXAMINATION]
+    data = make_set(marked=True)
+
+    assert overall(examine_all(subject(reads_corner, data), chosen)) is Verdict.SIGN
+    assert overall(examine_all(subject(reads_lungs, data), chosen)) is Verdict.NO_SIGN
+
+
+@pytest.mark.usefixtures("few_marks")
+def test_all_examinations_are_silent_on_a_model_of_the_lungs(subject: Make) -> None:
+    answers = {
+        "features": lambda images: images[:, 0, 18:30, 16:32].mean(2).double().numpy(),
+        "heatmaps": maps_at(*LUNGS),
+        "randomised": noise,
+    }
+    made = replace(subject(reads_lungs, make_set(patients=20), **answers), resamples=50)
+
+    results = examine_all(made)
+
+    assert [r.verdict for r in results] == [Verdict.NO_SIGN] * 7
