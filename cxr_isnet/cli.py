@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any
 
@@ -214,7 +214,7 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
         several: dict[str, Any] = {"nargs": "+"} if str(known[name].type).startswith("list") else {}
         parser.add_argument(name, type=str, help=about[name], **several)
     skip = set(command.places)
-    if command.places and "output" in known:
+    if "output" in known and known["output"].default is MISSING:
         parser.add_argument("-o", "--output", type=str, required=True, help=about["output"])
         skip.add("output")
     parser.add_class_arguments(settings, None, skip=skip)
