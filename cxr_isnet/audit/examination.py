@@ -18,6 +18,11 @@ class Ability(StrEnum):
     HEATMAPS = "heatmaps"
     RANDOMISED = "randomised"
 
+    @property
+    def told(self) -> str:
+        """In words."""
+        return "heatmaps of random weights" if self is Ability.RANDOMISED else self.value
+
 
 @dataclass(frozen=True)
 class Examination:

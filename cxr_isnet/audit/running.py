@@ -59,7 +59,7 @@ def examine_all(subject: Subject, examinations: Sequence[Examination] = EXAMINAT
         logger.info("%s", examination.title)
         missing = examination.missing(subject.model)
         if missing:
-            results.append(_left_out(examination, f"the model gives no {' and no '.join(m.value for m in missing)}"))
+            results.append(_left_out(examination, f"the model gives no {' and no '.join(m.told for m in missing)}"))
             continue
         found = examination.examine(subject)
         if found.p_value is None:

@@ -71,7 +71,7 @@ def test_a_model_of_mlflow_is_audited_by_its_probabilities_alone(
     left_out = {name: e["reason"] for name, e in found.items() if e["verdict"] == "not applicable"}
     assert left_out == {
         "site_probe": "the model gives no features",
-        "weight_randomisation": "the model gives no heatmaps and no randomised",
+        "weight_randomisation": "the model gives no heatmaps and no heatmaps of random weights",
         "relevance_share": "the model gives no heatmaps",
         "pixel_erasure": "the model gives no heatmaps",
     }
