@@ -95,7 +95,7 @@ class AuditReport:
         """A line per examination for the terminal."""
         lines = [f"{'examination':<44} {'verdict':<26} {'p':>7}  number with the smallest p (95% interval)"]
         for result in self.results:
-            p_value = "" if result.adjusted_p is None else f"{result.adjusted_p:.4f}"
+            p_value = "" if result.adjusted_p is None else _p(result.adjusted_p)
             told = f"({result.reason})" if result.verdict is Verdict.NOT_APPLICABLE else _strongest(result)
             lines.append(f"{result.examination.title:<44} {result.verdict.value:<26} {p_value:>7}  {told}")
         return "\n".join([*lines, f"audit: {self.verdict.value}"])
@@ -163,9 +163,13 @@ def _row(measure: Measure) -> dict[str, str]:
         "value": "undefined" if math.isnan(measure.value) else f"{measure.value:.3f}",
         "interval": "" if math.isnan(measure.low) else f"{measure.low:.3f} to {measure.high:.3f}",
         "threshold": "" if measure.threshold is None else f"{measure.threshold:.2f}",
-        "p": "" if measure.p_value is None else f"{measure.p_value:.4f}",
+        "p": "" if measure.p_value is None else _p(measure.p_value),
         "n": str(measure.n_images),
     }
+
+
+def _p(value: float) -> str:
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _drawn(picture: Picture) -> dict[str, Any]:
