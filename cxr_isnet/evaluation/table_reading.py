@@ -44,7 +44,7 @@ def read_tables(
         if "model_uri" not in frame.columns:
             frame["model_uri"] = file
         if "age" in frame.columns:
-            frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
+            frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(float)
         tables[name] = check_predictions(frame, known, source=file)
     return known, _in_one_order(tables)
 
