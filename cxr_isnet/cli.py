@@ -117,7 +117,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         "train",
     ),
     "evaluate": Command(
-        "judge a trained classifier on one or more hospitals", _EVALUATION, "EvaluateConfig", "evaluate"
+        "judge a trained classifier, or anybody's predictions, on hospitals", _EVALUATION, "EvaluateConfig", "evaluate"
     ),
     "audit": Command(
         "look for shortcuts that a model takes past the lungs",
