@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxr_isnet.evaluation.assessment import ModelAssessment, SiteAssessment
+from cxr_isnet.evaluation.bootstrap import Estimate
 from cxr_isnet.evaluation.groups import Grouping
 
 _PANEL = 3.9
@@ -53,6 +55,23 @@ def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     if not rows:
         return None
     metrics = sorted({grouping.metric.replace("_", " ") for grouping in groups if grouping.metric})
+    figure, axes = _intervals(rows)
+    axes.set_xlabel(f"{' / '.join(metrics)} with 95% interval")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def sites_figure(models: Sequence[ModelAssessment]) -> Figure:
+    """AUC with its interval, by model and site."""
+    rows = [(f"{model.name}: {site}", there.result.auc) for model in models for site, there in model.sites.items()]
+    figure, axes = _intervals(rows)
+    axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
+    axes.set_xlabel("AUC with 95% interval (dotted: chance)")
+    return figure
+
+
+def _intervals(rows: Sequence[tuple[str, Estimate]]) -> tuple[Figure, Axes]:
+    """A line for each of the named numbers, from top to bottom; nothing where a number or an interval is undefined."""
     figure = Figure(figsize=(7.5, 1.0 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (_, estimate) in enumerate(rows):
@@ -61,22 +80,5 @@ def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
         if np.isfinite(estimate.low):
             axes.plot([estimate.low, estimate.high], [place, place], color="#1f4e79", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel=f"{' / '.join(metrics)} with 95% interval", xlim=(0, 1.02))
-    axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def sites_figure(models: Sequence[ModelAssessment]) -> Figure:
-    """AUC with its interval, by model and site."""
-    rows = [(f"{model.name}: {site}", there.result.auc) for model in models for site, there in model.sites.items()]
-    figure = Figure(figsize=(7.5, 1.0 + 0.32 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for place, (_, estimate) in enumerate(rows):
-        axes.plot([estimate.low, estimate.high], [place, place], color="#1f4e79", linewidth=1.5)
-        axes.plot([estimate.value], [place], "s", color="#1f4e79", markersize=5)
-    axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
-    axes.set(xlabel="AUC with 95% interval (dotted: chance)", xlim=(0, 1.02))
-    return figure
+    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5))
+    return figure, axes
