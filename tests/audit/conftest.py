@@ -19,14 +19,20 @@ LUNGS = (slice(14, 34), slice(12, 36))
 MARK = (slice(2, 9), slice(2, 9))
 
 
-def make_set(*, marked: bool = False, patients: int = 48, per_patient: int = 1, seed: int = 0) -> AuditSet:
+def make_set(
+    *, marked: bool = False, lopsided: bool = False, patients: int = 48, per_patient: int = 1, seed: int = 0
+) -> AuditSet:
     """Two hospitals, two classes in equal parts; the ill have brighter lungs, the second hospital a dark border.
 
-    With `marked`, the ill have a white square in the top left corner.
+    With `marked`, the ill have a white square in the top left corner; `lopsided`, three of four are ill in the first
+    hospital and one of four in the second.
     """
     generator = np.random.default_rng(seed)
     labels = np.arange(patients) % 2
     sites = np.arange(patients) // 2 % 2
+    if lopsided:
+        sites = np.arange(patients) // 4 % 2
+        labels = np.where(sites == 0, np.arange(patients) % 4 < 3, np.arange(patients) % 4 == 0).astype(np.int64)
     images = generator.normal(0.4, 0.03, (patients * per_patient, SIZE, SIZE))
     masks = np.zeros_like(images)
     masks[:, *LUNGS] = 1

@@ -128,16 +128,21 @@ def test_the_probe_reads_the_hospital_where_features_have_it(subject: Make) -> N
     def features(images: Tensor) -> FloatArray:
         return images[:, 0].mean(2).double().numpy()
 
-    follows = subject(lambda images: two_classes(8 * (images[:, 0, 44:].mean((1, 2)) - 0.2)), features=features)
-    ignores = subject(reads_lungs, features=features)
+    def reads_border(images: Tensor) -> FloatArray:
+        return two_classes(8 * (images[:, 0, 44:].mean((1, 2)) - 0.2))
 
-    found, silent = site_probe.examine(follows), site_probe.examine(ignores)
+    data = make_set(lopsided=True)
+    found = site_probe.examine(subject(reads_border, data, features=features))
+    silent = site_probe.examine(subject(reads_lungs, data, features=features))
+    useless = site_probe.examine(subject(reads_border, features=features))
 
     assert value(found.measures, "from features, background only") == 1.0
     assert value(found.measures, "from features, lungs only") < 0.8
     assert found.p_value < 0.001
     assert value(silent.measures, "from features, background only") == 1.0
     assert silent.p_value == 1.0
+    assert useless.p_value is None
+    assert "of no use" in useless.reason
 
 
 def test_the_probe_asks_patients_that_it_has_not_seen() -> None:

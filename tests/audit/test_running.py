@@ -76,7 +76,7 @@ def test_all_examinations_are_silent_on_a_model_of_the_lungs(subject: Make) -> N
         "heatmaps": maps_at(*LUNGS),
         "randomised": noise,
     }
-    made = replace(subject(reads_lungs, make_set(patients=20), **answers), resamples=50)
+    made = replace(subject(reads_lungs, make_set(patients=24, lopsided=True), **answers), resamples=50)
 
     results = examine_all(made)
 
