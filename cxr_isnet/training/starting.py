@@ -15,12 +15,12 @@ from torch import nn
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_weights
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
-_RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 def starting_checkpoint(source: str, train: Callable[[TrainConfig], Any], network: NetworkConfig) -> Path:
@@ -39,7 +39,7 @@ def starting_checkpoint(source: str, train: Callable[[TrainConfig], Any], networ
         InputError: If the recipe cannot be read.
     """
     path = Path(source)
-    if path.suffix.lower() not in _RECIPE_SUFFIXES:
+    if path.suffix.lower() not in RECIPE_SUFFIXES:
         return path
     recipe = read_recipe(path)
     recipe = replace(recipe, network=network, output=f"{recipe.output}_{network.name}")
