@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
@@ -37,14 +38,20 @@ def resolve_uri(uri: str) -> str:
 
 
 def open_store(uri: str) -> MlflowClient:
-    """A client of the store; the folder of an SQLite file is made when it is missing.
+    """A client of the store; the folder of an SQLite file and its tables are made when they are missing.
+
+    Processes that open an SQLite file at once do so in turn, by `<file>.lock` beside it: MLflow makes the tables
+    without a lock, and two processes that make them fail.
 
     Args:
         uri: a tracking URI as `resolve_uri` gives it.
     """
-    if uri.startswith(SQLITE):
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri)
+    if not uri.startswith(SQLITE):
+        return MlflowClient(tracking_uri=uri)
+    database = Path(uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        return MlflowClient(tracking_uri=uri)
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:

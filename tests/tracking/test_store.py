@@ -1,3 +1,5 @@
+import multiprocessing
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,3 +66,25 @@ def test_a_global_store_that_was_not_set_is_not_set_after_an_error(store_uri):
         raise RuntimeError
 
     assert not mlflow.is_tracking_uri_set()
+
+
+def make_an_experiment(uri: str, together: Barrier) -> None:
+    """In a process of its own; the import of MLflow, which takes longer than the tables, lies behind it."""
+    together.wait(timeout=300)
+    experiment_id(open_store(uri), uri, "together")
+
+
+@pytest.mark.slow
+def test_processes_that_open_a_new_database_at_once_all_find_its_tables(tmp_path):
+    uri, count = f"sqlite:///{tmp_path}/new/mlflow.db", 3
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(count)
+    processes = [context.Process(target=make_an_experiment, args=(uri, together)) for _ in range(count)]
+
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * count
+    assert open_store(uri).get_experiment_by_name("together") is not None
