@@ -3,9 +3,10 @@
     python benchmarks/training_step.py --size 224 --batch 8 --threads 1 --json result.json
 
 Times are CPU seconds of the process (on a GPU, seconds between synchronisations); medians over the rounds. By counting
-convolution passes (forward, gradient of inputs, gradient of weights) a plain step is 3, each map adds 3: the floor is
-2.0 for one map, 4.0 for three, 3.0 for the two of `dual`. Peak memory is measured in a process of its own for each
-step.
+passes (forward, gradient of inputs, gradient of weights) a plain step is 3 and each map of LRP-epsilon adds 3: 2.0 for
+one map, 4.0 for three. `flop_ratio` is that floor counted by torch as the warm-up round runs; for `dual` it is higher,
+as z+ needs positive contributions of its own, and behind a concatenation the negative ones too. Peak memory is measured
+in a process of its own for each step.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
@@ -44,11 +46,10 @@ def main() -> None:
     batch = _batch(args)
     steps = {name: _step(_objective(name, args), batch, args) for name in STEPS}
     rounds: dict[str, list[float]] = {name: [] for name in STEPS}
-    for number in range(args.rounds + 1):
+    flops = {name: _flops(step) for name, step in steps.items()}  # this round also warms up
+    for _ in range(args.rounds):
         for name, step in steps.items():
-            seconds = _clock(step, args.device)
-            if number:  # the first round warms up
-                rounds[name].append(seconds)
+            rounds[name].append(_clock(step, args.device))
     plain = statistics.median(rounds["plain"])
     result = {
         "plain_seconds": plain,
@@ -58,6 +59,7 @@ def main() -> None:
             for n in STEPS
             if n != "plain" and (pairs := [a / b for a, b in zip(rounds[n], rounds["plain"], strict=True)])
         },
+        "flop_ratio": {n: flops[n] / flops["plain"] for n in STEPS if n != "plain"},
         "memory_ratio": {n: memory[n] / memory["plain"] for n in STEPS if n != "plain"},
         "settings": {
             k: getattr(args, k) for k in ("size", "batch", "threads", "rounds", "device", "precision", "network")
@@ -119,6 +121,12 @@ def _step(objective: Objective, batch: dict[str, Tensor], args: argparse.Namespa
         loss.backward()
 
     return step
+
+
+def _flops(step: Callable[[], None]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def _clock(step: Callable[[], None], device: str) -> float:

@@ -92,7 +92,9 @@ def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
         raise RelevanceError(
             f"'{call.step.name}' concatenates along the batch: relevance of images cannot be told apart"
         )
-    return torch.split(signal, [x.shape[dim] for x in call.inputs], dim)
+    parts = torch.split(signal, [x.shape[dim] for x in call.inputs], dim)
+    # autograd keeps a part, and with a view the whole: in a dense block that is every layer's signal of all channels
+    return tuple(p.clone() if 2 * p.shape[dim] <= signal.shape[dim] else p for p in parts)
 
 
 def addition(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
