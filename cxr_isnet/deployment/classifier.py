@@ -29,6 +29,8 @@ class Classifier:
         classes: Labels in the order of the outputs.
         image: How files become images, the same as in training.
         method: Name of the method it was trained with.
+        temperature: What the logits are divided by for calibrated probabilities, fitted on in-domain validation; 1
+            where none was fitted. Probabilities are the network's own unless calibrated ones are asked for.
     """
 
     network: nn.Module
@@ -36,6 +38,7 @@ class Classifier:
     classes: tuple[str, ...]
     image: ImageConfig
     method: str
+    temperature: float = 1.0
 
     def save(self, path: Path) -> None:
         """Writes the classifier to one file, whole or not at all."""
@@ -44,13 +47,14 @@ class Classifier:
             "classes": list(self.classes),
             "image": asdict(self.image),
             "method": self.method,
+            "temperature": self.temperature,
             "weights": self.network.state_dict(),
         }
         save_state(path, content)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Classifier:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote; a file of before there were temperatures has 1.
 
         Raises:
             InputError: If the file is missing, damaged, or not a classifier's.
@@ -64,20 +68,34 @@ class Classifier:
         network = build_network(config, len(state["classes"]))
         load_weights(network, state["weights"], path)
         network.to(device).eval()
-        return cls(network, config, tuple(state["classes"]), ImageConfig(**state["image"]), state["method"])
+        classes, image = tuple(state["classes"]), ImageConfig(**state["image"])
+        return cls(network, config, classes, image, state["method"], state.get("temperature", 1.0))
 
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
     @torch.no_grad()
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities (B, classes) float32, on the CPU, of prepared images (B, 1, size, size)."""
-        logits: Tensor = self.network(images.to(self.device))
-        return logits.float().softmax(1).cpu()
+    def probabilities(self, images: Tensor, *, calibrated: bool = False) -> Tensor:
+        """Class probabilities (B, classes) float32, on the CPU, of prepared images (B, 1, size, size).
 
-    def predict(self, paths: Sequence[str | os.PathLike[str]], batch_size: int = 16) -> pd.DataFrame:
+        Args:
+            images: (B, 1, size, size) in [0, 1].
+            calibrated: Divides the logits by the temperature; else they are the network's own.
+        """
+        logits = self.network(images.to(self.device)).float()
+        scaled: Tensor = logits / self.temperature if calibrated else logits
+        return scaled.softmax(1).cpu()
+
+    def predict(
+        self, paths: Sequence[str | os.PathLike[str]], batch_size: int = 16, *, calibrated: bool = False
+    ) -> pd.DataFrame:
         """Columns `path` and `probability_<class>`, one row per file (PNG, JPEG or DICOM), in order.
+
+        Args:
+            paths: The files.
+            batch_size: Files at a time.
+            calibrated: As for `probabilities`.
 
         Raises:
             InputError: If a file cannot be read; the message names it.
@@ -85,7 +103,7 @@ class Classifier:
         rows: list[Tensor] = []
         for start in range(0, len(paths), batch_size):
             batch = [prepare_image(read_image(os.fspath(p)), self.image) for p in paths[start : start + batch_size]]
-            rows.append(self.probabilities(torch.stack(batch)))
+            rows.append(self.probabilities(torch.stack(batch), calibrated=calibrated))
         table = torch.cat(rows).double().numpy() if rows else torch.empty(0, len(self.classes)).numpy()
         columns: Mapping[str, Any] = {f"probability_{name}": table[:, i] for i, name in enumerate(self.classes)}
         return pd.DataFrame({"path": [os.fspath(p) for p in paths], **columns})

@@ -20,8 +20,11 @@ class ChestXrayModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Columns `path` and `probability_<class>`; raises `InputError` naming a file that cannot be read."""
-        return self._classifier.predict(model_input)
+        """Columns `path` and `probability_<class>`: the network's own; with `params={"calibrated": True}`, calibrated.
+
+        Raises `InputError` naming a file that cannot be read.
+        """
+        return self._classifier.predict(model_input, calibrated=bool((params or {}).get("calibrated", False)))
 
 
 mlflow.models.set_model(ChestXrayModel())

@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import LoggedModel as StoredModel
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-from mlflow.models import Model, ModelSignature
+from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -52,6 +52,7 @@ def log_model(
     example_paths: Sequence[str],
     register: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
     artifacts: Mapping[str, str] | None = None,
     code_paths: Sequence[str] | None = None,
     pip_requirements: Sequence[str] | None = None,
@@ -71,6 +72,7 @@ def log_model(
             kept as the input example: paths only, no pixel.
         register: name in the model registry; None does not register.
         metadata: more to say about the model, JSON values.
+        params: what `predict` takes as `params`, with the values it takes them to be where they are not given.
         artifacts: more files the model needs, by name.
         code_paths: packages and modules to ship with the model; None where it imports an installed cxr-isnet.
         pip_requirements: None pins the installed versions of what a model needs.
@@ -102,7 +104,7 @@ def log_model(
         _try_out(local, classes, example_paths[:EXAMPLE_PATHS])
         experiment = run.client.get_run(run.run_id).info.experiment_id
         logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
-        _complete(local, classes, logged)
+        _complete(local, classes, params or {}, logged)
         run.client.log_model_artifacts(logged.model_id, str(local))
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -157,10 +159,10 @@ def _try_out(local: Path, classes: Sequence[str], example_paths: Sequence[str]) 
         raise ValueError(f"the model's code answers with {list(answer.columns)}, for a path each; want {columns}")
 
 
-def _complete(local: Path, classes: Sequence[str], logged: StoredModel) -> None:
-    """Write into the saved model which stored model it is, and the columns of its answer.
+def _complete(local: Path, classes: Sequence[str], params: Mapping[str, Any], logged: StoredModel) -> None:
+    """Write into the saved model which stored model it is, the columns of its answer, and what it may be asked for.
 
-    From a type hint MLflow gets no more of the answer than "Any".
+    From type hints MLflow gets no more of the answer than "Any", and nothing of `params`, which it then drops.
     """
     saved = Model.load(str(local / "MLmodel"))
     saved.artifact_path = logged.artifact_location
@@ -170,6 +172,7 @@ def _complete(local: Path, classes: Sequence[str], logged: StoredModel) -> None:
     columns += [ColSpec("double", f"probability_{name}") for name in classes]
     signature: ModelSignature = saved.signature
     signature.outputs = Schema(columns)
+    signature.params = infer_signature(params=dict(params)).params if params else None
     saved.signature = signature
     saved.save(str(local / "MLmodel"))
 

@@ -31,6 +31,7 @@ from cxr_isnet.training.distributed import Processes, processes
 from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.progress import Progress
 from cxr_isnet.training.run_folder import RunFolder
+from cxr_isnet.training.shipped_temperature import ship_temperature
 from cxr_isnet.training.starting import start_from, starting_checkpoint
 from cxr_isnet.training.tuning import tune
 
@@ -222,7 +223,7 @@ def _finish(
     history: list[dict[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
-    """Judges the best classifier, writes `metrics.json`, logs and registers."""
+    """Judges the best classifier, fits its temperature, writes `metrics.json`, logs and registers."""
     classifier = Classifier.load(folder.best_file)
     tests = planted_tests(config.data.mark)
     judged: dict[str, TestResults] = {}
@@ -237,6 +238,8 @@ def _finish(
                 seed=config.seed,
                 model_uri=run.run_id,
             )
+    clean = folder.path / "validation" / "clean" / "predictions.csv"
+    calibration = ship_temperature(classifier, clean, folder.best_file)
     frame = pd.DataFrame(history)
     validation = frame[frame["split"] == "validation"]
     best = int(validation["epoch"].to_numpy()[validation["loss"].to_numpy().argmin()])
@@ -247,13 +250,15 @@ def _finish(
         "epochs": int(frame["epoch"].max()),
         "best_epoch": best,
         "seconds": round(seconds, 1),
+        "calibration": calibration,
         **{
             part: {test: {site: r.to_dict() for site, r in sites.items()} for test, sites in results.items()}
             for part, results in judged.items()
         },
     }
     write_json(folder.metrics_file, metrics)
-    _log_results(config, tables, folder, run, judged, frame)
+    run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
+    _log_results(config, tables, folder, run, judged, frame, calibration["temperature"])
     for part, results in judged.items():
         _log.info("\n%s, %s\n%s", config.method, part, results_table(results))
     return metrics
@@ -266,6 +271,7 @@ def _log_results(
     run: Run,
     judged: dict[str, TestResults],
     history: pd.DataFrame,
+    temperature: float,
 ) -> None:
     flat = {f"{part}.{key}": value for part, results in judged.items() for key, value in flat_metrics(results).items()}
     run.log_metrics(flat, config.epochs)
@@ -282,7 +288,8 @@ def _log_results(
         classes=config.data.classes,
         example_paths=list(tables.validation["image"][:2]),
         register=config.register,
-        metadata={"method": config.method, "seed": config.seed},
+        metadata={"method": config.method, "seed": config.seed, "temperature": temperature},
+        params={"calibrated": False},
     )
     if model is not None and model.version is not None:
         _log.info("registered as models:/%s/%d", model.name, model.version)

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -6,6 +7,7 @@ from cxr_isnet.data import prepare_image
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.calibration import with_temperature
 from cxr_isnet.intake import read_image
 
 
@@ -93,3 +95,26 @@ def test_a_checkpoint_that_lacks_a_part_is_told(part, classifier, tmp_path):
 
     with pytest.raises(InputError, match=r"best\.pt: .*not a classifier"):
         Classifier.load(tmp_path / "best.pt")
+
+
+def test_a_temperature_is_kept_and_asked_for(classifier, image_paths, tmp_path):
+    classifier.temperature = 2.5
+    classifier.save(tmp_path / "best.pt")
+    found = Classifier.load(tmp_path / "best.pt")
+
+    own, calibrated = found.predict(image_paths), found.predict(image_paths, calibrated=True)
+
+    assert found.temperature == 2.5
+    columns = ["probability_normal", "probability_tuberculosis"]
+    np.testing.assert_allclose(calibrated[columns], with_temperature(own[columns].to_numpy(), 2.5), atol=1e-6)
+    classifier.temperature = 1.0
+    pd.testing.assert_frame_equal(own, classifier.predict(image_paths), check_exact=True)
+
+
+def test_a_checkpoint_of_before_there_were_temperatures_has_one_of_1(classifier, tmp_path):
+    classifier.save(tmp_path / "best.pt")
+    state = load_state(tmp_path / "best.pt")
+    del state["temperature"]
+    save_state(tmp_path / "old.pt", state)
+
+    assert Classifier.load(tmp_path / "old.pt").temperature == 1.0

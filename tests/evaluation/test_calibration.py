@@ -101,6 +101,14 @@ def test_the_temperature_undoes_what_made_probabilities_too_extreme():
     assert losses[1] == min(losses)
 
 
+def test_there_is_no_temperature_without_labels_or_where_all_images_are_said_right():
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+
+    assert np.isnan(fit_temperature(np.array([-1, -1, -1]), scores))
+    assert np.isnan(fit_temperature(np.array([0, 1, -1]), scores))
+    assert np.isfinite(fit_temperature(np.array([0, 1, 1]), scores))
+
+
 def test_the_temperature_does_not_change_the_order_of_classes():
     scores = np.random.default_rng(3).dirichlet(np.ones(3), size=50)
 
