@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cxr_isnet.data import ImageConfig, PhantomHospital, write_hospital
@@ -28,6 +29,15 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of a hospital of twelve phantoms, 64 x 64 pixels; not to be changed."""
     hospital = PhantomHospital("Alder", monochrome1=True)
     return write_hospital(tmp_path_factory.mktemp("alder"), hospital, patients=12, seed=1, size=64)
+
+
+@pytest.fixture
+def phantom_table(phantom_manifest: Path) -> pd.DataFrame:
+    """Rows of `phantom_manifest` with full paths, to be changed and written elsewhere."""
+    table = pd.read_csv(phantom_manifest, dtype=str, keep_default_na=False)
+    for column in ("image", "mask"):
+        table[column] = [str(phantom_manifest.parent / value) for value in table[column]]
+    return table
 
 
 @pytest.fixture(scope="session")

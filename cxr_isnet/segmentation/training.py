@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -57,11 +56,11 @@ def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judge
         InputError: A setting, a file or the output folder cannot be used.
         DivergedError: A loss became NaN or infinite.
     """
+    folder = RunFolder.open(config)
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network))
     with denormals_as_zero(), processes(config.device.value) as here:
         training, validation = _loaders(config, parts, here)
-        folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
         tags = {"method": "segmenter", "seed": config.seed}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:

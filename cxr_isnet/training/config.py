@@ -173,6 +173,11 @@ class TrainConfig:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
 
+    @property
+    def training(self) -> list[str]:
+        """Manifests that are trained on."""
+        return self.data.training
+
 
 def as_plain(value: Any) -> Any:
     """A config as dictionaries, lists, numbers and strings, for YAML, MLflow and comparisons."""

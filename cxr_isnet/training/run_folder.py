@@ -15,6 +15,7 @@ from cxr_isnet.deployment.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.report import write_json
 from cxr_isnet.files import replacing
+from cxr_isnet.manifests import digest
 from cxr_isnet.training.config import as_plain
 
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")
@@ -29,6 +30,9 @@ class RunSettings(Protocol):
     @property
     def resume(self) -> bool: ...
 
+    @property
+    def training(self) -> list[str]: ...
+
 
 class Keepable(Protocol):
     """What a training makes, e.g. a classifier."""
@@ -41,9 +45,9 @@ class Keepable(Protocol):
 class RunFolder:
     """Where a training writes.
 
-    Files: `config.yaml`, `last.pt` (state after the last whole epoch), `best.pt` (the network of the epoch with the
-    lowest validation loss), `history.csv` (loss terms), `run.json` (MLflow run), `metrics.json` and the evaluation's
-    folders.
+    Files: `config.yaml`, `manifests.json` (digests of what is trained on), `last.pt` (state after the last whole
+    epoch), `best.pt` (the network of the epoch with the lowest validation loss), `history.csv` (loss terms), `run.json`
+    (MLflow run), `metrics.json` and the evaluation's folders.
     """
 
     path: Path
@@ -53,8 +57,8 @@ class RunFolder:
         """Finds the folder free, or takes up the training in it; writes nothing.
 
         Raises:
-            InputError: If it is not empty and `resume` is off; or it is to be resumed with another config, or cannot
-                be.
+            InputError: If it is not empty and `resume` is off; or it is to be resumed with another config or other
+                tables, or cannot be.
         """
         folder = cls(Path(config.output))
         if folder.path.exists() and not folder.path.is_dir():
@@ -73,17 +77,23 @@ class RunFolder:
         return folder
 
     def begin(self, config: RunSettings, run_id: str, uri: str) -> None:
-        """Makes the folder with `config.yaml`, unless a training is taken up, and notes the MLflow run."""
+        """Makes the folder with the config and the manifests' digests, unless a training is taken up; notes the run."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_file.is_file():
             with replacing(self.config_file) as partial:
                 partial.write_text(yaml.safe_dump(as_plain(config), sort_keys=False))
+        if not self.manifests_file.is_file():
+            write_json(self.manifests_file, {"sha256": {manifest: digest(manifest) for manifest in config.training}})
         if run_id:
             write_json(self.path / "run.json", {"run_id": run_id, "tracking_uri": uri})
 
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def manifests_file(self) -> Path:
+        return self.path / "manifests.json"
 
     @property
     def best_file(self) -> Path:
@@ -140,6 +150,13 @@ class RunFolder:
                 f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training goes on with its "
                 "own settings; resume with the same ones, or name another folder"
             )
+        if self.manifests_file.is_file():
+            for manifest, before in json.loads(self.manifests_file.read_text())["sha256"].items():
+                if digest(manifest) != before:
+                    raise InputError(
+                        f"{manifest}: changed since the training in output '{self.path}' began: a training goes on "
+                        "with its own images; restore the table, or name another folder"
+                    )
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -82,6 +82,7 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
         "config.yaml",
         "history.csv",
         "last.pt",
+        "manifests.json",
         "metrics.json",
         "validation",
     }
@@ -123,6 +124,17 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(ma
     assert (Path(whole.output) / "history.csv").read_bytes() == (Path(killed.output) / "history.csv").read_bytes()
     one, other = (Segmenter.load(Path(config.output) / "best.pt").network.state_dict() for config in (whole, killed))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_training_does_not_go_on_with_another_table(make_config, phantom_table, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    phantom_table.to_csv(manifest, index=False)
+    config = make_config(training=[str(manifest)], epochs=1)
+    train(config)
+    phantom_table[1:].to_csv(manifest, index=False)
+
+    with pytest.raises(InputError, match=r"manifest\.csv: changed since the training in output"):
+        train(replace(config, resume=True))
 
 
 def test_bfloat16_trains_a_segmenter_of_float32(make_config):

@@ -54,9 +54,8 @@ def with_validation(monkeypatch, outcomes):
 
 
 def test_a_training_leaves_its_files(trained):
-    assert {"config.yaml", "best.pt", "last.pt", "history.csv", "metrics.json", "validation"} == {
-        file.name for file in trained.iterdir()
-    }
+    files = {"config.yaml", "manifests.json", "best.pt", "last.pt", "history.csv", "metrics.json", "validation"}
+    assert files == {file.name for file in trained.iterdir()}
     assert yaml.safe_load((trained / "config.yaml").read_text())["batch_size"] == 4
     metrics = json.loads((trained / "metrics.json").read_text())
     assert (metrics["method"], metrics["network"], metrics["epochs"]) == ("densenet121", "densenet_tiny", 1)
@@ -179,12 +178,9 @@ def test_bf16_stays_finite(make_config):
     assert all(torch.isfinite(value).all() for value in weights(config.output).values())
 
 
-def test_images_without_a_mask_are_trained_on_unless_left_out(make_config, phantom_manifest, tmp_path):
-    table = pd.read_csv(phantom_manifest, dtype=str, keep_default_na=False)
-    for column in ("image", "mask"):
-        table[column] = [str(phantom_manifest.parent / value) for value in table[column]]
-    table.loc[:3, "mask"] = ""
-    table.to_csv(tmp_path / "manifest.csv", index=False)
+def test_images_without_a_mask_are_trained_on_unless_left_out(make_config, phantom_table, tmp_path):
+    phantom_table.loc[:3, "mask"] = ""
+    phantom_table.to_csv(tmp_path / "manifest.csv", index=False)
     data = {"training": [str(tmp_path / "manifest.csv")]}
 
     everything = read_tables(make_config(data=data).data, seed=0)
@@ -216,13 +212,10 @@ def test_a_hospital_that_is_trained_on_cannot_be_external(make_config, tmp_path)
         read_tables(make_config(data={"external": [str(same_site)]}).data, seed=0)
 
 
-def test_a_damaged_image_is_told_before_anything_is_written(make_config, phantom_manifest, tmp_path):
-    table = pd.read_csv(phantom_manifest, dtype=str, keep_default_na=False)
-    for column in ("image", "mask"):
-        table[column] = [str(phantom_manifest.parent / value) for value in table[column]]
+def test_a_damaged_image_is_told_before_anything_is_written(make_config, phantom_table, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    table.loc[0, "image"] = str(tmp_path / "broken.png")
-    table.to_csv(tmp_path / "manifest.csv", index=False)
+    phantom_table.loc[0, "image"] = str(tmp_path / "broken.png")
+    phantom_table.to_csv(tmp_path / "manifest.csv", index=False)
     config = make_config(data={"training": [str(tmp_path / "manifest.csv")]})
 
     with pytest.raises(InputError, match=r"broken\.png"):

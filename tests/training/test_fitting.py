@@ -210,4 +210,5 @@ def test_what_was_saved_before_a_divergence_stays_whole(make_config, monkeypatch
 
     folder = RunFolder(tmp_path / "run")
     assert load_state(folder.state_file)["epoch"] == 1
-    assert {path.name for path in folder.path.iterdir()} == {"config.yaml", "history.csv", "best.pt", "last.pt"}
+    files = {"config.yaml", "manifests.json", "history.csv", "best.pt", "last.pt"}
+    assert files == {path.name for path in folder.path.iterdir()}

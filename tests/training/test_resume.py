@@ -145,6 +145,17 @@ def test_a_training_goes_on_with_its_own_settings_only(make_config, changes, mes
         train(make_config(epochs=1, resume=True, **changes))
 
 
+def test_a_training_goes_on_with_its_own_tables_only(make_config, phantom_table, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    phantom_table.to_csv(manifest, index=False)
+    config = make_config(epochs=1, data={"training": [str(manifest)]})
+    train(config)
+    phantom_table[::-1].to_csv(manifest, index=False)
+
+    with pytest.raises(InputError, match=r"manifest\.csv: changed since the training in output .* restore the table"):
+        train(replace(config, resume=True))
+
+
 def test_there_has_to_be_something_to_resume(make_config):
     config = make_config(resume=True)
 
