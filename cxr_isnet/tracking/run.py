@@ -51,6 +51,9 @@ class TrackingConfig:
     run_name: str | None = None
     enabled: bool = True
 
+    def __post_init__(self) -> None:
+        resolve_uri(self.uri)
+
 
 class Run(ABC):
     """What a caller may do with a run. A context manager: leaving it ends the run.
@@ -238,8 +241,7 @@ def start_run(
         tracking is switched off, a `NullRun`.
 
     Raises:
-        InputError: the URI is none that MLflow can track to; the experiment was deleted; there is no run
-        `run_id`.
+        InputError: the store cannot be written to; the experiment was deleted; there is no run `run_id`.
     """
     if not config.enabled or _rank() != 0:
         return NullRun()

@@ -45,12 +45,19 @@ def open_store(uri: str) -> MlflowClient:
 
     Args:
         uri: a tracking URI as `resolve_uri` gives it.
+
+    Raises:
+        InputError: an SQLite file's folder cannot be made or written to.
     """
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri)
     database = Path(uri.removeprefix(SQLITE))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{database}.lock").acquire()
+    except OSError as error:
+        raise InputError(f"tracking uri {uri!r}: {error}. Name a file in a folder that can be written to") from error
+    with lock:
         return MlflowClient(tracking_uri=uri)
 
 

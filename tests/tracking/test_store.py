@@ -28,6 +28,13 @@ def test_what_mlflow_cannot_track_to_is_refused_with_what_it_can(uri):
         resolve_uri(uri)
 
 
+def test_a_database_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InputError, match=r"file/mlflow\.db'.*Name a file in a folder that can be written to"):
+        open_store(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
 def test_artifacts_lie_beside_the_database(store_uri):
     client = open_store(store_uri)
 

@@ -126,8 +126,15 @@ def test_a_batch_larger_than_the_training_set_is_told_before_anything_is_written
     assert not (tmp_path / "run").exists()
 
 
-def test_a_store_that_cannot_be_used_is_told_before_anything_is_written(make_config, tmp_path):
+def test_a_store_that_mlflow_cannot_track_to_is_no_setting():
     with pytest.raises(InputError, match="MLflow cannot track to it"):
-        train(make_config(tracking=TrackingConfig("file:///runs")))
+        TrackingConfig("file:///runs")
+
+
+def test_a_store_that_cannot_be_written_is_told_before_anything_is_written(make_config, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InputError, match="Name a file in a folder that can be written to"):
+        train(make_config(tracking=TrackingConfig(f"sqlite:///{tmp_path}/file/mlflow.db")))
 
     assert not (tmp_path / "run").exists()
