@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -59,6 +58,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     method = get_method(config.method)
     network = config.network or NetworkConfig(method.network)
+    folder = RunFolder.open(config)
     torch.manual_seed(config.seed)
     objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
     tables = read_tables(config.data, config.seed)
@@ -70,7 +70,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
         torch.manual_seed(config.seed)
     with denormals_as_zero(), processes(config.device.value) as here:
         loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
-        folder = RunFolder.open(config) if here.is_main else RunFolder(Path(config.output))
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:
                 folder.begin(config, run.run_id, run.uri)

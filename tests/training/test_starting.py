@@ -56,6 +56,14 @@ def test_another_network_is_named(checkpoint):
         start_from(build_network(config, 2), config, checkpoint)
 
 
+def test_an_output_that_is_taken_is_told_before_a_recipe_is_trained(make_config, recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("dear reader")
+    with pytest.raises(InputError, match="is not empty: name another folder"):
+        train(make_config(start_from=str(recipe), network=TINY))
+    assert not (tmp_path / "first_densenet_tiny").exists()
+
+
 def test_a_missing_checkpoint_stops_before_anything_is_written(make_config, tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.pt: there is no such checkpoint"):
         train(make_config(start_from=str(tmp_path / "nowhere.pt")))
