@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 
 CLASSES = 3
 STEPS = {
@@ -91,7 +91,7 @@ def _prepare(threads: int) -> None:
 
 
 def _objective(name: str, args: argparse.Namespace) -> Objective:
-    method = get_method(STEPS[name])
+    method = METHODS.get(STEPS[name])
     objective = method.objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
     if objective.tuning_epochs:
         objective.measure(_batch(args))
@@ -175,7 +175,7 @@ def _measure_memory(name: str, args: argparse.Namespace, sender: Connection) -> 
 
 def _objective_unmeasured(name: str, args: argparse.Namespace) -> Objective:
     """Like `_objective`, but without a pass that would raise the peak before the measurement begins."""
-    objective = get_method(STEPS[name]).objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
+    objective = METHODS.get(STEPS[name]).objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
     if hasattr(objective, "cuts"):
         objective.cuts[..., 0], objective.cuts[..., 1] = 1.0, 25.0
     return objective

@@ -23,7 +23,7 @@ from cxr_isnet.evaluation.demo_report import MethodSection, write_demo_report
 from cxr_isnet.evaluation.prediction import heatmap_cases, planted_tests
 from cxr_isnet.files import replacing
 from cxr_isnet.manifests import read_manifests
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.training import TrainConfig, train
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def demo(config: DemoConfig) -> str:
     output = Path(config.output)
     config = replace(config, train=_on_phantoms(config.train, output))
     for method in config.methods:
-        get_method(method)
+        METHODS.get(method)
     _clear(output)
     for name, hospital in PHANTOM_HOSPITALS.items():
         _log.info("drawing %s", hospital.name)

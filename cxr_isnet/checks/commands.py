@@ -11,7 +11,7 @@ from pathlib import Path
 from cxr_isnet.checks.findings import Finding, exit_status
 from cxr_isnet.checks.html_report import write_html_report
 from cxr_isnet.checks.json_report import write_json_report
-from cxr_isnet.checks.registry import Check, checks
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import SCHEMA_CHECK, Survey, take_survey
 from cxr_isnet.checks.text_report import text_report
 from cxr_isnet.errors import InputError
@@ -66,7 +66,7 @@ def check(config: CheckConfig) -> tuple[str, int]:
 def run_checks(survey: Survey) -> Sequence[tuple[Check, tuple[Finding, ...]]]:
     """Every check with what it found; the schema first."""
     groups: list[tuple[Check, tuple[Finding, ...]]] = [(_SCHEMA, survey.refused)]
-    for one in checks() if survey.tables else ():
+    for one in CHECKS.all().values() if survey.tables else ():
         logger.info("check %s: %s", one.name, one.about)
         groups.append((one, tuple(one.find(survey))))
     return groups

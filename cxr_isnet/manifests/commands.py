@@ -7,8 +7,7 @@ from pathlib import Path
 from textwrap import indent
 
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.registry import get_source, sources
-from cxr_isnet.manifests.sources.source import Source, TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, Source, TableOptions
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def build(config: BuildConfig) -> str:
     """Writes the manifest; returns what is in it and what was dropped, as text."""
     options = TableOptions(config.table, config.columns, config.constants, config.where)
     report = build_manifest(
-        get_source(config.source),
+        SOURCES.get(config.source),
         Path(config.root),
         Path(config.output),
         options=options,
@@ -66,7 +65,7 @@ def build(config: BuildConfig) -> str:
 
 def list_sources(config: SourcesConfig) -> str:
     """Title, layout, labels, terms and citation of the sets, as text."""
-    chosen = sources().values() if config.name is None else [get_source(config.name)]
+    chosen = SOURCES.all().values() if config.name is None else [SOURCES.get(config.name)]
     return "\n\n".join(_described(source) for source in chosen)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.networks import NetworkSpec
 from cxr_isnet.objectives.objective import Batch, Objective
-from cxr_isnet.objectives.registry import Method, register
+from cxr_isnet.objectives.registry import METHODS, Method
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,4 @@ def _build(network: nn.Module, spec: NetworkSpec, options: CrossEntropyOptions) 
     return CrossEntropy(network)
 
 
-register(Method("densenet121", CrossEntropyOptions, _build))
+METHODS.register(Method("densenet121", CrossEntropyOptions, _build))

@@ -15,7 +15,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.losses import Cuts, CutTuner, ForegroundForm, HeatmapLossConfig, heatmap_loss
 from cxr_isnet.networks import NetworkSpec
 from cxr_isnet.objectives.objective import Batch, Objective
-from cxr_isnet.objectives.registry import Method, register
+from cxr_isnet.objectives.registry import METHODS, Method
 from cxr_isnet.relevance import (
     LRP,
     AlphaBetaRules,
@@ -171,7 +171,7 @@ def _build(
     return ISNet(network, options, layers=layers, target=target, dual=dual)
 
 
-register(Method("isnet", ISNetOptions, partial(_build, target=every_logit)))
-register(Method("isnet_selective", ISNetOptions, partial(_build, target=least_likely)))
-register(Method("isnet_stochastic", ISNetOptions, partial(_build, target=top_or_random())))
-register(Method("isnet_dual", ISNetOptions, partial(_build, target=all_logits, dual=True)))
+METHODS.register(Method("isnet", ISNetOptions, partial(_build, target=every_logit)))
+METHODS.register(Method("isnet_selective", ISNetOptions, partial(_build, target=least_likely)))
+METHODS.register(Method("isnet_stochastic", ISNetOptions, partial(_build, target=top_or_random())))
+METHODS.register(Method("isnet_dual", ISNetOptions, partial(_build, target=all_logits, dual=True)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +9,10 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from cxr_isnet import objectives
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, NetworkSpec, build_network, network_spec
 from cxr_isnet.objectives.objective import Objective
-
-_METHODS: dict[str, Method] = {}
+from cxr_isnet.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -50,24 +46,4 @@ class Method:
             raise InputError(f"options of method '{self.name}': {error}. Its options are: {known}") from error
 
 
-def register(method: Method) -> Method:
-    """Adds a method; a name that is taken is an error."""
-    if method.name in _METHODS:
-        raise ValueError(f"method '{method.name}' is registered twice")
-    _METHODS[method.name] = method
-    return method
-
-
-def methods() -> Mapping[str, Method]:
-    """All methods by name."""
-    for module in pkgutil.iter_modules(objectives.__path__, f"{objectives.__name__}."):
-        importlib.import_module(module.name)
-    return dict(sorted(_METHODS.items()))
-
-
-def get_method(name: str) -> Method:
-    """The method `name`; raises `InputError` naming the choices."""
-    known = methods()
-    if name not in known:
-        raise InputError(f"method is '{name}'; known: {', '.join(known)}")
-    return known[name]
+METHODS: Registry[Method] = Registry("method", "cxr_isnet.objectives")

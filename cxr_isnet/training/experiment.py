@@ -22,7 +22,7 @@ from cxr_isnet.evaluation.report import write_json
 from cxr_isnet.manifests import digest, read_manifests, split_by_patient
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.config import DataConfig, TrainConfig, as_plain
 from cxr_isnet.training.denormals import denormals_as_zero
@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         InputError: A setting, a table or a file cannot be used; nothing has been trained then.
         DivergedError: A loss became NaN or infinite.
     """
-    method = get_method(config.method)
+    method = METHODS.get(config.method)
     network = config.network or NetworkConfig(method.network)
     folder = RunFolder.open(config)
     torch.manual_seed(config.seed)

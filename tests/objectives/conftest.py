@@ -8,7 +8,7 @@ import torch
 
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 
 CLASSES = 3
 
@@ -34,7 +34,7 @@ def make(batch: dict[str, torch.Tensor]) -> Callable[..., Objective]:
 
     def objective(method: str, **options: Any) -> Objective:
         torch.manual_seed(1)
-        built = get_method(method).objective(NetworkConfig("densenet_tiny"), CLASSES, options)
+        built = METHODS.get(method).objective(NetworkConfig("densenet_tiny"), CLASSES, options)
         if built.tuning_epochs:
             built.eval().measure(batch)
             built.finish_tuning()

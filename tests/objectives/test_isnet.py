@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, network_spec
 from cxr_isnet.objectives.isnet import ISNetOptions
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 
 TINY = NetworkConfig("densenet_tiny")
 ISNETS = ("isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
@@ -94,7 +94,7 @@ def test_measured_cuts_travel_with_the_state_dict(method, deep_supervision, shap
     objective = make(method, deep_supervision=deep_supervision)
     cuts = objective.state_dict()["cuts"]
     unmeasured = (
-        get_method(method)
+        METHODS.get(method)
         .build(objective.network, network_spec(TINY.name), ISNetOptions(deep_supervision=deep_supervision))
         .train()
     )
@@ -173,7 +173,7 @@ def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_s
 )
 def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
     with pytest.raises(InputError, match=message):
-        get_method("isnet").parse(options)
+        METHODS.get("isnet").parse(options)
 
 
 def test_stochastic_draws_the_same_classes_from_the_same_seed(make, batch):
@@ -207,4 +207,4 @@ def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(m
 
 def _built(method, options):
     torch.manual_seed(1)
-    return get_method(method).objective(TINY, 3, options)
+    return METHODS.get(method).objective(TINY, 3, options)

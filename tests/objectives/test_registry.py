@@ -5,9 +5,9 @@ from torch import nn
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.isnet import ISNetOptions
-from cxr_isnet.objectives.registry import Method, get_method, methods, register
+from cxr_isnet.objectives.registry import METHODS
 
-METHODS = ("densenet121", "isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
+STUDY = ("densenet121", "isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
 
 
 def gradients(objective: nn.Module) -> list[torch.Tensor]:
@@ -15,11 +15,11 @@ def gradients(objective: nn.Module) -> list[torch.Tensor]:
 
 
 def test_the_methods_of_the_study_are_found_without_being_listed_anywhere():
-    assert set(METHODS) <= set(methods())
+    assert set(STUDY) <= set(METHODS.all())
 
 
 @pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", STUDY)
 def test_every_method_gives_a_finite_loss_and_gradients_for_every_weight(method, deep_supervision, make, batch):
     options = {} if method == "densenet121" else {"deep_supervision": deep_supervision}
     objective = make(method, **options)
@@ -32,7 +32,7 @@ def test_every_method_gives_a_finite_loss_and_gradients_for_every_weight(method,
     assert any((g != 0).any() for g in gradients(objective))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", STUDY)
 def test_every_method_answers_with_logits_and_scalar_terms(method, make, batch):
     terms = make(method)(batch)
 
@@ -41,11 +41,11 @@ def test_every_method_answers_with_logits_and_scalar_terms(method, make, batch):
 
 
 def test_a_method_takes_densenet121_unless_told_otherwise():
-    assert {method.network for method in methods().values()} == {"densenet121"}
+    assert {method.network for method in METHODS.all().values()} == {"densenet121"}
 
 
 def test_options_are_read_as_a_yaml_file_spells_them():
-    options = get_method("isnet").parse({"heatmap_weight": 0.9, "loss": {"decay": 0.95, "form": "hybrid"}})
+    options = METHODS.get("isnet").parse({"heatmap_weight": 0.9, "loss": {"decay": 0.95, "form": "hybrid"}})
 
     assert isinstance(options, ISNetOptions)
     assert (options.heatmap_weight, options.loss.decay, options.loss.form.value) == (0.9, 0.95, "hybrid")
@@ -54,29 +54,22 @@ def test_options_are_read_as_a_yaml_file_spells_them():
 @pytest.mark.parametrize("options", [{"heatmap_wieght": 0.5}, {"loss": {"dekay": 0.5}}, {"epsilon": "small"}])
 def test_an_option_that_cannot_be_read_is_told_with_the_options_there_are(options):
     with pytest.raises(InputError, match=r"(?s)options of method 'isnet'.*heatmap_weight.*tuning_epochs"):
-        get_method("isnet").parse(options)
+        METHODS.get("isnet").parse(options)
 
 
 def test_an_option_of_cross_entropy_is_told_to_be_one_too_many():
     with pytest.raises(InputError, match=r"options of method 'densenet121'.*none"):
-        get_method("densenet121").parse({"heatmap_weight": 0.5})
+        METHODS.get("densenet121").parse({"heatmap_weight": 0.5})
 
 
 def test_an_unknown_method_is_told_with_the_methods_there_are():
     with pytest.raises(InputError, match=r"'isnett'.*densenet121.*isnet_dual"):
-        get_method("isnett")
+        METHODS.get("isnett")
 
 
 def test_an_unknown_network_is_told_with_the_networks_there_are():
     with pytest.raises(InputError, match=r"'vgg'.*densenet_small"):
-        get_method("isnet").objective(NetworkConfig("vgg"), 2, {})
-
-
-def test_a_name_cannot_be_taken_twice():
-    methods()
-
-    with pytest.raises(ValueError, match="'isnet' is registered twice"):
-        register(Method("isnet", ISNetOptions, lambda network, spec, options: None))
+        METHODS.get("isnet").objective(NetworkConfig("vgg"), 2, {})
 
 
 def test_explaining_a_network_does_not_change_the_answer_it_is_trained_for(make, batch):

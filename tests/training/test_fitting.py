@@ -16,7 +16,7 @@ from cxr_isnet.errors import DivergedError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.training import train
 from cxr_isnet.training.config import Algorithm, OptimizerConfig
 from cxr_isnet.training.distributed import Processes
@@ -139,7 +139,7 @@ def test_without_an_average_the_objective_itself_is_validated(fit):
 
 def test_a_copy_of_an_objective_explains_the_copy(make_config):
     """The running average is a copy; its relevance must be of its own weights."""
-    objective = get_method("isnet").objective(make_config().network, 2, {"cuts": [0.1, 1.0]}).eval()
+    objective = METHODS.get("isnet").objective(make_config().network, 2, {"cuts": [0.1, 1.0]}).eval()
     batch = {
         "image": torch.rand(2, 1, 32, 32),
         "mask": torch.ones(2, 1, 32, 32),

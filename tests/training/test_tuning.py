@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cxr_isnet.data import make_dataset, make_loader
-from cxr_isnet.objectives.registry import get_method
+from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.training.distributed import Processes
 from cxr_isnet.training.experiment import read_tables
 from cxr_isnet.training.tuning import tune
@@ -20,7 +20,7 @@ def tuned(make_config):
         config = make_config(method=method)
         tables = read_tables(config.data, config.seed)
         torch.manual_seed(0)
-        objective = get_method(method).objective(config.network, 2, options)
+        objective = METHODS.get(method).objective(config.network, 2, options)
         first = {key: value.clone() for key, value in objective.network.state_dict().items()}
         data = make_dataset(tables.training, config.data.classes, config.data.image)
         shuffled = make_loader(data, batch_size=4, shuffle=True, seed=0, drop_last=True)

@@ -1,1 +1,1 @@
-"""One file per check; each calls `cxr_isnet.checks.registry.register`."""
+"""One file per check; each registers it with `cxr_isnet.checks.CHECKS`."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxr_isnet.checks.association import cramers_v, permutation_p
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 
 STRONG = 0.3
@@ -30,7 +30,6 @@ _MASK = "mask"
 _EMPTY = "(empty)"
 
 
-@register("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file")
 def find(survey: Survey) -> Iterator[Finding]:
     """An association per property, strongest first; warnings where one could stand in for the disease."""
     frame = survey.frame
@@ -116,3 +115,8 @@ def _message(found: Contingency, strong: bool) -> str:
 
 def _p(value: float) -> str:
     return "at most 0.001" if value <= 0.001 else f"{value:.3f}"
+
+
+CHECKS.register(
+    Check("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file", find)
+)

@@ -8,11 +8,10 @@ from cxr_isnet.checks.crops import find_crops
 from cxr_isnet.checks.findings import Finding, Picture, Severity
 from cxr_isnet.checks.near_duplicates import near_duplicates
 from cxr_isnet.checks.pairs import pair_severity, told_apart
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 
 
-@register("crops", "no picture is cut out of another, or shifted against it")
 def find(survey: Survey) -> Iterator[Finding]:
     """Pairs of part and whole; those that `duplicates` reports are left out."""
     count = len(survey.pictures)
@@ -38,3 +37,6 @@ def find(survey: Survey) -> Iterator[Finding]:
         places = (*survey.places(part), *survey.places(whole))
         shown = (Picture(part), Picture(whole, box=crop.window))
         yield Finding("crops", pair_severity(survey, paths), message, places, "image", pictures=shown)
+
+
+CHECKS.register(Check("crops", "no picture is cut out of another, or shifted against it", find))

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from cxr_isnet.checks.findings import Finding, Picture
 from cxr_isnet.checks.near_duplicates import near_duplicates
 from cxr_isnet.checks.pairs import pair_severity, told_apart
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 
 
-@register("duplicates", "no picture is there twice: by the bytes of the file, then by its content")
 def find(survey: Survey) -> Iterator[Finding]:
     """Groups of identical files, and pairs of different files with the same content."""
     groups: dict[str, list[str]] = {}
@@ -31,3 +30,6 @@ def _finding(survey: Survey, paths: Sequence[str], what: str) -> Finding:
     message = f"{' and '.join(paths)} {what}{told_apart(survey, paths)}. Keep one of them"
     shown = tuple(Picture(path) for path in paths)
     return Finding("duplicates", pair_severity(survey, paths), message, places, "image", pictures=shown)
+
+
+CHECKS.register(Check("duplicates", "no picture is there twice: by the bytes of the file, then by its content", find))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 from cxr_isnet.manifests.checks import missing_file_problems, repeated_image_problems
 from cxr_isnet.manifests.checksums import checksum_problems
@@ -14,7 +14,6 @@ SMALLEST_SIDE = 64
 """Pixels of an image's shorter side below which its lungs can hardly be judged."""
 
 
-@register("files", "every file exists, can be read, has the digest that the table gives, and shows something")
 def find(survey: Survey) -> Iterator[Finding]:
     """Missing and repeated files, wrong checksums, unreadable, blank and tiny images."""
     name = " + ".join(survey.tables)
@@ -49,3 +48,8 @@ def _hard_to_see(survey: Survey) -> Iterator[Finding]:
         message = f"{record.path}: {text}"
         shown = (Picture(record.path),)
         yield Finding("files", Severity.WARNING, message, survey.places(record.path), "image", value, shown)
+
+
+CHECKS.register(
+    Check("files", "every file exists, can be read, has the digest that the table gives, and shows something", find)
+)

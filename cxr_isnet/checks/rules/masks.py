@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cxr_isnet.checks.findings import Finding, Picture, Severity
 from cxr_isnet.checks.records import MaskRecord
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 
 LEAST_AREA, MOST_AREA = 0.08, 0.65
@@ -16,7 +16,6 @@ LEAST_SMALLER_LUNG = 0.25
 """Area of the smaller lung as a share of the larger."""
 
 
-@register("masks", "masks have their image's size and look like two lungs")
 def find(survey: Survey) -> Iterator[Finding]:
     """A finding per mask and fault, and one about images without a mask."""
     frame = survey.frame
@@ -63,3 +62,6 @@ def _faults(mask: MaskRecord, image: tuple[int, int]) -> Iterator[tuple[Severity
     elif mask.parts[1] < LEAST_SMALLER_LUNG * mask.parts[0]:
         ratio = mask.parts[1] / mask.parts[0]
         yield Severity.WARNING, f"{ratio:.2f}", f"suspect: one lung has {100 * ratio:.0f}% of the other's area"
+
+
+CHECKS.register(Check("masks", "masks have their image's size and look like two lungs", find))

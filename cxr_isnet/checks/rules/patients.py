@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 from cxr_isnet.manifests.checks import torn_patient_problems
 
@@ -16,7 +16,6 @@ _NAMED = 5
 _SHOWN = 6
 
 
-@register("patients", "no patient is in two splits or two tables; patients of several labels or sites are named")
 def find(survey: Survey) -> Iterator[Finding]:
     """Leaks of patients; a patient is known by site and patient id."""
     frame = survey.frame
@@ -71,3 +70,8 @@ def _shared(frame: pd.DataFrame, *, by: list[str], column: str, severity: Severi
 
 def _pictures(rows: pd.DataFrame) -> list[Picture]:
     return [Picture(image) for image in rows["image"].head(_SHOWN) if image]
+
+
+CHECKS.register(
+    Check("patients", "no patient is in two splits or two tables; patients of several labels or sites are named", find)
+)

@@ -9,14 +9,13 @@ import pandas as pd
 
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
 from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, oddness, resemblance
-from cxr_isnet.checks.registry import register
+from cxr_isnet.checks.registry import CHECKS, Check
 from cxr_isnet.checks.survey import Survey
 from cxr_isnet.manifests import ColumnProblem
 
 _FRONTAL = re.compile(r"\b(AP|PA|FRONTAL|ANTEROPOSTERIOR|POSTEROANTERIOR|ANTERO-POSTERIOR|POSTERO-ANTERIOR)\b", re.I)
 
 
-@register("views", "images are frontal chest X-rays: by the column 'view', and suspects by their looks")
 def find(survey: Survey) -> Iterator[Finding]:
     """Rows whose view is not frontal; pictures that look like no chest, or unlike all others."""
     frame = survey.frame
@@ -56,3 +55,8 @@ def _by_table(survey: Survey, views: pd.Series) -> Finding:
     )
     shown = [Picture(image) for image in survey.frame.loc[views.index, "image"] if image]
     return from_problem(problem, "views", Severity.WARNING, shown)
+
+
+CHECKS.register(
+    Check("views", "images are frontal chest X-rays: by the column 'view', and suspects by their looks", find)
+)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 
@@ -30,7 +29,7 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="actualmed",
         title="Actualmed-COVID-chestxray-dataset",

@@ -14,8 +14,7 @@ from pathlib import Path
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import matches, the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns
 
 _LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
@@ -62,7 +61,7 @@ def _people(root: Path) -> dict[str, tuple[str, str]]:
     return {subject: (sex, age) for subject, sex, age in cells}
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="bimcv_covid19",
         title="BIMCV-COVID19+",

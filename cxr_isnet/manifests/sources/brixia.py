@@ -12,8 +12,7 @@ from pathlib import Path
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 _TABLE = "metadata_global_v*.csv|data/metadata_global_v*.csv"
@@ -38,7 +37,7 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="brixia",
         title="the BrixIA COVID-19 data set",

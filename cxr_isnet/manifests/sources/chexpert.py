@@ -10,8 +10,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.chexpert_labels import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 
@@ -36,7 +35,7 @@ def _read(root: Path) -> Iterator[Record]:
             )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="chexpert",
         title="CheXpert",

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 
 _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
@@ -25,7 +24,7 @@ def _read(root: Path) -> Iterator[Record]:
             yield Record(image, (folder,), image.stem, f"COVID-19 Radiography, {folder}", masks=masks)
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="covid19_radiography",
         title="the COVID-19 Radiography Database",

@@ -16,8 +16,7 @@ from pydicom.misc import is_dicom
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Record, Source, TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import mapped, record_of
 from cxr_isnet.manifests.tables import rows_of
 
@@ -72,7 +71,7 @@ class _Files:
         return found[0] if found else self.root / cell
 
 
-register(
+SOURCES.register(
     AnyFolder(
         name="folder",
         title="any folder",

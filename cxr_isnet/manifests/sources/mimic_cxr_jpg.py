@@ -12,8 +12,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.chexpert_labels import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))
@@ -45,7 +44,7 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="mimic_cxr_jpg",
         title="MIMIC-CXR-JPG",

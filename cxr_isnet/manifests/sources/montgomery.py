@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.sources import nlm_readings as nlm
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -30,7 +29,7 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="montgomery",
         title="the Montgomery County chest X-ray set",

@@ -12,8 +12,7 @@ from pathlib import Path
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import by_name, matches, the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 SITE = "NIH Clinical Center, USA"
@@ -57,7 +56,7 @@ def _splits(root: Path) -> dict[str, str]:
     }
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="nih_chestxray14",
         title="NIH ChestX-ray14",

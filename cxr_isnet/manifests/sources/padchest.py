@@ -14,8 +14,7 @@ from pathlib import Path
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv*"
@@ -53,7 +52,7 @@ def _age(study_date: str, birth_year: str) -> float | None:
     return None if study is None or birth is None else study - birth
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="padchest",
         title="PadChest",

@@ -16,8 +16,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import first
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns
 
 _DETAILS = "stage_2_detailed_class_info.csv"
@@ -48,7 +47,7 @@ def _patients(path: Path | None) -> dict[str, str]:
         raise InputError(f"{path}: not RSNA's list of mappings: {error!r}. Copy it anew, or remove it") from error
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="rsna_pneumonia",
         title="the RSNA Pneumonia Detection Challenge",

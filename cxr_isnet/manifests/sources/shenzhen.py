@@ -10,8 +10,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources import nlm_readings as nlm
 from cxr_isnet.manifests.sources.layout import by_name
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -32,7 +31,7 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="shenzhen",
         title="the Shenzhen chest X-ray set",

@@ -11,6 +11,7 @@ from pathlib import Path
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import locate
+from cxr_isnet.registry import Registry
 
 
 class Diagnosis(StrEnum):
@@ -130,3 +131,6 @@ class PublishedSet(Source):
             raise InputError(f"source '{self.name}' has labels of its own: leave out {', '.join(options.given())}")
         home = locate(root, self.expects, self.title, self.layout)
         return home, self.read(home)
+
+
+SOURCES: Registry[Source] = Registry("source", "cxr_isnet.manifests.sources")

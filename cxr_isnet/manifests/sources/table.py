@@ -12,8 +12,7 @@ from cxr_isnet.manifests.recipes import Recipe, read_recipe
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.sources.demographics import years
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Record, Source, TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, Record, Source, TableOptions
 from cxr_isnet.manifests.tables import read_text_table, rows_of
 
 _OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
@@ -81,7 +80,7 @@ def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = Fa
     )
 
 
-register(
+SOURCES.register(
     AnyTable(
         name="table",
         title="any table",

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
 
 _TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
@@ -40,7 +39,7 @@ def _image_folders(root: Path) -> list[Path]:
     return [place for folder in (root, *unpacked) for place in (folder, folder / "GlobalBucket")]
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="tb_portals",
         title="NIAID TB Portals",

@@ -15,8 +15,7 @@ from pathlib import Path
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.sources.labels import Labels
 from cxr_isnet.manifests.sources.layout import matches
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 
 _SITE = "TBX11K, hospitals not told"
 
@@ -49,7 +48,7 @@ def _boxes(path: Path) -> dict[str, set[str]]:
     return dict(boxes)
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="tbx11k",
         title="TBX11K",

@@ -14,8 +14,7 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.registry import register
-from cxr_isnet.manifests.sources.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.tables import read_text_table, require_columns
 
 
@@ -48,7 +47,7 @@ def _votes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(image), rows
 
 
-register(
+SOURCES.register(
     PublishedSet(
         name="vindr_cxr",
         title="VinDr-CXR",

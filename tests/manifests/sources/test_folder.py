@@ -5,8 +5,7 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.registry import get_source
-from cxr_isnet.manifests.sources.source import TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, TableOptions
 
 from .files import dicom, picture, table
 
@@ -32,7 +31,7 @@ def labels(tmp_path, *images):
 
 
 def build(root, output, **options):
-    return build_manifest(get_source("folder"), root, output, options=TableOptions(**options))
+    return build_manifest(SOURCES.get("folder"), root, output, options=TableOptions(**options))
 
 
 def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):

@@ -10,8 +10,7 @@ from PIL import Image
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.registry import get_source
-from cxr_isnet.manifests.sources.source import Diagnosis, TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, TableOptions
 
 from . import conftest  # noqa: F401 it fills MINIATURES
 from .miniature import MINIATURES
@@ -55,7 +54,7 @@ def test_a_mask_has_the_size_of_its_image(built, name):
 def test_the_same_folder_gives_the_same_bytes(built, name, tmp_path):
     again = built(name).table.with_name("again.csv")
 
-    build_manifest(get_source(name), built(name).root, again)
+    build_manifest(SOURCES.get(name), built(name).root, again)
 
     text = again.read_text().replace("again_masks", f"{name}_masks")
     assert text == built(name).table.read_text()
@@ -64,7 +63,7 @@ def test_the_same_folder_gives_the_same_bytes(built, name, tmp_path):
 def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "readme.txt").touch()
-    source = get_source(name)
+    source = SOURCES.get(name)
 
     with pytest.raises(InputError) as error:
         build_manifest(source, tmp_path, tmp_path / "table.csv")
@@ -77,12 +76,12 @@ def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
 def test_options_of_folder_and_table_are_refused(name, tmp_path):
     with pytest.raises(InputError, match=rf"source '{name}' has labels of its own: leave out constants"):
         build_manifest(
-            get_source(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
+            SOURCES.get(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
         )
 
 
 def test_terms_and_citation_are_told(built, name):
-    source, report = get_source(name), built(name).report
+    source, report = SOURCES.get(name), built(name).report
 
     assert (report.licence, report.citation) == (source.licence, source.citation)
     assert built(name).frame["licence"].ne("").all()

@@ -3,8 +3,7 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.registry import get_source
-from cxr_isnet.manifests.sources.source import TableOptions
+from cxr_isnet.manifests.sources.source import SOURCES, TableOptions
 
 from .files import picture, table
 
@@ -29,7 +28,7 @@ def other(tmp_path):
 
 
 def build(root, output, labels=None, **options):
-    return build_manifest(get_source("table"), root, output, options=TableOptions(**options), labels=labels)
+    return build_manifest(SOURCES.get("table"), root, output, options=TableOptions(**options), labels=labels)
 
 
 def test_columns_are_mapped_and_labels_translated(other, tmp_path):
