@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from cxr_isnet.data import ImageConfig
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import replacing
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.networks.segmenter import SegmenterConfig
 
 FORMAT = 1
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes `state` so that a kill at any moment leaves either the old file or the new one."""
-    temporary = path.with_name(path.name + ".partial")
-    torch.save({"format": FORMAT, **state}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as partial:
+        torch.save({"format": FORMAT, **state}, partial)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -48,7 +52,21 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_weights(module: torch.nn.Module, weights: Mapping[str, Any], path: Path) -> None:
+def save_network(
+    path: Path, network: nn.Module, config: NetworkConfig | SegmenterConfig, image: ImageConfig, **more: Any
+) -> None:
+    """Writes a trained network, which network it is, how its images are prepared, and `more`, for `load_state`."""
+    state = {"network": asdict(config), "image": asdict(image), **more, "weights": network.state_dict()}
+    save_state(path, state)
+
+
+def load_network(network: nn.Module, weights: Mapping[str, Any], path: Path, device: str | torch.device) -> nn.Module:
+    """The network made ready for use: as `load_weights`, then on `device` and in evaluation mode."""
+    load_weights(network, weights, path)
+    return network.to(device).eval()
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
     """Loads a state dict; raises `InputError` naming the first differences if it is another network's."""
     own = module.state_dict()
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())

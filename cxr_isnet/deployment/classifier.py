@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig, prepare_image
-from cxr_isnet.deployment.checkpoint import load_state, load_weights, save_state
+from cxr_isnet.deployment.checkpoint import load_network, load_state, save_network
 from cxr_isnet.errors import InputError
 from cxr_isnet.intake import read_image
 from cxr_isnet.networks import NetworkConfig, build_network
@@ -42,15 +42,8 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Writes the classifier to one file, whole or not at all."""
-        content = {
-            "network": asdict(self.config),
-            "classes": list(self.classes),
-            "image": asdict(self.image),
-            "method": self.method,
-            "temperature": self.temperature,
-            "weights": self.network.state_dict(),
-        }
-        save_state(path, content)
+        more = {"classes": list(self.classes), "method": self.method, "temperature": self.temperature}
+        save_network(path, self.network, self.config, self.image, **more)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Classifier:
@@ -65,9 +58,7 @@ class Classifier:
         if missing:
             raise InputError(f"{path}: the state of a training, not a classifier: give best.pt of the same folder")
         config = NetworkConfig(**state["network"])
-        network = build_network(config, len(state["classes"]))
-        load_weights(network, state["weights"], path)
-        network.to(device).eval()
+        network = load_network(build_network(config, len(state["classes"])), state["weights"], path, device)
         classes, image = tuple(state["classes"]), ImageConfig(**state["image"])
         return cls(network, config, classes, image, state["method"], state.get("temperature", 1.0))
 

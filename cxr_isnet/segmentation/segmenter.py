@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.deployment.checkpoint import load_state, load_weights, save_state
+from cxr_isnet.deployment.checkpoint import load_network, load_state, save_network
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.networks.segmenter import SegmenterConfig, build_segmenter
@@ -39,13 +39,7 @@ class Segmenter:
 
     def save(self, path: Path) -> None:
         """Writes the segmenter to one file, whole or not at all."""
-        content = {
-            "kind": _KIND,
-            "network": {**asdict(self.config), "channels": list(self.config.channels)},
-            "image": asdict(self.image),
-            "weights": self.network.state_dict(),
-        }
-        save_state(path, content)
+        save_network(path, self.network, self.config, self.image, kind=_KIND)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Segmenter:
@@ -60,9 +54,7 @@ class Segmenter:
             raise InputError(f"{path}: not a lung segmenter: give best.pt of a folder of `segment train`")
         settings = state["network"]
         config = SegmenterConfig(**{**settings, "channels": tuple(settings["channels"])})
-        network = build_segmenter(config)
-        load_weights(network, state["weights"], path)
-        network.to(device).eval()
+        network = load_network(build_segmenter(config), state["weights"], path, device)
         return cls(network, config, ImageConfig(**state["image"]), file_digest(path))
 
     def to(self, device: torch.device) -> Segmenter:
