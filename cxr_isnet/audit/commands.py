@@ -65,8 +65,7 @@ def audit(config: AuditConfig) -> str:
     )
     subject = Subject(model, images, config.resamples, config.seed, config.batch_size)
     with start_run(config.tracking, parameters=asdict(config), tags={"kind": "audit"}) as run:
-        digests = "+".join(digest(m)[:16] for m in config.manifest)
-        run.log_dataset(frame, "audit", "audit", digests, source=", ".join(config.manifest))
+        run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(subject, examine_all(subject), int((frame["mask"] == "").sum()))
         output.mkdir(parents=True, exist_ok=True)
         written = write_audit(output, report)

@@ -13,20 +13,19 @@ from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
 from cxr_isnet.manifests.recipes import read_recipe
 
 
-def digest(path: str | Path) -> str:
-    """SHA-256, in hexadecimal, of a table; for a recipe, of the recipe followed by its table.
+def digest(*tables: str | Path) -> str:
+    """SHA-256, in hexadecimal, of tables, one after the other; for a recipe, of the recipe followed by its table.
 
     Raises:
         InputError: a file cannot be read.
     """
-    path = Path(path)
-    parts = [path, read_recipe(path).table] if path.suffix.lower() in RECIPE_SUFFIXES else [path]
     found = hashlib.sha256()
-    for part in parts:
-        try:
-            found.update(part.read_bytes())
-        except OSError as error:
-            raise InputError(f"{part}: the table cannot be read: {error}. Correct the path") from error
+    for path in map(Path, tables):
+        for part in [path, read_recipe(path).table] if path.suffix.lower() in RECIPE_SUFFIXES else [path]:
+            try:
+                found.update(part.read_bytes())
+            except OSError as error:
+                raise InputError(f"{part}: the table cannot be read: {error}. Correct the path") from error
     return found.hexdigest()
 
 

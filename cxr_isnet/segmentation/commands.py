@@ -77,8 +77,8 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
     with processes(config.device.value) as here:
         segmenter = Segmenter.load(config.model, here.device)
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
-            source = "+".join(digest(m)[:16] for m in config.manifest)
-            run.log_dataset(pairs, "external", "evaluation", source, source=", ".join(config.manifest))
+            source = ", ".join(config.manifest)
+            run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
             table = overlap_table(segmenter, pairs, config.limits)
             sites = judge_overlaps(table, resamples=config.resamples, seed=config.seed)
             write_overlaps(output, table, sites, resamples=config.resamples)

@@ -113,7 +113,7 @@ def _log_parts(run: Run, config: SegmentTrainConfig, parts: Parts) -> None:
         rows[name] = (frame, config.external if name == "external" else config.training)
     for name, (frame, manifests) in rows.items():
         _log.info("%s: %d pairs of %d sites", name, len(frame), frame["site"].nunique())
-        run.log_dataset(frame, name, name, "+".join(digest(m)[:16] for m in manifests), source=", ".join(manifests))
+        run.log_dataset(frame, name, name, digest(*manifests), source=", ".join(manifests))
 
 
 def _finish(

@@ -27,6 +27,16 @@ def test_digest_of_a_recipe_changes_with_recipe_and_table(rows, write_table, tmp
     assert digest(table) not in seen
 
 
+def test_digest_of_several_tables_changes_with_the_last_of_them(tmp_path):
+    tables = [tmp_path / f"{number}.csv" for number in range(4)]
+    for table in tables:
+        table.write_text("image,label\n")
+    before = digest(*tables)
+    tables[-1].write_text("image,label,site\n")
+
+    assert digest(*tables) != before
+
+
 def test_digest_of_a_missing_table(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv"):
         digest(tmp_path / "gone.csv")
