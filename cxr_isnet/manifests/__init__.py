@@ -1,13 +1,12 @@
 """What exists: tables that say which X-ray, whose lungs, which label, which hospital."""
 
-from cxr_isnet.manifests.checksums import digest, file_digest, verify_checksums
+from cxr_isnet.manifests.checksums import digest, file_digest
 from cxr_isnet.manifests.problems import ColumnProblem, Place
 from cxr_isnet.manifests.reading import inspect_manifest, join_tables, read_manifest, read_manifests
-from cxr_isnet.manifests.schema import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SPLITS
+from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
 
 __all__ = [
-    "OPTIONAL_COLUMNS",
     "REQUIRED_COLUMNS",
     "SPLITS",
     "ColumnProblem",
@@ -19,5 +18,4 @@ __all__ = [
     "read_manifest",
     "read_manifests",
     "split_by_patient",
-    "verify_checksums",
 ]

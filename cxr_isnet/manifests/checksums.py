@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.problems import ColumnProblem, refuse
+from cxr_isnet.manifests.problems import ColumnProblem
 from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
 from cxr_isnet.manifests.recipes import read_recipe
 
@@ -27,23 +26,6 @@ def digest(*tables: str | Path) -> str:
             except OSError as error:
                 raise InputError(f"{part}: the table cannot be read: {error}. Correct the path") from error
     return found.hexdigest()
-
-
-def verify_checksums(frame: pd.DataFrame, table: str) -> None:
-    """Compare the images with the column `sha256`, where it is filled.
-
-    Args:
-        frame: as `read_manifest` returns it.
-        table: name of the file, for the error.
-
-    Raises:
-        InputError: names the images whose content differs.
-    """
-    if "sha256" not in frame.columns:
-        return
-    rows = frame[frame["sha256"] != ""]
-    images = tqdm(rows["image"], desc="checksums", unit="file", disable=None)
-    refuse(checksum_problems(rows, [file_digest(image) for image in images], table))
 
 
 def checksum_problems(frame: pd.DataFrame, found: Sequence[str], table: str) -> Iterator[ColumnProblem]:

@@ -9,7 +9,6 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.problems import ColumnProblem
 
 REQUIRED_COLUMNS = ("image", "label", "patient_id", "site")
-OPTIONAL_COLUMNS = ("mask", "view", "sex", "age", "split", "licence", "sha256")
 SPLITS = ("", "train", "val", "test")
 
 _REMEDIES: Mapping[str, str] = {
