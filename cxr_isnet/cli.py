@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -117,7 +118,10 @@ COMMANDS: Mapping[str, Command | Group] = {
         "train",
     ),
     "evaluate": Command(
-        "judge a trained classifier, or anybody's predictions, on hospitals", _EVALUATION, "EvaluateConfig", "evaluate"
+        "judge a trained classifier, anybody's predictions, or a recipe that is trained leaving one site out",
+        "cxr_isnet.training.commands",
+        "EvaluateOrTrainConfig",
+        "evaluate_or_train",
     ),
     "audit": Command(
         "look for shortcuts that a model takes past the lungs",
@@ -142,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         command, config = _understood(arguments)
         result = command.run(config)
@@ -157,6 +161,11 @@ def main(argv: list[str] | None = None) -> None:
         print(text)
     if status:
         raise SystemExit(status)
+
+
+def _with_underscores(word: str) -> str:
+    """An option's own name as settings are spelt: `--leave-one-site-out` is `--leave_one_site_out`."""
+    return re.sub(r"^--\w[\w-]*", lambda found: "--" + found[0][2:].replace("-", "_"), word)
 
 
 def _understood(arguments: list[str]) -> tuple[Command, Any]:
@@ -209,7 +218,8 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
     settings = command.settings()
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
     known = {field.name: field for field in fields(settings)}
-    about = {entry.arg_name: entry.description for entry in docstring_parser.parse(settings.__doc__ or "").params}
+    documented = [docstring_parser.parse(kind.__doc__ or "") for kind in reversed(settings.__mro__)]
+    about = {entry.arg_name: entry.description for text in documented for entry in text.params}
     for name in command.places:
         several: dict[str, Any] = {"nargs": "+"} if str(known[name].type).startswith("list") else {}
         parser.add_argument(name, type=str, help=about[name], **several)

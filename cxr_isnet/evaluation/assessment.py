@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.bootstrap import Estimate, drop, patient_numbers
 from cxr_isnet.evaluation.calibration import (
     Calibration,
@@ -55,7 +56,7 @@ class SiteAssessment:
         delong: class to its AUC against the rest with DeLong's interval, over patients.
         posterior: rate to its posterior mean and 95% highest-density interval.
         calibration: class to the calibration of its probability.
-        calibration_scaled: the same after the temperature fitted on validation; empty without one.
+        calibration_scaled: the same with the temperature; empty without one.
         decision_curve: class to its net benefit.
     """
 
@@ -68,18 +69,36 @@ class SiteAssessment:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One of several models, each of which judged the one site that it was not trained on.
+
+    Attributes:
+        model_uri: as the table of the site says.
+        rule: from probabilities to a class, frozen on the model's own validation.
+        temperature: fitted there; NaN where every image of it is said right.
+        internal: that validation.
+    """
+
+    model_uri: str
+    rule: DecisionRule
+    temperature: float
+    internal: SiteAssessment
+
+
+@dataclass(frozen=True)
 class ModelAssessment:
-    """One model.
+    """One model, or the models of one recipe that were each trained on all sites but one.
 
     Attributes:
         name: of the model.
-        model_uri: as its table says.
+        model_uri: as its table says; "" of several.
         rule: from probabilities to a class, the same everywhere.
-        temperature: fitted on the validation table; NaN without one.
+        temperature: fitted on the validation table, or shipped with the model; NaN without one.
         internal: the validation table itself, on which rule and temperature were fitted; None without one.
         sites: site to assessment, all pooled last.
         drops: site to metric to internal less external; empty without a validation table.
         groups: groupings of the pooled table.
+        folds: site to the model that was trained without it; empty of one model.
     """
 
     name: str
@@ -90,6 +109,7 @@ class ModelAssessment:
     sites: dict[str, SiteAssessment]
     drops: dict[str, dict[str, Estimate]]
     groups: tuple[Grouping, ...]
+    folds: dict[str, Fold] = field(default_factory=dict)
 
     @property
     def overall(self) -> SiteAssessment:
@@ -98,7 +118,12 @@ class ModelAssessment:
 
 
 def assess(
-    name: str, table: pd.DataFrame, classes: Sequence[str], validation: pd.DataFrame | None, settings: Settings
+    name: str,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    validation: pd.DataFrame | None,
+    settings: Settings,
+    temperature: float = float("nan"),
 ) -> ModelAssessment:
     """Judge one model.
 
@@ -108,18 +133,19 @@ def assess(
         classes: names of the classes.
         validation: its checked predictions on in-domain validation; None without.
         settings: how.
+        temperature: that the model is shipped with, for want of a validation table; NaN for none.
 
     Raises:
         InputError: as `frozen_rule`, `evaluate_sites` and `groupings`.
     """
-    rule, temperature, internal = ARGMAX, float("nan"), None
+    rule, internal = ARGMAX, None
     if validation is not None:
-        labels, scores = label_indices(validation, classes), probabilities(validation, classes)
-        source = f"validation table of {name!r}"
-        rule = frozen_rule(labels, scores, classes, sensitivity=settings.sensitivity, source=source)
-        temperature = fit_temperature(labels, scores)
-        internal = _assess_site(validation, classes, rule, temperature, settings)
-    sites = {site: _assess_site(rows, classes, rule, temperature, settings) for site, rows in by_site(table).items()}
+        fold = _fitted(name, str(table["model_uri"].iloc[0]), validation, classes, settings)
+        rule, temperature, internal = fold.rule, fold.temperature, fold.internal
+    sites = {
+        site: _assess_site(rows, classes, rule, np.full(len(rows), temperature), settings)
+        for site, rows in by_site(table).items()
+    }
     return ModelAssessment(
         name=name,
         model_uri=str(table["model_uri"].iloc[0]),
@@ -128,13 +154,77 @@ def assess(
         internal=internal,
         sites=sites,
         drops={} if internal is None else {site: _drops(internal, there) for site, there in sites.items()},
-        groups=groupings(table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule),
+        groups=_groups(table, classes, rule, settings),
     )
 
 
+def assess_folds(
+    name: str,
+    folds: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    classes: Sequence[str],
+    settings: Settings,
+) -> ModelAssessment:
+    """Judge the models of one recipe, each on the site that it was not trained on, and all together.
+
+    Every image is decided upon by the threshold of its own model, and scaled by that model's temperature.
+
+    Args:
+        name: of the recipe's method.
+        folds: site to the checked predictions of its images, and to those of its model's in-domain validation.
+        classes: names of the classes.
+        settings: how.
+
+    Raises:
+        InputError: as `assess`.
+    """
+    fitted = {
+        site: _fitted(f"{name} without {site}", str(table["model_uri"].iloc[0]), validation, classes, settings)
+        for site, (table, validation) in folds.items()
+    }
+    table = pd.concat([table for table, _ in folds.values()], ignore_index=True)
+    thresholds = {s: fold.rule.threshold for s, fold in fitted.items() if fold.rule.threshold is not None}
+    origin = "threshold of each site's own model, frozen on its validation" if thresholds else "most probable class"
+    rule = DecisionRule(None, origin, thresholds)
+
+    def temperatures(rows: pd.DataFrame) -> FloatArray:
+        return np.array([fitted[site].temperature for site in rows["site"]], dtype=np.float64)
+
+    sites = {
+        site: _assess_site(rows, classes, rule, temperatures(rows), settings) for site, rows in by_site(table).items()
+    }
+    return ModelAssessment(
+        name=name,
+        model_uri="",
+        rule=rule,
+        temperature=float("nan"),
+        internal=None,
+        sites=sites,
+        drops={site: _drops(fold.internal, sites[site]) for site, fold in fitted.items()},
+        groups=_groups(table, classes, rule, settings),
+        folds=fitted,
+    )
+
+
+def _fitted(name: str, model_uri: str, validation: pd.DataFrame, classes: Sequence[str], settings: Settings) -> Fold:
+    """What a model's validation freezes."""
+    labels, scores = label_indices(validation, classes), probabilities(validation, classes)
+    source = f"validation table of {name!r}"
+    rule = frozen_rule(labels, scores, classes, sensitivity=settings.sensitivity, source=source)
+    temperature = fit_temperature(labels, scores)
+    internal = _assess_site(validation, classes, rule, np.full(len(validation), temperature), settings)
+    return Fold(model_uri, rule, temperature, internal)
+
+
+def _groups(
+    table: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, settings: Settings
+) -> tuple[Grouping, ...]:
+    return groupings(table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule)
+
+
 def _assess_site(
-    rows: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, temperature: float, settings: Settings
+    rows: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, temperature: FloatArray, settings: Settings
 ) -> SiteAssessment:
+    """`temperature` (N,) is each image's; NaN for none."""
     result = evaluate_site(
         rows,
         classes,
@@ -147,8 +237,10 @@ def _assess_site(
     known = labels >= 0
     patients = patient_numbers(rows)
     confusion = np.asarray(result.confusion, dtype=np.int64)
+    scaled = np.isfinite(temperature)
+    given_or_scaled = np.where(scaled[:, None], with_temperature(scores, np.where(scaled, temperature, 1)), scores)
 
-    def calibrated(values: np.ndarray) -> dict[str, Calibration]:
+    def calibrated(values: FloatArray) -> dict[str, Calibration]:
         return {c: calibration(labels[known] == i, values[known, i]) for i, c in enumerate(classes)}
 
     return SiteAssessment(
@@ -159,7 +251,7 @@ def _assess_site(
         },
         posterior=summaries(posterior_draws(confusion, classes, seed=settings.seed)),
         calibration=calibrated(scores),
-        calibration_scaled=calibrated(with_temperature(scores, temperature)) if np.isfinite(temperature) else {},
+        calibration_scaled=calibrated(given_or_scaled) if scaled.any() else {},
         decision_curve={c: decision_curve(labels[known] == i, scores[known, i]) for i, c in enumerate(classes)},
     )
 

@@ -163,9 +163,9 @@ def fit_temperature(labels: IntArray, probabilities: FloatArray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-reach, reach), method="bounded").x))
 
 
-def with_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
-    """Probabilities (N, C) after dividing the logits by the temperature."""
-    scaled = np.log(np.clip(probabilities, SMALLEST, None)) / temperature
+def with_temperature(probabilities: FloatArray, temperature: float | FloatArray) -> FloatArray:
+    """Probabilities (N, C) after dividing the logits by the temperature, one for all or (N,) each its own."""
+    scaled = np.log(np.clip(probabilities, SMALLEST, None)) / np.reshape(temperature, (-1, 1))
     return np.asarray(np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True)), dtype=np.float64)
 
 

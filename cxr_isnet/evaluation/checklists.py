@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.study import Study
 
@@ -46,14 +48,16 @@ def answers(study: Study) -> tuple[Answer, ...]:
         "Dirichlet posterior; DeLong and McNemar tests with Holm's correction between models"
     )
     grouped = ", ".join(grouping.column for grouping in model.groups) or "no column to group by was given"
-    external = "in-domain validation was given and set the rule" if model.internal else "no validation table was given"
-    temperature = f"temperature {model.temperature:.3g} of validation" if model.internal else "none"
+    internal = "in-domain validation set the rule" if model.internal or model.folds else "no validation table was given"
+    scaled = {site: fold.temperature for site, fold in model.folds.items()} or {"": model.temperature}
+    temperatures = [f"{value:.3g} {site}".strip() for site, value in scaled.items() if np.isfinite(value)]
+    temperature = f"temperature scaling, told beside the numbers as given: {', '.join(temperatures)}"
     return (
         Answer("TRIPOD+AI", "5a", "data sources", size),
         Answer("TRIPOD+AI", "11", "missing data", unlabelled),
         Answer("TRIPOD+AI", "12d", "heterogeneity between clusters", "every site by itself and all pooled"),
         Answer("TRIPOD+AI", "12e", "performance measures", methods),
-        Answer("TRIPOD+AI", "12f", "updating", temperature),
+        Answer("TRIPOD+AI", "12f", "updating", temperature if temperatures else "none"),
         Answer("TRIPOD+AI", "14", "fairness", f"groups: {grouped}"),
         Answer("TRIPOD+AI", "15", "output and threshold", model.rule.origin),
         Answer("TRIPOD+AI", "20b", "characteristics", f"labels: {cases}; groups: {grouped}"),
@@ -64,7 +68,7 @@ def answers(study: Study) -> tuple[Answer, ...]:
         Answer("CLAIM 2024", "12", "missing data", unlabelled),
         Answer("CLAIM 2024", "28", "performance metrics", methods),
         Answer("CLAIM 2024", "29", "significance and uncertainty", uncertainty),
-        Answer("CLAIM 2024", "32", "evaluation on internal data", external),
+        Answer("CLAIM 2024", "32", "evaluation on internal data", internal),
         Answer("CLAIM 2024", "33", "testing on external data", size),
         Answer("CLAIM 2024", "35", "numbers included", f"{size}; {unlabelled}"),
         Answer("CLAIM 2024", "37", "performance with uncertainty", "sections Sites and Comparison"),

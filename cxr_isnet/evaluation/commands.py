@@ -43,7 +43,8 @@ class EvaluateConfig:
             tables lack, and the images need not be there.
         predictions: Tables of predictions: one file, a list of files, or a name for each file; a table per model.
         validation: Tables of the same models on in-domain validation, in the same order or with the same names. They
-            set the threshold and the temperature, and the drop from inside to outside is measured from them.
+            set the threshold and the temperature, and the drop from inside to outside is measured from them. Without
+            them, a checkpoint's own temperature is taken.
         classes: Classes in order, of two the one to find last; empty takes the model's or the order of the columns.
         groups: Columns to make groups of patients by; null takes sex, age_band, view, device, manufacturer and site.
         prevalence: Shares of classes for which PPV and NPV are computed besides, as {tuberculosis: 0.01}.
@@ -71,16 +72,22 @@ class EvaluateConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        self._check_sources()
+        if self.resamples < 1 or self.seed < 0:
+            raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
+        if self.sensitivity is not None and not 0 < self.sensitivity <= 1:
+            raise InputError(f"sensitivity is {self.sensitivity}: it must be a share in (0, 1]")
+
+    def _check_sources(self) -> None:
+        """What is judged is told, and nothing that does not go with it."""
         if (self.model is None) == (self.predictions is None):
             raise InputError("give either model, a checkpoint, or predictions, a table; not both")
         if self.model is not None and not self.manifest:
             raise InputError("manifest is an empty list: name at least one table or recipe of images to predict")
         if self.model is None and self.mark is not None:
             raise InputError("mark plants marks into images that a model predicts; leave it null for predictions")
-        if self.resamples < 1 or self.seed < 0:
-            raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
-        if self.sensitivity is not None and (self.validation is None or not 0 < self.sensitivity <= 1):
-            raise InputError(f"sensitivity is {self.sensitivity}: it needs a validation table, and a share in (0, 1]")
+        if self.sensitivity is not None and self.validation is None:
+            raise InputError(f"sensitivity is {self.sensitivity}: it needs a validation table")
 
     def settings(self) -> Settings:
         """How models are judged."""
@@ -130,7 +137,7 @@ def _evaluate_tables(config: EvaluateConfig, output: Path) -> str:
     with start_run(config.tracking, parameters=asdict(config)) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])
-        _leave(run, output, study, tables, {})
+        leave_study(run, output, study, tables, {})
     return study_text(study)
 
 
@@ -141,8 +148,8 @@ def _evaluate_model(config: EvaluateConfig, output: Path) -> str:
     validation = _validation(config, classifier.classes, [classifier.method])
     audit = _audit(config.audit)
     with start_run(config.tracking, parameters=asdict(config), tags={"method": classifier.method}) as run:
-        digests = "+".join(digest(m)[:16] for m in config.manifest)
-        run.log_dataset(frame, "external", "evaluation", digests, source=", ".join(config.manifest))
+        read = digest(*config.manifest)
+        run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
         results = judge(
             classifier,
             frame,
@@ -157,16 +164,17 @@ def _evaluate_model(config: EvaluateConfig, output: Path) -> str:
             run.log_artifact(output / test)
         clean = with_manifest_columns(read_predictions(output / "clean" / "predictions.csv", classifier.classes), frame)
         tables = {classifier.method: clean}
-        study = judge_tables(tables, classifier.classes, validation, config.settings(), audit)
+        shipped = {classifier.method: classifier.temperature} if classifier.temperature != 1 else {}
+        study = judge_tables(tables, classifier.classes, validation, config.settings(), audit, shipped)
         galleries = {path.stem.replace("_", " "): path for path in sorted((output / "clean").glob("heatmaps*.png"))}
-        _leave(run, output, study, tables, galleries)
+        leave_study(run, output, study, tables, galleries)
     return results_table(results)
 
 
-def _leave(
+def leave_study(
     run: Run, output: Path, study: Study, tables: Mapping[str, pd.DataFrame], galleries: Mapping[str, Path]
 ) -> None:
-    """Writes the report and logs it."""
+    """Writes the report into the folder, made if missing, and logs it."""
     output.mkdir(parents=True, exist_ok=True)
     write_study(output, study, tables, galleries)
     run.log_metrics(study_metrics(study), 0)

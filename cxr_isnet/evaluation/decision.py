@@ -1,7 +1,7 @@
 """How probabilities become a decision: the rule, and the threshold that is frozen on in-domain validation."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,13 +16,23 @@ class DecisionRule:
     Attributes:
         threshold: of two classes, the second is said from this probability on; None says the most probable class.
         origin: where the rule comes from, in words.
+        by_site: thresholds in place of `threshold` where every site was judged by another model; empty elsewhere.
     """
 
     threshold: float | None = None
     origin: str = "most probable class; no threshold was fitted"
+    by_site: Mapping[str, float] = field(default_factory=dict)
 
-    def decide(self, probabilities: FloatArray) -> IntArray:
-        """Probabilities (N, C) to the index of the class said (N,)."""
+    def decide(self, probabilities: FloatArray, sites: Iterable[str] = ()) -> IntArray:
+        """Probabilities (N, C) to the index of the class said (N,).
+
+        Args:
+            probabilities: (N, C).
+            sites: of the N images; looked at only if the thresholds differ by site.
+        """
+        if self.by_site:
+            thresholds = np.array([self.by_site[site] for site in sites], dtype=np.float64)
+            return (probabilities[:, 1] >= thresholds).astype(np.int64)
         if self.threshold is None:
             return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
         return (probabilities[:, 1] >= self.threshold).astype(np.int64)

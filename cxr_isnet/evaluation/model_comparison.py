@@ -83,7 +83,8 @@ def _pair(
     labels = label_indices(first_table, classes)
     scores = [probabilities(table, classes) for table in (first_table, second_table)]
     patients, known = patient_numbers(first_table), labels >= 0
-    right = [model.rule.decide(p) == labels for model, p in zip((first, second), scores, strict=True)]
+    sites = first_table["site"]
+    right = [model.rule.decide(p, sites) == labels for model, p in zip((first, second), scores, strict=True)]
     tested = [(1, classes[1])] if len(classes) == 2 else list(enumerate(classes))
     return Comparison(
         first=first.name,

@@ -144,7 +144,7 @@ def evaluate_site(
         raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
     frame = check_predictions(predictions, classes)
     labels, scores = label_indices(frame, classes), probabilities(frame, classes)
-    predicted = rule.decide(scores)
+    predicted = rule.decide(scores, frame["site"])
     shares = _relevance_shares(frame)
     bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed)
     metrics: dict[str, Metric] = {"relevance_in_lung": WeightedMean(shares)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import ModelAssessment, Settings, SiteAssessment, assess
+from cxr_isnet.evaluation.assessment import ModelAssessment, Settings, SiteAssessment, assess, assess_folds
 from cxr_isnet.evaluation.bootstrap import Draws
 from cxr_isnet.evaluation.model_comparison import Comparison, compare
 from cxr_isnet.evaluation.site import SiteResult
@@ -28,6 +28,8 @@ class Study:
         models: name to assessment.
         comparisons: of every pair of models.
         audit: content of the shortcut audit's `audit.json`; None without one.
+        not_judged: of models that were each trained without one site, the sites whose model could not be trained, and
+            why.
     """
 
     classes: tuple[str, ...]
@@ -35,6 +37,7 @@ class Study:
     models: dict[str, ModelAssessment]
     comparisons: tuple[Comparison, ...]
     audit: Mapping[str, Any] | None = None
+    not_judged: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge_tables(
@@ -43,6 +46,7 @@ def judge_tables(
     validation: Mapping[str, pd.DataFrame],
     settings: Settings,
     audit: Mapping[str, Any] | None = None,
+    temperatures: Mapping[str, float] | None = None,
 ) -> Study:
     """Judge and compare models.
 
@@ -52,6 +56,7 @@ def judge_tables(
         validation: name to checked predictions on in-domain validation; none, or one of each model.
         settings: how.
         audit: as of `Study`.
+        temperatures: name to the temperature that the model is shipped with; taken where it has no validation table.
 
     Raises:
         InputError: as `assess`; a validation table is missing; a prevalence is of no class or not in (0, 1).
@@ -59,14 +64,40 @@ def judge_tables(
     lacking = sorted(set(tables) - set(validation)) if validation else []
     if lacking:
         raise InputError(f"validation names no table of model {lacking[0]!r}. Give one for every model, or none")
-    for name, share in settings.prevalence.items():
-        if name not in classes or not 0 < share < 1:
-            raise InputError(f"prevalence is {share} of {name!r}: give a share in (0, 1) of one of {list(classes)}")
+    check_prevalence(settings, classes)
+    shipped = temperatures or {}
     models = {
-        name: assess(name, table, classes, validation.get(name), settings)
+        name: assess(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
         for name, table in tqdm(tables.items(), desc="judging models", disable=None)
     }
     return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
+
+
+def judge_folds(
+    name: str,
+    folds: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    classes: Sequence[str],
+    settings: Settings,
+    not_judged: Mapping[str, str],
+) -> Study:
+    """Judge one recipe by models that were each trained on all sites but one.
+
+    Args:
+        name: of the recipe's method.
+        folds: as of `assess_folds`.
+        classes: names of the classes.
+        settings: how; `check_prevalence` of them.
+        not_judged: as of `Study`.
+    """
+    model = assess_folds(name, folds, classes, settings)
+    return Study(tuple(classes), settings, {name: model}, (), not_judged=not_judged)
+
+
+def check_prevalence(settings: Settings, classes: Sequence[str]) -> None:
+    """Raises `InputError` if a prevalence is of no class or not in (0, 1)."""
+    for name, share in settings.prevalence.items():
+        if name not in classes or not 0 < share < 1:
+            raise InputError(f"prevalence is {share} of {name!r}: give a share in (0, 1) of one of {list(classes)}")
 
 
 def study_json(study: Study) -> dict[str, Any]:
@@ -80,7 +111,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, SiteResult):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        named = {part.name: getattr(value, part.name) for part in fields(value)}
         return {name: _plain(part) for name, part in named.items() if not isinstance(part, Draws)}
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
@@ -104,6 +135,7 @@ def study_table(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for model in study.models.values():
         parts = {"validation": model.internal} if model.internal is not None else {}
+        parts |= {f"validation without {site}": fold.internal for site, fold in model.folds.items()}
         for site, there in [*parts.items(), *model.sites.items()]:
             rows += [{"model": model.name, "part": "site", "group": site} | row for row in _site_rows(there)]
         for site, drops in model.drops.items():
@@ -160,4 +192,5 @@ def study_text(study: Study) -> str:
             missing = [c for c in study.classes if c not in r.classes_present]
             if missing:
                 lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
+    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_judged.items()]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """MLflow: runs with their config, data, environment, metrics and figures; models and their registry."""
 
 from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_back, log_model
-from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, start_run
+from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, nested_in, start_run
 
 __all__ = [
     "LoggedModel",
@@ -12,5 +12,6 @@ __all__ = [
     "check_registered_name",
     "load_back",
     "log_model",
+    "nested_in",
     "start_run",
 ]

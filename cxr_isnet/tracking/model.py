@@ -172,7 +172,8 @@ def _complete(local: Path, classes: Sequence[str], params: Mapping[str, Any], lo
     columns += [ColSpec("double", f"probability_{name}") for name in classes]
     signature: ModelSignature = saved.signature
     signature.outputs = Schema(columns)
-    signature.params = infer_signature(params=dict(params)).params if params else None
+    if params:
+        signature.params = infer_signature(params=dict(params)).params
     saved.signature = signature
     saved.save(str(local / "MLmodel"))
 

@@ -19,7 +19,12 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+)
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.tracking.environment import environment
@@ -259,6 +264,11 @@ def start_run(
     run.set_tags(tags or {})
     logger.info("MLflow run %s in %s", run_id, uri)
     return run
+
+
+def nested_in(run: Run) -> dict[str, object]:
+    """Tags of a run that MLflow shows below `run`; none if that keeps nothing."""
+    return {MLFLOW_PARENT_RUN_ID: run.run_id} if run.run_id else {}
 
 
 def _take_up(client: MlflowClient, uri: str, run_id: str) -> None:

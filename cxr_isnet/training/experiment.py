@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +12,14 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from cxr_isnet.data import MarkMode, check_files, make_dataset, make_loader
+from cxr_isnet.data import MarkMode, make_dataset, make_loader
 from cxr_isnet.deployment import Classifier, pyfunc_path
-from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.commands import flat_metrics, results_table
 from cxr_isnet.evaluation.external import TestResults, judge
 from cxr_isnet.evaluation.plots import loss_curves_figure
 from cxr_isnet.evaluation.prediction import planted_tests
 from cxr_isnet.evaluation.report import write_json
-from cxr_isnet.manifests import digest, read_manifests, split_by_patient
+from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.objectives.registry import METHODS
@@ -32,22 +32,18 @@ from cxr_isnet.training.progress import Progress
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.shipped_temperature import ship_temperature
 from cxr_isnet.training.starting import start_from, starting_checkpoint
+from cxr_isnet.training.tables import Tables, read_tables
 from cxr_isnet.training.tuning import tune
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The manifests' rows by role."""
-
-    training: pd.DataFrame
-    validation: pd.DataFrame
-    external: pd.DataFrame | None
-
-
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Trains, judges in-domain and on the external hospitals, logs, and registers if asked to.
+
+    Args:
+        config: What is done.
+        tags: Of the MLflow run, besides its own.
 
     Returns:
         What `metrics.json` in the output folder holds.
@@ -62,14 +58,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
     tables = read_tables(config.data, config.seed)
-    tags = {"method": config.method, "network": network.name, "seed": config.seed}
+    own = {"method": config.method, "network": network.name, "seed": config.seed}
     if config.start_from is not None:
         checkpoint = starting_checkpoint(config.start_from, train, network)
         start_from(objective.network, network, checkpoint)
-        tags["start_from_sha256"] = digest(checkpoint)
+        own["start_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
     with denormals_as_zero(), processes(config.device.value) as here:
         loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
+        tags = {**own, **(tags or {})}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:
                 folder.begin(config, run.run_id, run.uri)
@@ -80,32 +77,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
             if not here.is_main:
                 return {}
             return _finish(config, tables, folder, run, training.history, time.monotonic() - clock)
-
-
-def read_tables(config: DataConfig, seed: int) -> Tables:
-    """Reads and checks the manifests and their files, and splits the training sites by patient."""
-    frame = read_manifests(config.training, classes=config.classes)
-    if config.masked_only:
-        frame = frame[frame["mask"] != ""].reset_index(drop=True)
-    frame = split_by_patient(frame, validation_fraction=config.validation_fraction, seed=seed)
-    external = read_manifests(config.external, classes=config.classes) if config.external else None
-    parts = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
-    for name, part in parts.items():
-        absent = [c for c in config.classes if c not in set(part["label"])]
-        if absent:
-            raise InputError(
-                f"column 'label' of {', '.join(config.training)}: no image of class {', '.join(map(repr, absent))} in "
-                f"split '{name}' ({len(part)} images). Add images of it, or take it out of data.classes"
-            )
-    if external is not None:
-        shared = sorted(set(external["site"]) & set(frame["site"]))
-        if shared:
-            raise InputError(
-                f"column 'site': {shared} is both in data.training and data.external; an external site is unseen"
-            )
-    for part in (*parts.values(), *([] if external is None else [external])):
-        check_files(part)
-    return Tables(parts["train"], parts["val"], external)
 
 
 @dataclass(frozen=True)
@@ -211,7 +182,7 @@ def _log_tables(run: Run, config: DataConfig, tables: Tables) -> None:
             len(frame),
             masked,
         )
-        run.log_dataset(frame, name, name, "+".join(digest(m)[:16] for m in manifests), source=", ".join(manifests))
+        run.log_dataset(frame, name, name, digest(*manifests), source=", ".join(manifests))
 
 
 def _finish(

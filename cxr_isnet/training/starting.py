@@ -15,7 +15,7 @@ from torch import nn
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_weights
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
+from cxr_isnet.manifests.reading import RECIPE_SUFFIXES, inspect_manifest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.run_folder import RunFolder
@@ -63,6 +63,26 @@ def read_recipe(path: Path) -> TrainConfig:
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not the recipe of a training: {error}") from error
     return config
+
+
+def sites_trained_on(source: str) -> set[str] | None:
+    """Sites whose images the weights of `source`, as in `starting_checkpoint`, have seen, or will have.
+
+    Returns:
+        None where it cannot be told: a checkpoint without the `config.yaml` of its training beside it.
+
+    Raises:
+        InputError: If a recipe or a manifest of it cannot be read.
+    """
+    path = Path(source)
+    if path.suffix.lower() not in RECIPE_SUFFIXES:
+        path = RunFolder(path.parent).config_file
+        if not path.is_file():
+            return None
+    recipe = read_recipe(path)
+    sites = {str(site) for manifest in recipe.data.training for site in inspect_manifest(manifest)[0]["site"]}
+    before = set() if recipe.start_from is None else sites_trained_on(recipe.start_from)
+    return None if before is None else sites | before
 
 
 def start_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:

@@ -15,6 +15,7 @@ from cxr_isnet.cli import main
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.calibration import with_temperature
 from cxr_isnet.evaluation.commands import EvaluateConfig, ExplainConfig, evaluate, named_tables
 from cxr_isnet.evaluation.study_report import FILES
 from cxr_isnet.manifests import read_manifest
@@ -54,6 +55,30 @@ def test_evaluate_prints_and_writes_a_result_per_site(
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "heatmaps Alder" in page
     assert {"report.json", "metrics.csv", "model_card.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
+    model: Path, phantom_manifest: Path, tmp_path: Path
+) -> None:
+    classifier = Classifier.load(model)
+    classifier.temperature = 2.0
+    classifier.save(model)
+    no_tracking = TrackingConfig(enabled=False)
+
+    evaluate(
+        EvaluateConfig(str(tmp_path / "out"), str(model), [str(phantom_manifest)], resamples=20, tracking=no_tracking)
+    )
+
+    judged = json.loads((tmp_path / "out" / "report.json").read_text())["models"]["densenet121"]
+    table = pd.read_csv(tmp_path / "out" / "clean" / "predictions.csv")
+    own = table[["probability_normal", "probability_tuberculosis"]].to_numpy()
+    ill = (table["label"] == "tuberculosis").to_numpy()
+    there = judged["sites"]["Alder"]
+    assert judged["temperature"] == 2.0
+    assert there["calibration"]["tuberculosis"]["brier"] == pytest.approx(((own[:, 1] - ill) ** 2).mean())
+    scaled = with_temperature(own, 2.0)[:, 1]
+    assert there["calibration_scaled"]["tuberculosis"]["brier"] == pytest.approx(((scaled - ill) ** 2).mean())
+    assert "Temperature shipped with the model: 2.000" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture

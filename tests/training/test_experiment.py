@@ -18,9 +18,9 @@ from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig, load_back
 from cxr_isnet.training import TrainConfig, train
 from cxr_isnet.training.config import DataConfig, Device, OptimizerConfig, Precision
-from cxr_isnet.training.experiment import read_tables
 from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.run_folder import RunFolder
+from cxr_isnet.training.tables import read_tables
 
 from .conftest import weights
 

@@ -16,8 +16,8 @@ from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.tracking import TrackingConfig, load_back
 from cxr_isnet.training import train
-from cxr_isnet.training.experiment import read_tables
 from cxr_isnet.training.shipped_temperature import ship_temperature
+from cxr_isnet.training.tables import read_tables
 
 CLASSES = ("normal", "tuberculosis")
 

@@ -6,7 +6,7 @@ import torch
 from cxr_isnet.data import make_dataset, make_loader
 from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.training.distributed import Processes
-from cxr_isnet.training.experiment import read_tables
+from cxr_isnet.training.tables import read_tables
 from cxr_isnet.training.tuning import tune
 
 HERE = Processes(0, 1, torch.device("cpu"))
