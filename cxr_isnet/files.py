@@ -1,10 +1,12 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, their names, and the folders that they are written to."""
 
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cxr_isnet.errors import InputError
 
 
 @contextmanager
@@ -24,6 +26,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def output_folder(output: str, *, may_hold: bool = False) -> Path:
+    """The path of a folder to write to; makes nothing.
+
+    Args:
+        output: as a user gave it.
+        may_hold: it may hold something already.
+
+    Raises:
+        InputError: it is a file, or holds something that it may not.
+    """
+    path = Path(output)
+    if path.is_file() or (not may_hold and path.is_dir() and any(path.iterdir())):
+        raise InputError(f"output '{path}' is a file or not empty: name another folder")
+    return path
 
 
 def file_slug(name: str) -> str:

@@ -1,6 +1,7 @@
 import pytest
 
-from cxr_isnet.files import file_slug, replacing
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import file_slug, output_folder, replacing
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
@@ -31,3 +32,24 @@ def test_a_file_that_was_half_written_leaves_the_old_one(tmp_path):
 )
 def test_names_become_names_of_files(name, slug):
     assert file_slug(name) == slug
+
+
+def test_a_folder_that_is_missing_or_empty_is_free(tmp_path):
+    assert output_folder(str(tmp_path)) == tmp_path
+    assert output_folder(str(tmp_path / "new")) == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_holds_something_is_refused_unless_it_may(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear reader")
+
+    with pytest.raises(InputError, match="is a file or not empty: name another folder"):
+        output_folder(str(tmp_path))
+    assert output_folder(str(tmp_path), may_hold=True) == tmp_path
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear reader")
+
+    with pytest.raises(InputError, match=r"letter\.txt' is a file"):
+        output_folder(str(tmp_path / "letter.txt"), may_hold=True)

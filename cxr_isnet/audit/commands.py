@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from cxr_isnet.audit.audit_set import LEAST_PATIENTS, load_audit_set
 from cxr_isnet.audit.audited_model import load_audited
@@ -12,6 +11,7 @@ from cxr_isnet.audit.running import examine_all
 from cxr_isnet.audit.subject import Subject
 from cxr_isnet.data import MarkConfig
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 
@@ -55,9 +55,7 @@ class AuditConfig:
 
 def audit(config: AuditConfig) -> str:
     """Audits a model on the manifests' images, to files and to MLflow; returns the verdicts as a text table."""
-    output = Path(config.output)
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"output '{output}' is a file or not empty: name another folder")
+    output = output_folder(config.output)
     model, size = load_audited(config.model, size=config.size, tracking_uri=config.tracking.uri)
     frame = read_manifests(config.manifest, classes=model.classes)
     images = load_audit_set(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.segmentation.config import (
     SegmentCrossvalidateConfig,
@@ -50,7 +49,7 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     Files in the output folder: `fold_1_of_3` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
     """
     train = config.train
-    output = _folder(train.output, may_hold=train.resume)
+    output = output_folder(train.output, may_hold=train.resume)
     frame = read_pairs(train.training)
     tables = []
     folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
@@ -72,7 +71,7 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
 
 def segment_evaluate(config: SegmentEvaluateConfig) -> str:
     """Judges a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
-    output = _folder(config.output)
+    output = output_folder(config.output)
     pairs = read_pairs(config.manifest)
     with processes(config.device.value) as here:
         segmenter = Segmenter.load(config.model, here.device)
@@ -90,7 +89,7 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
 
 def segment_predict(config: SegmentPredictConfig) -> str:
     """Fills the mask column of manifests and lists the doubtful; returns how many masks came from where."""
-    output = _folder(config.output, may_hold=True)
+    output = output_folder(config.output, may_hold=True)
     with processes(config.device.value) as here:
         segmenter = Segmenter.load(config.model, here.device)
         filled = fill_masks(
@@ -107,10 +106,3 @@ def segment_predict(config: SegmentPredictConfig) -> str:
         f"a predicted one, {filled.doubtful + filled.unreadable} without: {filled.doubtful} doubtful, "
         f"{filled.unreadable} unreadable (doubtful.csv, overlays/)"
     )
-
-
-def _folder(output: str, *, may_hold: bool = False) -> Path:
-    path = Path(output)
-    if path.is_file() or (not may_hold and path.is_dir() and any(path.iterdir())):
-        raise InputError(f"output '{path}' is a file or not empty: name another folder")
-    return path
