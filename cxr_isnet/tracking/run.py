@@ -108,8 +108,8 @@ class Run(ABC):
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; values are cut to 5000 characters."""
 
-    @abstractmethod
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     @abstractmethod
     def __exit__(
@@ -172,9 +172,6 @@ class MlflowRun(Run):
         for start in range(0, len(entries), PARAMETERS_PER_BATCH):
             self.client.log_batch(self.run_id, tags=entries[start : start + PARAMETERS_PER_BATCH])
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -213,9 +210,6 @@ class NullRun(Run):
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,
