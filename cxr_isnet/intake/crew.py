@@ -2,12 +2,16 @@
 
 Each member has a pipe of its own. When one dies, the task that it held is known; when the crew's process is killed,
 every member reads the end of its pipe and leaves. The pools of the standard library offer neither.
+
+Where it can, a member starts as a fork of the crew's process, with all modules imported: at once instead of after half
+a second. It must not use what belongs to the crew's process: its threads, databases and open files.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ Result = TypeVar("Result")
 PATIENCE = 600.0
 """Seconds that one task may take before its process is killed."""
 _TRIES = 2
+_FORKS = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,9 @@ class Crew(Generic[Task, Result]):
         self._function = function
         self._patience = patience
         self._killed: list[_Member] = []
-        self._members = [self._start() for _ in range(size)]
+        self._members: list[_Member] = []
+        for _ in range(size):
+            self._members.append(self._start())
         for member in self._members:
             _greet(member)
 
@@ -146,9 +153,10 @@ class Crew(Generic[Task, Result]):
         _greet(self._members[place])
 
     def _start(self) -> _Member:
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context("fork" if _FORKS else "spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._function), daemon=True)
+        inherited = [*(member.pipe for member in self._members), ours] if _FORKS else []
+        process = context.Process(target=_serve, args=(theirs, inherited, self._function), daemon=True)
         process.start()
         theirs.close()  # or the end of the member would not show as the end of the pipe
         return _Member(process, ours)
@@ -163,8 +171,10 @@ def _greet(member: _Member) -> None:
         raise RuntimeError(f"a process did not start: exit status {member.process.exitcode}") from error
 
 
-def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, inherited: list[Connection], function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption from the keyboard is for the crew's process
+    for copy in inherited:
+        copy.close()  # or the end of the crew's process would not show as the end of any pipe
     try:
         pipe.send(None)
         while True:

@@ -1,12 +1,13 @@
 """From pixel data in any transfer syntax to the stored values of one frame."""
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -21,14 +22,17 @@ from pydicom.uid import (
     JPEGLossless,
 )
 
+from cxr_isnet.intake.codecs import PLUGIN, fast_decoder
 from cxr_isnet.intake.header import DICOM_ERRORS, Header
 from cxr_isnet.intake.refusal import Reason, Refusal
+
+logger = logging.getLogger(__name__)
 
 _FASTEST = {
     JPEGBaseline8Bit: "pillow",
     **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"),
 }
-"""Decoder asked first where pydicom's own order puts a slower one first; the values are the same."""
+"""Which of pydicom's decoders is asked where its own order puts a slower one first; the values are the same."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -69,14 +73,24 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
     if syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8:
         # GDCM takes the process from the codestream and decodes 12-bit extended JPEG, but pydicom does not ask it to
         syntax = dataset.file_meta.TransferSyntaxUID = JPEGLossless
+    fast = fast_decoder(syntax)
+    if fast is not None:
+        try:
+            return _decoded(fast, dataset, header, PLUGIN)
+        except DICOM_ERRORS:
+            logger.debug("left to the decoders of pydicom")
     decoder = get_decoder(syntax)
     plugin = _FASTEST.get(syntax, "")
+    return _decoded(decoder, dataset, header, plugin if plugin in decoder.available_plugins else "")
+
+
+def _decoded(decoder: Decoder, dataset: Dataset, header: Header, plugin: str) -> NDArray[Any]:
     pixels, _ = decoder.as_array(
         dataset,
         raw=header.integer("SamplesPerPixel") != 3,
         index=0,
         correct_unused_bits=False,  # type: ignore[arg-type]  # True keeps the bits up to BitsStored, wherever HighBit is
-        decoding_plugin=plugin if plugin in decoder.available_plugins else "",
+        decoding_plugin=plugin,
     )
     return pixels
 

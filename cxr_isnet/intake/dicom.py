@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from cxr_isnet.intake.provenance import Provenance
 from cxr_isnet.intake.refusal import Reason, Refusal
 from cxr_isnet.intake.views import find_view
 
+Grey = TypeVar("Grey", bound=np.generic)
+
 _LOW_CONTRAST = 0.1
+_ROWS_AT_A_TIME = 16
 _DEVICE_LENGTH = 64  # of a value of VR LO (PS3.5, 6.2)
 
 
@@ -41,11 +44,20 @@ class Radiograph:
 
     def image(self) -> NDArray[np.float32]:
         """The image, (rows, columns) in [0, 1]."""
-        return np.asarray(self.table.values.astype(np.float32)[self.pixels])
+        return _looked_up(self.table.values.astype(np.float32), self.pixels)
 
     def sixteen_bit(self) -> NDArray[np.uint16]:
         """The image, (rows, columns) from 0 to 65535."""
-        return np.asarray(np.rint(self.table.values * 65535).astype(np.uint16)[self.pixels])
+        return _looked_up(np.rint(self.table.values * 65535).astype(np.uint16), self.pixels)
+
+
+def _looked_up(table: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> NDArray[Grey]:
+    """`table[pixels]`, some rows at a time, whose indices stay in the cache."""
+    shown = np.empty(pixels.shape, table.dtype)
+    for top in range(0, len(pixels), _ROWS_AT_A_TIME):
+        rows = slice(top, top + _ROWS_AT_A_TIME)
+        table.take(pixels[rows], mode="clip", out=shown[rows])  # every pixel has its place: nothing is clipped
+    return shown
 
 
 def is_dicom(path: Path) -> bool:

@@ -1,6 +1,7 @@
 import base64
 from io import BytesIO
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -34,7 +35,7 @@ HTJ2K_STREAM = base64.b64decode(
     "dAC0+gMHdADAABPAABOANGn+AgJ0AFjF6gCjVADAABUwAAVYlJSUlKpxgnUAoooSJerAQgHstgDAACvgABaYMplMJpPJZOfKenpx"
     "AngAKlVUVFRUVFT+/Yxge/Yxgey6AP/Z"
 )
-"""`HTJ2K_VALUES` by OpenJPH, without loss; no package of this project's environment encodes HTJ2K."""
+"""`HTJ2K_VALUES` by OpenJPH, without loss."""
 
 EXTENDED_VALUES = np.clip((Y - 8) * 180 + (X - 8) * 60, 0, 4095).astype(np.uint16)
 EXTENDED_STREAM = base64.b64decode(
@@ -113,6 +114,28 @@ def test_jpeg_extended_of_12_bits():
     pixels = read(encapsulated(EXTENDED_VALUES, EXTENDED_STREAM, uid.JPEGExtended12Bit)).pixels
 
     assert np.abs(pixels.astype(int) - EXTENDED_VALUES).max() <= 6
+
+
+def test_jpeg_extended_of_12_bits_is_what_another_decoder_makes_of_it():
+    stream = imagecodecs.jpeg8_encode(chest_pixels(200)[:, :147], level=90, bitspersample=12)
+    values = imagecodecs.jpeg8_decode(stream).astype(int)
+
+    pixels = read(encapsulated(values, stream, uid.JPEGExtended12Bit)).pixels
+
+    assert values.max() > 255
+    assert np.abs(pixels - values).max() <= 2  # the inverse cosine transforms round differently
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_high_throughput_jpeg_2000_of_another_encoder_in_an_odd_size(signed):
+    values = chest_pixels(200)[:, :147].astype(np.int16 if signed else np.uint16) - 2048 * signed
+    elements = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": int(signed)}
+    stream = imagecodecs.htj2k_encode(values, reversible=True)
+
+    for syntax in (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K):
+        pixels = read(encapsulated(values, stream, syntax, **elements)).pixels
+
+        np.testing.assert_array_equal(pixels.view(values.dtype), values)
 
 
 def test_jpeg_baseline_of_8_bits(tmp_path):

@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_isnet.intake import read_image
+from cxr_isnet.intake import png, read_image
 from cxr_isnet.intake.png import encode_png
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (40, 33)])
+@pytest.fixture(params=["ISA-L", "zlib"])
+def deflate(request, monkeypatch):
+    """The library that deflates: the fast one, or the one that is always there."""
+    if request.param == "zlib":
+        monkeypatch.setattr(png, "isal_zlib", None)
+
+
+@pytest.mark.usefixtures("deflate")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (32, 5), (33, 5), (100, 70)])
 def test_pillow_reads_back_what_was_written(shape):
     pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
 
