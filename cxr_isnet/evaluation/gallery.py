@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from cxr_isnet.evaluation.relevance_share import relevance_in_lung
 
 TILE_INCHES = 2.5
-TITLE_INCHES = 0.5
+TITLE_INCHES = 0.6
 SCALE_PERCENTILE = 99.5
 OUTLINE_ON_IMAGE = "#ffd400"
 OUTLINE_ON_MAP = "#1b7837"
@@ -92,7 +92,7 @@ def _draw_image(axes: Axes, case: HeatmapCase) -> None:
     axes.imshow(case.image, cmap="gray", vmin=0, vmax=1)
     _outline(axes, case.mask, OUTLINE_ON_IMAGE)
     right = case.label == case.predicted
-    verdict = f"true {case.label or 'unknown'}, predicted {case.predicted} ({case.probability:.2f})"
+    verdict = f"true {case.label or 'unknown'}\npredicted {case.predicted} ({case.probability:.2f})"
     shown = f"{_short(PurePath(case.path).name)}{_share(case.maps, case.mask)}"
     colour = "black" if right or not case.label else WRONG
     axes.set_title(f"{verdict}\n{shown}", fontsize=8, color=colour)

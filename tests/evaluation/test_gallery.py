@@ -34,7 +34,7 @@ def test_a_row_shows_image_and_maps_with_their_shares():
     figure = heatmap_gallery([make_case()], TWO)
 
     assert titles(figure) == [
-        "true tuberculosis, predicted normal (0.75)\nimage.png; 67% in lungs",
+        "true tuberculosis\npredicted normal (0.75)\nimage.png; 67% in lungs",
         "relevance for normal\n50% in lungs",
         "relevance for tuberculosis\n100% in lungs",
     ]
