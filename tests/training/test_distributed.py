@@ -32,7 +32,7 @@ def start_two(*arguments: str) -> list[int]:
         command = [sys.executable, two_processes.__file__, *arguments]
         return subprocess.Popen(command, env=os.environ | ranks | meeting)
 
-    return [process.wait(timeout=120) for process in [start(0), start(1)]]
+    return [process.wait(timeout=600) for process in [start(0), start(1)]]
 
 
 @pytest.mark.parametrize("method", [pytest.param("densenet121", marks=pytest.mark.slow), "isnet"])
