@@ -6,7 +6,6 @@ import numpy as np
 
 from cxr_isnet.evaluation.arrays import FloatArray, IntArray, ratio
 
-OVERALL_RATES = ("accuracy", "balanced_accuracy", "macro_f1")
 CLASS_RATES = ("sensitivity", "specificity", "ppv", "npv", "f1")
 PREVALENCE_RATES = ("ppv_at_prevalence", "npv_at_prevalence")
 
