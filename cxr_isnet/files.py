@@ -40,7 +40,7 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
     """
     path = Path(output)
     if path.is_file() or (not may_hold and path.is_dir() and any(path.iterdir())):
-        raise InputError(f"output '{path}' is a file or not empty: name another folder")
+        raise InputError(f"output '{path}' is a file{'' if may_hold else ' or not empty'}: name another folder")
     return path
 
 

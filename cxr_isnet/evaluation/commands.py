@@ -22,7 +22,7 @@ from cxr_isnet.evaluation.predictions import read_predictions
 from cxr_isnet.evaluation.study import Study, judge_tables, study_metrics, study_text
 from cxr_isnet.evaluation.study_report import FILES, write_study
 from cxr_isnet.evaluation.table_reading import read_tables, with_manifest_columns
-from cxr_isnet.files import file_slug
+from cxr_isnet.files import file_slug, output_folder
 from cxr_isnet.intake import read_image
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.manifests.problems import refuse
@@ -123,9 +123,7 @@ def evaluate(config: EvaluateConfig) -> str:
     Raises:
         InputError: A setting, a table or a file cannot be used.
     """
-    output = Path(config.output)
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"output '{output}' is a file or not empty: name another folder")
+    output = output_folder(config.output)
     return _evaluate_tables(config, output) if config.model is None else _evaluate_model(config, output)
 
 
@@ -239,9 +237,7 @@ def _audit(path: str | None) -> dict[str, Any] | None:
 def explain(config: ExplainConfig) -> str:
     """Draws the maps of every class for each image, once all could be read; returns the pictures' paths, one a line."""
     classifier = Classifier.load(config.model)
-    output = Path(config.output)
-    if output.is_file():
-        raise InputError(f"output '{output}' is a file: name a folder")
+    output = output_folder(config.output, may_hold=True)
     images = [prepare_image(read_image(path), classifier.image) for path in config.images]
     lrp = LRP(classifier.network)
     written = []
