@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +35,21 @@ def encode_png(pixels: NDArray[np.uint16]) -> bytes:
     """
     rows, columns = pixels.shape
     header = struct.pack(">IIBBBBB", columns, rows, 16, _GREY, 0, 0, 0)
-    return b"".join((_SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", _deflated(pixels)), *_chunk(b"IEND", b"")))
+    data = (_chunk(b"IDAT", part) for part in _deflated(pixels) if part)
+    chunks = (_chunk(b"IHDR", header), *data, _chunk(b"IEND", b""))
+    return b"".join((_SIGNATURE, *chain.from_iterable(chunks)))
 
 
-def _deflated(pixels: NDArray[np.uint16]) -> bytes:
+def _deflated(pixels: NDArray[np.uint16]) -> Iterator[bytes]:
     """The filtered rows in a stream of zlib's format, some rows at a time, which stay in the cache."""
     deflate = (
         isal_zlib.compressobj(level=1)
         if isal_zlib is not None
         else zlib.compressobj(level=1, wbits=15, memLevel=9, strategy=zlib.Z_RLE)
     )
-    return b"".join([*(deflate.compress(rows.data) for rows in _filtered(pixels)), deflate.flush()])
+    for rows in _filtered(pixels):
+        yield deflate.compress(rows.data)
+    yield deflate.flush()
 
 
 def _filtered(pixels: NDArray[np.uint16]) -> Iterator[NDArray[np.uint8]]:
