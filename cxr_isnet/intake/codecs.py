@@ -1,7 +1,8 @@
 """Decoders of the package imagecodecs, as a plugin of pydicom, for the syntaxes that its own decoders are slow at.
 
 They decode plain, whole frames of grey to the same values. A frame that looks unusual or damaged is an error here:
-pydicom's own decoders have to judge it, so that no file is read or refused because this plugin is there.
+pydicom's own decoders have to judge it. Damage inside a scan of JPEG lossless that leaves its markers in place can be
+seen by none of them: each makes other wrong values of it.
 """
 
 import struct
