@@ -22,15 +22,13 @@ TINY = 1e-30  # for the logits and pools, where our rules have no stabiliser
 
 @pytest.fixture
 def zennit(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """zennit; it imports torchvision for the names of two classes only, which stand-ins can serve."""
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        resnet = ModuleType("torchvision.models.resnet")
-        resnet.Bottleneck, resnet.BasicBlock = type("Bottleneck", (), {}), type("BasicBlock", (), {})
-        for name in ("torchvision", "torchvision.models"):
-            monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        monkeypatch.setitem(sys.modules, resnet.__name__, resnet)
+    """zennit; it imports torchvision for the names of two classes only, which stand-ins serve: a torchvision that does
+    not fit the torch here cannot be imported."""
+    resnet = ModuleType("torchvision.models.resnet")
+    resnet.Bottleneck, resnet.BasicBlock = type("Bottleneck", (), {}), type("BasicBlock", (), {})
+    for name in ("torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, resnet.__name__, resnet)
     return pytest.importorskip("zennit")
 
 
