@@ -127,7 +127,8 @@ def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
             paths = []
             for number, image in enumerate(images[:, 0].numpy()):
                 path = Path(folder) / f"{number}.png"
-                path.write_bytes(encode_png(np.rint(image.clip(0, 1) * 65535).astype(np.uint16)))
+                grey = np.rint(image.clip(0, 1) * 65535).astype(np.uint16)
+                path.write_bytes(b"".join(encode_png(grey.shape, [grey])))
                 paths.append(str(path))
             return pd.DataFrame(model.predict(paths))
 

@@ -220,18 +220,26 @@ class Admission:
                 Reason.ARCHIVE, "a member of an archive cannot be referred to. Unpack it, or use format 'png'"
             )
         image = f"{IMAGE_FOLDER}/{name[:2]}/{name}.{'dcm' if by_reference else 'png'}"
-        encoded = b"" if by_reference else encode_png(radiograph.sixteen_bit())
         target = self.config.output / image
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as partial:
                 if by_reference:
                     os.symlink(candidate.path.resolve(), partial)
-                else:
-                    partial.write_bytes(encoded)
+                    return image, content
+                return image, _write_png(radiograph, partial)
         except OSError as error:
             raise _WriteError(f"{target.parent}: {error.strerror}") from error
-        return image, content if by_reference else hashlib.sha256(encoded).hexdigest()
+
+
+def _write_png(radiograph: Radiograph, path: Path) -> str:
+    """The SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    with path.open("wb") as stream:
+        for piece in encode_png(radiograph.pixels.shape, radiograph.sixteen_bit()):
+            digest.update(piece)
+            stream.write(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def is_available(syntax: str) -> bool:
     return syntax in _DECODE
 
 
-def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
+def decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
     """Decode one frame.
 
     Args:
@@ -54,7 +54,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
         runner: pydicom's, which knows the header.
 
     Returns:
-        The pixels, row by row, in little endian.
+        The pixels as bytes, row by row, in little endian; not a copy, as pydicom makes one.
 
     Raises:
         UnusualFrameError: not grey, damaged, or of another size or depth than the header says.
@@ -66,7 +66,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     pixels = _DECODE[runner.transfer_syntax](src, (runner.rows, runner.columns), size)
     if pixels.shape != (runner.rows, runner.columns) or pixels.dtype.itemsize != size:
         raise UnusualFrameError(f"{pixels.shape} pixels of {pixels.dtype}")
-    return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data.cast("B")
 
 
 def _rle(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedinteger]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -76,21 +76,20 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
     fast = fast_decoder(syntax)
     if fast is not None:
         try:
-            return _decoded(fast, dataset, header, PLUGIN)
+            frame, found = fast.as_buffer(
+                dataset, index=0, decoding_plugin=PLUGIN
+            )  # grey, so nothing is to be converted
+            return np.frombuffer(frame, f"<u{int(found['bits_allocated']) // 8}").reshape(-1, int(found["columns"]))
         except DICOM_ERRORS:
             logger.debug("left to the decoders of pydicom")
     decoder = get_decoder(syntax)
     plugin = _FASTEST.get(syntax, "")
-    return _decoded(decoder, dataset, header, plugin if plugin in decoder.available_plugins else "")
-
-
-def _decoded(decoder: Decoder, dataset: Dataset, header: Header, plugin: str) -> NDArray[Any]:
     pixels, _ = decoder.as_array(
         dataset,
         raw=header.integer("SamplesPerPixel") != 3,
         index=0,
         correct_unused_bits=False,  # type: ignore[arg-type]  # True keeps the bits up to BitsStored, wherever HighBit is
-        decoding_plugin=plugin,
+        decoding_plugin=plugin if plugin in decoder.available_plugins else "",
     )
     return pixels
 

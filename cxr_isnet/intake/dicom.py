@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -13,7 +14,7 @@ from pydicom.uid import UID
 from cxr_isnet.intake.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.intake.gate import READING_RULES, Finding, Flag, GateConfig, Rule, pass_gate
 from cxr_isnet.intake.grayscale import GreyTable, inverted, render, sampled
-from cxr_isnet.intake.header import PREAMBLE, Header, quiet_pydicom, read_dataset, starts_like_dicom
+from cxr_isnet.intake.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
 from cxr_isnet.intake.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.intake.provenance import Provenance
 from cxr_isnet.intake.refusal import Reason, Refusal
@@ -22,7 +23,7 @@ from cxr_isnet.intake.views import find_view
 Grey = TypeVar("Grey", bound=np.generic)
 
 _LOW_CONTRAST = 0.1
-_ROWS_AT_A_TIME = 16
+_ROWS_AT_A_TIME = 32
 _DEVICE_LENGTH = 64  # of a value of VR LO (PS3.5, 6.2)
 
 
@@ -44,20 +45,17 @@ class Radiograph:
 
     def image(self) -> NDArray[np.float32]:
         """The image, (rows, columns) in [0, 1]."""
-        return _looked_up(self.table.values.astype(np.float32), self.pixels)
+        return np.concatenate(list(_looked_up(self.table.values.astype(np.float32), self.pixels)))
 
-    def sixteen_bit(self) -> NDArray[np.uint16]:
-        """The image, (rows, columns) from 0 to 65535."""
-        return _looked_up(np.rint(self.table.values * 65535).astype(np.uint16), self.pixels)
+    def sixteen_bit(self) -> Iterator[NDArray[np.uint16]]:
+        """The image from 0 to 65535, some rows of all columns at a time, in big endian, as PNG stores it."""
+        return _looked_up(np.rint(self.table.values * 65535).astype(">u2"), self.pixels)
 
 
-def _looked_up(table: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> NDArray[Grey]:
-    """`table[pixels]`, some rows at a time, whose indices stay in the cache."""
-    shown = np.empty(pixels.shape, table.dtype)
+def _looked_up(table: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> Iterator[NDArray[Grey]]:
+    """`table[pixels]`, some rows at a time, which stay in the cache."""
     for top in range(0, len(pixels), _ROWS_AT_A_TIME):
-        rows = slice(top, top + _ROWS_AT_A_TIME)
-        table.take(pixels[rows], mode="clip", out=shown[rows])  # every pixel has its place: nothing is clipped
-    return shown
+        yield table.take(pixels[top : top + _ROWS_AT_A_TIME], mode="clip")  # every pixel has its place: none is clipped
 
 
 def is_dicom(path: Path) -> bool:
@@ -103,9 +101,10 @@ def read_radiograph(stream: BinaryIO, gate: GateConfig, rules: tuple[Rule, ...])
         OSError: the file cannot be read.
     """
     with quiet_pydicom():
-        findings = pass_gate(Header(read_dataset(stream, pixels=False)), gate, rules)
-        dataset = read_dataset(stream, pixels=True)
+        dataset = read_header(stream)
         header = Header(dataset)
+        findings = pass_gate(header, gate, rules)
+        read_pixel_data(stream, dataset)
         syntax = transfer_syntax(dataset)
         pixels, filled_in = stored_pixels(dataset, header, syntax)
         table = render(pixels, header)
@@ -158,7 +157,8 @@ def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
 
 def _contrast(table: GreyTable) -> float:
     """Span of grey between the 1st and the 99th percentile of the picture."""
-    order = np.argsort(table.values, kind="stable")
+    seen = np.flatnonzero(table.counts)
+    order = seen[np.argsort(table.values[seen], kind="stable")]
     reached = np.cumsum(table.counts[order])
     low, high = np.searchsorted(reached, [0.01 * reached[-1], 0.99 * reached[-1]])
     return float(table.values[order[high]] - table.values[order[low]])

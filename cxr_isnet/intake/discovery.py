@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake.header import Header, quiet_pydicom, read_dataset
+from cxr_isnet.intake.header import Header, quiet_pydicom, read_header
 from cxr_isnet.intake.refusal import Reason, Refusal
 
 _INDEX_NAME = "DICOMDIR"
@@ -122,7 +122,7 @@ def _of_index(path: Path, name: str, stamp: str) -> Iterator[Found]:
     """The index itself, and the files that it names and that are not there; those that are there the walk finds."""
     try:
         with path.open("rb") as stream, quiet_pydicom():
-            index = Header(read_dataset(stream, pixels=False))
+            index = Header(read_header(stream))
             named = {item.texts("ReferencedFileID") for item in index.items("DirectoryRecordSequence")} - {()}
     except OSError as error:
         yield Found(name, path, stamp=stamp, refusal=_unreadable(error, "file"))

@@ -14,6 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_isnet.intake.refusal import Reason, Refusal
 
@@ -44,16 +45,20 @@ _CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silences pydicom's warnings, which quote values of any tag, a name among them."""
+    """Silences pydicom's warnings, which quote values of any tag, a name among them.
+
+    Its log is led nowhere, its level left alone: a change of level makes every logger of the process forget what it is
+    enabled for, which takes a millisecond.
+    """
     log = logging.getLogger("pydicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    led_to = log.handlers, log.propagate
+    log.handlers, log.propagate = [logging.NullHandler()], False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        log.handlers, log.propagate = led_to
 
 
 def starts_like_dicom(head: bytes) -> bool:
@@ -65,12 +70,11 @@ def starts_like_dicom(head: bytes) -> bool:
     return head[PREAMBLE : PREAMBLE + 4] == _PREFIX or head[:2] in _BARE_STARTS
 
 
-def read_dataset(stream: BinaryIO, *, pixels: bool) -> Dataset:
-    """Parse a file.
+def read_header(stream: BinaryIO) -> Dataset:
+    """Parse a file up to its pixel data.
 
     Args:
         stream: the file; is read from its start.
-        pixels: False stops before the pixel data.
 
     Raises:
         Refusal: not DICOM, or the header does not parse.
@@ -81,14 +85,43 @@ def read_dataset(stream: BinaryIO, *, pixels: bool) -> Dataset:
         raise Refusal(Reason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew")
     stream.seek(0)
     try:
-        dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
     except DICOM_ERRORS as error:
-        raise Refusal(
-            Reason.BROKEN, f"the header does not parse ({type(error).__name__}). Copy the file anew from its source"
-        ) from error
+        raise _unparsed(error) from error
     if not len(dataset):
         raise Refusal(Reason.BROKEN, "the file holds no data element. Copy the file anew from its source")
     return dataset
+
+
+def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
+    """Parse the rest of a file into the data set of its header.
+
+    Args:
+        stream: the file, where `read_header` has left it.
+        dataset: what `read_header` has made of it.
+
+    Raises:
+        Refusal: it does not parse, or ends too early.
+    """
+    implicit, little = dataset.original_encoding
+    start = stream.tell()
+    try:
+        if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # was inflated as a whole
+            stream.seek(0)
+            rest: Dataset = pydicom.dcmread(stream, force=True)
+        else:
+            rest = pydicom.filereader.read_dataset(stream, bool(implicit), bool(little))
+    except DICOM_ERRORS as error:
+        raise _unparsed(error) from error
+    if not len(rest) and stream.tell() > start:
+        raise Refusal(Reason.BROKEN, "the file ends within its pixel data. Copy the file anew from its source")
+    dataset.update(rest)
+
+
+def _unparsed(error: Exception) -> Refusal:
+    return Refusal(
+        Reason.BROKEN, f"the file does not parse ({type(error).__name__}). Copy the file anew from its source"
+    )
 
 
 class Header:

@@ -2,8 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,49 +17,52 @@ _crc32 = (isal_zlib or zlib).crc32
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _UP = 2
 _GREY = 0
-_ROWS_AT_A_TIME = 32
 
 
-def encode_png(pixels: NDArray[np.uint16]) -> bytes:
+def encode_png(shape: tuple[int, int], bands: Iterable[NDArray[np.uint16]]) -> Iterator[bytes]:
     """Encode a grey image without loss.
 
     Every row is stored as its difference to the row above, deflated by ISA-L, or where that is not installed by zlib
     with run lengths and Huffman codes only. On radiographs, which are noise to a search for repeated strings, both are
-    smaller than what Pillow writes at its fastest setting, in a tenth and in a quarter of its time.
+    smaller than what Pillow writes at its fastest setting, in a tenth and in a quarter of its time; ISA-L searches the
+    smallest window, which takes a tenth less time and finds as much. Some rows at a time
+    stay in the cache from the look-up of their grey values to the file.
 
     Args:
-        pixels: (rows, columns) uint16, at least one pixel.
+        shape: rows and columns of the image, at least one of each.
+        bands: the image from top to bottom, some rows at a time, (rows, columns) uint16 in any byte order.
+
+    Yields:
+        The file, piece by piece.
 
     Source: W3C Portable Network Graphics, 5 (structure), 9 (filtering).
     """
-    rows, columns = pixels.shape
-    header = struct.pack(">IIBBBBB", columns, rows, 16, _GREY, 0, 0, 0)
-    data = (_chunk(b"IDAT", part) for part in _deflated(pixels) if part)
-    chunks = (_chunk(b"IHDR", header), *data, _chunk(b"IEND", b""))
-    return b"".join((_SIGNATURE, *chain.from_iterable(chunks)))
+    rows, columns = shape
+    yield _SIGNATURE
+    yield from _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 16, _GREY, 0, 0, 0))
+    for part in _deflated(bands, columns):
+        if part:
+            yield from _chunk(b"IDAT", part)
+    yield from _chunk(b"IEND", b"")
 
 
-def _deflated(pixels: NDArray[np.uint16]) -> Iterator[bytes]:
-    """The filtered rows in a stream of zlib's format, some rows at a time, which stay in the cache."""
+def _deflated(bands: Iterable[NDArray[np.uint16]], columns: int) -> Iterator[bytes]:
+    """The filtered rows in a stream of zlib's format."""
     deflate = (
-        isal_zlib.compressobj(level=1)
+        isal_zlib.compressobj(level=1, wbits=9)
         if isal_zlib is not None
         else zlib.compressobj(level=1, wbits=15, memLevel=9, strategy=zlib.Z_RLE)
     )
-    for rows in _filtered(pixels):
-        yield deflate.compress(rows.data)
-    yield deflate.flush()
-
-
-def _filtered(pixels: NDArray[np.uint16]) -> Iterator[NDArray[np.uint8]]:
-    above = np.zeros((1, 2 * pixels.shape[1]), dtype=np.uint8)
-    for top in range(0, len(pixels), _ROWS_AT_A_TIME):
-        data = pixels[top : top + _ROWS_AT_A_TIME].astype(">u2").view(np.uint8)
+    above = np.zeros((1, 2 * columns), dtype=np.uint8)
+    for band in bands:
+        data = band.astype(">u2", copy=False).view(np.uint8)
         filtered = np.empty((len(data), data.shape[1] + 1), dtype=np.uint8)
         filtered[:, 0] = _UP
-        np.subtract(data, np.concatenate((above, data[:-1])), out=filtered[:, 1:])
+        np.subtract(data[:1], above, out=filtered[:1, 1:])
+        np.subtract(data[1:], data[:-1], out=filtered[1:, 1:])
         above = data[-1:]
-        yield filtered
+        yield deflate.compress(filtered.data)
+    yield deflate.flush()
 
 
 def _chunk(kind: bytes, data: bytes) -> tuple[bytes, ...]:
