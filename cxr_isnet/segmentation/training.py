@@ -143,8 +143,9 @@ def _finish(
         "seconds": round(seconds, 1),
         **{name: {site: r.to_dict() for site, r in test.sites.items()} for name, test in judged.items()},
     }
-    write_json(folder.metrics_file, metrics)
     run.log_figure(loss_curves_figure(pd.DataFrame(progress.history)), "loss_curves.png")
-    for file in (folder.config_file, folder.history_file, folder.metrics_file, folder.best_file):
+    for file in (folder.config_file, folder.history_file, folder.best_file):
         run.log_artifact(file)
+    write_json(folder.metrics_file, metrics)  # a folder that holds it is finished: after all else
+    run.log_artifact(folder.metrics_file)
     return judged

@@ -226,9 +226,10 @@ def _finish(
             for part, results in judged.items()
         },
     }
-    write_json(folder.metrics_file, metrics)
     run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
     _log_results(config, tables, folder, run, judged, frame, calibration["temperature"])
+    write_json(folder.metrics_file, metrics)  # a folder that holds it is finished: after all else
+    run.log_artifact(folder.metrics_file)
     for part, results in judged.items():
         _log.info("\n%s, %s\n%s", config.method, part, results_table(results))
     return metrics
@@ -246,7 +247,7 @@ def _log_results(
     flat = {f"{part}.{key}": value for part, results in judged.items() for key, value in flat_metrics(results).items()}
     run.log_metrics(flat, config.epochs)
     run.log_figure(loss_curves_figure(history), "loss_curves.png")
-    for file in (folder.config_file, folder.history_file, folder.metrics_file):
+    for file in (folder.config_file, folder.history_file):
         run.log_artifact(file)
     for part, results in judged.items():
         for test in results:

@@ -16,7 +16,7 @@ from cxr_isnet.deployment.checkpoint import load_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig, load_back
-from cxr_isnet.training import TrainConfig, train
+from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig, Device, OptimizerConfig, Precision
 from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.run_folder import RunFolder
@@ -115,6 +115,20 @@ def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_con
 
     expected, found = weights(whole.output), weights(killed.output)
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_config, monkeypatch):
+    config = make_config(epochs=1)
+    finished = Path(config.output) / "metrics.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "log_model", lambda *arguments, **options: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            train(config)
+    assert not finished.exists()
+
+    metrics = train(replace(config, resume=True))
+
+    assert json.loads(finished.read_text()).items() >= metrics.items()
 
 
 @pytest.mark.usefixtures("unjudged")
