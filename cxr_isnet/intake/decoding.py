@@ -76,9 +76,7 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
     fast = fast_decoder(syntax)
     if fast is not None:
         try:
-            frame, found = fast.as_buffer(
-                dataset, index=0, decoding_plugin=PLUGIN
-            )  # grey, so nothing is to be converted
+            frame, found = fast.as_buffer(dataset, index=0, decoding_plugin=PLUGIN)
             return np.frombuffer(frame, f"<u{int(found['bits_allocated']) // 8}").reshape(-1, int(found["columns"]))
         except DICOM_ERRORS:
             logger.debug("left to the decoders of pydicom")
