@@ -4,10 +4,11 @@ import logging
 import math
 import re
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 import pydicom
@@ -47,16 +48,50 @@ _CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
 def quiet_pydicom() -> Iterator[None]:
     """Silences pydicom's warnings, which quote values of any tag, a name among them.
 
-    Its log is led nowhere, its level left alone: a change of level makes every logger of the process forget what it is
-    enabled for, which takes a millisecond.
+    Threads may be inside at once: the first that enters silences, for all, and the last that leaves ends it.
     """
+    _silence.begin()
+    try:
+        yield
+    finally:
+        _silence.end()
+
+
+class _Silence:
+    """Of pydicom's log and of all warnings, which Python keeps for the process, not for a thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                self._undo.enter_context(_log_led_nowhere())
+
+    def end(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()
+
+
+_silence = _Silence()
+
+
+@contextmanager
+def _log_led_nowhere() -> Iterator[None]:
+    """Its level is left alone: a change of level makes every logger of the process forget what it is enabled for, which
+    takes a millisecond."""
     log = logging.getLogger("pydicom")
     led_to = log.handlers, log.propagate
     log.handlers, log.propagate = [logging.NullHandler()], False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         log.handlers, log.propagate = led_to
 

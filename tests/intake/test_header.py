@@ -1,5 +1,6 @@
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,3 +40,18 @@ def test_nothing_that_pydicom_says_is_heard_until_the_block_ends(heard, capfd):
 
     assert len(heard) == 4
     assert len(warned) == 1
+
+
+def test_threads_that_overlap_are_all_silent_and_leave_the_log_as_it_was(heard):
+    first, second = quiet_pydicom(), quiet_pydicom()
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(first.__enter__).result()
+        threads.submit(second.__enter__).result()
+        threads.submit(first.__exit__, None, None, None).result()
+        threads.submit(complain).result()
+        assert not heard
+        threads.submit(second.__exit__, None, None, None).result()
+
+    logging.getLogger("pydicom").error("Doe^Jane")
+
+    assert len(heard) == 2
