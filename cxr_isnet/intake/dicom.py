@@ -13,7 +13,7 @@ from pydicom.uid import UID
 
 from cxr_isnet.intake.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.intake.gate import READING_RULES, Finding, Flag, GateConfig, Rule, pass_gate
-from cxr_isnet.intake.grayscale import GreyTable, inverted, render, sampled
+from cxr_isnet.intake.grayscale import GreyTable, inverted, percentiles, render, sampled
 from cxr_isnet.intake.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
 from cxr_isnet.intake.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.intake.provenance import Provenance
@@ -157,11 +157,8 @@ def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
 
 def _contrast(table: GreyTable) -> float:
     """Span of grey between the 1st and the 99th percentile of the picture."""
-    seen = np.flatnonzero(table.counts)
-    order = seen[np.argsort(table.values[seen], kind="stable")]
-    reached = np.cumsum(table.counts[order])
-    low, high = np.searchsorted(reached, [0.01 * reached[-1], 0.99 * reached[-1]])
-    return float(table.values[order[high]] - table.values[order[low]])
+    low, high = percentiles(table, 1, 99)
+    return high - low
 
 
 def _spacing(header: Header) -> float | None:

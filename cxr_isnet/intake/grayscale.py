@@ -155,7 +155,7 @@ def voi(table: GreyTable, header: Header) -> GreyTable:
     try:
         return _visible(_windowed(table, header))
     except _Senseless as error:
-        low, top = _percentiles(table)
+        low, top = percentiles(table, *PERCENTILES)
         note = f"percentiles {PERCENTILES[0]:g} and {PERCENTILES[1]:g} instead: {error}"
         table = replace(table, assumed=(*table.assumed, note))
         return _linear(table, low, top, f"percentile window {low:g} to {top:g}")
@@ -208,12 +208,19 @@ def _visible(table: GreyTable) -> GreyTable:
     return table
 
 
-def _percentiles(table: GreyTable) -> tuple[float, float]:
-    order = np.argsort(table.values, kind="stable")
+def percentiles(table: GreyTable, low: float, high: float) -> tuple[float, float]:
+    """Two percentiles of the picture's values.
+
+    Args:
+        table: counts some pixel.
+        low: above 0.
+        high: at most 100.
+    """
+    seen = np.flatnonzero(table.counts)
+    order = seen[np.argsort(table.values[seen], kind="stable")]
     reached = np.cumsum(table.counts[order])
-    places = np.searchsorted(reached, [share / 100 * reached[-1] for share in PERCENTILES])
-    low, top = table.values[order][np.minimum(places, len(order) - 1)]
-    return float(low), float(top)
+    first, last = table.values[order[np.searchsorted(reached, np.array([low, high]) / 100 * reached[-1])]]
+    return float(first), float(last)
 
 
 def _linear(table: GreyTable, low: float, top: float, note: str) -> GreyTable:

@@ -25,8 +25,8 @@ def encode_png(shape: tuple[int, int], bands: Iterable[NDArray[np.uint16]]) -> I
     Every row is stored as its difference to the row above, deflated by ISA-L, or where that is not installed by zlib
     with run lengths and Huffman codes only. On radiographs, which are noise to a search for repeated strings, both are
     smaller than what Pillow writes at its fastest setting, in a tenth and in a quarter of its time; ISA-L searches the
-    smallest window, which takes a tenth less time and finds as much. Some rows at a time
-    stay in the cache from the look-up of their grey values to the file.
+    smallest window, which takes a tenth less time and finds as much. A band of rows stays in the cache from the look-up
+    of its grey values to the file.
 
     Args:
         shape: rows and columns of the image, at least one of each.
