@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.data import ImageConfig, PhantomHospital, write_hospital
+from cxr_isnet.devices import Device
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.config import DataConfig, Device
+from cxr_isnet.training.config import DataConfig
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -10,9 +10,9 @@ import pytest
 
 from cxr_isnet import __version__, training
 from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import DivergedError
 from cxr_isnet.manifests.commands import BuildConfig
-from cxr_isnet.training.config import Device
 
 EVERY_COMMAND = [
     ((name, *rest), command)

@@ -11,11 +11,12 @@ import pytest
 
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.demo import DemoConfig, demo
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig
-from cxr_isnet.training.config import DataConfig, Device
+from cxr_isnet.training.config import DataConfig
 
 
 def miniature(output: Path) -> DemoConfig:

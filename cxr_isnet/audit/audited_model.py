@@ -152,19 +152,22 @@ def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
     return AuditedModel(name, tuple(c.removeprefix(PROBABILITY_PREFIX) for c in columns), probabilities)
 
 
-def load_audited(model: str, *, size: int, tracking_uri: str) -> tuple[AuditedModel, int]:
+def load_audited(
+    model: str, *, size: int, tracking_uri: str, device: str | torch.device = "cpu"
+) -> tuple[AuditedModel, int]:
     """The model of a checkpoint or of an MLflow URI, and the size of the images it is to be shown.
 
     Args:
         model: `best.pt` of a training's folder; or `models:/NAME/1`, `runs:/...`, or a folder with an `MLmodel`.
         size: rows and columns, in pixels, of the files that an MLflow model is given; a checkpoint knows its own.
         tracking_uri: of the MLflow store.
+        device: where a checkpoint is run; an MLflow model chooses for itself.
 
     Raises:
         InputError: there is no such model, or it does not answer with probabilities.
     """
     if ":/" not in model and not Path(model).is_dir():
-        classifier = Classifier.load(model)
+        classifier = Classifier.load(model, device)
         return audited_classifier(classifier, model), classifier.image.size
     try:
         loaded = load_back(model, tracking_uri)

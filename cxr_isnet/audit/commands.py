@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from cxr_isnet.audit.audit_set import LEAST_PATIENTS, load_audit_set
 from cxr_isnet.audit.audited_model import load_audited
 from cxr_isnet.audit.report import AuditReport, write_audit
 from cxr_isnet.audit.running import examine_all
 from cxr_isnet.audit.subject import Subject
+from cxr_isnet.choices import as_plain
 from cxr_isnet.data import MarkConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
@@ -30,6 +32,7 @@ class AuditConfig:
         resamples: Bootstrap resamples of each interval.
         seed: Of everything drawn.
         batch_size: Images at a time.
+        device: Where a checkpoint is run; an MLflow model chooses for itself.
         tracking: MLflow.
     """
 
@@ -42,6 +45,7 @@ class AuditConfig:
     resamples: int = 2000
     seed: int = 0
     batch_size: int = 32
+    device: Device = Device.AUTO
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
@@ -56,13 +60,15 @@ class AuditConfig:
 def audit(config: AuditConfig) -> str:
     """Audits a model on the manifests' images, to files and to MLflow; returns the verdicts as a text table."""
     output = output_folder(config.output)
-    model, size = load_audited(config.model, size=config.size, tracking_uri=config.tracking.uri)
+    model, size = load_audited(
+        config.model, size=config.size, tracking_uri=config.tracking.uri, device=config.device.found()
+    )
     frame = read_manifests(config.manifest, classes=model.classes)
     images = load_audit_set(
         frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
     )
     subject = Subject(model, images, config.resamples, config.seed, config.batch_size)
-    with start_run(config.tracking, parameters=asdict(config), tags={"kind": "audit"}) as run:
+    with start_run(config.tracking, parameters=as_plain(config), tags={"kind": "audit"}) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(subject, examine_all(subject), int((frame["mask"] == "").sum()))
         output.mkdir(parents=True, exist_ok=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.data import MarkConfig, check_files, prepare_image
 from cxr_isnet.deployment import Classifier
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.external import TestResults, judge
@@ -53,6 +55,7 @@ class EvaluateConfig:
         mark: Tests of a model with planted marks too; null for the images as they are.
         resamples: Bootstrap resamples of each interval.
         seed: Of the bootstrap.
+        device: Where `model` predicts.
         tracking: MLflow.
     """
 
@@ -69,6 +72,7 @@ class EvaluateConfig:
     mark: MarkConfig | None = None
     resamples: int = 2000
     seed: int = 0
+    device: Device = Device.AUTO
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
@@ -102,11 +106,13 @@ class ExplainConfig:
         model: Checkpoint `best.pt` of a training's folder.
         images: X-rays (PNG, JPEG or DICOM).
         output: Folder for a PNG per image; made if missing.
+        device: Where maps are computed.
     """
 
     model: str
     images: list[str]
     output: str
+    device: Device = Device.AUTO
 
     def __post_init__(self) -> None:
         names = [_picture_name(path) for path in self.images]
@@ -132,7 +138,7 @@ def _evaluate_tables(config: EvaluateConfig, output: Path) -> str:
     classes, tables = read_tables(paths, config.classes, _listed(config.manifest))
     validation = _validation(config, classes, list(paths))
     study = judge_tables(tables, classes, validation, config.settings(), _audit(config.audit))
-    with start_run(config.tracking, parameters=asdict(config)) as run:
+    with start_run(config.tracking, parameters=as_plain(config)) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])
         leave_study(run, output, study, tables, {})
@@ -140,12 +146,12 @@ def _evaluate_tables(config: EvaluateConfig, output: Path) -> str:
 
 
 def _evaluate_model(config: EvaluateConfig, output: Path) -> str:
-    classifier = Classifier.load(str(config.model))
+    classifier = Classifier.load(str(config.model), config.device.found())
     frame = read_manifests(config.manifest, classes=classifier.classes)
     check_files(frame)
     validation = _validation(config, classifier.classes, [classifier.method])
     audit = _audit(config.audit)
-    with start_run(config.tracking, parameters=asdict(config), tags={"method": classifier.method}) as run:
+    with start_run(config.tracking, parameters=as_plain(config), tags={"method": classifier.method}) as run:
         read = digest(*config.manifest)
         run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
         results = judge(
@@ -236,7 +242,7 @@ def _audit(path: str | None) -> dict[str, Any] | None:
 
 def explain(config: ExplainConfig) -> str:
     """Draws the maps of every class for each image, once all could be read; returns the pictures' paths, one a line."""
-    classifier = Classifier.load(config.model)
+    classifier = Classifier.load(config.model, config.device.found())
     output = output_folder(config.output, may_hold=True)
     images = [prepare_image(read_image(path), classifier.image) for path in config.images]
     lrp = LRP(classifier.network)
@@ -244,12 +250,12 @@ def explain(config: ExplainConfig) -> str:
     output.mkdir(parents=True, exist_ok=True)
     for path, image in zip(config.images, images, strict=True):
         with torch.no_grad():
-            logits, relevance = lrp(image[None])
-        probability = logits.softmax(1)[0]
+            logits, relevance = lrp(image[None].to(classifier.device))
+        probability = logits.softmax(1)[0].cpu()
         case = HeatmapCase(
             image=image[0].numpy(),
             mask=None,
-            maps=relevance.image[0, :, 0].numpy(),
+            maps=relevance.image[0, :, 0].cpu().numpy(),
             map_names=classifier.classes,
             label="",
             predicted=classifier.classes[int(probability.argmax())],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.segmentation.config import (
@@ -21,7 +22,6 @@ from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_par
 from cxr_isnet.segmentation.segmenter import Segmenter
 from cxr_isnet.segmentation.training import train_segmenter
 from cxr_isnet.tracking import start_run
-from cxr_isnet.training.config import as_plain
 from cxr_isnet.training.distributed import processes
 
 __all__ = [
@@ -73,7 +73,7 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
     """Judges a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
     output = output_folder(config.output)
     pairs = read_pairs(config.manifest)
-    with processes(config.device.value) as here:
+    with processes(config.device) as here:
         segmenter = Segmenter.load(config.model, here.device)
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
             source = ", ".join(config.manifest)
@@ -90,7 +90,7 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
 def segment_predict(config: SegmentPredictConfig) -> str:
     """Fills the mask column of manifests and lists the doubtful; returns how many masks came from where."""
     output = output_folder(config.output, may_hold=True)
-    with processes(config.device.value) as here:
+    with processes(config.device) as here:
         segmenter = Segmenter.load(config.model, here.device)
         filled = fill_masks(
             segmenter,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cxr_isnet.data import AugmentConfig, ImageConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.segmenter import SegmenterConfig
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training.config import Device, OptimizerConfig, Precision
+from cxr_isnet.training.config import OptimizerConfig, Precision
 
 WIDE = AugmentConfig(
     rotate_degrees=15.0,

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.data import make_dataset, make_loader
 from cxr_isnet.evaluation.plots import loss_curves_figure
 from cxr_isnet.evaluation.report import write_json
@@ -24,7 +25,6 @@ from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
 from cxr_isnet.segmentation.pairs import Parts
 from cxr_isnet.segmentation.segmenter import Segmenter
 from cxr_isnet.tracking import Run, start_run
-from cxr_isnet.training.config import as_plain
 from cxr_isnet.training.denormals import denormals_as_zero
 from cxr_isnet.training.distributed import Processes, processes
 from cxr_isnet.training.fitting import Fitting
@@ -59,7 +59,7 @@ def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judge
     folder = RunFolder.open(config)
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network))
-    with denormals_as_zero(), processes(config.device.value) as here:
+    with denormals_as_zero(), processes(config.device) as here:
         training, validation = _loaders(config, parts, here)
         tags = {"method": "segmenter", "seed": config.seed}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.commands import EvaluateConfig, evaluate, leave_study
 from cxr_isnet.evaluation.predictions import write_predictions
 from cxr_isnet.evaluation.study import check_prevalence, judge_folds, study_text
 from cxr_isnet.manifests import digest
 from cxr_isnet.tracking import start_run
-from cxr_isnet.training.config import TrainConfig, as_plain
+from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.site_folds import FoldPlan, SiteFolds, fold_tables, galleries, plan, train_folds
 from cxr_isnet.training.starting import read_recipe

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from cxr_isnet.choices import spell_by_value
 from cxr_isnet.data import AugmentConfig, Corner, ImageConfig, MarkConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig, check_registered_name
@@ -21,14 +21,6 @@ class Precision(Enum):
     BF16 = "bf16"
 
 
-class Device(Enum):
-    """Where to train. AUTO takes a GPU if there is one."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 class Algorithm(Enum):
     """Optimiser: AdamW, or SGD with momentum 0.99 as in the study."""
 
@@ -36,7 +28,7 @@ class Algorithm(Enum):
     SGD = "sgd"
 
 
-spell_by_value(Precision, Device, Algorithm, Corner)
+spell_by_value(Precision, Algorithm, Corner)
 
 
 @dataclass(frozen=True)
@@ -177,16 +169,3 @@ class TrainConfig:
     def training(self) -> list[str]:
         """Manifests that are trained on."""
         return self.data.training
-
-
-def as_plain(value: Any) -> Any:
-    """A config as dictionaries, lists, numbers and strings, for YAML, MLflow and comparisons."""
-    if isinstance(value, Enum):
-        return value.value
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(key): as_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(item) for item in value]
-    return value

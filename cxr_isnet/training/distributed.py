@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 
 
@@ -53,26 +54,24 @@ class Processes:
 
 
 @contextmanager
-def processes(device: str) -> Iterator[Processes]:
+def processes(device: Device) -> Iterator[Processes]:
     """Joins the group that torchrun set up, if it did; leaves it at the end.
 
     Args:
-        device: "auto", "cpu" or "cuda".
+        device: Where this process, or each of the group, computes.
 
     Raises:
         InputError: If a GPU is asked for and there is none.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is 'cuda', but torch sees no GPU: use device=cpu or device=auto")
-    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    here = device.found()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Processes(0, 1, torch.device(kind))
+        yield Processes(0, 1, here)
         return
-    here = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
-    if kind == "cuda":
+    if here.type == "cuda":
+        here = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(here)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), here)
     finally:

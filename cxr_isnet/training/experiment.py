@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
 from cxr_isnet.deployment import Classifier, pyfunc_path
 from cxr_isnet.evaluation.commands import flat_metrics, results_table
@@ -24,7 +25,7 @@ from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.tracking import Run, log_model, start_run
-from cxr_isnet.training.config import DataConfig, TrainConfig, as_plain
+from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.denormals import denormals_as_zero
 from cxr_isnet.training.distributed import Processes, processes
 from cxr_isnet.training.fitting import Fitting
@@ -64,7 +65,7 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
         start_from(objective.network, network, checkpoint)
         own["start_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
-    with denormals_as_zero(), processes(config.device.value) as here:
+    with denormals_as_zero(), processes(config.device) as here:
         loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
         tags = {**own, **(tags or {})}
         with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
@@ -76,7 +77,7 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
             training.run()
             if not here.is_main:
                 return {}
-            return _finish(config, tables, folder, run, training.history, time.monotonic() - clock)
+            return _finish(config, tables, folder, run, training.history, time.monotonic() - clock, here.device)
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,10 @@ def _finish(
     run: Run,
     history: list[dict[str, Any]],
     seconds: float,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Judges the best classifier, fits its temperature, writes `metrics.json`, logs and registers."""
-    classifier = Classifier.load(folder.best_file)
+    classifier = Classifier.load(folder.best_file, device)
     tests = planted_tests(config.data.mark)
     judged: dict[str, TestResults] = {}
     for name, frame in (("validation", tables.validation), ("external", tables.external)):

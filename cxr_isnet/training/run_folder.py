@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import pandas as pd
 import yaml
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.deployment.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.report import write_json
 from cxr_isnet.files import replacing
 from cxr_isnet.manifests import digest
-from cxr_isnet.training.config import as_plain
 
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")
 

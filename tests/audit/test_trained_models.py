@@ -14,10 +14,11 @@ import pytest
 from cxr_isnet.audit import AuditConfig, audit
 from cxr_isnet.data import ImageConfig, MarkConfig, write_hospital
 from cxr_isnet.demo import PHANTOM_HOSPITALS
+from cxr_isnet.devices import Device
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.config import DataConfig, Device, OptimizerConfig
+from cxr_isnet.training.config import DataConfig, OptimizerConfig
 
 pytestmark = pytest.mark.slow
 

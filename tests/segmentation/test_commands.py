@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation import commands
@@ -17,7 +18,6 @@ from cxr_isnet.segmentation.commands import (
     segment_train,
 )
 from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training.config import Device
 
 from .conftest import two_lungs
 

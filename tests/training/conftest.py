@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from cxr_isnet.data import ImageConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, experiment
-from cxr_isnet.training.config import DataConfig, Device
+from cxr_isnet.training.config import DataConfig
 
 CLASSES = ["normal", "tuberculosis"]
 

@@ -6,13 +6,15 @@ import pytest
 import yaml
 
 from cxr_isnet import training
+from cxr_isnet.choices import as_plain
 from cxr_isnet.cli import main
 from cxr_isnet.data import AugmentConfig, Corner, ImageConfig, MarkConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.config import Algorithm, DataConfig, Device, OptimizerConfig, Precision, as_plain
+from cxr_isnet.training.config import Algorithm, DataConfig, OptimizerConfig, Precision
 
 OTHER_THAN_DEFAULT = TrainConfig(
     DataConfig(

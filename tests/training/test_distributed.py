@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.training.distributed import Processes, processes
 
@@ -61,7 +62,7 @@ def test_batches_are_shared_out_evenly_or_not_at_all():
 
 
 def test_alone_nothing_is_wrapped_or_averaged():
-    with processes("cpu") as here:
+    with processes(Device.CPU) as here:
         module = torch.nn.Linear(1, 1)
 
         assert (here.rank, here.count, here.is_main) == (0, 1, True)
@@ -71,5 +72,5 @@ def test_alone_nothing_is_wrapped_or_averaged():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told():
-    with pytest.raises(InputError, match="torch sees no GPU: use device=cpu or device=auto"), processes("cuda"):
+    with pytest.raises(InputError, match="torch sees no GPU: use device=cpu or device=auto"), processes(Device.CUDA):
         pass

@@ -13,11 +13,12 @@ from mlflow import MlflowClient
 from cxr_isnet.data import ImageConfig, PhantomHospital, write_hospital
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_state
+from cxr_isnet.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import TrackingConfig, load_back
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.config import DataConfig, Device, OptimizerConfig, Precision
+from cxr_isnet.training.config import DataConfig, OptimizerConfig, Precision
 from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.tables import read_tables

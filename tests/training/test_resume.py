@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.deployment.checkpoint import load_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.isnet import ISNet
 from cxr_isnet.training import TrainConfig, run_folder, train
-from cxr_isnet.training.config import OptimizerConfig, as_plain
+from cxr_isnet.training.config import OptimizerConfig
 
 from .conftest import assert_same
 

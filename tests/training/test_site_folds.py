@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.errors import InputError
-from cxr_isnet.training.config import as_plain
 from cxr_isnet.training.site_folds import SiteFolds, plan
 
 

@@ -6,12 +6,12 @@ import torch
 import yaml
 from torch import nn
 
+from cxr_isnet.choices import as_plain
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.training import train
-from cxr_isnet.training.config import as_plain
 from cxr_isnet.training.starting import read_recipe, start_from, starting_checkpoint
 
 TINY = NetworkConfig("densenet_tiny")

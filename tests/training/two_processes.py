@@ -8,10 +8,11 @@ import sys
 from torch import nn
 
 from cxr_isnet.data import AugmentConfig, ImageConfig
+from cxr_isnet.devices import Device
 from cxr_isnet.networks import NetworkConfig, NetworkSpec, registry
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.config import Algorithm, DataConfig, Device, OptimizerConfig
+from cxr_isnet.training.config import Algorithm, DataConfig, OptimizerConfig
 
 
 def _convolutions(classes: int, dropout: float) -> nn.Module:
