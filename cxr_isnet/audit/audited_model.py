@@ -21,7 +21,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.predictions import PROBABILITY_PREFIX, SUM_TOLERANCE
 from cxr_isnet.intake.png import encode_png
-from cxr_isnet.networks import build_network
+from cxr_isnet.networks import build_network, penultimate
 from cxr_isnet.relevance import LRP
 from cxr_isnet.tracking import load_back
 
@@ -75,23 +75,10 @@ def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
         name=name,
         classes=classifier.classes,
         probabilities=lambda images: _numbers(classifier.probabilities(prepared(images))),
-        features=lambda images: penultimate(classifier.network, prepared(images)),
+        features=lambda images: _numbers(penultimate(classifier.network, prepared(images))),
         heatmaps=explained(classifier.network),
         randomised=lambda share, seed: explained(randomised_network(classifier, share, seed)),
     )
-
-
-@torch.no_grad()
-def penultimate(network: nn.Module, images: Tensor) -> FloatArray:
-    """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W)."""
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    seen: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        network(images)
-    finally:
-        hook.remove()
-    return _numbers(seen[-1])
 
 
 def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Module:

@@ -117,8 +117,9 @@ class TrainConfig:
         method: Name of a method, e.g. densenet121 or isnet.
         options: Settings by name of method, so that one file serves several; those of other methods are not looked at.
         network: Network in place of the method's own.
-        start_from: Another training's `best.pt`, whose weights, all but the last layer's, this one starts from; or its
-            recipe (YAML), which is then trained first, once, with this network. Null for weights drawn at random.
+        start_from: Another training's `best.pt`, whose weights this one starts from, with the last layer fitted to the
+            new classes; or its recipe (YAML), which is then trained first, once, with this network. Null for weights
+            drawn at random.
         optimizer: Optimiser and schedule.
         epochs: Most epochs.
         patience: Ends after so many epochs without a lower validation loss; null for never.

@@ -32,7 +32,7 @@ from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.progress import Progress
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.shipped_temperature import ship_temperature
-from cxr_isnet.training.starting import start_from, starting_checkpoint
+from cxr_isnet.training.starting import fit_last_layer, start_from, starting_checkpoint
 from cxr_isnet.training.tables import Tables, read_tables
 from cxr_isnet.training.tuning import tune
 
@@ -152,11 +152,13 @@ class _Training:
         return self._progress.history
 
     def run(self) -> None:
-        """Tunes and trains, or goes on where the folder's state says."""
-        self._progress.run(self._tune)
+        """Prepares and trains, or goes on where the folder's state says."""
+        self._progress.run(self._prepare)
 
-    def _tune(self) -> None:
+    def _prepare(self) -> None:
         loaders = self._loaders
+        if self._config.start_from is not None:
+            fit_last_layer(self._objective.network, loaders.every_image, self._here.device)
         tuned = tune(
             self._objective, loaders.training, loaders.every_image, loaders.validation, self._config, self._here
         )

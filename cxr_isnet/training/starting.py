@@ -1,4 +1,5 @@
-"""Weights to start from: those of another training, which are trained first if there is only its recipe."""
+"""Weights to start from: another training's, which is run first if there is only its recipe, and a last layer fitted to
+the new classes."""
 
 from __future__ import annotations
 
@@ -8,19 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from sklearn.linear_model import LogisticRegression
 from torch import nn
+from torch.utils.data import DataLoader
 
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.deployment.checkpoint import load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.reading import RECIPE_SUFFIXES, inspect_manifest
-from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
+
+_STRENGTH = 0.04
+"""Of the last layer's fit: weight of the mean log loss against half the squared weights. So weak a fit stays near the
+difference of the classes' means; a closer one reads a mark out of the features before the training can forbid it."""
 
 
 def starting_checkpoint(source: str, train: Callable[[TrainConfig], Any], network: NetworkConfig) -> Path:
@@ -88,7 +97,8 @@ def sites_trained_on(source: str) -> set[str] | None:
 def start_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     """Gives `network` the weights of a trained classifier, except those of its last linear layer.
 
-    The last layer tells the other training's classes apart; it keeps the weights that it was drawn with.
+    The last layer tells the other training's classes apart; it keeps the weights that it was drawn with, until
+    `fit_last_layer`.
 
     Raises:
         InputError: If the checkpoint cannot be read, or is of another network.
@@ -99,6 +109,36 @@ def start_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
             f"{path}: start_from names a {classifier.config.name}, but the network is {config.name}: train the same "
             "network first, or leave start_from out"
         )
-    head = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    head, _ = last_layer(network)
     own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
     load_weights(network, {**classifier.network.state_dict(), **own}, path)
+
+
+def fit_last_layer(network: nn.Module, images: DataLoader[Any], device: torch.device) -> None:
+    """Fits the last linear layer to the classes, on the features that the network starts with; nothing else moves.
+
+    A drawn last layer sorts the classes at random, often the wrong way round. Cross-entropy turns that in a few steps;
+    a penalty on heatmaps, which holds every logit's relevance between bounds, can keep it as it is for good.
+
+    Args:
+        network: Its weights but the last layer's are those to start from.
+        images: Loader of the training images, without random changes.
+        device: Where to compute.
+
+    Source:
+        Linear probing before fine-tuning: Kumar et al., ICLR 2022 (arXiv 2202.10054). The fit is scikit-learn's
+        logistic regression; all features are divided by one spread, so that one which hardly varies gets no weight.
+    """
+    network.to(device).eval()
+    batches = [(penultimate(network, batch["image"].to(device)).cpu(), batch["label"]) for batch in images]
+    features, labels = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
+    mean, spread = features.mean(0), np.sqrt(features.var(0).mean()) or 1.0
+    fitted = LogisticRegression(C=_STRENGTH / len(labels), max_iter=1000).fit((features - mean) / spread, labels)
+    weight = fitted.coef_ / spread
+    bias = fitted.intercept_ - weight @ mean
+    if len(fitted.classes_) == 2:  # one row, for the second class against the first
+        weight, bias = np.concatenate((-weight / 2, weight / 2)), np.concatenate((-bias / 2, bias / 2))
+    _, layer = last_layer(network)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))

@@ -1,18 +1,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.optimize import minimize
 from torch import nn
 
 from cxr_isnet.choices import as_plain
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import NetworkConfig, build_network
+from cxr_isnet.networks import NetworkConfig, build_network, penultimate
 from cxr_isnet.training import train
-from cxr_isnet.training.starting import read_recipe, start_from, starting_checkpoint
+from cxr_isnet.training.starting import fit_last_layer, read_recipe, start_from, starting_checkpoint
 
 TINY = NetworkConfig("densenet_tiny")
 
@@ -71,12 +73,62 @@ def test_a_missing_checkpoint_stops_before_anything_is_written(make_config, tmp_
 
 
 def test_a_training_starts_from_the_checkpoint(make_config, monkeypatch, unjudged, checkpoint):
-    """With a learning rate of nearly nothing, the features are still the checkpoint's after an epoch."""
+    """With a learning rate of nearly nothing, the features are still the checkpoint's after an epoch; the last layer is
+    the fitted one, where each of two classes has the other's weights turned round."""
     config = make_config(start_from=str(checkpoint), network=TINY, epochs=1)
     train(replace(config, optimizer=replace(config.optimizer, learning_rate=1e-12)))
+    head, rest = head_and_rest(Classifier.load(Path(config.output) / "best.pt").network)
     first = "features.conv0.weight"
-    found = Classifier.load(Path(config.output) / "best.pt").network.state_dict()[first]
-    torch.testing.assert_close(found, Classifier.load(checkpoint).network.state_dict()[first], rtol=0, atol=1e-9)
+    torch.testing.assert_close(rest[first], Classifier.load(checkpoint).network.state_dict()[first], rtol=0, atol=1e-9)
+    weight = head["class_layers.out.weight"]
+    assert weight[0].norm() > 0
+    torch.testing.assert_close(weight[0], -weight[1], rtol=0, atol=1e-6)
+
+
+def batches(labels: list[int]) -> list[dict[str, torch.Tensor]]:
+    """Images whose brightness grows with the class, with much noise, two at a time."""
+    label = torch.tensor(labels)
+    image = (0.2 * label[:, None, None, None] + 0.6 * torch.rand(len(labels), 1, 32, 32)).clamp(0, 1)
+    return [{"image": image[i : i + 2], "label": label[i : i + 2]} for i in range(0, len(labels), 2)]
+
+
+def logits(network: nn.Module, images: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(batch["image"]) for batch in images]).double()
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 8, [0, 1, 2, 1, 0, 2] * 3])
+def test_the_fitted_last_layer_tells_the_classes_in_their_order_and_nothing_else_moves(labels):
+    torch.manual_seed(0)
+    network, images = build_network(TINY, len(set(labels))), batches(labels)
+    _, rest = head_and_rest(network)
+    fit_last_layer(network, images, torch.device("cpu"))
+    means = torch.stack([logits(network, images)[torch.tensor(labels) == k].mean(0) for k in sorted(set(labels))])
+    assert means.argmax(1).tolist() == sorted(set(labels))
+    torch.testing.assert_close(head_and_rest(network)[1], rest, rtol=0, atol=0)
+
+
+def test_the_fitted_last_layer_is_where_the_penalised_loss_is_lowest():
+    """At the minimum of |w|^2 / 2 + strength * mean(log loss), with w in units of the features' common spread."""
+    torch.manual_seed(0)
+    labels = [0, 1, 1, 0, 1, 0] * 4
+    network, images = build_network(TINY, 2), batches(labels)
+    fit_last_layer(network, images, torch.device("cpu"))
+    layer, x = network.class_layers.out, torch.cat([penultimate(network.eval(), b["image"]) for b in images]).double()
+    spread = x.var(0, correction=0).mean().sqrt()
+    standard = ((x - x.mean(0)) / spread).numpy()
+    difference = (layer.weight[1] - layer.weight[0]).detach().double()
+    found = np.append(difference * spread, difference @ x.mean(0) + (layer.bias[1] - layer.bias[0]).detach())
+
+    def penalised(parameters: np.ndarray) -> float:
+        z = standard @ parameters[:-1] + parameters[-1]
+        loss = np.logaddexp(0, np.where(np.array(labels) == 1, -z, z)).mean()
+        return float(parameters[:-1] @ parameters[:-1] / 2 + 0.04 * loss)
+
+    lowest = minimize(penalised, np.zeros(len(found)), tol=1e-10)
+    assert penalised(found) == pytest.approx(lowest.fun, rel=1e-5)
+    assert found == pytest.approx(lowest.x, abs=1e-3)
 
 
 @pytest.fixture

@@ -1,0 +1,23 @@
+"""The last linear layer, which tells the classes apart, and the features that it reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
+    """Path, as in `named_modules`, and module of the last linear layer."""
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+@torch.no_grad()
+def penultimate(network: nn.Module, images: Tensor) -> Tensor:
+    """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W)."""
+    seen: list[Tensor] = []
+    hook = last_layer(network)[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        network(images)
+    finally:
+        hook.remove()
+    return seen[-1]
