@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any
@@ -172,12 +174,56 @@ def _understood(arguments: list[str]) -> tuple[Command, Any]:
     """The command that is asked for, and its settings as its dataclass."""
     words = [word for word in arguments if not word.startswith("-")][:2]
     parser = _parser(words)
-    args = _instantiate(parser, parser.parse_args(arguments))
+    args = _instantiate(parser, parser.parse_args(_with_whole_options(parser, arguments)))
     entry, settings = COMMANDS[args.subcommand], args[args.subcommand]
     if isinstance(entry, Group):
         entry, settings = entry.commands[settings.subcommand], settings[settings.subcommand]
     config = entry.settings()
     return entry, config(**{field.name: settings[field.name] for field in fields(config)})
+
+
+_OPTION = re.compile(r"--((?:\w+\.)*options)\.([\w.]+)(?:=(.*))?", re.DOTALL)
+
+
+def _with_whole_options(parser: ArgumentParser, arguments: list[str]) -> list[str]:
+    """The arguments with every `--options.METHOD.NAME VALUE` put among the method's other options.
+
+    jsonargparse keeps what is in a dictionary when an entry of it is set, but not what is in a dictionary within it:
+    a recipe's options would quietly fall back to their defaults.
+    """
+    rest: list[str] = []
+    given: list[tuple[str, list[str], str]] = []
+    words = iter(arguments)
+    for word in words:
+        found = _OPTION.fullmatch(word)
+        value = found and (next(words, None) if found[3] is None else found[3])
+        if found and value is not None:
+            given.append((found[1], found[2].split("."), value))
+        else:
+            rest.append(word)
+    if not given:
+        return arguments
+    settings = parser.parse_args([word for word in rest if not word.startswith("--print_config")])
+    while settings.get("subcommand"):
+        settings = settings[settings.subcommand]
+    options = {where: deepcopy(settings.get(where)) for where, _, _ in given}
+    if not all(isinstance(values, dict) for values in options.values()):
+        return arguments  # the command has no such setting, which its parser tells better
+    for where, path, value in given:
+        inner = options[where]
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"--{where}.{'.'.join(path)}: {name} is {inner!r}, which holds no settings")
+        inner[path[-1]] = _value(value)
+    return [*rest, *(f"--{where}={json.dumps(values)}" for where, values in options.items())]
+
+
+def _value(text: str) -> Any:
+    """A text as jsonargparse reads it where any type will do: `1e-3` is a number."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=Any)
+    return parser.parse_args([f"--value={text}"]).value
 
 
 def _instantiate(parser: ArgumentParser, args: Namespace) -> Namespace:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cxr_isnet import __version__, training
 from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
@@ -110,6 +111,37 @@ def test_a_printed_config_is_a_config(run, monkeypatch, tmp_path):
     assert configs[0] == configs[1]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["with =", "as two words"])
+def test_an_option_on_the_command_line_leaves_a_methods_other_options_as_they_are(apart, run, tmp_path):
+    recipe = {
+        "options": {
+            "isnet": {"heatmap_weight": 0.6, "deep_supervision": True, "loss": {"decay": 0.97, "activation": 0.3}},
+            "isnet_dual": {"epsilon": 0.1},
+        }
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    given = {"isnet.heatmap_weight": "0.4", "isnet.loss.decay": "9e-1", "isnet_selective.epsilon": "1e-3"}
+    words = [w for k, v in given.items() for w in ([f"--options.{k}", v] if apart else [f"--options.{k}={v}"])]
+
+    status, told, problem = run(*TRAIN, f"--config={tmp_path / 'recipe.yaml'}", *words, "--print_config")
+
+    assert (status, problem) == (0, "")
+    assert yaml.safe_load(told)["options"] == {
+        "isnet": {"heatmap_weight": 0.4, "deep_supervision": True, "loss": {"decay": 0.9, "activation": 0.3}},
+        "isnet_dual": {"epsilon": 0.1},
+        "isnet_selective": {"epsilon": 0.001},
+    }
+
+
+def test_an_option_of_a_nested_recipe_is_set_alone(run):
+    status, told, _ = run("demo", "--config=pipelines/demo.yaml", "--train.options.isnet.epsilon=0.5", "--print_config")
+
+    assert status == 0
+    isnet = yaml.safe_load(told)["train"]["options"]["isnet"]
+    assert isnet["epsilon"] == 0.5
+    assert isnet["deep_supervision"] is True
+
+
 @pytest.mark.parametrize("spelling", ["cuda", "CUDA", "Cuda"])
 def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, monkeypatch):
     configs = []
@@ -129,6 +161,8 @@ def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, mon
         (("trian",), ["'trian'", "train"]),
         (("train",), ["data.training", "data.classes", "output"]),
         ((*TRAIN, "--nonsense=1"), ["--nonsense"]),
+        ((*TRAIN, "--options.isnet.epsilon=1", "--options.isnet.epsilon.more=2"), ["epsilon is 1", "no settings"]),
+        (("explain", "--options.isnet.epsilon=1", "--model=a", "--images=[b]", "-o=c"), ["--options.isnet.epsilon"]),
         ((*TRAIN, "--epochs=many"), ["epochs", "int", "many"]),
         ((*TRAIN, "--device=gpu"), ["device", "'gpu'", "auto, cpu, cuda"]),
         ((*TRAIN, "--data.mark={corner: up}"), ["corner", "'up'", "top_left"]),
