@@ -143,6 +143,28 @@ def test_a_gpu_that_is_not_there_is_named(hospital: Path, tmp_path: Path, capsys
     assert "cuda" in train(capsys, hospital, tmp_path / "run", "--device=CUDA")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--model={best}", "--manifest=[{manifest}]"],
+        ["audit", "{best}", "{manifest}"],
+        ["explain", "--model={best}", "--images=[{image}]"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_trained_model_is_not_used_on_a_gpu_that_is_not_there(
+    words: list[str], hospital: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next(hospital.parent.rglob("*.dcm"))
+    filled = [word.format(best=trained / "best.pt", manifest=hospital, image=image) for word in words]
+
+    message = refused(capsys, *filled, f"--output={tmp_path / 'out'}", "--device=cuda")
+
+    assert "torch sees no GPU: use device=cpu or device=auto" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_external_hospital_must_be_unseen(
     hospital: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
