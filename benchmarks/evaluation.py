@@ -57,6 +57,7 @@ def reference(n_images: int, resamples: int) -> float:
 
 
 def main() -> None:
+    """Measures both sides and prints what they take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--resamples", type=int, default=2000)

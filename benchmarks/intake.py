@@ -47,6 +47,7 @@ PHANTOMS = 4
 
 
 def main() -> None:
+    """Measures the bare loop and intake in turn, and prints their rates."""
     args = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

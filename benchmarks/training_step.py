@@ -40,6 +40,7 @@ STEPS = {
 
 
 def main() -> None:
+    """Measures memory, then all steps in turn; prints the result and writes it to `--json`."""
     args = _arguments()
     memory = _memory(args)  # first: this process will hold on to the memory of all steps
     _prepare(args.threads)

@@ -50,6 +50,7 @@ class _Body:
 
     @staticmethod
     def draw(generator: np.random.Generator) -> "_Body":
+        """A body at random, each measure drawn evenly from its range."""
         return _Body(
             chest_width=generator.uniform(0.64, 0.76),
             apex=generator.uniform(-0.80, -0.70),

@@ -44,6 +44,7 @@ def convolution(module: nn.Conv2d, signal: Tensor, weight: Tensor, size: torch.S
 
 
 def average_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Each mean gives its signal in equal parts to the pixels of its window; torch's own backward pass does it."""
     pool, (x,) = cast(nn.AvgPool2d, call.step.module), call.inputs
     size = _as_pair(pool.kernel_size)
     stride = _as_pair(pool.stride)
@@ -111,6 +112,7 @@ def reshaping(call: Call, signal: Tensor) -> tuple[Tensor]:
 
 
 def mean(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Each mean gives its signal in equal parts to what it was taken over; a mean over images is a `RelevanceError`."""
     (x,) = call.inputs
     dims = call.step.kwargs.get("dim", call.step.args[1:] or None)
     if dims is None:

@@ -113,7 +113,7 @@ def _loaders(config: TrainConfig, tables: Tables, here: Processes, batch_size: i
             world_size=here.count if augment else 1,
         )
 
-    every_image = loader(tables.training, cache=False)  # read once at most, when cuts are measured
+    every_image = loader(tables.training, cache=False)  # read for a fitted last layer, and for the cuts
     return _Loaders(loader(tables.training, augment=True), every_image, loader(tables.validation))
 
 
@@ -158,7 +158,7 @@ class _Training:
     def _prepare(self) -> None:
         loaders = self._loaders
         if self._config.start_from is not None:
-            fit_last_layer(self._objective.network, loaders.every_image, self._here.device)
+            fit_last_layer(self._objective.network, loaders.every_image)
         tuned = tune(
             self._objective, loaders.training, loaders.every_image, loaders.validation, self._config, self._here
         )

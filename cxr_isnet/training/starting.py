@@ -114,7 +114,7 @@ def start_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     load_weights(network, {**classifier.network.state_dict(), **own}, path)
 
 
-def fit_last_layer(network: nn.Module, images: DataLoader[Any], device: torch.device) -> None:
+def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:
     """Fits the last linear layer to the classes, on the features that the network starts with; nothing else moves.
 
     A drawn last layer sorts the classes at random, often the wrong way round. Cross-entropy turns that in a few steps;
@@ -123,13 +123,14 @@ def fit_last_layer(network: nn.Module, images: DataLoader[Any], device: torch.de
     Args:
         network: Its weights but the last layer's are those to start from.
         images: Loader of the training images, without random changes.
-        device: Where to compute.
 
     Source:
         Linear probing before fine-tuning: Kumar et al., ICLR 2022 (arXiv 2202.10054). The fit is scikit-learn's
         logistic regression; all features are divided by one spread, so that one which hardly varies gets no weight.
     """
-    network.to(device).eval()
+    network.eval()
+    _, layer = last_layer(network)
+    device = layer.weight.device
     batches = [(penultimate(network, batch["image"].to(device)).cpu(), batch["label"]) for batch in images]
     features, labels = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
     mean, spread = features.mean(0), np.sqrt(features.var(0).mean()) or 1.0
@@ -138,7 +139,6 @@ def fit_last_layer(network: nn.Module, images: DataLoader[Any], device: torch.de
     bias = fitted.intercept_ - weight @ mean
     if len(fitted.classes_) == 2:  # one row, for the second class against the first
         weight, bias = np.concatenate((-weight / 2, weight / 2)), np.concatenate((-bias / 2, bias / 2))
-    _, layer = last_layer(network)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))

@@ -103,7 +103,7 @@ def test_the_fitted_last_layer_tells_the_classes_in_their_order_and_nothing_else
     torch.manual_seed(0)
     network, images = build_network(TINY, len(set(labels))), batches(labels)
     _, rest = head_and_rest(network)
-    fit_last_layer(network, images, torch.device("cpu"))
+    fit_last_layer(network, images)
     means = torch.stack([logits(network, images)[torch.tensor(labels) == k].mean(0) for k in sorted(set(labels))])
     assert means.argmax(1).tolist() == sorted(set(labels))
     torch.testing.assert_close(head_and_rest(network)[1], rest, rtol=0, atol=0)
@@ -114,7 +114,7 @@ def test_the_fitted_last_layer_is_where_the_penalised_loss_is_lowest():
     torch.manual_seed(0)
     labels = [0, 1, 1, 0, 1, 0] * 4
     network, images = build_network(TINY, 2), batches(labels)
-    fit_last_layer(network, images, torch.device("cpu"))
+    fit_last_layer(network, images)
     layer, x = network.class_layers.out, torch.cat([penultimate(network.eval(), b["image"]) for b in images]).double()
     spread = x.var(0, correction=0).mean().sqrt()
     standard = ((x - x.mean(0)) / spread).numpy()
