@@ -1,31 +1,18 @@
-"""On a GPU: relevance, losses and gradients as on a CPU, and trainings that end, go on, and are used elsewhere."""
+"""On a GPU: relevance, losses and gradients as on a CPU."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
-from cxr_isnet.data import ImageConfig, MarkConfig
-from cxr_isnet.deployment import Classifier
-from cxr_isnet.deployment.checkpoint import load_state
-from cxr_isnet.devices import Device
-from cxr_isnet.evaluation.commands import EvaluateConfig, evaluate
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules, every_logit
-from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.config import DataConfig, Precision
-from cxr_isnet.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.gpu
 
 CLASSES = 3
 ISNETS = ("isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
-OFF = TrackingConfig(enabled=False)
 
 
 @pytest.fixture(autouse=True)
@@ -106,76 +93,3 @@ def test_bf16_keeps_the_losses_within_its_rounding(method):
         losses[precise] = {name: float(terms[name]) for name in ("classification", "heatmap")}
 
     assert losses[False] == pytest.approx(losses[True], rel=0.1)  # bf16 keeps 8 bits, through some 60 layers
-
-
-@pytest.fixture
-def config(phantom_manifest: Path, external_manifest: Path, tmp_path: Path) -> TrainConfig:
-    """An ISNet of phantoms with a mark, on the GPU, in bf16 with a weight average."""
-    data = DataConfig(
-        training=[str(phantom_manifest)],
-        external=[str(external_manifest)],
-        classes=["normal", "tuberculosis"],
-        image=ImageConfig(64),
-        mark=MarkConfig(size=0.2),
-        validation_fraction=0.34,
-    )
-    return TrainConfig(
-        data,
-        str(tmp_path / "run"),
-        method="isnet",
-        network=NetworkConfig("densenet_tiny"),
-        options={"isnet": {"deep_supervision": True, "tuning_epochs": 1}},
-        epochs=2,
-        batch_size=4,
-        precision=Precision.BF16,
-        device=Device.CUDA,
-        resamples=20,
-        tracking=OFF,
-    )
-
-
-def test_a_training_is_judged_and_its_model_predicts_the_same_on_a_cpu(config, external_manifest, tmp_path):
-    metrics = train(config)
-
-    assert {"biased", "clean", "swapped"} == set(metrics["external"])
-    best = str(Path(config.output) / "best.pt")
-    evaluate(EvaluateConfig(str(tmp_path / "cpu"), best, [str(external_manifest)], device=Device.CPU, tracking=OFF))
-    on_cpu, on_gpu = (
-        pd.read_csv(folder / "clean" / "predictions.csv")["probability_tuberculosis"]
-        for folder in (tmp_path / "cpu", Path(config.output) / "external")
-    )
-    assert len(on_cpu) == 8
-    assert on_gpu.to_numpy() == pytest.approx(on_cpu.to_numpy(), abs=1e-4)
-    assert Classifier.load(best).device.type == "cpu"
-
-
-class Killed(BaseException):
-    """Stands for a signal: nothing catches it."""
-
-
-def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(config, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    config = replace(config, precision=Precision.FP32)
-    whole = replace(config, output=f"{config.output}_whole")
-    train(whole)
-    save = RunFolder.save
-
-    def save_and_die(self, *state):
-        save(self, *state)
-        monkeypatch.setattr(RunFolder, "save", save)
-        raise Killed
-
-    monkeypatch.setattr(RunFolder, "save", save_and_die)
-    with pytest.raises(Killed):
-        train(config)
-    after_one_epoch = final_weights(config)
-    train(replace(config, resume=True))
-
-    expected = final_weights(whole)
-    still_to_go = distance(after_one_epoch, expected)
-    assert distance(final_weights(config), expected) < 0.01 * still_to_go  # not equal: a GPU sums in any order
-
-
-def final_weights(config: TrainConfig) -> torch.Tensor:
-    state = load_state(Path(config.output) / "last.pt")["fitting"]["objective"]
-    return torch.cat([value.flatten().double().cpu() for name, value in state.items() if name.endswith("weight")])

@@ -46,6 +46,32 @@ def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainCo
     return make
 
 
+class Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Raises when the named function is called for the n-th time, after or before it did its work."""
+
+    def arrange(owner: Any, name: str, call: int, *, before: bool = False) -> None:
+        original = getattr(owner, name)
+        calls: list[int] = []
+
+        def killing(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if before and len(calls) == call:
+                raise Killed
+            result = original(*args, **kwargs)
+            if len(calls) == call:
+                raise Killed
+            return result
+
+        monkeypatch.setattr(owner, name, killing)
+
+    return arrange
+
+
 @pytest.fixture
 def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training ends with the last epoch."""

@@ -23,29 +23,7 @@ from cxr_isnet.training.fitting import Fitting
 from cxr_isnet.training.run_folder import RunFolder
 from cxr_isnet.training.tables import read_tables
 
-from .conftest import weights
-
-
-class KilledError(Exception):
-    """Stands for a kill."""
-
-
-@pytest.fixture
-def kill_after(monkeypatch):
-    """Ends a training right after an epoch was kept, once; call with the epoch."""
-
-    def arm(epoch):
-        save = RunFolder.save
-
-        def save_and_die(self, state, history, best):
-            save(self, state, history, best)
-            if state["epoch"] == epoch:
-                monkeypatch.setattr(RunFolder, "save", save)
-                raise KilledError
-
-        monkeypatch.setattr(RunFolder, "save", save_and_die)
-
-    return arm
+from .conftest import Killed, weights
 
 
 def with_validation(monkeypatch, outcomes):
@@ -84,13 +62,13 @@ def test_the_history_has_the_terms_of_every_epoch_and_the_best_is_its_lowest_val
 
 
 @pytest.mark.usefixtures("unjudged")
-def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_config, kill_after):
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_config, kill_at):
     settings = {"method": "isnet", "epochs": 2, "optimizer": OptimizerConfig(average=0.9)}
     whole, killed = make_config("whole", **settings), make_config("killed", **settings)
     train(whole)
 
-    kill_after(1)
-    with pytest.raises(KilledError):
+    kill_at(RunFolder, "save", 1)
+    with pytest.raises(Killed):
         train(killed)
     torch.manual_seed(12345)
     train(replace(killed, resume=True))
@@ -104,13 +82,12 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_co
 
 
 @pytest.mark.usefixtures("unjudged")
-def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_config, monkeypatch):
+def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_config, kill_at):
     whole, killed = make_config("whole"), make_config("killed")
     train(whole)
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save", lambda *arguments: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            train(killed)
+    kill_at(RunFolder, "save", 1, before=True)
+    with pytest.raises(Killed):
+        train(killed)
 
     train(replace(killed, resume=True))
 
@@ -118,13 +95,12 @@ def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_con
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_config, monkeypatch):
+def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_config, kill_at):
     config = make_config(epochs=1)
     finished = Path(config.output) / "metrics.json"
-    with monkeypatch.context() as patch:
-        patch.setattr(experiment, "log_model", lambda *arguments, **options: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            train(config)
+    kill_at(experiment, "log_model", 1, before=True)
+    with pytest.raises(Killed):
+        train(config)
     assert not finished.exists()
 
     metrics = train(replace(config, resume=True))
@@ -169,11 +145,11 @@ def test_training_ends_when_patience_is_used_up_and_keeps_the_best(make_config, 
 
 
 @pytest.mark.usefixtures("unjudged")
-def test_a_training_out_of_patience_is_not_taken_further_when_it_is_resumed(make_config, monkeypatch, kill_after):
+def test_a_training_out_of_patience_is_not_taken_further_when_it_is_resumed(make_config, monkeypatch, kill_at):
     with_validation(monkeypatch, [1.0, 2.0, 0.5])
     config = make_config(epochs=5, patience=1)
-    kill_after(2)
-    with pytest.raises(KilledError):
+    kill_at(RunFolder, "save", 2)
+    with pytest.raises(Killed):
         train(config)
 
     train(replace(config, resume=True))

@@ -21,36 +21,11 @@ from cxr_isnet.objectives.isnet import ISNet
 from cxr_isnet.training import TrainConfig, run_folder, train
 from cxr_isnet.training.config import OptimizerConfig
 
-from .conftest import assert_same
+from .conftest import Killed, assert_same
 
 ISNET = {"method": "isnet", "epochs": 1, "optimizer": OptimizerConfig(average=0.9)}
 
 pytestmark = pytest.mark.usefixtures("unjudged")
-
-
-class Killed(BaseException):
-    """Stands for a signal: nothing catches it."""
-
-
-@pytest.fixture
-def kill_at(monkeypatch):
-    """Raises when the named function is called for the n-th time, after or before it did its work."""
-
-    def arrange(owner, name: str, call: int, *, before: bool = False) -> None:
-        original, calls = getattr(owner, name), []
-
-        def killing(*args, **kwargs):
-            calls.append(1)
-            if before and len(calls) == call:
-                raise Killed
-            result = original(*args, **kwargs)
-            if len(calls) == call:
-                raise Killed
-            return result
-
-        monkeypatch.setattr(owner, name, killing)
-
-    return arrange
 
 
 def final_state(config: TrainConfig) -> dict:
