@@ -17,9 +17,8 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from cxr_isnet.evaluation.arrays import FloatArray, IntArray
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
-from cxr_isnet.evaluation.confusion import ConfusionRates
+from cxr_isnet.evaluation.confusion import ConfusionRates, FloatArray, IntArray
 from cxr_isnet.evaluation.metrics import RankAUC
 
 CLASSES = ("normal", "tuberculosis")

@@ -32,8 +32,8 @@ from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
 from transcoding import transcode
 
-from cxr_isnet.intake.admission import ImageFormat
-from cxr_isnet.intake.commands import IntakeConfig, intake
+from cxr_isnet.commands.intake import IntakeConfig, intake
+from cxr_isnet.intake.importer import ImageFormat
 
 SYNTAXES = {
     "uncompressed": uid.ExplicitVRLittleEndian,
@@ -93,10 +93,10 @@ def _arguments() -> argparse.Namespace:
 
 def _write_files(folder: Path, files: int, size: int) -> dict[str, list[Path]]:
     """The files of each transfer syntax."""
-    from cxr_isnet.data import PhantomHospital
-    from cxr_isnet.data.phantom_dicom import write_dicom
-    from cxr_isnet.data.phantom_hospitals import BITS
-    from cxr_isnet.data.phantoms import draw_patient
+    from cxr_isnet.phantoms import PhantomHospital
+    from cxr_isnet.phantoms.dicom import write_dicom
+    from cxr_isnet.phantoms.hospitals import BITS
+    from cxr_isnet.phantoms.writer import draw_patient
 
     hospital = PhantomHospital("Alder")
     drawn = [draw_patient(hospital, number, ill=False, seed=0, size=size)[1:] for number in range(PHANTOMS)]

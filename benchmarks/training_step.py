@@ -26,12 +26,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.methods import find_method
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import METHODS
 
 CLASSES = 3
 STEPS = {
-    "plain": "densenet121",
+    "plain": "cross_entropy",
     "selective": "isnet_selective",
     "stochastic": "isnet_stochastic",
     "original": "isnet",
@@ -92,11 +92,13 @@ def _prepare(threads: int) -> None:
 
 
 def _objective(name: str, args: argparse.Namespace) -> Objective:
-    method = METHODS.get(STEPS[name])
-    objective = method.objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
-    if objective.tuning_epochs:
+    method = find_method(STEPS[name])
+    objective = (
+        method.objective(NetworkConfig(args.network), CLASSES, args.size, method.options()).to(args.device).train()
+    )
+    if objective.bound_estimation_epochs:
         objective.measure(_batch(args))
-        objective.finish_tuning()
+        objective.finish_estimation()
     return objective
 
 
@@ -176,9 +178,9 @@ def _measure_memory(name: str, args: argparse.Namespace, sender: Connection) -> 
 
 def _objective_unmeasured(name: str, args: argparse.Namespace) -> Objective:
     """Like `_objective`, but without a pass that would raise the peak before the measurement begins."""
-    objective = METHODS.get(STEPS[name]).objective(NetworkConfig(args.network), CLASSES, {}).to(args.device).train()
-    if hasattr(objective, "cuts"):
-        objective.cuts[..., 0], objective.cuts[..., 1] = 1.0, 25.0
+    objective = _objective(name, args).to(args.device).train()
+    if hasattr(objective, "bounds"):
+        objective.bounds[..., 0], objective.bounds[..., 1] = 1.0, 25.0
     return objective
 
 

@@ -1,24 +1,27 @@
-"""Command line. Each command is a dataclass of settings and a function that takes it, told here by name."""
+"""Command line: a list of commands, each a dataclass of settings and a function that takes it."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
 import re
 import sys
+import typing
 import warnings
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import DivergedError, InputError
+from cxr_isnet.shipped import locate, recipes
 
 BAD_INPUT = 2
 DIVERGED = 3
@@ -30,10 +33,11 @@ class Command:
 
     Attributes:
         about: One line for the help.
-        module: Where config and function are.
+        module: Where config and function are, below `cxr_isnet.commands`.
         config: Name of the dataclass of its settings.
         function: Name of what takes it; returns a text to print, or a text and the exit status.
         places: Settings given by their place instead of by name; a list among them takes one or more, and comes last.
+        recipe: Name of the recipe that is taken where no `--config` is given.
     """
 
     about: str
@@ -41,13 +45,14 @@ class Command:
     config: str
     function: str
     places: tuple[str, ...] = ()
+    recipe: str | None = None
 
     def settings(self) -> type[Any]:
-        settings: type[Any] = getattr(import_module(self.module), self.config)
+        settings: type[Any] = getattr(import_module(f"cxr_isnet.commands.{self.module}"), self.config)
         return settings
 
     def run(self, config: Any) -> Any:
-        return getattr(import_module(self.module), self.function)(config)
+        return getattr(import_module(f"cxr_isnet.commands.{self.module}"), self.function)(config)
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,20 @@ class Group:
     commands: Mapping[str, Command]
 
 
-_EVALUATION, _SEGMENTATION = "cxr_isnet.evaluation.commands", "cxr_isnet.segmentation.commands"
 COMMANDS: Mapping[str, Command | Group] = {
+    "demo": Command(
+        "phantom hospitals and a planted mark: what the project is for, in minutes",
+        "demo",
+        "DemoConfig",
+        "demo",
+        recipe="demo",
+    ),
+    "recipes": Command(
+        "list the configs that come with the package, or copy them to be changed", "recipes", "RecipesConfig", "run"
+    ),
     "intake": Command(
-        "turn a hospital's folder of DICOM files into a manifest, with what was refused and why",
-        "cxr_isnet.intake.commands",
+        "turn a hospital's folder of DICOM files into a de-identified manifest, and say what was rejected and why",
+        "intake",
         "IntakeConfig",
         "intake",
         ("root",),
@@ -72,20 +86,20 @@ COMMANDS: Mapping[str, Command | Group] = {
         {
             "build": Command(
                 "make the manifest of a public data set, of any folder or of any table",
-                "cxr_isnet.manifests.commands",
+                "manifest",
                 "BuildConfig",
                 "build",
                 ("source", "root"),
             ),
             "sources": Command(
                 "list the data sets that `build` knows, and how each must be laid out",
-                "cxr_isnet.manifests.commands",
+                "manifest",
                 "SourcesConfig",
                 "list_sources",
             ),
             "check": Command(
                 "look for what would spoil a training; exit status 0 clean, 1 findings, 2 unusable",
-                "cxr_isnet.checks.commands",
+                "manifest",
                 "CheckConfig",
                 "check",
                 ("tables",),
@@ -93,53 +107,71 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
     ),
     "segment": Group(
-        "find the lungs of X-rays that have no mask",
+        "predict the lung masks of X-rays that have none",
         {
-            "train": Command("train a segmenter", _SEGMENTATION, "SegmentTrainConfig", "segment_train"),
+            "train": Command("train a segmenter", "segment", "SegmentTrainConfig", "segment_train"),
             "crossvalidate": Command(
-                "judge a segmenter's recipe by patient-level cross-validation",
-                _SEGMENTATION,
+                "evaluate a segmenter's config by patient-level cross-validation",
+                "segment",
                 "SegmentCrossvalidateConfig",
                 "segment_crossvalidate",
             ),
             "evaluate": Command(
-                "judge a segmenter on given masks", _SEGMENTATION, "SegmentEvaluateConfig", "segment_evaluate"
+                "evaluate a segmenter on given masks", "segment", "SegmentEvaluateConfig", "segment_evaluate"
             ),
             "predict": Command(
-                "fill a manifest's masks; list the doubtful ones and leave them empty",
-                _SEGMENTATION,
+                "complete a manifest's masks; list the flagged ones and leave them empty",
+                "segment",
                 "SegmentPredictConfig",
                 "segment_predict",
             ),
         },
     ),
     "train": Command(
-        "train a classifier, judge it on external hospitals, log and register it",
-        "cxr_isnet.training",
-        "TrainConfig",
-        "train",
+        "train a classifier, evaluate it on external hospitals, log and register it", "train", "TrainConfig", "run"
+    ),
+    "predict": Command(
+        "predict images, folders or manifests: a table with one row for each image",
+        "predict",
+        "PredictConfig",
+        "predict",
+        ("model", "inputs"),
     ),
     "evaluate": Command(
-        "judge a trained classifier, anybody's predictions, or a recipe that is trained leaving one site out",
-        "cxr_isnet.training.commands",
-        "EvaluateOrTrainConfig",
-        "evaluate_or_train",
+        "evaluate and compare tables of predictions, whoever made them",
+        "evaluate",
+        "EvaluateConfig",
+        "evaluate",
+    ),
+    "evaluate-model": Command(
+        "predict the hospitals of manifests with a trained classifier, and evaluate it there",
+        "evaluate_model",
+        "EvaluateModelConfig",
+        "evaluate_model",
+    ),
+    "leave-one-site-out": Command(
+        "train once for every hospital, on the others, and evaluate on that one",
+        "leave_one_site_out",
+        "LeaveOneSiteOutConfig",
+        "leave_one_site_out",
     ),
     "audit": Command(
         "look for shortcuts that a model takes past the lungs",
-        "cxr_isnet.audit.commands",
+        "audit",
         "AuditConfig",
         "audit",
         ("model", "manifest"),
     ),
-    "explain": Command("draw the heatmaps of images", _EVALUATION, "ExplainConfig", "explain"),
-    "demo": Command(
-        "phantom hospitals and a planted mark: what the project is for, in minutes",
-        "cxr_isnet.demo",
-        "DemoConfig",
-        "demo",
-    ),
+    "explain": Command("draw the heatmaps of images", "explain", "ExplainConfig", "explain"),
 }
+
+_OLD_SETTINGS = {
+    "start_from": "init_from",
+    "gate": "acceptance",
+    "tuning_epochs": "bound_estimation_epochs",
+    "cuts": "bounds",
+}
+"""Settings that were renamed in 0.2; the old names are accepted for one release."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -150,31 +182,61 @@ def main(argv: list[str] | None = None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        command, config = _understood(arguments)
+        arguments = _without_old_spellings(arguments)
+        command, config = _parse(arguments)
         result = command.run(config)
     except ArgumentError as error:
-        raise SystemExit(_fail(f"{error}\n`cxr-isnet <command> --help` lists the settings", BAD_INPUT)) from None
+        raise SystemExit(_fail(f"{error}{_hint(str(error), arguments)}", BAD_INPUT)) from None
     except InputError as error:
         raise SystemExit(_fail(error, BAD_INPUT)) from None
     except DivergedError as error:
         raise SystemExit(_fail(error, DIVERGED)) from None
     text, status = result if isinstance(result, tuple) else (result, 0)
-    if isinstance(text, str):
+    if text:
         print(text)
     if status:
         raise SystemExit(status)
 
 
 def _with_underscores(word: str) -> str:
-    """An option's own name as settings are spelt: `--leave-one-site-out` is `--leave_one_site_out`."""
+    """An option's own name as settings are spelt: `--init-from` is `--init_from`."""
     return re.sub(r"^--\w[\w-]*", lambda found: "--" + found[0][2:].replace("-", "_"), word)
 
 
-def _understood(arguments: list[str]) -> tuple[Command, Any]:
+def _without_old_spellings(arguments: list[str]) -> list[str]:
+    """The arguments with what was renamed under its new name, and a warning for each."""
+    named = {word.partition("=")[0] for word in arguments}
+    if arguments[:1] == ["evaluate"] and "--model" in named:
+        _warn_old("evaluate --model", "evaluate-model --model")
+        arguments = ["evaluate-model", *arguments[1:]]
+    elif arguments[:1] == ["evaluate"] and "--leave_one_site_out" in named:
+        _warn_old("evaluate --leave-one-site-out", "leave-one-site-out --experiment")
+        experiment = [word.replace("--leave_one_site_out", "--experiment", 1) for word in arguments[1:]]
+        arguments = ["leave-one-site-out", *experiment]
+    renamed = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        parts = option.removeprefix("--").split(".")
+        if option.startswith("--") and set(parts) & set(_OLD_SETTINGS):
+            new = "--" + ".".join(_OLD_SETTINGS.get(part, part) for part in parts)
+            _warn_old(option, new)
+            word = f"{new}{equals}{value}"
+        renamed.append(word)
+    return renamed
+
+
+def _warn_old(old: str, new: str) -> None:
+    print(f"cxr-isnet: '{old}' is now '{new}'; the old spelling will be refused in 0.3", file=sys.stderr)
+
+
+def _parse(arguments: list[str]) -> tuple[Command, Any]:
     """The command that is asked for, and its settings as its dataclass."""
     words = [word for word in arguments if not word.startswith("-")][:2]
+    command = _command(words)
+    if command is not None:
+        arguments = list(_with_lists(_with_configs(arguments, command), command.settings()))
     parser = _parser(words)
-    args = _instantiate(parser, parser.parse_args(_with_whole_options(parser, arguments)))
+    args = _instantiate(parser, parser.parse_args(arguments))
     entry, settings = COMMANDS[args.subcommand], args[args.subcommand]
     if isinstance(entry, Group):
         entry, settings = entry.commands[settings.subcommand], settings[settings.subcommand]
@@ -182,48 +244,90 @@ def _understood(arguments: list[str]) -> tuple[Command, Any]:
     return entry, config(**{field.name: settings[field.name] for field in fields(config)})
 
 
-_OPTION = re.compile(r"--((?:\w+\.)*options)\.([\w.]+)(?:=(.*))?", re.DOTALL)
+def _command(words: list[str]) -> Command | None:
+    """The command of the first words; None where they name none."""
+    entry = COMMANDS.get(words[0]) if words else None
+    if isinstance(entry, Group):
+        return entry.commands.get(words[1]) if len(words) > 1 else None
+    return entry
 
 
-def _with_whole_options(parser: ArgumentParser, arguments: list[str]) -> list[str]:
-    """The arguments with every `--options.METHOD.NAME VALUE` put among the method's other options.
-
-    jsonargparse keeps what is in a dictionary when an entry of it is set, but not what is in a dictionary within it:
-    a recipe's options would quietly fall back to their defaults.
-    """
-    rest: list[str] = []
-    given: list[tuple[str, list[str], str]] = []
+def _with_configs(arguments: list[str], command: Command) -> list[str]:
+    """The arguments with every `--config` as one word: a file, found by its name if it is a recipe, or its text if it
+    holds settings that were renamed. The command's own recipe stands before all other settings."""
     words = iter(arguments)
+    found: list[str] = []
+    given = False
     for word in words:
-        found = _OPTION.fullmatch(word)
-        value = found and (next(words, None) if found[3] is None else found[3])
-        if found and value is not None:
-            given.append((found[1], found[2].split("."), value))
-        else:
+        option, equals, value = word.partition("=")
+        if option == "--config":
+            given = True
+            word = f"--config={_config(value if equals else next(words, ''))}"
+        found.append(word)
+    if command.recipe is not None and not given:
+        found.insert(1, f"--config={locate(command.recipe)}")
+    return found
+
+
+def _config(name: str) -> str:
+    path = locate(name)
+    if not path.is_file():
+        raise InputError(f"config '{name}': there is no such file or recipe. Recipes: {', '.join(recipes())}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"config '{path}': not readable as YAML: {error}") from error
+    renamed = _with_new_names(content)
+    return str(path) if renamed == content else json.dumps(renamed)
+
+
+def _with_new_names(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    for key in content:
+        if key in _OLD_SETTINGS:
+            _warn_old(key, _OLD_SETTINGS[key])
+    return {_OLD_SETTINGS.get(key, key): _with_new_names(value) for key, value in content.items()}
+
+
+def _with_lists(arguments: list[str], settings: type[Any]) -> Iterator[str]:
+    """The arguments with lists as people type them, `--manifest a.csv b.csv` or `--manifest a.csv --manifest b.csv`, in
+    the one form that the parser takes, `--manifest=["a.csv", "b.csv"]`."""
+    lists = set(_lists(settings, ""))
+    values: dict[str, list[str]] = {}
+    rest: list[str] = []
+    option: str | None = None
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            option = name if name in lists else None
+            if option is None:
+                rest.append(word)
+            else:
+                values.setdefault(option, []).extend([value] if equals else [])
+        elif option is None:
             rest.append(word)
-    if not given:
-        return arguments
-    settings = parser.parse_args([word for word in rest if not word.startswith("--print_config")])
-    while settings.get("subcommand"):
-        settings = settings[settings.subcommand]
-    options = {where: deepcopy(settings.get(where)) for where, _, _ in given}
-    if not all(isinstance(values, dict) for values in options.values()):
-        return arguments  # the command has no such setting, which its parser tells better
-    for where, path, value in given:
-        inner = options[where]
-        for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"--{where}.{'.'.join(path)}: {name} is {inner!r}, which holds no settings")
-        inner[path[-1]] = _value(value)
-    return [*rest, *(f"--{where}={json.dumps(values)}" for where, values in options.items())]
+        else:
+            values[option].append(word)
+    yield from rest
+    for name, given in values.items():
+        whole = len(given) == 1 and given[0][:1] in ("[", "{")
+        yield f"{name}={given[0] if whole or given in (['null'], ['']) else json.dumps(given)}"
 
 
-def _value(text: str) -> Any:
-    """A text as jsonargparse reads it where any type will do: `1e-3` is a number."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=Any)
-    return parser.parse_args([f"--value={text}"]).value
+def _lists(settings: type[Any], prefix: str) -> Iterator[str]:
+    """Options of a config that take a list, as `--data.training`."""
+    hints = get_type_hints(settings)
+    for field in fields(settings):
+        for kind in _alternatives(hints[field.name]):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from _lists(kind, f"{prefix}{field.name}.")
+            elif get_origin(kind) is list:
+                yield f"--{prefix}{field.name}"
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (typing.Union, type(int | str)) else (kind,)
 
 
 def _instantiate(parser: ArgumentParser, args: Namespace) -> Namespace:
@@ -262,7 +366,8 @@ def _add(parser: ArgumentParser, commands: Mapping[str, Command | Group], words:
 
 def _add_settings(parser: ArgumentParser, command: Command) -> None:
     settings = command.settings()
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
+    help_text = "YAML file with any of the settings below, or the name of a recipe (`cxr-isnet recipes` lists them)"
+    parser.add_argument("--config", action=ActionConfigFile, help=help_text)
     known = {field.name: field for field in fields(settings)}
     documented = [docstring_parser.parse(kind.__doc__ or "") for kind in reversed(settings.__mro__)]
     about = {entry.arg_name: entry.description for text in documented for entry in text.params}
@@ -274,6 +379,27 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
         parser.add_argument("-o", "--output", type=str, required=True, help=about["output"])
         skip.add("output")
     parser.add_class_arguments(settings, None, skip=skip)
+
+
+def _hint(error: str, arguments: list[str]) -> str:
+    """What to do about a setting that is not understood: which is spelt most like it, and where all are listed."""
+    words = [word for word in arguments if not word.startswith("-")][:2]
+    command = _command(words)
+    unknown = re.search(r"does not accept option '([\w.]+)'|Unrecognized arguments?: --([\w.]+)", error)
+    close: list[str] = []
+    if command is not None and unknown is not None:
+        close = difflib.get_close_matches(unknown[1] or unknown[2], _options(command.settings(), ""), n=1, cutoff=0.7)
+    return f"{f'. Did you mean {close[0]!r}?' if close else ''}\n`cxr-isnet <command> --help` lists the settings"
+
+
+def _options(settings: type[Any], prefix: str) -> Iterator[str]:
+    """Names of all settings of a config, as `data.image.size`."""
+    hints = get_type_hints(settings)
+    for field in fields(settings):
+        yield f"{prefix}{field.name}"
+        for kind in _alternatives(hints[field.name]):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from _options(kind, f"{prefix}{field.name}.")
 
 
 def _fail(error: object, status: int) -> int:

@@ -1,16 +1,19 @@
 """Files that are either whole or absent, their names, and the folders that they are written to."""
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
 
+DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to that takes the place of `path` when the block ends well and vanishes when it does
     not.
 
@@ -47,3 +50,14 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
 def file_slug(name: str) -> str:
     """A name that every file system takes: letters of any script, digits, '_-.' kept, all else '_'."""
     return re.sub(r"[^\w.-]+", "_", name).strip("._") or "unnamed"
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON that opens with the statement of what this software is not; whole or not at all.
+
+    Raises:
+        ValueError: `content` holds a NaN or an infinity, which JSON does not know.
+    """
+    with atomic_write(path) as partial:
+        text = json.dumps({"disclaimer": DISCLAIMER, **content}, indent=2, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")

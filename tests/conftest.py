@@ -1,18 +1,28 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that the tests of several packages share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
-from cxr_isnet.data import ImageConfig, PhantomHospital, write_hospital
-from cxr_isnet.devices import Device
-from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.audit.probes import planted_marks
+from cxr_isnet.data import ImageConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.inference import Classifier
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.networks import NetworkConfig, build_network
+from cxr_isnet.objectives.methods import options_by_method
+from cxr_isnet.phantoms import PhantomHospital, write_hospital
 from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training import TrainConfig, train
+from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig
+from tests.checkpoints import Killed
 
+CLASSES = ["normal", "tuberculosis"]
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -54,7 +64,7 @@ def trained(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) ->
     config = TrainConfig(
         DataConfig(training=[str(phantom_manifest)], classes=["normal", "tuberculosis"], image=ImageConfig(32)),
         str(tmp_path_factory.mktemp("trained") / "run"),
-        method="densenet121",
+        method="cross_entropy",
         network=NetworkConfig("densenet_tiny"),
         epochs=1,
         batch_size=4,
@@ -64,3 +74,84 @@ def trained(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) ->
     )
     train(config)
     return Path(config.output)
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rank of a distributed training."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+    """A maker of configs: no tracking, the plain classifier, two epochs, unless told otherwise."""
+
+    def make(output: str = "run", *, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+        images = {"training": [str(phantom_manifest)], "classes": CLASSES, "image": ImageConfig(size=32)}
+        settings = {
+            "method": "cross_entropy",
+            "network": NetworkConfig("densenet_tiny", dropout=0.2),
+            "options": options_by_method({"isnet": {"bound_estimation_epochs": 1}}),
+            "epochs": 2,
+            "batch_size": 4,
+            "resamples": 20,
+            "device": Device.CPU,
+            "tracking": TrackingConfig(enabled=False),
+        }
+        chosen = DataConfig(**{**images, "validation_fraction": 0.34, **(data or {})})
+        return TrainConfig(chosen, str(tmp_path / output), **{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Raises when the named function is called for the n-th time, after or before it did its work."""
+
+    def arrange(owner: Any, name: str, call: int, *, before: bool = False) -> None:
+        original = getattr(owner, name)
+        calls: list[int] = []
+
+        def killing(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if before and len(calls) == call:
+                raise Killed
+            result = original(*args, **kwargs)
+            if len(calls) == call:
+                raise Killed
+            return result
+
+        monkeypatch.setattr(owner, name, killing)
+
+    return arrange
+
+
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with the last epoch."""
+    monkeypatch.setattr(experiment, "_finish", lambda *_: {})
+
+
+@pytest.fixture
+def phantoms(phantom_manifest: Path) -> pd.DataFrame:
+    """The rows of a small phantom hospital."""
+    return read_manifest(phantom_manifest)
+
+
+@pytest.fixture
+def few_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mark of one size instead of ten, where the marks are not what is tested."""
+    monkeypatch.setattr(planted_marks, "SIZES", (0.14,))
+    monkeypatch.setattr(planted_marks, "GLYPHS", {"cross": planted_marks.GLYPHS["cross"]})
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    """Two classes, images of 32 pixels, batch statistics that a few images have moved."""
+    torch.manual_seed(0)
+    config = NetworkConfig("densenet_tiny", dropout=0.2)
+    network = build_network(config, 2, 32).train()
+    with torch.no_grad():
+        network(torch.rand(8, 1, 32, 32))
+    return Classifier(network.eval(), config, ("normal", "tuberculosis"), ImageConfig(32, equalize=False), "isnet")

@@ -18,7 +18,7 @@ SETTINGS = [
     "--data.classes=[normal, tuberculosis]",
     "--data.image.size=32",
     "--network.name=densenet_tiny",
-    "--method=densenet121",
+    "--method=cross_entropy",
     "--epochs=1",
     "--batch_size=4",
     "--resamples=10",
@@ -147,7 +147,7 @@ def test_a_gpu_that_is_not_there_is_named(hospital: Path, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     "words",
     [
-        ["evaluate", "--model={best}", "--manifest=[{manifest}]"],
+        ["evaluate-model", "--model={best}", "--manifest=[{manifest}]"],
         ["audit", "{best}", "{manifest}"],
         ["explain", "--model={best}", "--images=[{image}]"],
     ],

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cxr_isnet import __version__, training
+from cxr_isnet import __version__
 from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
-from cxr_isnet.devices import Device
+from cxr_isnet.commands import train as train_command
+from cxr_isnet.commands.manifest import BuildConfig
+from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import DivergedError
-from cxr_isnet.manifests.commands import BuildConfig
 
 EVERY_COMMAND = [
     ((name, *rest), command)
@@ -79,7 +80,7 @@ except SystemExit:
 
 def test_settings_given_by_place_and_by_letter(run, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr("cxr_isnet.manifests.commands.build", built.append)
+    monkeypatch.setattr("cxr_isnet.commands.manifest.build", built.append)
     run("manifest", "build", "shenzhen", str(tmp_path), "-o", "table.csv", "--checksums=true")
 
     assert built == [BuildConfig("shenzhen", str(tmp_path), "table.csv", checksums=True)]
@@ -92,7 +93,7 @@ def test_a_command_may_say_its_exit_status(run, monkeypatch):
         checked.append(config.tables)
         return "one finding", 1
 
-    monkeypatch.setattr("cxr_isnet.checks.commands.check", found_something)
+    monkeypatch.setattr("cxr_isnet.commands.manifest.check", found_something)
 
     assert run("manifest", "check", "a.csv", "b.csv") == (1, "one finding\n", "")
     assert checked == [["a.csv", "b.csv"]]
@@ -100,7 +101,7 @@ def test_a_command_may_say_its_exit_status(run, monkeypatch):
 
 def test_a_printed_config_is_a_config(run, monkeypatch, tmp_path):
     configs = []
-    monkeypatch.setattr(training, "train", configs.append)
+    monkeypatch.setattr(train_command, "run", configs.append)
     _, printed, _ = run(*TRAIN, "--data.mark={size: 0.2}", "--optimizer.algorithm=sgd", "--print_config")
     (tmp_path / "config.yaml").write_text(printed)
 
@@ -126,11 +127,11 @@ def test_an_option_on_the_command_line_leaves_a_methods_other_options_as_they_ar
     status, told, problem = run(*TRAIN, f"--config={tmp_path / 'recipe.yaml'}", *words, "--print_config")
 
     assert (status, problem) == (0, "")
-    assert yaml.safe_load(told)["options"] == {
-        "isnet": {"heatmap_weight": 0.4, "deep_supervision": True, "loss": {"decay": 0.9, "activation": 0.3}},
-        "isnet_dual": {"epsilon": 0.1},
-        "isnet_selective": {"epsilon": 0.001},
-    }
+    options = yaml.safe_load(told)["options"]
+    isnet = options["isnet"]
+    assert (isnet["heatmap_weight"], isnet["deep_supervision"]) == (0.4, True)
+    assert (isnet["loss"]["decay"], isnet["loss"]["activation"]) == (0.9, 0.3)
+    assert (options["isnet_dual"]["epsilon"], options["isnet_selective"]["epsilon"]) == (0.1, 0.001)
 
 
 def test_an_option_of_a_nested_recipe_is_set_alone(run):
@@ -145,7 +146,7 @@ def test_an_option_of_a_nested_recipe_is_set_alone(run):
 @pytest.mark.parametrize("spelling", ["cuda", "CUDA", "Cuda"])
 def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, monkeypatch):
     configs = []
-    monkeypatch.setattr(training, "train", configs.append)
+    monkeypatch.setattr(train_command, "run", configs.append)
 
     run(*TRAIN, f"--device={spelling}")
 
@@ -155,13 +156,13 @@ def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, mon
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), ["subcommand", "train", "evaluate"]),
+        ((), ["subcommand", "demo", "intake"]),
         (("manifest",), ["manifest.subcommand", "build", "check"]),
         (("manifest", "check"), ["manifest.check.tables"]),
         (("trian",), ["'trian'", "train"]),
         (("train",), ["data.training", "data.classes", "output"]),
         ((*TRAIN, "--nonsense=1"), ["--nonsense"]),
-        ((*TRAIN, "--options.isnet.epsilon=1", "--options.isnet.epsilon.more=2"), ["epsilon is 1", "no settings"]),
+        ((*TRAIN, "--options.isnet.epsilon=1", "--options.isnet.epsilon.more=2"), ["options.isnet.epsilon", "float"]),
         (("explain", "--options.isnet.epsilon=1", "--model=a", "--images=[b]", "-o=c"), ["--options.isnet.epsilon"]),
         ((*TRAIN, "--epochs=many"), ["epochs", "int", "many"]),
         ((*TRAIN, "--device=gpu"), ["device", "'gpu'", "auto, cpu, cuda"]),
@@ -205,7 +206,7 @@ def test_a_training_that_diverged_has_an_exit_status_of_its_own(run, monkeypatch
     def diverge(config):
         raise DivergedError("term 'loss' is nan in epoch 3")
 
-    monkeypatch.setattr(training, "train", diverge)
+    monkeypatch.setattr(train_command, "run", diverge)
 
     assert run(*TRAIN) == (DIVERGED, "", "cxr-isnet: term 'loss' is nan in epoch 3\n")
 
@@ -214,14 +215,22 @@ def test_a_bug_is_a_crash(run, monkeypatch):
     def stumble(config):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(training, "train", stumble)
+    monkeypatch.setattr(train_command, "run", stumble)
 
     with pytest.raises(ZeroDivisionError):
         run(*TRAIN)
 
 
 def test_as_a_process_it_refuses_with_a_status_and_without_a_traceback(tmp_path: Path):
-    command = [sys.executable, "-m", "cxr_isnet", "evaluate", "--model=best.pt", "--manifest=[a.csv]", "--output=out"]
+    command = [
+        sys.executable,
+        "-m",
+        "cxr_isnet",
+        "evaluate-model",
+        "--model=best.pt",
+        "--manifest=[a.csv]",
+        "--output=out",
+    ]
 
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
 

@@ -1,14 +1,14 @@
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import file_slug, output_folder, replacing
+from cxr_isnet.files import atomic_write, file_slug, output_folder
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
     target = tmp_path / "metrics.json"
     target.write_text("old")
 
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("new")
 
     assert target.read_text() == "new"
@@ -19,7 +19,7 @@ def test_a_file_that_was_half_written_leaves_the_old_one(tmp_path):
     target = tmp_path / "metrics.json"
     target.write_text("old")
 
-    with pytest.raises(UnicodeEncodeError), replacing(target) as partial:
+    with pytest.raises(UnicodeEncodeError), atomic_write(target) as partial:
         partial.write_text("ne\ud800", encoding="utf-8")
 
     assert target.read_text() == "old"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cxr_isnet.networks import NetworkConfig, build_network
-from cxr_isnet.objectives.registry import METHODS
-from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules, every_logit
+from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules, per_class
+from tests.objective_maker import make_objective
 
 pytestmark = pytest.mark.gpu
 
@@ -49,9 +49,9 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_relevance_is_that_of_the_cpu(rules, network):
     model = build_network(NetworkConfig(network), CLASSES).double().eval()
     images = batch("cpu")["image"].double()
-    _, expected = LRP(model, rules)(images, every_logit)
+    _, expected = LRP(model, rules)(images, per_class)
 
-    _, found = LRP(model.to("cuda"), rules)(images.to("cuda"), every_logit)
+    _, found = LRP(model.to("cuda"), rules)(images.to("cuda"), per_class)
 
     assert found.image.device.type == "cuda"
     assert distance(found.image, expected.image) < 1e-8
@@ -62,12 +62,12 @@ def test_a_training_step_has_the_losses_and_gradients_of_the_cpu(method):
     terms, gradients = {}, {}
     for device in ("cpu", "cuda"):
         torch.manual_seed(1)
-        objective = METHODS.get(method).objective(NetworkConfig("densenet_tiny"), CLASSES, {"deep_supervision": True})
+        objective = make_objective(method, NetworkConfig("densenet_tiny"), CLASSES, deep_supervision=True)
         objective = objective.double().eval().to(device)  # float64: a gate or a cut near its edge falls alike on both
         images = batch(device)
         images["image"] = images["image"].double()
         objective.measure(images)
-        objective.finish_tuning()
+        objective.finish_estimation()
         terms[device] = objective.train()(images)
         terms[device]["loss"].backward()
         gradients[device] = torch.cat([p.grad.flatten().cpu() for p in objective.parameters()])
@@ -82,9 +82,9 @@ def test_bf16_keeps_the_losses_within_its_rounding(method):
     losses = {}
     for precise in (True, False):
         torch.manual_seed(1)
-        objective = METHODS.get(method).objective(NetworkConfig("densenet_tiny"), CLASSES, {}).to("cuda")
+        objective = make_objective(method, NetworkConfig("densenet_tiny"), CLASSES).to("cuda")
         objective.eval().measure(batch("cuda"))
-        objective.finish_tuning()
+        objective.finish_estimation()
         torch.manual_seed(2)  # of the drawn class
         with torch.autocast("cuda", torch.bfloat16, enabled=not precise):
             terms = objective.train()(batch("cuda"))

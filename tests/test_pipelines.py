@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxr_isnet.cli import main
-from cxr_isnet.training.starting import read_recipe
+from cxr_isnet.training.initialisation import read_experiment_config
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 RECIPES = sorted(p for p in PIPELINES.glob("*.yaml") if p.name != "demo.yaml")
@@ -27,7 +27,7 @@ def test_every_setting_of_a_recipe_is_known(recipe: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
-@pytest.mark.parametrize("method", [pytest.param("densenet121", marks=pytest.mark.slow), "isnet"])
+@pytest.mark.parametrize("method", [pytest.param("cross_entropy", marks=pytest.mark.slow), "isnet"])
 def test_a_recipe_trains_an_epoch_on_phantoms(
     recipe: Path, method: str, phantom_manifest: Path, external_manifest: Path, tmp_path: Path
 ) -> None:
@@ -35,7 +35,7 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
     phantoms = [f"--data.training=[{phantom_manifest}]", f"--data.external=[{external_manifest}]"]
     phantoms.append("--data.classes=[normal, tuberculosis]")
     small = ["--data.image.size=32", "--epochs=1", "--batch_size=4", "--resamples=10", "--tracking.enabled=false"]
-    small += ["--network.name=densenet_tiny", "--start_from=null"]
+    small += ["--network.name=densenet_tiny", "--init_from=null"]
 
     main(["train", f"--config={recipe}", f"--method={method}", f"--output={output}", *phantoms, *small])
 
@@ -49,22 +49,22 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
 def test_what_a_recipe_starts_from_prepares_images_alike_and_no_larger(recipe: Path) -> None:
-    config = read_recipe(recipe)
-    if config.start_from is not None:
-        before = read_recipe(PIPELINES.parent / config.start_from)
+    config = read_experiment_config(recipe)
+    if config.init_from is not None:
+        before = read_experiment_config(PIPELINES.parent / config.init_from)
         assert before.data.image == replace(config.data.image, size=before.data.image.size)
         assert before.data.image.size <= config.data.image.size
         assert not set(before.data.training) & {*config.data.training, *config.data.external}
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("method", ["densenet121", "isnet"])
+@pytest.mark.parametrize("method", ["cross_entropy", "isnet"])
 def test_the_planted_mark_recipe_trains_on_real_x_rays(
     method: str, real_data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
     monkeypatch.chdir(PIPELINES.parent)
-    small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false", "--start_from=null"]
+    small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false", "--init_from=null"]
 
     main(
         ["train", "--config=pipelines/planted_mark.yaml", f"--method={method}", f"--output={tmp_path / 'run'}", *small]

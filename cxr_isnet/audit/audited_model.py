@@ -1,4 +1,4 @@
-"""What an audit asks of a model, and how a trained classifier or a stranger's MLflow model answers."""
+"""What an audit asks of a model, and how a trained classifier or a third-party MLflow model answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from mlflow.pyfunc import PyFuncModel
 from torch import Tensor, nn
 
 from cxr_isnet.data import equalize
-from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.arrays import FloatArray
-from cxr_isnet.evaluation.predictions import PROBABILITY_PREFIX, SUM_TOLERANCE
-from cxr_isnet.intake.png import encode_png
-from cxr_isnet.networks import build_network, penultimate
-from cxr_isnet.relevance import LRP
-from cxr_isnet.tracking import load_back
+from cxr_isnet.evaluation.confusion import FloatArray
+from cxr_isnet.evaluation.predictions_table import PROBABILITY_PREFIX, SUM_TOLERANCE
+from cxr_isnet.imaging.png import encode_png
+from cxr_isnet.inference import Classifier
+from cxr_isnet.networks import penultimate
+from cxr_isnet.tracking import load_model
 
 Answer = Callable[[Tensor], FloatArray]
 """Images (B, 1, H, W) float32 in [0, 1], grey values as read, to numbers of each."""
@@ -34,7 +33,7 @@ Randomised = Callable[[float, int], Answer]
 
 @dataclass(frozen=True)
 class AuditedModel:
-    """A model under audit. What it cannot answer is None, and the examinations that need it say so.
+    """A model under audit. What it cannot answer is None, and the probes that need it say so.
 
     Attributes:
         name: for the report.
@@ -54,30 +53,31 @@ class AuditedModel:
 
 
 def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
-    """A classifier of this project: it answers everything."""
+    """A classifier of this project: it answers everything that its network allows."""
 
     def prepared(images: Tensor) -> Tensor:
         if not classifier.image.equalize:
             return images.to(classifier.device)
         return torch.stack([equalize(i) for i in images]).to(classifier.device)
 
-    def explained(network: nn.Module) -> Answer:
-        lrp = LRP(network)
+    def explained(network: nn.Module) -> Answer | None:
+        explain = classifier.explainer(network=network).explain
+        return None if explain is None else lambda images: _numbers(explain(prepared(images))[1])
 
-        def heatmaps(images: Tensor) -> FloatArray:
-            with torch.no_grad():
-                _, relevance = lrp(prepared(images))
-            return _numbers(relevance.image[:, :, 0])
+    def randomised(share: float, seed: int) -> Answer:
+        answer = explained(randomised_network(classifier, share, seed))
+        assert answer is not None  # the same kind of network as the one that is explained
+        return answer
 
-        return heatmaps
-
+    heatmaps = explained(classifier.network)
+    has_features = any(isinstance(module, nn.Linear) for module in classifier.network.modules())
     return AuditedModel(
         name=name,
         classes=classifier.classes,
         probabilities=lambda images: _numbers(classifier.probabilities(prepared(images))),
-        features=lambda images: _numbers(penultimate(classifier.network, prepared(images))),
-        heatmaps=explained(classifier.network),
-        randomised=lambda share, seed: explained(randomised_network(classifier, share, seed)),
+        features=(lambda images: _numbers(penultimate(classifier.network, prepared(images)))) if has_features else None,
+        heatmaps=heatmaps,
+        randomised=None if heatmaps is None else randomised,
     )
 
 
@@ -94,7 +94,7 @@ def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Mo
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = build_network(classifier.config, len(classifier.classes)).to(classifier.device)
+        fresh = classifier.new_network()
     mixed = copy.deepcopy(classifier.network)
     names = [name for name, module in mixed.named_modules() if next(module.parameters(False), None) is not None]
     for name in names[len(names) - max(1, round(share * len(names))) :]:
@@ -103,7 +103,7 @@ def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Mo
 
 
 def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
-    """A stranger's model: paths of image files in, a column `probability_<class>` per class out. Nothing else is asked.
+    """A third-party model: paths of image files in, a column `probability_<class>` per class out.
 
     Raises:
         InputError: the answer has no such columns.
@@ -157,7 +157,7 @@ def load_audited(
         classifier = Classifier.load(model, device)
         return audited_classifier(classifier, model), classifier.image.size
     try:
-        loaded = load_back(model, tracking_uri)
+        loaded = load_model(model, tracking_uri)
     except (MlflowException, OSError) as error:
         raise InputError(f"{model}: MLflow cannot load it from {tracking_uri} ({error}). Correct the URI") from error
     return audited_pyfunc(loaded, model, size), size

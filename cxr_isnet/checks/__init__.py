@@ -1,16 +1,17 @@
 """Checks of manifests before any training: tables and pictures in, findings out."""
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey, take_survey
+from cxr_isnet.checks.rules import CHECKS
+from cxr_isnet.checks.scan import ManifestScan, scan_manifests
 
 __all__ = [
     "CHECKS",
     "Check",
     "Contingency",
     "Finding",
+    "ManifestScan",
     "Picture",
     "Severity",
-    "Survey",
-    "take_survey",
+    "scan_manifests",
 ]

@@ -43,7 +43,7 @@ def resemblance(pictures: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.array([(shrunk_windows(picture) @ chest).max() for picture in bar], dtype=np.float32)
 
 
-def oddness(pictures: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
+def frontal_outlier_score(pictures: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
     """How much of each picture cannot be made of what is common to the others, or to the others of its site.
 
     The tables, and the images of a site, are taken to be chests in the main.

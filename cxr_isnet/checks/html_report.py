@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
-from cxr_isnet.checks.registry import Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.checks.text_report import contents, shortened, tally, verdict
-from cxr_isnet.files import replacing
+from cxr_isnet.evaluation.page import image_uri, write_page
 
 EXAMPLES = 30
 """Findings of a check and a severity that the page shows; the JSON report has all."""
@@ -43,19 +40,20 @@ class _Shown:
     table: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
 
 
-def write_html_report(path: Path, survey: Survey, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> None:
+def write_html_report(path: Path, scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> None:
     """Write the page; whole or not at all.
 
     Args:
         path: of the page.
-        survey: what was looked at.
+        scan: what was looked at.
         groups: checks with what they found.
     """
-    environment = Environment(loader=PackageLoader("cxr_isnet.checks"), autoescape=True, undefined=StrictUndefined)
     everything = [finding for _, found in groups for finding in found]
-    page = environment.get_template("check_report.html").render(
-        tables=survey.tables,
-        contents=contents(survey),
+    write_page(
+        path,
+        "check_report.html",
+        tables=scan.tables,
+        contents=contents(scan),
         verdict=verdict(everything),
         sections=[
             {
@@ -64,23 +62,21 @@ def write_html_report(path: Path, survey: Survey, groups: Sequence[tuple[Check, 
                 "tally": tally(found) or "nothing found",
                 "worst": next((severity.value for severity in Severity if _of(found, severity)), "clean"),
                 "shown": [
-                    _shown(survey, finding) for severity in Severity for finding in _of(found, severity)[:EXAMPLES]
+                    _shown(scan, finding) for severity in Severity for finding in _of(found, severity)[:EXAMPLES]
                 ],
                 "more": sum(max(0, len(_of(found, severity)) - EXAMPLES) for severity in Severity),
             }
             for check, found in groups
         ],
     )
-    with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
 def _of(findings: Iterable[Finding], severity: Severity) -> list[Finding]:
     return [finding for finding in findings if finding.severity is severity]
 
 
-def _shown(survey: Survey, finding: Finding) -> _Shown:
-    drawn = [(Path(one.image).name, _draw(survey, one)) for one in finding.pictures[:PICTURES]]
+def _shown(scan: ManifestScan, finding: Finding) -> _Shown:
+    drawn = [(Path(one.image).name, _draw(scan, one)) for one in finding.pictures[:PICTURES]]
     rows = [f"row {place}" for place in finding.places[:PICTURES]]
     more = f" and {len(finding.places) - PICTURES} more" if len(finding.places) > PICTURES else ""
     return _Shown(
@@ -102,15 +98,15 @@ def _shaded(table: Contingency) -> tuple[tuple[str, tuple[tuple[int, int], ...]]
     )
 
 
-def _draw(survey: Survey, picture: Picture) -> str:
+def _draw(scan: ManifestScan, picture: Picture) -> str:
     """The thumbnail in its own proportions with mask and frame, as a data URI; "" for an image without a thumbnail."""
-    record = survey.images.get(picture.image)
+    record = scan.images.get(picture.image)
     if record is None or record.thumbnail is None:
         return ""
     rows, columns = record.shape
     size = (min(2 * _HEIGHT, max(1, round(_HEIGHT * columns / rows))), _HEIGHT)
     shown = Image.fromarray(record.thumbnail).resize(size, Image.Resampling.BILINEAR)
-    mask = survey.masks[picture.mask].thumbnail if picture.mask else None
+    mask = scan.masks[picture.mask].thumbnail if picture.mask else None
     if mask is not None:
         shown = _outlined(shown, mask)
     if picture.box is not None:
@@ -118,9 +114,7 @@ def _draw(survey: Survey, picture: Picture) -> str:
         left, top, width, height = picture.box
         corners = (left * size[0], top * size[1], (left + width) * size[0] - 1, (top + height) * size[1] - 1)
         ImageDraw.Draw(shown).rectangle([max(0, corner) for corner in corners], outline=_FRAME, width=2)
-    buffer = io.BytesIO()
-    shown.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image_uri(shown)
 
 
 def _outlined(shown: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:

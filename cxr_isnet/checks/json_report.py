@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from cxr_isnet.checks.findings import Finding, Severity, exit_status
-from cxr_isnet.checks.survey import Survey
-from cxr_isnet.files import replacing
+from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.files import atomic_write
 
 
-def write_json_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> None:
+def write_json_report(path: Path, scan: ManifestScan, findings: Sequence[Finding]) -> None:
     """Write all findings; whole or not at all."""
     count = Counter(finding.severity for finding in findings)
     content = {
         "status": exit_status(findings),
-        "tables": list(survey.tables),
-        "rows": len(survey.frame),
-        "images": len(survey.images),
-        "masks": len(survey.masks),
+        "tables": list(scan.tables),
+        "rows": len(scan.frame),
+        "images": len(scan.images),
+        "masks": len(scan.masks),
         "counts": {severity.value: count[severity] for severity in Severity},
         "findings": [_fields(finding) for finding in findings],
     }
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

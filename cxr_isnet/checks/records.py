@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cxr_isnet.checks.similarity import perceptual_hash
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_image, read_mask
+from cxr_isnet.imaging import read_image, read_mask
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
-from cxr_isnet.checks.registry import Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 
 EXAMPLES = 5
 """Findings of a check and a severity that are shown."""
@@ -16,27 +16,27 @@ CONTINGENCY_ROWS = 8
 """Values of a property that are shown; the rest is summed up."""
 
 
-def text_report(survey: Survey, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> str:
+def text_report(scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> str:
     """The whole report.
 
     Args:
-        survey: what was looked at.
+        scan: what was looked at.
         groups: checks with what they found.
     """
-    lines = [contents(survey), verdict([finding for _, found in groups for finding in found])]
+    lines = [contents(scan), verdict([finding for _, found in groups for finding in found])]
     for check, found in groups:
         lines += ["", f"{check.name}: {tally(found) or 'nothing found'} ({check.about})"]
         lines += _examples(found)
     return "\n".join(lines)
 
 
-def contents(survey: Survey) -> str:
+def contents(scan: ManifestScan) -> str:
     """What was looked at, in a line."""
-    patients = len(survey.frame[["site", "patient_id"]].drop_duplicates()) if survey.tables else 0
-    masks = sum(mask.thumbnail is not None for mask in survey.masks.values())
-    readable = sum(image.thumbnail is not None for image in survey.images.values())
+    patients = len(scan.frame[["site", "patient_id"]].drop_duplicates()) if scan.tables else 0
+    masks = sum(mask.thumbnail is not None for mask in scan.masks.values())
+    readable = sum(image.thumbnail is not None for image in scan.images.values())
     return (
-        f"tables: {len(survey.tables)}, rows: {len(survey.frame)}, patients: {patients}, readable images: {readable}, "
+        f"tables: {len(scan.tables)}, rows: {len(scan.frame)}, patients: {patients}, readable images: {readable}, "
         f"readable masks: {masks}"
     )
 

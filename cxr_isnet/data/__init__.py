@@ -1,25 +1,21 @@
-"""Array to batch: preparation, planted marks, augmentation, caching, loaders, phantom X-rays."""
+"""Array to batch: preparation, planted marks, augmentation, caching, loaders."""
 
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
-from cxr_isnet.data.loading import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
-from cxr_isnet.data.phantom_hospitals import PhantomHospital
-from cxr_isnet.data.phantoms import write_hospital
-from cxr_isnet.data.planted_marks import Corner, MarkConfig, MarkMode, PlantMarkd
+from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig, equalize, prepare_image, prepare_mask
+from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 
 __all__ = [
     "AugmentConfig",
     "CXRDataset",
-    "Corner",
     "EpochSampler",
     "EqualizeXrayd",
     "ImageConfig",
     "LoadChestXrayd",
     "MarkConfig",
     "MarkMode",
-    "PhantomHospital",
     "PlantMarkd",
     "RandExposureXrayd",
     "RandPoseXrayd",
@@ -32,5 +28,4 @@ __all__ = [
     "prepare_mask",
     "read_pair",
     "set_epoch",
-    "write_hospital",
 ]

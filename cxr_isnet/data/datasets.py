@@ -14,9 +14,9 @@ from monai.transforms.transform import Transform
 from torch.utils.data import Dataset
 
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
-from cxr_isnet.data.loading import EqualizeXrayd, LoadChestXrayd
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig
+from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd
 from cxr_isnet.errors import InputError
 
 Item = dict[Hashable, Any]
@@ -130,6 +130,7 @@ def make_dataset(
     mark: MarkConfig | None = None,
     mode: MarkMode = MarkMode.NONE,
     cache: bool = True,
+    labelled: bool = True,
 ) -> CXRDataset:
     """The data set of a manifest's rows.
 
@@ -141,6 +142,7 @@ def make_dataset(
         mark: looks of the planted mark; None for the default looks.
         mode: which mark an image gets; `NONE` plants none.
         cache: keep the prepared images in memory, size x size x 8 bytes each.
+        labelled: every label must be one of the classes; else another one has index -1.
 
     Raises:
         InputError: no rows, a label that is none of the classes, or a file that cannot be used.
@@ -148,7 +150,7 @@ def make_dataset(
     if frame.empty:
         raise InputError("no images are left for this data set. Check column 'split' of the manifest")
     unknown = sorted(set(frame["label"]) - set(classes))
-    if unknown:
+    if unknown and labelled:
         raise InputError(
             f"column 'label' holds {', '.join(map(repr, unknown))}, not a class ({', '.join(classes)}). "
             "Add it to the classes, or drop the rows"
@@ -158,11 +160,12 @@ def make_dataset(
 
 
 def _items(frame: pd.DataFrame, classes: list[str]) -> list[Item]:
+    indices = {name: index for index, name in enumerate(classes)}
     return [
         {
             "image": str(row["image"]),
             "mask": str(row["mask"]),
-            "label": torch.tensor(classes.index(row["label"])),
+            "label": torch.tensor(indices.get(row["label"], -1)),
             "site": str(row["site"]),
             "patient_id": str(row["patient_id"]),
             "path": str(row["image"]),

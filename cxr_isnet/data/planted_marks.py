@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cxr_isnet.data import glyphs
 from cxr_isnet.errors import InputError
+from cxr_isnet.phantoms import Corner, glyphs
 
 
 class MarkMode(StrEnum):
@@ -23,15 +23,6 @@ class MarkMode(StrEnum):
     NONE = "none"
     BIASED = "biased"
     SWAPPED = "swapped"
-
-
-class Corner(StrEnum):
-    """A corner of the picture as it is shown."""
-
-    TOP_LEFT = "top_left"
-    TOP_RIGHT = "top_right"
-    BOTTOM_LEFT = "bottom_left"
-    BOTTOM_RIGHT = "bottom_right"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,6 @@
-"""What leaves the project: the classifier and the model that MLflow stores."""
+"""What leaves the project: the model that MLflow stores."""
 
 from pathlib import Path
-
-from cxr_isnet.deployment.classifier import Classifier
-
-__all__ = ["Classifier", "pyfunc_path"]
 
 
 def pyfunc_path() -> Path:

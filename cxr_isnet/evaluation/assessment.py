@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.bootstrap import Estimate, drop, patient_numbers
 from cxr_isnet.evaluation.calibration import (
     Calibration,
@@ -18,12 +17,13 @@ from cxr_isnet.evaluation.calibration import (
     fit_temperature,
     with_temperature,
 )
-from cxr_isnet.evaluation.decision import ARGMAX, DecisionRule, frozen_rule
+from cxr_isnet.evaluation.confusion import FloatArray
 from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
 from cxr_isnet.evaluation.groups import Grouping, groupings
 from cxr_isnet.evaluation.posterior import Credible, posterior_draws, summaries
-from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
+from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, frozen_rule
 
 DROP_METRICS = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
 
@@ -48,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class SiteAssessment:
+class SiteEvaluation:
     """One site.
 
     Attributes:
@@ -82,11 +82,11 @@ class Fold:
     model_uri: str
     rule: DecisionRule
     temperature: float
-    internal: SiteAssessment
+    internal: SiteEvaluation
 
 
 @dataclass(frozen=True)
-class ModelAssessment:
+class ModelEvaluation:
     """One model, or the models of one recipe that were each trained on all sites but one.
 
     Attributes:
@@ -105,26 +105,26 @@ class ModelAssessment:
     model_uri: str
     rule: DecisionRule
     temperature: float
-    internal: SiteAssessment | None
-    sites: dict[str, SiteAssessment]
+    internal: SiteEvaluation | None
+    sites: dict[str, SiteEvaluation]
     drops: dict[str, dict[str, Estimate]]
     groups: tuple[Grouping, ...]
     folds: dict[str, Fold] = field(default_factory=dict)
 
     @property
-    def overall(self) -> SiteAssessment:
+    def overall(self) -> SiteEvaluation:
         """All sites together, or the only one."""
         return list(self.sites.values())[-1]
 
 
-def assess(
+def evaluate_model(
     name: str,
     table: pd.DataFrame,
     classes: Sequence[str],
     validation: pd.DataFrame | None,
     settings: Settings,
     temperature: float = float("nan"),
-) -> ModelAssessment:
+) -> ModelEvaluation:
     """Judge one model.
 
     Args:
@@ -143,10 +143,10 @@ def assess(
         fold = _fitted(name, str(table["model_uri"].iloc[0]), validation, classes, settings)
         rule, temperature, internal = fold.rule, fold.temperature, fold.internal
     sites = {
-        site: _assess_site(rows, classes, rule, np.full(len(rows), temperature), settings)
+        site: _evaluate_site(rows, classes, rule, np.full(len(rows), temperature), settings)
         for site, rows in by_site(table).items()
     }
-    return ModelAssessment(
+    return ModelEvaluation(
         name=name,
         model_uri=str(table["model_uri"].iloc[0]),
         rule=rule,
@@ -158,12 +158,12 @@ def assess(
     )
 
 
-def assess_folds(
+def evaluate_model_folds(
     name: str,
     folds: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
     classes: Sequence[str],
     settings: Settings,
-) -> ModelAssessment:
+) -> ModelEvaluation:
     """Judge the models of one recipe, each on the site that it was not trained on, and all together.
 
     Every image is decided upon by the threshold of its own model, and scaled by that model's temperature.
@@ -175,7 +175,7 @@ def assess_folds(
         settings: how.
 
     Raises:
-        InputError: as `assess`.
+        InputError: as `evaluate_model`.
     """
     fitted = {
         site: _fitted(f"{name} without {site}", str(table["model_uri"].iloc[0]), validation, classes, settings)
@@ -190,9 +190,9 @@ def assess_folds(
         return np.array([fitted[site].temperature for site in rows["site"]], dtype=np.float64)
 
     sites = {
-        site: _assess_site(rows, classes, rule, temperatures(rows), settings) for site, rows in by_site(table).items()
+        site: _evaluate_site(rows, classes, rule, temperatures(rows), settings) for site, rows in by_site(table).items()
     }
-    return ModelAssessment(
+    return ModelEvaluation(
         name=name,
         model_uri="",
         rule=rule,
@@ -211,7 +211,7 @@ def _fitted(name: str, model_uri: str, validation: pd.DataFrame, classes: Sequen
     source = f"validation table of {name!r}"
     rule = frozen_rule(labels, scores, classes, sensitivity=settings.sensitivity, source=source)
     temperature = fit_temperature(labels, scores)
-    internal = _assess_site(validation, classes, rule, np.full(len(validation), temperature), settings)
+    internal = _evaluate_site(validation, classes, rule, np.full(len(validation), temperature), settings)
     return Fold(model_uri, rule, temperature, internal)
 
 
@@ -221,9 +221,9 @@ def _groups(
     return groupings(table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule)
 
 
-def _assess_site(
+def _evaluate_site(
     rows: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, temperature: FloatArray, settings: Settings
-) -> SiteAssessment:
+) -> SiteEvaluation:
     """`temperature` (N,) is each image's; NaN for none."""
     result = evaluate_site(
         rows,
@@ -243,7 +243,7 @@ def _assess_site(
     def calibrated(values: FloatArray) -> dict[str, Calibration]:
         return {c: calibration(labels[known] == i, values[known, i]) for i, c in enumerate(classes)}
 
-    return SiteAssessment(
+    return SiteEvaluation(
         result=result,
         delong={
             c: correlated_aucs(labels == i, known & (labels != i), [scores[:, i]], patients).area(0)
@@ -256,7 +256,7 @@ def _assess_site(
     )
 
 
-def _drops(internal: SiteAssessment, external: SiteAssessment) -> dict[str, Estimate]:
+def _drops(internal: SiteEvaluation, external: SiteEvaluation) -> dict[str, Estimate]:
     """NaN where the site lacks a class that validation has: means over other classes do not compare."""
     alike = internal.result.classes_present == external.result.classes_present
     unknown = Estimate(float("nan"), float("nan"), float("nan"), 0)

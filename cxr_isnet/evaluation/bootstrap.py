@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from cxr_isnet.evaluation.arrays import FloatArray, IntArray
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.metrics import Metric, MetricFamily
 
 CHUNK_CELLS = 250_000
 """Weights in a block: few enough to stay in a processor's cache."""
 
 LEVELS = (0.025, 0.975)
+
+INTERVAL_METHOD = "95% BCa interval of a bootstrap over patients"
 
 JACKKNIFE_GROUPS = 400
 """Patients are left out one by one, or, of more than this, in so many random groups: at that size the acceleration

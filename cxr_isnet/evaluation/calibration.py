@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, logsumexp
 
-from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray
+from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
 
 BINS = 10
 """Bins of equal width over [0, 1], of the reliability curve, ECE and the decomposition of the Brier score."""

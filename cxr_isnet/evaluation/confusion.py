@@ -3,8 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from cxr_isnet.evaluation.arrays import FloatArray, IntArray, ratio
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Numerator over denominator; NaN where the denominator is not above zero."""
+    answer: FloatArray = np.full(np.shape(denominator), np.nan)
+    np.divide(numerator, denominator, out=answer, where=denominator > 0)
+    return answer
+
 
 CLASS_RATES = ("sensitivity", "specificity", "ppv", "npv", "f1")
 PREVALENCE_RATES = ("ppv_at_prevalence", "npv_at_prevalence")

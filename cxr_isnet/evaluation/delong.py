@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray
+from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
 
 _Z95 = 1.959963984540054
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import Estimate
-from cxr_isnet.evaluation.decision import DecisionRule
 from cxr_isnet.evaluation.site import evaluate_site
+from cxr_isnet.evaluation.thresholds import DecisionRule
 
 USUAL_GROUPS = ("sex", "age_band", "view", "device", "manufacturer", "site")
 AGE_BANDS = (0, 18, 40, 60, 80)

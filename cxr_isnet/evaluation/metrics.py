@@ -12,8 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray, ratio
-from cxr_isnet.evaluation.confusion import ConfusionRates
+from cxr_isnet.evaluation.confusion import BoolArray, ConfusionRates, FloatArray, IntArray, ratio
 
 __all__ = [
     "Accuracy",

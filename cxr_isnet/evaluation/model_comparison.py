@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cxr_isnet.evaluation.assessment import ModelAssessment, SiteAssessment
+from cxr_isnet.evaluation.assessment import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.bootstrap import Estimate, paired_difference, patient_numbers
 from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
-from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
 
 COMPARED = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def compare(
-    models: Mapping[str, ModelAssessment], tables: Mapping[str, pd.DataFrame], classes: Sequence[str], seed: int
+    models: Mapping[str, ModelEvaluation], tables: Mapping[str, pd.DataFrame], classes: Sequence[str], seed: int
 ) -> tuple[Comparison, ...]:
     """Every pair of models, with the p-values corrected for their number.
 
@@ -73,8 +73,8 @@ def compare(
 
 
 def _pair(
-    first: ModelAssessment,
-    second: ModelAssessment,
+    first: ModelEvaluation,
+    second: ModelEvaluation,
     first_table: pd.DataFrame,
     second_table: pd.DataFrame,
     classes: Sequence[str],
@@ -106,7 +106,7 @@ def _pair(
     )
 
 
-def _superiority(first: SiteAssessment, second: SiteAssessment, classes: Sequence[str], seed: int) -> dict[str, float]:
+def _superiority(first: SiteEvaluation, second: SiteEvaluation, classes: Sequence[str], seed: int) -> dict[str, float]:
     drawn = [
         posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
         for offset, site in enumerate((first, second))

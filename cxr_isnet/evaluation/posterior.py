@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr_isnet.evaluation.arrays import FloatArray, IntArray
-from cxr_isnet.evaluation.confusion import confusion_rates
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray, confusion_rates
 
 DRAWS = 20_000
 MASS = 0.95

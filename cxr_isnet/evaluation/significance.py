@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, chi2
 
-from cxr_isnet.evaluation.arrays import BoolArray, FloatArray, IntArray
+from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.arrays import FloatArray
 from cxr_isnet.evaluation.bootstrap import Draws, Estimate, PatientBootstrap
 from cxr_isnet.evaluation.confusion import (
     CLASS_RATES,
     PREVALENCE_RATES,
     ConfusionRates,
+    FloatArray,
     confusion_matrix,
     rate_of_class,
 )
-from cxr_isnet.evaluation.decision import ARGMAX, DecisionRule
 from cxr_isnet.evaluation.metrics import (
     HandTillAUC,
     Metric,
@@ -27,12 +26,13 @@ from cxr_isnet.evaluation.metrics import (
     WeightedMean,
     classes_present,
 )
-from cxr_isnet.evaluation.predictions import (
+from cxr_isnet.evaluation.predictions_table import (
     RELEVANCE_COLUMN,
     check_predictions,
     label_indices,
     probabilities,
 )
+from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule
 
 POOLED = "pooled"
 ESTIMATES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "relevance_in_lung")

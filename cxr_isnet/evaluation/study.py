@@ -12,7 +12,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import ModelAssessment, Settings, SiteAssessment, assess, assess_folds
+from cxr_isnet.evaluation.assessment import (
+    ModelEvaluation,
+    Settings,
+    SiteEvaluation,
+    evaluate_model,
+    evaluate_model_folds,
+)
 from cxr_isnet.evaluation.bootstrap import Draws
 from cxr_isnet.evaluation.model_comparison import Comparison, compare
 from cxr_isnet.evaluation.site import SiteResult
@@ -28,19 +34,19 @@ class Study:
         models: name to assessment.
         comparisons: of every pair of models.
         audit: content of the shortcut audit's `audit.json`; None without one.
-        not_judged: of models that were each trained without one site, the sites whose model could not be trained, and
-            why.
+        not_evaluated: of models that were each trained without one site, the sites whose model could not be trained,
+            and why.
     """
 
     classes: tuple[str, ...]
     settings: Settings
-    models: dict[str, ModelAssessment]
+    models: dict[str, ModelEvaluation]
     comparisons: tuple[Comparison, ...]
     audit: Mapping[str, Any] | None = None
-    not_judged: Mapping[str, str] = field(default_factory=dict)
+    not_evaluated: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge_tables(
+def evaluate_tables(
     tables: Mapping[str, pd.DataFrame],
     classes: Sequence[str],
     validation: Mapping[str, pd.DataFrame],
@@ -59,7 +65,7 @@ def judge_tables(
         temperatures: name to the temperature that the model is shipped with; taken where it has no validation table.
 
     Raises:
-        InputError: as `assess`; a validation table is missing; a prevalence is of no class or not in (0, 1).
+        InputError: as `evaluate_model`; a validation table is missing; a prevalence is of no class or not in (0, 1).
     """
     lacking = sorted(set(tables) - set(validation)) if validation else []
     if lacking:
@@ -67,30 +73,30 @@ def judge_tables(
     check_prevalence(settings, classes)
     shipped = temperatures or {}
     models = {
-        name: assess(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
+        name: evaluate_model(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
         for name, table in tqdm(tables.items(), desc="judging models", disable=None)
     }
     return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
 
 
-def judge_folds(
+def evaluate_folds(
     name: str,
     folds: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
     classes: Sequence[str],
     settings: Settings,
-    not_judged: Mapping[str, str],
+    not_evaluated: Mapping[str, str],
 ) -> Study:
     """Judge one recipe by models that were each trained on all sites but one.
 
     Args:
         name: of the recipe's method.
-        folds: as of `assess_folds`.
+        folds: as of `evaluate_model_folds`.
         classes: names of the classes.
         settings: how; `check_prevalence` of them.
-        not_judged: as of `Study`.
+        not_evaluated: as of `Study`.
     """
-    model = assess_folds(name, folds, classes, settings)
-    return Study(tuple(classes), settings, {name: model}, (), not_judged=not_judged)
+    model = evaluate_model_folds(name, folds, classes, settings)
+    return Study(tuple(classes), settings, {name: model}, (), not_evaluated=not_evaluated)
 
 
 def check_prevalence(settings: Settings, classes: Sequence[str]) -> None:
@@ -150,7 +156,7 @@ def study_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _site_rows(there: SiteAssessment) -> list[dict[str, Any]]:
+def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
     result = there.result
     counts = {
         "n_images": result.n_labelled,
@@ -192,5 +198,5 @@ def study_text(study: Study) -> str:
             missing = [c for c in study.classes if c not in r.classes_present]
             if missing:
                 lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
-    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_judged.items()]
+    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_evaluated.items()]
     return "\n".join(lines)

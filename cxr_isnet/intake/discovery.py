@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake.header import Header, quiet_pydicom, read_header
-from cxr_isnet.intake.refusal import Reason, Refusal
+from cxr_isnet.imaging.header import Header, quiet_pydicom, read_header
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
 _INDEX_NAME = "DICOMDIR"
 _ARCHIVE_SUFFIX = ".zip"
@@ -32,7 +32,7 @@ class Found:
     path: Path
     member: int | None = None
     stamp: str = ""
-    refusal: Refusal | None = None
+    refusal: RejectedFile | None = None
 
 
 def find_files(root: Path) -> Iterator[Found]:
@@ -81,7 +81,7 @@ def _of_file(path: Path, name: str) -> Iterator[Found]:
         return
     stamp = f"{status.st_size}:{status.st_mtime_ns}"
     if not path.is_file():
-        yield Found(name, path, stamp=stamp, refusal=Refusal(Reason.NOT_DICOM, "no regular file"))
+        yield Found(name, path, stamp=stamp, refusal=RejectedFile(RejectionReason.NOT_DICOM, "no regular file"))
     elif path.name.upper() == _INDEX_NAME:
         yield from _of_index(path, name, stamp)
     elif path.suffix.lower() == _ARCHIVE_SUFFIX:
@@ -96,7 +96,7 @@ def _of_archive(path: Path, name: str, stamp: str) -> Iterator[Found]:
             members = [(info.filename, at, info) for at, info in enumerate(archive.infolist()) if not info.is_dir()]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         detail = f"not a readable zip archive ({type(error).__name__}). Copy it anew from its source"
-        yield Found(name, path, stamp=stamp, refusal=Refusal(Reason.ARCHIVE, detail))
+        yield Found(name, path, stamp=stamp, refusal=RejectedFile(RejectionReason.ARCHIVE, detail))
         return
     seen: dict[str, int] = {}
     for filename, at, info in sorted(members, key=lambda member: member[:2]):
@@ -105,16 +105,16 @@ def _of_archive(path: Path, name: str, stamp: str) -> Iterator[Found]:
         yield Found(f"{name}!{filename}{again}", path, at, f"{info.file_size}:{info.CRC:08x}", _of_member(info))
 
 
-def _of_member(info: zipfile.ZipInfo) -> Refusal | None:
+def _of_member(info: zipfile.ZipInfo) -> RejectedFile | None:
     name = info.filename.rsplit("/", 1)[-1]
     if name.upper() == _INDEX_NAME:
         return _index()
     if name.lower().endswith(_ARCHIVE_SUFFIX):
-        return Refusal(Reason.ARCHIVE, "an archive within an archive. Unpack the outer one")
+        return RejectedFile(RejectionReason.ARCHIVE, "an archive within an archive. Unpack the outer one")
     if info.flag_bits & 1:
-        return Refusal(Reason.ARCHIVE, "an encrypted member of an archive. Unpack it with its password")
+        return RejectedFile(RejectionReason.ARCHIVE, "an encrypted member of an archive. Unpack it with its password")
     if info.file_size > LARGEST_MEMBER:
-        return Refusal(Reason.ARCHIVE, f"a member of {info.file_size} bytes. Unpack the archive")
+        return RejectedFile(RejectionReason.ARCHIVE, f"a member of {info.file_size} bytes. Unpack the archive")
     return None
 
 
@@ -127,20 +127,24 @@ def _of_index(path: Path, name: str, stamp: str) -> Iterator[Found]:
     except OSError as error:
         yield Found(name, path, stamp=stamp, refusal=_unreadable(error, "file"))
         return
-    except Refusal as refusal:
+    except RejectedFile as refusal:
         yield Found(name, path, stamp=stamp, refusal=refusal)
         return
     yield Found(name, path, stamp=stamp, refusal=_index())
     folder = name.rpartition("/")[0]
     for parts in sorted(named):
         if not path.parent.joinpath(*parts).is_file():
-            missing = Refusal(Reason.MISSING, "named by a DICOMDIR, and not there. Copy the medium anew")
+            missing = RejectedFile(RejectionReason.MISSING, "named by a DICOMDIR, and not there. Copy the medium anew")
             yield Found("/".join((*filter(None, [folder]), *parts)), path.parent.joinpath(*parts), refusal=missing)
 
 
-def _index() -> Refusal:
-    return Refusal(Reason.INDEX, "a DICOMDIR: an index, no image. The files that it names are taken by themselves")
+def _index() -> RejectedFile:
+    return RejectedFile(
+        RejectionReason.INDEX, "a DICOMDIR: an index, no image. The files that it names are taken by themselves"
+    )
 
 
-def _unreadable(error: OSError, kind: str) -> Refusal:
-    return Refusal(Reason.UNREADABLE, f"the {kind} cannot be read ({type(error).__name__}). Correct its permissions")
+def _unreadable(error: OSError, kind: str) -> RejectedFile:
+    return RejectedFile(
+        RejectionReason.UNREADABLE, f"the {kind} cannot be read ({type(error).__name__}). Correct its permissions"
+    )

@@ -1,4 +1,4 @@
-"""The three tables of an intake, written whole from its ledger, in an order that does not depend on how it went."""
+"""The three tables of an intake, written whole from its log, in an order that does not depend on how it went."""
 
 import csv
 from collections import Counter
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cxr_isnet.files import replacing
-from cxr_isnet.intake.gate import Flag
-from cxr_isnet.intake.labels import Labels
-from cxr_isnet.intake.ledger import AcceptedRow, Ledger
-from cxr_isnet.intake.provenance import Provenance
-from cxr_isnet.intake.refusal import Reason
+from cxr_isnet.files import atomic_write
+from cxr_isnet.imaging.acceptance import Flag
+from cxr_isnet.imaging.provenance import Provenance
+from cxr_isnet.imaging.rejection import RejectionReason
+from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
+from cxr_isnet.intake.label_join import Labels
 
 MANIFEST = "manifest.csv"
 PROVENANCE = "provenance.csv"
@@ -57,11 +57,11 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
 
 
-def write_tables(ledger: Ledger, output: Path, labels: Labels, constants: dict[str, str], shifted: bool) -> Tally:
+def write_tables(log: ImportLog, output: Path, labels: Labels, constants: dict[str, str], shifted: bool) -> Tally:
     """Write `manifest.csv`, `provenance.csv` and `quarantine.csv`, row by row.
 
     Args:
-        ledger: complete.
+        log: complete.
         output: folder.
         labels: of the images.
         constants: columns of the manifest with one value for all rows.
@@ -69,15 +69,15 @@ def write_tables(ledger: Ledger, output: Path, labels: Labels, constants: dict[s
     """
     tally = Tally()
     columns = [name for name in _MANIFEST_COLUMNS if shifted or name != "study_date"]
-    _write(output / MANIFEST, columns, _manifest(ledger, labels, constants, tally))
-    _write(output / PROVENANCE, _PROVENANCE_COLUMNS, _provenance(ledger))
-    _write(output / QUARANTINE, _QUARANTINE_COLUMNS, _quarantine(ledger, tally))
+    _write(output / MANIFEST, columns, _manifest(log, labels, constants, tally))
+    _write(output / PROVENANCE, _PROVENANCE_COLUMNS, _provenance(log))
+    _write(output / QUARANTINE, _QUARANTINE_COLUMNS, _quarantine(log, tally))
     return tally
 
 
-def _manifest(ledger: Ledger, labels: Labels, constants: dict[str, str], tally: Tally) -> Iterator[dict[str, Any]]:
+def _manifest(log: ImportLog, labels: Labels, constants: dict[str, str], tally: Tally) -> Iterator[dict[str, Any]]:
     last = ""
-    for row in ledger.accepted():
+    for row in log.accepted():
         label, flags = labels.of(row), _flags(row)
         tally.accepted += 1
         tally.patients += row.patient != last
@@ -95,8 +95,8 @@ def _manifest(ledger: Ledger, labels: Labels, constants: dict[str, str], tally: 
         }
 
 
-def _provenance(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    for row in ledger.accepted():
+def _provenance(log: ImportLog) -> Iterator[dict[str, Any]]:
+    for row in log.accepted():
         yield {
             **row.record["provenance"],
             "file_id": row.file_id,
@@ -105,9 +105,9 @@ def _provenance(ledger: Ledger) -> Iterator[dict[str, Any]]:
         }
 
 
-def _quarantine(ledger: Ledger, tally: Tally) -> Iterator[dict[str, Any]]:
-    for row in ledger.quarantined():
-        reason = row.reason or Reason.DUPLICATE.value
+def _quarantine(log: ImportLog, tally: Tally) -> Iterator[dict[str, Any]]:
+    for row in log.quarantined():
+        reason = row.reason or RejectionReason.DUPLICATE.value
         detail = row.detail or f"the same bytes as file {row.copy_of}, which is taken. Nothing needs to be done"
         tally.refused[reason] += 1
         yield {"file_id": row.file_id, "reason": reason, "detail": detail}
@@ -118,7 +118,7 @@ def _flags(row: AcceptedRow) -> list[str]:
 
 
 def _write(path: Path, columns: Iterable[str], rows: Iterator[dict[str, Any]]) -> None:
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""Foreground loss: keeps the total relevance inside the mask between two cuts, so that a map can neither vanish nor
+"""Foreground loss: keeps the total relevance inside the mask between two bounds, so that a map can neither vanish nor
 explode."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ForegroundForm(Enum):
 
 
 @dataclass(frozen=True)
-class Cuts:
+class RelevanceBounds:
     """Range of the total |relevance| of a map that costs nothing, 0 < low < high."""
 
     low: float
@@ -28,16 +28,18 @@ class Cuts:
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:
-            raise ValueError(f"cuts are ({self.low}, {self.high}); needed: 0 < low < high")
+            raise ValueError(f"bounds are ({self.low}, {self.high}); needed: 0 < low < high")
 
 
-def foreground_loss(relevance: Tensor, mask: Tensor, cuts: Cuts, form: ForegroundForm = ForegroundForm.L2) -> Tensor:
+def foreground_loss(
+    relevance: Tensor, mask: Tensor, bounds: RelevanceBounds, form: ForegroundForm = ForegroundForm.L2
+) -> Tensor:
     """(1 - min(F / C1, 1))^2, plus ((F - C2) / C1)^2 above C2, for F the sum of |R| inside the mask.
 
     Args:
         relevance: (B, K, C, H, W) float, signed, not normalised.
         mask: (B, 1, H', W') of 0 and 1, fitted to the map's size.
-        cuts: C1 and C2.
+        bounds: C1 and C2.
         form: HYBRID replaces the parabola beyond C1 + C2, where it is 1, by the line 1 + (F - C1 - C2).
 
     Returns:
@@ -49,9 +51,9 @@ def foreground_loss(relevance: Tensor, mask: Tensor, cuts: Cuts, form: Foregroun
     """
     inside = fit_mask(mask, relevance.shape[-2:]).to(relevance.dtype)[:, None]
     total = (relevance.abs() * inside).sum((2, 3, 4))
-    below = (1 - (total / cuts.low).clamp(max=1)) ** 2
-    excess = (total - cuts.high).clamp(min=0)
-    above = (excess / cuts.low) ** 2
+    below = (1 - (total / bounds.low).clamp(max=1)) ** 2
+    excess = (total - bounds.high).clamp(min=0)
+    above = (excess / bounds.low) ** 2
     if form is ForegroundForm.HYBRID:
-        above = torch.where(excess > cuts.low, 1 + excess - cuts.low, above)
+        above = torch.where(excess > bounds.low, 1 + excess - bounds.low, above)
     return (below + above).mean(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cxr_isnet.losses.background import background_loss
-from cxr_isnet.losses.foreground import Cuts, ForegroundForm, foreground_loss
+from cxr_isnet.losses.foreground import ForegroundForm, RelevanceBounds, foreground_loss
 from cxr_isnet.losses.gwrp import gwrp
 
 
@@ -49,7 +49,7 @@ def heatmap_loss(
     maps: Mapping[str, Tensor],
     mask: Tensor,
     has_mask: Tensor,
-    cuts: Mapping[str, Sequence[Cuts]],
+    bounds: Mapping[str, Sequence[RelevanceBounds]],
     config: HeatmapLossConfig,
 ) -> HeatmapTerms:
     """Mean heatmap loss of the images that have a lung in their mask; 0 if none has.
@@ -58,11 +58,11 @@ def heatmap_loss(
         maps: Relevance (B, K, C, H, W) by layer name, the image's included.
         mask: (B, 1, H, W) of 0 and 1.
         has_mask: (B,) bool. An image without a mask, or with an empty one, adds nothing: it is not all background.
-        cuts: For each name, the cuts of each set of rules; K is shared out among them evenly, in order.
+        bounds: For each name, the bounds of each set of rules; K is shared out among them evenly, in order.
         config: Weights.
 
     Raises:
-        ValueError: If the maps of a layer cannot be shared out evenly among its cuts.
+        ValueError: If the maps of a layer cannot be shared out evenly among its bounds.
     """
     dtype = next(iter(maps.values())).dtype
     usable = has_mask & (mask > 0).flatten(1).any(1)
@@ -76,14 +76,14 @@ def heatmap_loss(
 
     backgrounds, foregrounds = [], []
     for name, found in maps.items():
-        if found.shape[1] % len(cuts[name]):
+        if found.shape[1] % len(bounds[name]):
             raise ValueError(
-                f"'{name}' has {found.shape[1]} maps per image for {len(cuts[name])} cuts: not the same share"
+                f"'{name}' has {found.shape[1]} maps per image for {len(bounds[name])} bounds: not the same share"
             )
         relevance = torch.where(usable[:, None, None, None, None], found, one)  # a map of any size adds nothing
         backgrounds.append(mean(background_loss(relevance, whole, decay=config.decay, activation=config.activation)))
-        groups = relevance.chunk(len(cuts[name]), 1)
-        parts = [foreground_loss(r, whole, c, config.form) for r, c in zip(groups, cuts[name], strict=True)]
+        groups = relevance.chunk(len(bounds[name]), 1)
+        parts = [foreground_loss(r, whole, c, config.form) for r, c in zip(groups, bounds[name], strict=True)]
         foregrounds.append(mean(torch.stack(parts).mean(0)))
     background, foreground = torch.stack(backgrounds), torch.stack(foregrounds)
     totals = config.background * background + config.foreground * foreground

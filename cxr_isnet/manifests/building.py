@@ -11,16 +11,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import replacing
+from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.manifests.problems import refuse
 from cxr_isnet.manifests.reading import TABLE_SUFFIXES
 from cxr_isnet.manifests.schema import schema_problems
-from cxr_isnet.manifests.sources.demographics import frontal_view, sex
-from cxr_isnet.manifests.sources.dicom_header import with_header
-from cxr_isnet.manifests.sources.labels import DroppedError
-from cxr_isnet.manifests.sources.masks import NoMaskError, one_mask
-from cxr_isnet.manifests.sources.source import Record, Source, TableOptions
+from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, one_mask
+from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex
+from cxr_isnet.manifests.source_parsing.dicom_header import with_header
+from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def _write(frame: pd.DataFrame, output: Path) -> None:
     more = [column for column in frame.columns if column not in _COLUMNS]
     frame = frame[_COLUMNS + more]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as partial:
+    with atomic_write(output) as partial:
         if output.suffix.lower() == ".parquet":
             frame.to_parquet(partial, index=False)
         else:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.column_mapping import read_column_mapping
 from cxr_isnet.manifests.problems import ColumnProblem
-from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
-from cxr_isnet.manifests.recipes import read_recipe
+from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
+from cxr_isnet.shipped import locate
 
 
 def digest(*tables: str | Path) -> str:
@@ -19,8 +20,8 @@ def digest(*tables: str | Path) -> str:
         InputError: a file cannot be read.
     """
     found = hashlib.sha256()
-    for path in map(Path, tables):
-        for part in [path, read_recipe(path).table] if path.suffix.lower() in RECIPE_SUFFIXES else [path]:
+    for path in map(locate, tables):
+        for part in [path, read_column_mapping(path).table] if path.suffix.lower() in MAPPING_SUFFIXES else [path]:
             try:
                 found.update(part.read_bytes())
             except OSError as error:

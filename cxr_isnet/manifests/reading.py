@@ -13,12 +13,13 @@ from cxr_isnet.manifests.checks import (
     repeated_image_problems,
     torn_patient_problems,
 )
+from cxr_isnet.manifests.column_mapping import read_column_mapping
 from cxr_isnet.manifests.problems import ColumnProblem, Place, refuse
-from cxr_isnet.manifests.recipes import read_recipe
 from cxr_isnet.manifests.schema import check_columns, schema_problems
-from cxr_isnet.manifests.tables import read_text_table
+from cxr_isnet.manifests.text_tables import read_text_table
+from cxr_isnet.shipped import locate
 
-RECIPE_SUFFIXES = (".yaml", ".yml")
+MAPPING_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".parquet")
 
 
@@ -26,7 +27,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     """Read and check one manifest.
 
     Args:
-        path: a CSV or Parquet table, or a recipe (YAML) over another table.
+        path: a CSV or Parquet table, or a mapping (YAML) over another table.
         classes: labels that are allowed; None allows any.
 
     Returns:
@@ -66,11 +67,11 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
     Raises:
         InputError: the table cannot be read, has no rows, or lacks a required column.
     """
-    path = Path(path)
-    if path.suffix.lower() in RECIPE_SUFFIXES:
-        recipe = read_recipe(path)
-        frame = recipe.apply(_read_table(recipe.table), str(path))
-        root = recipe.table.parent
+    path = locate(path)
+    if path.suffix.lower() in MAPPING_SUFFIXES:
+        mapping = read_column_mapping(path)
+        frame = mapping.apply(_read_table(mapping.table), str(path))
+        root = mapping.table.parent
     else:
         frame, root = _read_table(path), path.parent
     if frame.empty:
@@ -128,7 +129,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """All cells as stripped text, "" where there is nothing; the index counts data rows from 1."""
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise InputError(f"{path}: a manifest ends in .csv, .parquet or, for a recipe, .yaml; not in {suffix!r}")
+        raise InputError(f"{path}: a manifest ends in .csv, .parquet or, for a mapping, .yaml; not in {suffix!r}")
     return read_text_table(path)
 
 

@@ -1,6 +1,14 @@
-"""Classifiers."""
+"""Networks: classification backbones, and the U-Net that finds the lungs."""
 
+from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.networks.last_layer import last_layer, penultimate
-from cxr_isnet.networks.registry import NETWORKS, NetworkConfig, NetworkSpec, build_network, network_spec
 
-__all__ = ["NETWORKS", "NetworkConfig", "NetworkSpec", "build_network", "last_layer", "network_spec", "penultimate"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "NetworkConfig",
+    "build_network",
+    "find_backbone",
+    "last_layer",
+    "penultimate",
+]

@@ -5,15 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cxr_isnet.errors import InputError
+
 
 def last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
-    """Path, as in `named_modules`, and module of the last linear layer."""
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    """Path, as in `named_modules`, and module of the last linear layer.
+
+    Raises:
+        InputError: The network has none.
+    """
+    found = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise InputError(f"{type(network).__name__} has no linear layer whose input could serve as features")
+    return found[-1]
 
 
 @torch.no_grad()
 def penultimate(network: nn.Module, images: Tensor) -> Tensor:
-    """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W)."""
+    """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W).
+
+    Raises:
+        InputError: The network has no linear layer.
+    """
     seen: list[Tensor] = []
     hook = last_layer(network)[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cxr_isnet.networks import NetworkSpec
+from cxr_isnet.networks import Backbone
+from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.objective import Batch, Objective
-from cxr_isnet.objectives.registry import METHODS, Method
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class CrossEntropy(Objective):
         return {"logits": logits, "loss": F.cross_entropy(logits.float(), batch["label"])}
 
 
-def _build(network: nn.Module, spec: NetworkSpec, options: CrossEntropyOptions) -> CrossEntropy:
+def _build(network: nn.Module, backbone: Backbone, options: CrossEntropyOptions) -> CrossEntropy:
     return CrossEntropy(network)
 
 
-METHODS.register(Method("densenet121", CrossEntropyOptions, _build))
+CROSS_ENTROPY = Method("cross_entropy", "the plain classifier", CrossEntropyOptions, _build)

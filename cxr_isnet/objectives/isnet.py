@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cxr_isnet.choices import spell_by_value
+from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
-from cxr_isnet.losses import Cuts, CutTuner, ForegroundForm, HeatmapLossConfig, heatmap_loss
-from cxr_isnet.networks import NetworkSpec
+from cxr_isnet.losses import BoundEstimator, ForegroundForm, HeatmapLossConfig, RelevanceBounds, heatmap_loss
+from cxr_isnet.networks import Backbone
+from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.objective import Batch, Objective
-from cxr_isnet.objectives.registry import METHODS, Method
 from cxr_isnet.relevance import (
     LRP,
     AlphaBetaRules,
     EpsilonRules,
     Rules,
-    all_logits,
-    every_logit,
-    least_likely,
-    top_or_random,
+    per_class,
+    selective,
+    stochastic,
+    sum_of_logits,
 )
 
 _IMAGE = "image"
@@ -41,8 +40,8 @@ class ISNetOptions:
         loss: The heatmap loss.
         epsilon: Stabiliser of the LRP rules, in units of the activations.
         deep_supervision: Penalise relevance at the network's inner layers too.
-        tuning_epochs: Epochs of plain training before the cuts C1 and C2 are measured.
-        cuts: (C1, C2) for all maps instead of measuring them; not with deep supervision or `isnet_dual`, whose maps
+        bound_estimation_epochs: Epochs of plain training before the bounds C1 and C2 are measured.
+        bounds: (C1, C2) for all maps instead of measuring them; not with deep supervision or `isnet_dual`, whose maps
             each need their own.
     """
 
@@ -50,16 +49,18 @@ class ISNetOptions:
     loss: HeatmapLossConfig = field(default_factory=HeatmapLossConfig)
     epsilon: float = 1e-2
     deep_supervision: bool = False
-    tuning_epochs: int = 2
-    cuts: tuple[float, float] | None = None
+    bound_estimation_epochs: int = 2
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.heatmap_weight <= 1:
             raise InputError(f"heatmap_weight is {self.heatmap_weight}; it must lie in [0, 1]")
-        if self.cuts is None and self.tuning_epochs < 1:
-            raise InputError(f"tuning_epochs is {self.tuning_epochs}; it must be at least 1 unless cuts are given")
-        if self.cuts is not None and not 0 < self.cuts[0] < self.cuts[1]:
-            raise InputError(f"cuts are {self.cuts}; needed: 0 < C1 < C2, or leave them out and they are measured")
+        if self.bounds is None and self.bound_estimation_epochs < 1:
+            raise InputError(
+                f"bound_estimation_epochs is {self.bound_estimation_epochs}; give at least 1, or give bounds"
+            )
+        if self.bounds is not None and not 0 < self.bounds[0] < self.bounds[1]:
+            raise InputError(f"bounds are {self.bounds}; needed: 0 < C1 < C2, or leave them out and they are measured")
         if self.epsilon < 0:
             raise InputError(f"epsilon is {self.epsilon}; it must be 0 or more")
         for name in ("decay", "layer_decay"):
@@ -72,7 +73,7 @@ class ISNetOptions:
 class ISNet(Objective):
     """A classifier trained to look inside the lungs (Bassi, Dertkigil, Cavalli, Nature Communications 15:291, 2024).
 
-    The cuts of the foreground loss, once measured, are buffers: they travel with the state dict.
+    The bounds of the foreground loss, once measured, are buffers: they travel with the state dict.
 
     Args:
         network: Any ReLU network with rules.
@@ -82,7 +83,7 @@ class ISNet(Objective):
         dual: Two sets of rules, z+ and epsilon, instead of epsilon alone.
     """
 
-    cuts: Tensor
+    bounds: Tensor
 
     def __init__(
         self,
@@ -100,21 +101,21 @@ class ISNet(Objective):
         self._options = options
         self._target = target
         self._names = (_IMAGE, *layers)
-        if options.cuts is not None and (dual or layers):
-            raise InputError("cuts can be given for a single map only: leave them out and they are measured")
-        given = options.cuts or (torch.nan, torch.nan)
-        self.register_buffer("cuts", torch.tensor(given, dtype=torch.float64).repeat(len(self._names), len(rules), 1))
-        self._tuners = [[CutTuner() for _ in rules] for _ in self._names]
+        if options.bounds is not None and (dual or layers):
+            raise InputError("bounds can be given for a single map only: leave them out and they are measured")
+        given = options.bounds or (torch.nan, torch.nan)
+        self.register_buffer("bounds", torch.tensor(given, dtype=torch.float64).repeat(len(self._names), len(rules), 1))
+        self._estimators = [[BoundEstimator() for _ in rules] for _ in self._names]
 
     @property
-    def tuning_epochs(self) -> int:
-        return 0 if self._options.cuts is not None else self._options.tuning_epochs
+    def bound_estimation_epochs(self) -> int:
+        return 0 if self._options.bounds is not None else self._options.bound_estimation_epochs
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and its terms `classification`, `heatmap`, `background`, `foreground`; `masked`: images with mask."""
         logits, maps = self._maps(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
-            terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._cuts_by_layer(), self._options.loss)
+            terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._bounds_by_layer(), self._options.loss)
             classification = F.cross_entropy(logits.float(), batch["label"])
             weight = self._options.heatmap_weight
             loss = (1 - weight) * classification + weight * terms.loss
@@ -131,47 +132,48 @@ class ISNet(Objective):
     @torch.no_grad()
     def measure(self, batch: Batch) -> None:
         _, maps = self._maps(batch["image"])
-        for name, tuners in zip(self._names, self._tuners, strict=True):
-            for tuner, group in zip(tuners, maps[name].chunk(len(tuners), 1), strict=True):
-                tuner.update(group)
+        for name, estimators in zip(self._names, self._estimators, strict=True):
+            for estimator, group in zip(estimators, maps[name].chunk(len(estimators), 1), strict=True):
+                estimator.update(group)
 
-    def finish_tuning(self) -> dict[str, float]:
+    def finish_estimation(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for i, (name, tuners) in enumerate(zip(self._names, self._tuners, strict=True)):
-            for j, tuner in enumerate(tuners):
-                cuts = tuner.cuts()
-                self.cuts[i, j] = torch.tensor((cuts.low, cuts.high), dtype=self.cuts.dtype)
-                key = f"{name}.{j}" if len(tuners) > 1 else name
-                found |= {f"{key}.c1": cuts.low, f"{key}.c2": cuts.high, f"{key}.mean": tuner.mean}
-        self._tuners = [[CutTuner() for _ in tuners] for tuners in self._tuners]
+        for i, (name, estimators) in enumerate(zip(self._names, self._estimators, strict=True)):
+            for j, estimator in enumerate(estimators):
+                bounds = estimator.bounds()
+                self.bounds[i, j] = torch.tensor((bounds.low, bounds.high), dtype=self.bounds.dtype)
+                key = f"{name}.{j}" if len(estimators) > 1 else name
+                found |= {f"{key}.c1": bounds.low, f"{key}.c2": bounds.high, f"{key}.mean": estimator.mean}
+        self._estimators = [[BoundEstimator() for _ in estimators] for estimators in self._estimators]
         return found
 
     def _maps(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, relevance = self._lrp(image, self._target)
         return logits, {_IMAGE: relevance.image, **relevance.layers}
 
-    def _cuts_by_layer(self) -> dict[str, list[Cuts]]:
-        values = self.cuts.tolist()
+    def _bounds_by_layer(self) -> dict[str, list[RelevanceBounds]]:
+        values = self.bounds.tolist()
         if values[0][0][0] != values[0][0][0]:
             raise InputError(
-                "the cuts of the foreground loss are not measured yet: train with tuning_epochs, or give cuts"
+                "the bounds of the foreground loss are not estimated yet: train with bound_estimation_epochs, or "
+                "give bounds"
             )
-        return {name: [Cuts(*pair) for pair in pairs] for name, pairs in zip(self._names, values, strict=True)}
+        return {
+            name: [RelevanceBounds(*pair) for pair in pairs] for name, pairs in zip(self._names, values, strict=True)
+        }
 
 
-def _build(
-    network: nn.Module,
-    spec: NetworkSpec,
-    options: ISNetOptions,
-    *,
-    target: Callable[[Tensor], Tensor],
-    dual: bool = False,
-) -> ISNet:
-    layers = spec.supervised_layers if options.deep_supervision else ()
-    return ISNet(network, options, layers=layers, target=target, dual=dual)
+def _method(name: str, about: str, target: Callable[[Tensor], Tensor], *, dual: bool = False) -> Method:
+    def build(network: nn.Module, backbone: Backbone, options: ISNetOptions) -> ISNet:
+        layers = backbone.supervised_layers if options.deep_supervision else ()
+        return ISNet(network, options, layers=layers, target=target, dual=dual)
+
+    return Method(name, about, ISNetOptions, build, needs_relevance_rules=True, needs_masks=True)
 
 
-METHODS.register(Method("isnet", ISNetOptions, partial(_build, target=every_logit)))
-METHODS.register(Method("isnet_selective", ISNetOptions, partial(_build, target=least_likely)))
-METHODS.register(Method("isnet_stochastic", ISNetOptions, partial(_build, target=top_or_random())))
-METHODS.register(Method("isnet_dual", ISNetOptions, partial(_build, target=all_logits, dual=True)))
+ISNET = _method("isnet", "a map for every class", per_class)
+ISNET_SELECTIVE = _method("isnet_selective", "one map, of the class with the lowest logit", selective)
+ISNET_STOCHASTIC = _method("isnet_stochastic", "one map, of the highest logit or of another, by chance", stochastic())
+ISNET_DUAL = _method(
+    "isnet_dual", "two maps of all logits together, by the z+ and by the epsilon rule", sum_of_logits, dual=True
+)

@@ -13,12 +13,12 @@ from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRul
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.lrp import LRP, Relevance, Rules
 from cxr_isnet.relevance.targets import (
-    all_logits,
     classes,
-    every_logit,
-    least_likely,
     log_odds,
-    top_or_random,
+    per_class,
+    selective,
+    stochastic,
+    sum_of_logits,
 )
 from cxr_isnet.relevance.trace import Call
 
@@ -35,10 +35,10 @@ __all__ = [
     "RelevanceError",
     "Rules",
     "SignedRule",
-    "all_logits",
     "classes",
-    "every_logit",
-    "least_likely",
     "log_odds",
-    "top_or_random",
+    "per_class",
+    "selective",
+    "stochastic",
+    "sum_of_logits",
 ]

@@ -214,8 +214,8 @@ class AlphaBetaRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def bind(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaWalk:
-        """Prepares the walk through one network; arguments and errors as for `EpsilonRules.bind`."""
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaWalk:
+        """Prepares the walk through one network; arguments and errors as for `EpsilonRules.prepare`."""
         check_table(trace, {**self.table, nn.ReLU: None}, type(self).__name__)
         need: set[int] = {trace.output} if self.beta else set()
         for step in reversed(trace.steps):

@@ -92,7 +92,7 @@ class EpsilonRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def bind(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> EpsilonWalk:
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> EpsilonWalk:
         """Prepares the walk through one network.
 
         Args:

@@ -13,23 +13,23 @@ from cxr_isnet.relevance.epsilon import EpsilonRules
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.first_layer import FirstLayer
 from cxr_isnet.relevance.forward import Run, run_network
-from cxr_isnet.relevance.targets import Target, every_logit
+from cxr_isnet.relevance.targets import Target, per_class
 from cxr_isnet.relevance.trace import Trace, trace_network
 
 
-class Walk(Protocol):
+class Propagation(Protocol):
     """Rules bound to a network: relevance (K * B, C, H, W) by step, from a run and the logits' signal."""
 
     def __call__(self, run: Run, seed: Tensor, /) -> dict[int, Tensor]: ...
 
 
 class Rules(Protocol):
-    """A set of rules: a table from operation to rule and the walk that applies it."""
+    """A set of rules: a table from operation to rule and the propagation that applies it."""
 
     @property
     def table(self) -> Mapping[object, object]: ...
 
-    def bind(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Walk: ...
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Propagation: ...
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class LRP(nn.Module):
                         f"'{name}' lies inside the first layer, whose rule gives the image's relevance only"
                     )
         wanted = frozenset(self._layers.values())
-        self._walks = [s.bind(self._trace, first, wanted) for s in sets]
+        self._propagations = [s.prepare(self._trace, first, wanted) for s in sets]
 
-    def forward(self, images: Tensor, target: Target = every_logit) -> tuple[Tensor, Relevance]:
+    def forward(self, images: Tensor, target: Target = per_class) -> tuple[Tensor, Relevance]:
         """Logits (B, classes) and relevance of `images` (B, C, H, W), for the K quantities of `target`."""
         run = run_network(self._trace, images)
         logits = run.logits
@@ -103,7 +103,7 @@ class LRP(nn.Module):
             raise RelevanceError(
                 f"the target gave a signal of shape {tuple(seed.shape)}; needed: (K, *{tuple(logits.shape)})"
             )
-        found = [walk(run, seed.flatten(0, 1)) for walk in self._walks]
+        found = [propagation(run, seed.flatten(0, 1)) for propagation in self._propagations]
         indices = {"": self._trace.image, **self._layers}
         maps = {
             name: torch.cat([_by_image(f[index], images.shape[0]) for f in found], 1) for name, index in indices.items()

@@ -13,14 +13,14 @@ Target = Callable[[Tensor], Tensor]
 """Maps logits (B, classes) to the signal (K, B, classes): the derivative of K explained quantities per image."""
 
 
-def every_logit(logits: Tensor) -> Tensor:
+def per_class(logits: Tensor) -> Tensor:
     """One map per class, of its logit (original ISNet; Bassi et al. 2024, Nature Communications 15:291)."""
     classes = logits.shape[1]
     identity = torch.eye(classes, dtype=logits.dtype, device=logits.device)
     return identity[:, None, :].expand(classes, logits.shape[0], classes)
 
 
-def all_logits(logits: Tensor) -> Tensor:
+def sum_of_logits(logits: Tensor) -> Tensor:
     """One map, of the sum of all logits (each map of Dual ISNet; arXiv 2401.08409)."""
     return torch.ones_like(logits)[None]
 
@@ -51,13 +51,13 @@ def log_odds(logits: Tensor, index: Tensor) -> Tensor:
     return chosen - others[None]
 
 
-def least_likely(logits: Tensor) -> Tensor:
+def selective(logits: Tensor) -> Tensor:
     """`log_odds` of the class with the lowest logit (Selective ISNet; arXiv 2401.08409)."""
     _need_two(logits)
     return log_odds(logits, logits.detach().argmin(1))
 
 
-def top_or_random(generator: torch.Generator | None = None, probability: float = 0.5) -> Target:
+def stochastic(generator: torch.Generator | None = None, probability: float = 0.5) -> Target:
     """The highest logit with `probability`, else one of the others, drawn uniformly (Stochastic ISNet; arXiv
     2401.08409).
 
@@ -84,4 +84,4 @@ def _one_hot(index: Tensor, logits: Tensor) -> Tensor:
 
 def _need_two(logits: Tensor) -> None:
     if logits.shape[1] < 2:
-        raise RelevanceError("a network with one output has no other class to explain: use every_logit")
+        raise RelevanceError("a network with one output has no other class to explain: use per_class")

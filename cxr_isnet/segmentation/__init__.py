@@ -1,7 +1,7 @@
 """Lung masks for X-rays that have none: a segmenter trained on given masks, judged, and doubted where it should be."""
 
-from cxr_isnet.segmentation.finding import FoundLungs, find_lungs
+from cxr_isnet.segmentation.finding import PredictedMask, predict_masks
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
 
-__all__ = ["FoundLungs", "MaskQuality", "QualityLimits", "Segmenter", "find_lungs"]
+__all__ = ["MaskQuality", "PredictedMask", "QualityLimits", "Segmenter", "predict_masks"]

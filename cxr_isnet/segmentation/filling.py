@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cxr_isnet.files import replacing
-from cxr_isnet.intake import read_image, read_mask
+from cxr_isnet.files import atomic_write
+from cxr_isnet.imaging import read_image, read_mask
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.segmentation.finding import find_lungs
+from cxr_isnet.segmentation.finding import predict_masks
 from cxr_isnet.segmentation.mask_store import MaskStore
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
 from cxr_isnet.segmentation.pictures import OverlayCase, overlay, sheet
@@ -32,25 +32,25 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Filled:
+class MaskCounts:
     """How many images of a manifest have which mask.
 
     Attributes:
         images: Rows.
         given: With a mask that was there before.
         predicted: With a mask that the segmenter made.
-        doubtful: Left empty because quality control does not trust the mask.
+        flagged: Left empty because quality control does not trust the mask.
         unreadable: Left empty because the image cannot be read.
     """
 
     images: int
     given: int
     predicted: int
-    doubtful: int
+    flagged: int
     unreadable: int
 
 
-def fill_masks(
+def complete_masks(
     segmenter: Segmenter,
     frame: pd.DataFrame,
     output: Path,
@@ -59,11 +59,11 @@ def fill_masks(
     overwrite: bool,
     batch_size: int,
     workers: int,
-) -> Filled:
+) -> MaskCounts:
     """Predicts the masks that a manifest lacks and writes the manifest with them.
 
-    Files in `output`: `masks/` and `overlays/` (of the doubtful), `trusted.png` (a sample of the others), `quality.csv`
-    (every predicted mask), `doubtful.csv` (every image left without a mask, with the reasons), and, when all else is
+    Files in `output`: `masks/` and `overlays/` (of the flagged), `accepted.png` (a sample of the others), `quality.csv`
+    (every predicted mask), `flagged.csv` (every image left without a mask, with the reasons), and, when all else is
     there, `manifest.csv`. Masks that are in the folder already are not predicted again.
 
     Args:
@@ -83,7 +83,7 @@ def fill_masks(
     problems = _predict_missing(segmenter, store, digests, batch_size, workers)
     table = _quality_table(wanted, digests, store, problems, limits)
     _write_pictures(output, table)
-    _draw_trusted(output / "trusted.png", table)
+    _draw_trusted(output / "accepted.png", table)
     return _write_tables(output, frame, table, segmenter.digest)
 
 
@@ -102,7 +102,7 @@ def _predict_missing(
         readable = [x for x in batch if not x.problem]
         if not readable:
             continue
-        found = find_lungs(segmenter, torch.stack([x.image for x in readable]), [x.shape for x in readable])
+        found = predict_masks(segmenter, torch.stack([x.image for x in readable]), [x.shape for x in readable])
         for xray, lungs in zip(readable, found, strict=True):
             store.write(digests[xray.path], lungs)
     return problems
@@ -111,31 +111,36 @@ def _predict_missing(
 def _quality_table(
     wanted: pd.DataFrame, digests: dict[str, str], store: MaskStore, problems: dict[str, str], limits: QualityLimits
 ) -> pd.DataFrame:
-    """A row per image that was to be predicted, index as in `wanted`: what was measured, and the doubts."""
+    """A row per image that was to be predicted, index as in `wanted`: what was measured, and the quality_flags."""
     rows = []
     for image in wanted["image"]:
         digest = digests[image]
         quality = None if digest in problems else store.quality(digest)
         if quality is None:
-            rows.append({"image": image, "predicted_mask": "", "doubts": f"unreadable: {problems[digest]}"})
+            rows.append({"image": image, "predicted_mask": "", "quality_flags": f"unreadable: {problems[digest]}"})
         else:
-            doubts = "; ".join(quality.doubts(limits))
+            quality_flags = "; ".join(quality.quality_flags(limits))
             rows.append(
-                {"image": image, "predicted_mask": str(store.path(digest)), "doubts": doubts, **asdict(quality)}
+                {
+                    "image": image,
+                    "predicted_mask": str(store.path(digest)),
+                    "quality_flags": quality_flags,
+                    **asdict(quality),
+                }
             )
-    columns = ["image", "predicted_mask", "doubts", *MaskQuality.__dataclass_fields__]
+    columns = ["image", "predicted_mask", "quality_flags", *MaskQuality.__dataclass_fields__]
     return pd.DataFrame(rows, columns=columns, index=wanted.index)
 
 
 def _write_pictures(output: Path, table: pd.DataFrame) -> None:
-    """Overlays of the doubtful masks, and of no others; `table` gets their paths as column `overlay`."""
+    """Overlays of the flagged masks, and of no others; `table` gets their paths as column `overlay`."""
     folder = output / "overlays"
     folder.mkdir(exist_ok=True)
     table["overlay"] = ""
-    doubtful = table[(table["doubts"] != "") & (table["predicted_mask"] != "")]
-    for index, row in tqdm(doubtful.iterrows(), total=len(doubtful), desc="overlays", unit="image", disable=None):
+    flagged = table[(table["quality_flags"] != "") & (table["predicted_mask"] != "")]
+    for index, row in tqdm(flagged.iterrows(), total=len(flagged), desc="overlays", unit="image", disable=None):
         path = folder / Path(row["predicted_mask"]).name
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             overlay(read_image(row["image"]), read_mask(row["predicted_mask"])).save(partial)
         table.loc[index, "overlay"] = str(path)
     current = {Path(path).name for path in table["overlay"] if path}
@@ -145,8 +150,8 @@ def _write_pictures(output: Path, table: pd.DataFrame) -> None:
 
 
 def _draw_trusted(path: Path, table: pd.DataFrame) -> None:
-    """A sheet of trusted masks from the least to the most agreeing one, evenly spaced."""
-    ranked = table[table["doubts"] == ""].sort_values("agreement", kind="stable")
+    """A sheet of accepted masks from the least to the most agreeing one, evenly spaced."""
+    ranked = table[table["quality_flags"] == ""].sort_values("agreement", kind="stable")
     chosen = np.unique(np.linspace(0, len(ranked) - 1, min(TILES, len(ranked))).round().astype(int))
     cases = [
         OverlayCase(
@@ -154,33 +159,33 @@ def _draw_trusted(path: Path, table: pd.DataFrame) -> None:
         )
         for row in ranked.iloc[chosen].to_dict("records")
     ]
-    with replacing(path) as partial:
-        sheet(cases, f"{len(cases)} of {len(ranked)} trusted masks").save(partial)
+    with atomic_write(path) as partial:
+        sheet(cases, f"{len(cases)} of {len(ranked)} accepted masks").save(partial)
 
 
-def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model: str) -> Filled:
-    trusted = table.index[table["doubts"] == ""]
+def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model: str) -> MaskCounts:
+    accepted = table.index[table["quality_flags"] == ""]
     filled = frame.copy()
     source = filled["mask_source"] if "mask_source" in filled.columns else pd.Series("", index=filled.index)
     filled["mask_source"] = source.mask((source == "") & (filled["mask"] != ""), GIVEN)
     filled.loc[table.index, ["mask", "mask_source"]] = ""
-    filled.loc[trusted, "mask"] = table.loc[trusted, "predicted_mask"]
-    filled.loc[trusted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
+    filled.loc[accepted, "mask"] = table.loc[accepted, "predicted_mask"]
+    filled.loc[accepted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
     tables: Sequence[tuple[str, pd.DataFrame, Sequence[str]]] = (
         ("quality.csv", table[table["predicted_mask"] != ""], ("image", "predicted_mask", "overlay")),
-        ("doubtful.csv", table[table["doubts"] != ""], ("image", "predicted_mask", "overlay")),
+        ("flagged.csv", table[table["quality_flags"] != ""], ("image", "predicted_mask", "overlay")),
         ("manifest.csv", filled, ("image", "mask")),
     )
     for name, content, paths in tables:
         relative = content.assign(**{column: _relative(content[column], output) for column in paths})
-        with replacing(output / name) as partial:
+        with atomic_write(output / name) as partial:
             relative.to_csv(partial, index=False)
     unreadable = int((table["predicted_mask"] == "").sum())
-    return Filled(
+    return MaskCounts(
         images=len(frame),
         given=len(frame) - len(table),
-        predicted=len(trusted),
-        doubtful=len(table) - len(trusted) - unreadable,
+        predicted=len(accepted),
+        flagged=len(table) - len(accepted) - unreadable,
         unreadable=unreadable,
     )
 

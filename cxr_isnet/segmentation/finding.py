@@ -16,7 +16,7 @@ from cxr_isnet.segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
-class FoundLungs:
+class PredictedMask:
     """The lungs of one image.
 
     Attributes:
@@ -28,7 +28,7 @@ class FoundLungs:
     quality: MaskQuality
 
 
-def find_lungs(segmenter: Segmenter, images: Tensor, shapes: list[tuple[int, int]]) -> list[FoundLungs]:
+def predict_masks(segmenter: Segmenter, images: Tensor, shapes: list[tuple[int, int]]) -> list[PredictedMask]:
     """Segments a batch: mean of the views, brought to each image's size, two largest components, holes filled.
 
     Args:
@@ -40,7 +40,7 @@ def find_lungs(segmenter: Segmenter, images: Tensor, shapes: list[tuple[int, int
     for views, shape in zip(segmenter.views(images), shapes, strict=True):
         cleaned = clean(to_image_size(views.mean(dim=0).numpy(), shape))
         quality = measure_mask(cleaned.mask, fragments=cleaned.fragments, agreement=agreement(views))
-        found.append(FoundLungs(cleaned.mask, quality))
+        found.append(PredictedMask(cleaned.mask, quality))
     return found
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
 from cxr_isnet.evaluation.metrics import WeightedMean
-from cxr_isnet.intake import read_mask
-from cxr_isnet.segmentation.finding import find_lungs
+from cxr_isnet.imaging import read_mask
+from cxr_isnet.segmentation.finding import predict_masks
 from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.segmentation.reading import ReadXray, read_batches
@@ -33,8 +33,8 @@ class SiteOverlap:
         n_images: Pairs.
         n_patients: Of them.
         estimates: `dice`, `iou`; `lateral_dice`, which does not count what lies between lungs that both see, and so
-            compares hands that leave the heart out with hands that include it; `doubtful`, the share of masks that
-            quality control would leave out; `trusted_dice`, the Dice of those it would keep.
+            compares hands that leave the heart out with hands that include it; `flagged`, the share of masks that
+            quality control would leave out; `accepted_dice`, the Dice of those it would keep.
     """
 
     n_images: int
@@ -51,7 +51,7 @@ class SiteOverlap:
 
 
 def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimits) -> pd.DataFrame:
-    """A row per pair, in order: path, mask, patient_id, site, dice, iou, lateral_dice, the quality's fields, doubts.
+    """A row per pair: path, mask, patient_id, site, dice, iou, lateral_dice, the quality's fields, quality_flags.
 
     Masks are compared at the size of the image, after post-processing, so as they would be written.
 
@@ -67,15 +67,17 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
     masks = iter(pairs["mask"])
     for batch in read_batches(list(pairs["image"]), segmenter.image, batch_size=BATCH, workers=0, description="judge"):
         _refuse_unreadable(batch)
-        found = find_lungs(segmenter, torch.stack([x.image for x in batch]), [x.shape for x in batch])
+        found = predict_masks(segmenter, torch.stack([x.image for x in batch]), [x.shape for x in batch])
         for lungs, given in zip(found, masks, strict=False):
-            doubts = "; ".join(lungs.quality.doubts(limits))
-            rows.append({**_overlaps(lungs.mask, read_mask(given)), **asdict(lungs.quality), "doubts": doubts})
+            quality_flags = "; ".join(lungs.quality.quality_flags(limits))
+            rows.append(
+                {**_overlaps(lungs.mask, read_mask(given)), **asdict(lungs.quality), "quality_flags": quality_flags}
+            )
     named = pairs[["image", "mask", "patient_id", "site"]].rename(columns={"image": "path"})
     return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
 
-def judge_overlaps(table: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, SiteOverlap]:
+def evaluate_overlaps(table: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, SiteOverlap]:
     """Means over the images of each site with the 95% interval of a bootstrap over patients; "pooled" when several.
 
     Args:
@@ -95,8 +97,8 @@ def overlap_lines(results: Mapping[str, SiteOverlap]) -> str:
         "dice": "Dice",
         "iou": "IoU",
         "lateral_dice": "lateral Dice",
-        "doubtful": "doubtful",
-        "trusted_dice": "Dice of trusted",
+        "flagged": "flagged",
+        "accepted_dice": "Dice of accepted",
     }
     heads = "".join(f"  {head:<21}" for head in names.values())
     lines = [f"{'site':<32} {'images':>6} {'patients':>8}{heads}".rstrip()]
@@ -136,7 +138,7 @@ def _refuse_unreadable(batch: list[ReadXray]) -> None:
 
 
 def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
-    doubtful = (part["doubts"] != "").to_numpy()
+    flagged = (part["quality_flags"] != "").to_numpy()
     values = part["dice"].to_numpy(dtype=np.float64)
     bootstrap = PatientBootstrap.of(part, resamples=resamples, seed=seed)
     estimates = bootstrap.estimate(
@@ -144,8 +146,8 @@ def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
             "dice": WeightedMean(values),
             "iou": WeightedMean(part["iou"].to_numpy(dtype=np.float64)),
             "lateral_dice": WeightedMean(part["lateral_dice"].to_numpy(dtype=np.float64)),
-            "doubtful": WeightedMean(doubtful.astype(np.float64)),
-            "trusted_dice": WeightedMean(np.where(doubtful, np.nan, values)),
+            "flagged": WeightedMean(flagged.astype(np.float64)),
+            "accepted_dice": WeightedMean(np.where(flagged, np.nan, values)),
         }
     )
     return SiteOverlap(len(part), bootstrap.n_patients, estimates)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from cxr_isnet.files import replacing
-from cxr_isnet.segmentation.finding import FoundLungs
+from cxr_isnet.files import atomic_write
+from cxr_isnet.segmentation.finding import PredictedMask
 from cxr_isnet.segmentation.quality import MaskQuality
 
 NAME_DIGITS = 24
@@ -40,11 +40,11 @@ class MaskStore:
         """Where the mask of the image with this SHA-256 is, or would be."""
         return self.folder / f"{image_digest[:NAME_DIGITS]}.png"
 
-    def write(self, image_digest: str, lungs: FoundLungs) -> None:
+    def write(self, image_digest: str, lungs: PredictedMask) -> None:
         """Keeps a mask, 0 and 255, with its quality; the folder exists."""
         about = PngImagePlugin.PngInfo()
         about.add_text(_KEY, json.dumps({"model": self.model, "quality": asdict(lungs.quality)}))
-        with replacing(self.path(image_digest)) as partial:
+        with atomic_write(self.path(image_digest)) as partial:
             Image.fromarray(lungs.mask * np.uint8(255)).save(partial, pnginfo=about, compress_level=1)
 
     def quality(self, image_digest: str) -> MaskQuality | None:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from cxr_isnet.data import prepare_image, read_pair
-from cxr_isnet.evaluation.report import INTERVAL, write_json
-from cxr_isnet.files import replacing
-from cxr_isnet.segmentation.finding import find_lungs
+from cxr_isnet.evaluation.bootstrap import INTERVAL_METHOD
+from cxr_isnet.files import atomic_write, write_json
+from cxr_isnet.segmentation.finding import predict_masks
 from cxr_isnet.segmentation.judging import SiteOverlap
 from cxr_isnet.segmentation.pictures import OverlayCase, sheet
 from cxr_isnet.segmentation.segmenter import Segmenter
@@ -25,14 +25,14 @@ def write_overlaps(output: Path, table: pd.DataFrame, results: Mapping[str, Site
     Args:
         output: Folder, made when missing.
         table: As `overlap_table` gives it.
-        results: As `judge_overlaps` gives them.
+        results: As `evaluate_overlaps` gives them.
         resamples: Bootstrap resamples that were used.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with replacing(output / "overlaps.csv") as partial:
+    with atomic_write(output / "overlaps.csv") as partial:
         table.to_csv(partial, index=False)
     sites = {site: result.to_dict() for site, result in results.items()}
-    content = {"interval": {"method": INTERVAL, "resamples": resamples}, "sites": sites}
+    content = {"interval": {"method": INTERVAL_METHOD, "resamples": resamples}, "sites": sites}
     write_json(output / "overlaps.json", content)
 
 
@@ -49,12 +49,12 @@ def draw_overlaps(output: Path, segmenter: Segmenter, table: pd.DataFrame) -> No
     for name, rows in (("worst", ranked[:TILES]), ("typical", ranked[middle : middle + TILES])):
         cases = [_case(segmenter, row) for row in rows.to_dict("records")]
         picture = sheet(cases, f"{name} of {len(table)}: found lungs yellow, given lungs blue")
-        with replacing(output / f"{name}.png") as partial:
+        with atomic_write(output / f"{name}.png") as partial:
             picture.save(partial)
 
 
 def _case(segmenter: Segmenter, row: Mapping[Hashable, Any]) -> OverlayCase:
     pixels, given = read_pair(row["path"], row["mask"])
     image = prepare_image(pixels, segmenter.image)[None]
-    found = find_lungs(segmenter, image, [(pixels.shape[0], pixels.shape[1])])[0]
+    found = predict_masks(segmenter, image, [(pixels.shape[0], pixels.shape[1])])[0]
     return OverlayCase(pixels, found.mask, given, f"Dice {row['dice']:.3f}, agreement {row['agreement']:.3f}")

@@ -1,4 +1,4 @@
-"""What a mask without a reference tells about itself, and when it is not to be trusted."""
+"""What a mask without a reference tells about itself, and when it is not to be accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALLEST_LUNG = 0.005
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """Between what bounds a mask is trusted. All shares.
+    """Between what bounds a mask is accepted. All shares.
 
     The bounds of area, symmetry and border lie just outside of what the hands that drew the masks of Shenzhen and of
     the ieee8023 collection did. In a cross-validation on the latter, all bounds together doubt 51 of 351 masks, 11 of
@@ -69,7 +69,7 @@ class MaskQuality:
     fragments: float
     agreement: float
 
-    def doubts(self, limits: QualityLimits) -> list[str]:
+    def quality_flags(self, limits: QualityLimits) -> list[str]:
         """Reasons not to trust the mask, each with what was measured; none of a good one."""
         found = []
         if not limits.smallest_area <= self.area <= limits.largest_area:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_image
+from cxr_isnet.imaging import read_image
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.deployment.checkpoint import load_network, load_state, save_network
+from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.networks.segmenter import SegmenterConfig, build_segmenter
+from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
 
 SHIFT = 16
 """A shifted view is moved by 1 / SHIFT of the side, rows and columns alike; what leaves on one side enters opposite."""
@@ -39,7 +39,8 @@ class Segmenter:
 
     def save(self, path: Path) -> None:
         """Writes the segmenter to one file, whole or not at all."""
-        save_network(path, self.network, self.config, self.image, kind=_KIND)
+        state = {"network": asdict(self.config), "image": asdict(self.image), "kind": _KIND}
+        save_state(path, {**state, "weights": self.network.state_dict()})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Segmenter:

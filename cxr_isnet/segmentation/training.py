@@ -12,24 +12,25 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from cxr_isnet.choices import as_plain
+from cxr_isnet.config import as_plain
 from cxr_isnet.data import make_dataset, make_loader
-from cxr_isnet.evaluation.plots import loss_curves_figure
-from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.engine.checkpointed_run import CheckpointedRun
+from cxr_isnet.engine.devices import denormals_as_zero
+from cxr_isnet.engine.distributed import DistributedContext, distributed_context
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.settings import TrainerSettings
+from cxr_isnet.engine.trainer import Trainer
+from cxr_isnet.evaluation.figures import loss_curves_figure
+from cxr_isnet.files import write_json
 from cxr_isnet.manifests import digest
-from cxr_isnet.networks.segmenter import build_segmenter
-from cxr_isnet.segmentation.config import SegmentTrainConfig
-from cxr_isnet.segmentation.judging import SiteOverlap, flat_overlaps, judge_overlaps, overlap_table
+from cxr_isnet.networks.lung_unet import build_segmenter
+from cxr_isnet.segmentation.judging import SiteOverlap, evaluate_overlaps, flat_overlaps, overlap_table
 from cxr_isnet.segmentation.objective import LungOverlap
 from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
 from cxr_isnet.segmentation.pairs import Parts
 from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.segmentation.training_config import SegmentTrainConfig
 from cxr_isnet.tracking import Run, start_run
-from cxr_isnet.training.denormals import denormals_as_zero
-from cxr_isnet.training.distributed import Processes, processes
-from cxr_isnet.training.fitting import Fitting
-from cxr_isnet.training.progress import Progress
-from cxr_isnet.training.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
@@ -56,26 +57,28 @@ def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judge
         InputError: A setting, a file or the output folder cannot be used.
         DivergedError: A loss became NaN or infinite.
     """
-    folder = RunFolder.open(config)
+    settings = as_plain(config)
+    folder = RunDirectory.open(config.output, settings, config.training, resume=config.resume)
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network))
-    with denormals_as_zero(), processes(config.device) as here:
+    with denormals_as_zero(), distributed_context(config.device) as here:
         training, validation = _loaders(config, parts, here)
         tags = {"method": "segmenter", "seed": config.seed}
-        with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
+        with start_run(config.tracking, parameters=settings, tags=tags, run_id=folder.run_id()) as run:
             if here.is_main:
-                folder.begin(config, run.run_id, run.uri)
+                folder.begin(settings, config.training, run.run_id, run.uri)
                 _log_parts(run, config, parts)
             clock = time.monotonic()
-            fitting = Fitting(objective, training, validation, config, here, config.epochs)
-            progress = Progress(
-                fitting,
+            trainer_settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
+            trainer = Trainer(objective, training, validation, trainer_settings, here)
+            progress = CheckpointedRun(
+                trainer,
                 folder,
-                run,
                 here,
                 epochs=config.epochs,
                 patience=config.patience,
-                keepable=lambda: Segmenter(fitting.validated.network, config.network, config.image),
+                save_best=lambda path: Segmenter(trainer.validated.network, config.network, config.image).save(path),
+                log_metrics=run.log_metrics,
             )
             progress.run()
             if not here.is_main:
@@ -83,7 +86,9 @@ def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judge
             return _finish(config, parts, folder, run, progress, here, time.monotonic() - clock)
 
 
-def _loaders(config: SegmentTrainConfig, parts: Parts, here: Processes) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def _loaders(
+    config: SegmentTrainConfig, parts: Parts, here: DistributedContext
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
     batch_size = here.share_batch(config.batch_size)
 
     def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:
@@ -119,10 +124,10 @@ def _log_parts(run: Run, config: SegmentTrainConfig, parts: Parts) -> None:
 def _finish(
     config: SegmentTrainConfig,
     parts: Parts,
-    folder: RunFolder,
+    folder: RunDirectory,
     run: Run,
-    progress: Progress,
-    here: Processes,
+    progress: CheckpointedRun,
+    here: DistributedContext,
     seconds: float,
 ) -> dict[str, Judged]:
     """Judges the best segmenter, writes `metrics.json`, logs."""
@@ -130,7 +135,7 @@ def _finish(
     judged = {}
     for name, pairs in parts.tests.items():
         table = overlap_table(segmenter, pairs, config.limits)
-        sites = judge_overlaps(table, resamples=config.resamples, seed=config.seed)
+        sites = evaluate_overlaps(table, resamples=config.resamples, seed=config.seed)
         write_overlaps(folder.path / name, table, sites, resamples=config.resamples)
         draw_overlaps(folder.path / name, segmenter, table)
         run.log_metrics(flat_overlaps(sites, name), config.epochs)

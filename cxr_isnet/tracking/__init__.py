@@ -1,6 +1,6 @@
 """MLflow: runs with their config, data, environment, metrics and figures; models and their registry."""
 
-from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_back, log_model
+from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model
 from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, nested_in, start_run
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Run",
     "TrackingConfig",
     "check_registered_name",
-    "load_back",
+    "load_model",
     "log_model",
     "nested_in",
     "start_run",

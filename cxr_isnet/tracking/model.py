@@ -113,7 +113,7 @@ def log_model(
     return LoggedModel(uri, logged.model_id, register, version)
 
 
-def load_back(model_uri: str, tracking_uri: str) -> PyFuncModel:
+def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
     """Load a logged or registered model, as `models:/NAME/1`, from the store it is in.
 
     Args:

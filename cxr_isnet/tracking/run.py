@@ -250,7 +250,7 @@ def start_run(
         experiment = experiment_id(client, uri, config.experiment)
         run_id = str(client.create_run(experiment, run_name=config.run_name).info.run_id)
     else:
-        _take_up(client, uri, run_id)
+        resume_run(client, uri, run_id)
     run = MlflowRun(client, uri, run_id)
     flat = flatten(parameters)
     run.log_parameters(flat)
@@ -265,7 +265,7 @@ def nested_in(run: Run) -> dict[str, object]:
     return {MLFLOW_PARENT_RUN_ID: run.run_id} if run.run_id else {}
 
 
-def _take_up(client: MlflowClient, uri: str, run_id: str) -> None:
+def resume_run(client: MlflowClient, uri: str, run_id: str) -> None:
     try:
         client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
     except MlflowException as error:

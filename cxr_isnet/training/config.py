@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from cxr_isnet.choices import spell_by_value
-from cxr_isnet.data import AugmentConfig, Corner, ImageConfig, MarkConfig
-from cxr_isnet.devices import Device
+from cxr_isnet.config import as_plain, is_import_path, spell_by_value
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine.settings import OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.methods import MethodOptions, find_method, resolved_options
+from cxr_isnet.phantoms import Corner
 from cxr_isnet.tracking import TrackingConfig, check_registered_name
 
-
-class Precision(Enum):
-    """Arithmetic of the network; relevance gates and losses are float32 either way."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
-class Algorithm(Enum):
-    """Optimiser: AdamW, or SGD with momentum 0.99 as in the study."""
-
-    ADAMW = "adamw"
-    SGD = "sgd"
-
-
-spell_by_value(Precision, Algorithm, Corner)
+spell_by_value(Corner)
 
 
 @dataclass(frozen=True)
@@ -74,50 +61,16 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """How weights move.
-
-    Attributes:
-        algorithm: Optimiser.
-        learning_rate: Highest learning rate.
-        weight_decay: Decoupled (AdamW) or L2 (SGD).
-        momentum: Of SGD.
-        clip: Largest norm of the gradient.
-        warmup: Share of all steps over which the learning rate rises from 0; then it falls to 0 as a half cosine.
-        average: Decay per step of a running average of the weights, which is then what is validated and kept; 0 for
-            none.
-    """
-
-    algorithm: Algorithm = Algorithm.ADAMW
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    momentum: float = 0.99
-    clip: float = 1.0
-    warmup: float = 0.1
-    average: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it must be above 0")
-        if self.weight_decay < 0:
-            raise InputError(f"optimizer.weight_decay is {self.weight_decay}; it must be 0 or more")
-        for name in ("momentum", "warmup", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"optimizer.{name} is {getattr(self, name)}; it must be from 0 to below 1")
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
     Attributes:
         data: X-rays.
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
-        method: Name of a method, e.g. densenet121 or isnet.
+        method: Name of a method, e.g. cross_entropy or isnet; or the import path of one, as my_method.METHOD.
         options: Settings by name of method, so that one file serves several; those of other methods are not looked at.
         network: Network in place of the method's own.
-        start_from: Another training's `best.pt`, whose weights this one starts from, with the last layer fitted to the
+        init_from: Another training's `best.pt`, whose weights this one starts from, with the last layer fitted to the
             new classes; or its recipe (YAML), which is then trained first, once, with this network. Null for weights
             drawn at random.
         optimizer: Optimiser and schedule.
@@ -136,9 +89,9 @@ class TrainConfig:
     data: DataConfig
     output: str
     method: str = "isnet"
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: MethodOptions = field(default_factory=MethodOptions)
     network: NetworkConfig | None = None
-    start_from: str | None = None
+    init_from: str | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 40
     patience: int | None = None
@@ -166,7 +119,11 @@ class TrainConfig:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
 
-    @property
-    def training(self) -> list[str]:
-        """Manifests that are trained on."""
-        return self.data.training
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides what this run does, as plain values: the method's options with every default, the
+        network that is taken."""
+        method = find_method(self.method)
+        plain: dict[str, Any] = as_plain(self)
+        name = self.method if is_import_path(self.method) else method.name
+        network = as_plain(self.network or NetworkConfig(method.network))
+        return {**plain, "method": name, "options": resolved_options(self.options, method), "network": network}

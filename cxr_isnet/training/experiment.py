@@ -1,4 +1,4 @@
-"""A training from config to judged, logged and registered model."""
+"""A training from config to evaluated, logged and registered model."""
 
 from __future__ import annotations
 
@@ -6,41 +6,48 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cxr_isnet.choices import as_plain
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
-from cxr_isnet.deployment import Classifier, pyfunc_path
-from cxr_isnet.evaluation.commands import flat_metrics, results_table
-from cxr_isnet.evaluation.external import TestResults, judge
-from cxr_isnet.evaluation.plots import loss_curves_figure
-from cxr_isnet.evaluation.prediction import planted_tests
-from cxr_isnet.evaluation.report import write_json
+from cxr_isnet.deployment import pyfunc_path
+from cxr_isnet.engine.checkpointed_run import CheckpointedRun
+from cxr_isnet.engine.devices import denormals_as_zero
+from cxr_isnet.engine.distributed import DistributedContext, distributed_context
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.settings import TrainerSettings
+from cxr_isnet.engine.trainer import Trainer
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.figures import loss_curves_figure
+from cxr_isnet.evaluation.metrics import hand_till_auc
+from cxr_isnet.evaluation.predictions_table import check_predictions
+from cxr_isnet.evaluation.study import Study
+from cxr_isnet.files import write_json
+from cxr_isnet.inference import Classifier, Condition, conditions, evaluate_classifier, predict_manifest
+from cxr_isnet.inference.evaluate import flat_metrics, results_table, site_results
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.methods import find_method, options_of
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import METHODS
 from cxr_isnet.tracking import Run, log_model, start_run
+from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
-from cxr_isnet.training.denormals import denormals_as_zero
-from cxr_isnet.training.distributed import Processes, processes
-from cxr_isnet.training.fitting import Fitting
-from cxr_isnet.training.progress import Progress
-from cxr_isnet.training.run_folder import RunFolder
-from cxr_isnet.training.shipped_temperature import ship_temperature
-from cxr_isnet.training.starting import fit_last_layer, start_from, starting_checkpoint
-from cxr_isnet.training.tables import Tables, read_tables
-from cxr_isnet.training.tuning import tune
+from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
+from cxr_isnet.training.partitions import Partitions, read_partitions
+from cxr_isnet.training.temperature import fit_and_store_temperature
 
 _log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Trains, judges in-domain and on the external hospitals, logs, and registers if asked to.
+    """Trains, evaluates in-domain and on the external hospitals, logs, and registers if asked to.
 
     Args:
         config: What is done.
@@ -53,31 +60,43 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
         InputError: A setting, a table or a file cannot be used; nothing has been trained then.
         DivergedError: A loss became NaN or infinite.
     """
-    method = METHODS.get(config.method)
+    method = find_method(config.method)
     network = config.network or NetworkConfig(method.network)
-    folder = RunFolder.open(config)
+    settings = config.resolved()
+    manifests = config.data.training
+    directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
     torch.manual_seed(config.seed)
-    objective = method.objective(network, len(config.data.classes), config.options.get(config.method, {}))
-    tables = read_tables(config.data, config.seed)
-    own = {"method": config.method, "network": network.name, "seed": config.seed}
-    if config.start_from is not None:
-        checkpoint = starting_checkpoint(config.start_from, train, network)
-        start_from(objective.network, network, checkpoint)
-        own["start_from_sha256"] = digest(checkpoint)
+    options = options_of(config.options, method)
+    objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
+    partitions = read_partitions(config.data, config.seed)
+    _check_masks(method, partitions)
+    own = {"method": settings["method"], "network": network.name, "seed": config.seed}
+    if config.init_from is not None:
+        checkpoint = initial_checkpoint(config.init_from, train, network)
+        init_from(objective.network, network, checkpoint)
+        own["init_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
-    with denormals_as_zero(), processes(config.device) as here:
-        loaders = _loaders(config, tables, here, here.share_batch(config.batch_size))
+    with denormals_as_zero(), distributed_context(config.device) as context:
+        loaders = _loaders(config, partitions, context)
         tags = {**own, **(tags or {})}
-        with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=folder.run_id()) as run:
-            if here.is_main:
-                folder.begin(config, run.run_id, run.uri)
-                _log_tables(run, config.data, tables)
+        with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
+            if context.is_main:
+                directory.begin(settings, manifests, run.run_id, run.uri)
+                _log_partitions(run, config.data, partitions)
             clock = time.monotonic()
-            training = _Training(config, network, loaders, objective, folder, run, here)
-            training.run()
-            if not here.is_main:
+            history = _train(config, network, objective, loaders, directory, run, context)
+            if not context.is_main:
                 return {}
-            return _finish(config, tables, folder, run, training.history, time.monotonic() - clock, here.device)
+            return _finish(config, partitions, directory, run, history, time.monotonic() - clock, context.device)
+
+
+def _check_masks(method: Method, partitions: Partitions) -> None:
+    if method.needs_masks and not (partitions.training["mask"] != "").any():
+        raise InputError(
+            f"column 'mask': none of the {len(partitions.training)} training images has a lung mask, which method "
+            f"'{method.name}' needs. Fill it in with `cxr-isnet segment predict` and name the manifest that it writes "
+            "in data.training, or train method 'cross_entropy'"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,8 +108,8 @@ class _Loaders:
     validation: DataLoader[Any]
 
 
-def _loaders(config: TrainConfig, tables: Tables, here: Processes, batch_size: int) -> _Loaders:
-    data = config.data
+def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedContext) -> _Loaders:
+    data, batch_size = config.data, context.share_batch(config.batch_size)
 
     def loader(frame: pd.DataFrame, *, augment: bool = False, cache: bool = data.cache) -> DataLoader[Any]:
         dataset = make_dataset(
@@ -109,74 +128,66 @@ def _loaders(config: TrainConfig, tables: Tables, here: Processes, batch_size: i
             seed=config.seed,
             workers=data.workers,
             drop_last=augment,
-            rank=here.rank if augment else 0,
-            world_size=here.count if augment else 1,
+            rank=context.rank if augment else 0,
+            world_size=context.count if augment else 1,
         )
 
-    every_image = loader(tables.training, cache=False)  # read for a fitted last layer, and for the cuts
-    return _Loaders(loader(tables.training, augment=True), every_image, loader(tables.validation))
+    every_image = loader(partitions.training, cache=False)  # read for a fitted last layer, and for the bounds
+    return _Loaders(loader(partitions.training, augment=True), every_image, loader(partitions.validation))
 
 
-class _Training:
-    """One training: tuning, then epochs that are kept."""
+def _train(
+    config: TrainConfig,
+    network: NetworkConfig,
+    objective: Objective,
+    loaders: _Loaders,
+    directory: RunDirectory,
+    run: Run,
+    context: DistributedContext,
+) -> list[dict[str, Any]]:
+    """Prepares and trains, or goes on where the directory's state says; returns the history."""
+    settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
+    trainer = Trainer(objective, loaders.training, loaders.validation, settings, context, _validation_metrics)
+    resolved = config.resolved()
+    options: dict[str, Any] = next(iter(resolved["options"].values()), {})
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        network: NetworkConfig,
-        loaders: _Loaders,
-        objective: Objective,
-        folder: RunFolder,
-        run: Run,
-        here: Processes,
-    ) -> None:
-        self._config = config
-        self._network = network
-        self._loaders = loaders
-        self._run = run
-        self._here = here
-        self._objective = objective
-        self._fitting = Fitting(objective, loaders.training, loaders.validation, config, here, config.epochs)
-        self._progress = Progress(
-            self._fitting,
-            folder,
-            run,
-            here,
-            epochs=config.epochs,
-            patience=config.patience,
-            keepable=self._classifier,
+    def prepare() -> None:
+        if config.init_from is not None:
+            fit_last_layer(objective.network, loaders.every_image)
+        bounds = estimate_bounds(
+            objective, loaders.training, loaders.every_image, loaders.validation, settings, context
         )
+        run.log_metrics({f"bounds.{key}": value for key, value in bounds.items()}, 0)
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        return self._progress.history
+    def save_best(path: Path) -> None:
+        predictor = trainer.validated.network
+        classes, image = tuple(config.data.classes), config.data.image
+        Classifier(predictor, network, classes, image, resolved["method"], options=options).save(path)
 
-    def run(self) -> None:
-        """Prepares and trains, or goes on where the folder's state says."""
-        self._progress.run(self._prepare)
-
-    def _prepare(self) -> None:
-        loaders = self._loaders
-        if self._config.start_from is not None:
-            fit_last_layer(self._objective.network, loaders.every_image)
-        tuned = tune(
-            self._objective, loaders.training, loaders.every_image, loaders.validation, self._config, self._here
-        )
-        self._run.log_metrics({f"tuning.{key}": value for key, value in tuned.items()}, 0)
-
-    def _classifier(self) -> Classifier:
-        config = self._config
-        network = self._fitting.validated.network
-        return Classifier(network, self._network, tuple(config.data.classes), config.data.image, config.method)
+    checkpointed = CheckpointedRun(
+        trainer,
+        directory,
+        context,
+        epochs=config.epochs,
+        patience=config.patience,
+        save_best=save_best,
+        log_metrics=run.log_metrics,
+    )
+    checkpointed.run(prepare)
+    return checkpointed.history
 
 
-def _log_tables(run: Run, config: DataConfig, tables: Tables) -> None:
+def _validation_metrics(labels: Tensor, probabilities: Tensor) -> dict[str, float]:
+    return {"auc": hand_till_auc(labels.numpy(), probabilities.double().numpy())}
+
+
+def _log_partitions(run: Run, config: DataConfig, partitions: Partitions) -> None:
     rows = [
-        ("training", tables.training, config.training),
-        ("validation", tables.validation, config.training),
+        ("training", partitions.training, config.training),
+        ("validation", partitions.validation, config.training),
     ]
-    if tables.external is not None:
-        rows.append(("external", tables.external, config.external))
+    if partitions.external is not None:
+        rows.append(("external", partitions.external, config.external))
     for name, frame, manifests in rows:
         masked = int((frame["mask"] != "").sum())
         _log.info(
@@ -190,35 +201,36 @@ def _log_tables(run: Run, config: DataConfig, tables: Tables) -> None:
 
 def _finish(
     config: TrainConfig,
-    tables: Tables,
-    folder: RunFolder,
+    partitions: Partitions,
+    directory: RunDirectory,
     run: Run,
     history: list[dict[str, Any]],
     seconds: float,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Judges the best classifier, fits its temperature, writes `metrics.json`, logs and registers."""
-    classifier = Classifier.load(folder.best_file, device)
-    tests = planted_tests(config.data.mark)
-    judged: dict[str, TestResults] = {}
-    for name, frame in (("validation", tables.validation), ("external", tables.external)):
+    """Fits the best classifier's temperature, evaluates it, writes `metrics.json`, logs and registers."""
+    classifier = Classifier.load(directory.best_file, device)
+    clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
+    validation = check_predictions(clean, classifier.classes)
+    calibration = fit_and_store_temperature(classifier, validation, directory.best_file)
+    evaluated: dict[str, dict[str, Study]] = {}
+    for name, frame in (("validation", partitions.validation), ("external", partitions.external)):
         if frame is not None:
-            judged[name] = judge(
+            evaluated[name] = evaluate_classifier(
                 classifier,
                 frame,
-                folder.path / name,
-                tests,
-                resamples=config.resamples,
-                seed=config.seed,
+                directory.path / name,
+                conditions(config.data.mark),
+                Settings(config.resamples, config.seed),
+                validation=validation,
+                predictions={"clean": clean} if name == "validation" else None,
                 model_uri=run.run_id,
             )
-    clean = folder.path / "validation" / "clean" / "predictions.csv"
-    calibration = ship_temperature(classifier, clean, folder.best_file)
     frame = pd.DataFrame(history)
-    validation = frame[frame["split"] == "validation"]
-    best = int(validation["epoch"].to_numpy()[validation["loss"].to_numpy().argmin()])
+    losses = frame[frame["split"] == "validation"]
+    best = int(losses["epoch"].to_numpy()[losses["loss"].to_numpy().argmin()])
     metrics = {
-        "method": config.method,
+        "method": classifier.method,
         "network": classifier.config.name,
         "seed": config.seed,
         "epochs": int(frame["epoch"].max()),
@@ -226,42 +238,45 @@ def _finish(
         "seconds": round(seconds, 1),
         "calibration": calibration,
         **{
-            part: {test: {site: r.to_dict() for site, r in sites.items()} for test, sites in results.items()}
-            for part, results in judged.items()
+            part: {
+                condition: {site: r.to_dict() for site, r in site_results(study).items()}
+                for condition, study in studies.items()
+            }
+            for part, studies in evaluated.items()
         },
     }
     run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
-    _log_results(config, tables, folder, run, judged, frame, calibration["temperature"])
-    write_json(folder.metrics_file, metrics)  # a folder that holds it is finished: after all else
-    run.log_artifact(folder.metrics_file)
-    for part, results in judged.items():
-        _log.info("\n%s, %s\n%s", config.method, part, results_table(results))
+    _log_results(config, partitions, directory, run, evaluated, frame, calibration["temperature"])
+    write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
+    run.log_artifact(directory.metrics_file)
+    for part, studies in evaluated.items():
+        _log.info("\n%s, %s\n%s", classifier.method, part, results_table(studies))
     return metrics
 
 
 def _log_results(
     config: TrainConfig,
-    tables: Tables,
-    folder: RunFolder,
+    partitions: Partitions,
+    directory: RunDirectory,
     run: Run,
-    judged: dict[str, TestResults],
+    evaluated: Mapping[str, Mapping[str, Study]],
     history: pd.DataFrame,
     temperature: float,
 ) -> None:
-    flat = {f"{part}.{key}": value for part, results in judged.items() for key, value in flat_metrics(results).items()}
+    flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
     run.log_metrics(flat, config.epochs)
     run.log_figure(loss_curves_figure(history), "loss_curves.png")
-    for file in (folder.config_file, folder.history_file):
+    for file in (directory.config_file, directory.history_file):
         run.log_artifact(file)
-    for part, results in judged.items():
-        for test in results:
-            run.log_artifact(folder.path / part / test, part)
+    for part, studies in evaluated.items():
+        for condition in studies:
+            run.log_artifact(directory.path / part / condition, part)
     model = log_model(
         run,
-        folder.best_file,
+        directory.best_file,
         python_model=pyfunc_path(),
         classes=config.data.classes,
-        example_paths=list(tables.validation["image"][:2]),
+        example_paths=list(partitions.validation["image"][:2]),
         register=config.register,
         metadata={"method": config.method, "seed": config.seed, "temperature": temperature},
         params={"calibrated": False},

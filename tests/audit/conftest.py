@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxr_isnet.audit import AuditedModel, AuditSet, Subject
+from cxr_isnet.audit import AuditContext, AuditedModel, AuditSet
 from cxr_isnet.audit.audited_model import Answer
-from cxr_isnet.audit.examinations import planted_marks
-from cxr_isnet.evaluation.arrays import FloatArray
+from cxr_isnet.evaluation.confusion import FloatArray
 
 SIZE = 48
 LUNGS = (slice(14, 34), slice(12, 36))
@@ -93,25 +92,18 @@ def noise(share: float, seed: int) -> Answer:
     return heatmaps
 
 
-def make_subject(probabilities: Answer, data: AuditSet | None = None, **answers: object) -> Subject:
+def make_subject(probabilities: Answer, data: AuditSet | None = None, **answers: object) -> AuditContext:
     model = AuditedModel("made by hand", ("normal", "ill"), probabilities, **answers)
-    return Subject(model, data if data is not None else make_set(), resamples=200)
+    return AuditContext(model, data if data is not None else make_set(), resamples=200)
 
 
 @pytest.fixture
-def few_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One mark of one size instead of ten, where the marks are not what is tested."""
-    monkeypatch.setattr(planted_marks, "SIZES", (0.14,))
-    monkeypatch.setattr(planted_marks, "GLYPHS", {"cross": planted_marks.GLYPHS["cross"]})
-
-
-@pytest.fixture
-def subject() -> Callable[..., Subject]:
+def context() -> Callable[..., AuditContext]:
     """A maker of subjects: probabilities, optionally the images and what else the model answers."""
     return make_subject
 
 
-def value(measures: Sequence[object], name: str) -> float:
-    """The one measure whose name holds `name`."""
-    (found,) = [m for m in measures if name in m.name]
+def value(statistics: Sequence[object], name: str) -> float:
+    """The one statistic whose name holds `name`."""
+    (found,) = [m for m in statistics if name in m.name]
     return found.value

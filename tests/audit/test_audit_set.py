@@ -11,7 +11,7 @@ import torch
 from cxr_isnet.audit import load_audit_set
 from cxr_isnet.data import ImageConfig, MarkConfig, equalize, prepare_image
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_image
+from cxr_isnet.imaging import read_image
 from cxr_isnet.manifests import read_manifests
 
 CLASSES = ("normal", "tuberculosis")

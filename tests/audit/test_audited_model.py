@@ -12,9 +12,9 @@ import torch
 from cxr_isnet.audit import audited_classifier, audited_pyfunc
 from cxr_isnet.audit.audited_model import load_audited, randomised_network
 from cxr_isnet.data import ImageConfig, prepare_image
-from cxr_isnet.deployment import Classifier
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_image
+from cxr_isnet.imaging import read_image
+from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import read_manifest
 
 

@@ -1,4 +1,4 @@
-"""Verdicts: false alarms of many examinations, heatmaps that lost their trust, models that cannot answer."""
+"""Verdicts: false alarms of many probes, heatmaps that lost their trust, models that cannot answer."""
 
 from __future__ import annotations
 
@@ -7,77 +7,76 @@ from dataclasses import replace
 
 import pytest
 
-from cxr_isnet.audit import Subject, Verdict, examine_all, overall
-from cxr_isnet.audit.examination import Ability, Examination
-from cxr_isnet.audit.examinations import background_swap, hidden_lungs, relevance_share, weight_randomisation
-from cxr_isnet.audit.measures import Observation
-from cxr_isnet.audit.registry import EXAMINATIONS
+from cxr_isnet.audit import AuditContext, Verdict, overall, run_probes
+from cxr_isnet.audit.probe import Capability, Probe
+from cxr_isnet.audit.probes import PROBES, background_swap, hidden_lungs, relevance_share, weight_randomisation
+from cxr_isnet.audit.statistics import ProbeResult
 from tests.audit.conftest import LUNGS, make_set, maps_at, noise, reads_corner, reads_lungs
 
-Make = Callable[..., Subject]
+Make = Callable[..., AuditContext]
 
 
-def finding(p_value: float | None, name: str = "made_up", needs: tuple[Ability, ...] = ()) -> Examination:
-    return Examination(name, name, "?", "", "", needs, lambda _: Observation((), p_value, "nothing to see"))
+def finding(p_value: float | None, name: str = "made_up", needs: tuple[Capability, ...] = ()) -> Probe:
+    return Probe(name, name, "?", "", "", needs, lambda _: ProbeResult((), p_value, "nothing to see"))
 
 
 def test_names_are_told_apart_and_every_examination_states_its_rule() -> None:
-    assert len({e.name for e in EXAMINATIONS}) == len(EXAMINATIONS) == 7
-    assert all(e.rule and e.limits and e.question.endswith("?") for e in EXAMINATIONS)
+    assert len({e.name for e in PROBES}) == len(PROBES) == 7
+    assert all(e.rule and e.limits and e.question.endswith("?") for e in PROBES)
 
 
-def test_p_values_are_corrected_for_their_number(subject: Make) -> None:
-    results = examine_all(subject(reads_lungs), [finding(0.02), finding(0.03), finding(0.001)])
+def test_p_values_are_corrected_for_their_number(context: Make) -> None:
+    results = run_probes(context(reads_lungs), [finding(0.02), finding(0.03), finding(0.001)])
 
     assert [r.adjusted_p for r in results] == pytest.approx([0.04, 0.04, 0.003])
     assert {r.verdict for r in results} == {Verdict.SIGN}
-    alone = examine_all(subject(reads_lungs), [finding(0.02), finding(0.3), finding(0.4)])
+    alone = run_probes(context(reads_lungs), [finding(0.02), finding(0.3), finding(0.4)])
     assert [r.verdict for r in alone] == [Verdict.NO_SIGN] * 3
 
 
-def test_an_examination_without_a_p_value_is_not_applicable_and_costs_the_others_nothing(subject: Make) -> None:
-    results = examine_all(subject(reads_lungs), [finding(None), finding(0.04)])
+def test_an_examination_without_a_p_value_is_not_applicable_and_costs_the_others_nothing(context: Make) -> None:
+    results = run_probes(context(reads_lungs), [finding(None), finding(0.04)])
 
     assert [r.verdict for r in results] == [Verdict.NOT_APPLICABLE, Verdict.SIGN]
     assert results[0].reason == "nothing to see"
 
 
-def test_what_a_model_cannot_answer_is_said(subject: Make) -> None:
-    (result,) = examine_all(subject(reads_lungs), [relevance_share.EXAMINATION])
+def test_what_a_model_cannot_answer_is_said(context: Make) -> None:
+    (result,) = run_probes(context(reads_lungs), [relevance_share.PROBE])
 
     assert (result.verdict, result.reason) == (Verdict.NOT_APPLICABLE, "the model gives no heatmaps")
     assert overall([result]) is Verdict.NOT_APPLICABLE
 
 
-def test_heatmaps_that_failed_their_check_carry_no_verdict(subject: Make) -> None:
+def test_heatmaps_that_failed_their_check_carry_no_verdict(context: Make) -> None:
     same = maps_at(slice(0, 48), slice(0, 48))
-    made = subject(reads_lungs, heatmaps=same, randomised=lambda share, seed: same)
+    made = context(reads_lungs, heatmaps=same, randomised=lambda share, seed: same)
 
-    check, share = examine_all(made, [weight_randomisation.EXAMINATION, relevance_share.EXAMINATION])
+    check, share = run_probes(made, [weight_randomisation.PROBE, relevance_share.PROBE])
 
     assert check.verdict is Verdict.UNSOUND
     assert share.verdict is Verdict.NOT_APPLICABLE
     assert "random weights" in share.reason
-    assert share.observation.measures
+    assert share.observation.statistics
 
 
-def test_a_model_of_the_corner_is_caught_and_a_model_of_the_lungs_is_not(subject: Make) -> None:
-    chosen = [hidden_lungs.EXAMINATION, background_swap.EXAMINATION]
+def test_a_model_of_the_corner_is_caught_and_a_model_of_the_lungs_is_not(context: Make) -> None:
+    chosen = [hidden_lungs.PROBE, background_swap.PROBE]
     data = make_set(marked=True)
 
-    assert overall(examine_all(subject(reads_corner, data), chosen)) is Verdict.SIGN
-    assert overall(examine_all(subject(reads_lungs, data), chosen)) is Verdict.NO_SIGN
+    assert overall(run_probes(context(reads_corner, data), chosen)) is Verdict.SIGN
+    assert overall(run_probes(context(reads_lungs, data), chosen)) is Verdict.NO_SIGN
 
 
 @pytest.mark.usefixtures("few_marks")
-def test_all_examinations_are_silent_on_a_model_of_the_lungs(subject: Make) -> None:
+def test_all_examinations_are_silent_on_a_model_of_the_lungs(context: Make) -> None:
     answers = {
         "features": lambda images: images[:, 0, 18:30, 16:32].mean(2).double().numpy(),
         "heatmaps": maps_at(*LUNGS),
         "randomised": noise,
     }
-    made = replace(subject(reads_lungs, make_set(patients=24, lopsided=True), **answers), resamples=50)
+    made = replace(context(reads_lungs, make_set(patients=24, lopsided=True), **answers), resamples=50)
 
-    results = examine_all(made)
+    results = run_probes(made)
 
     assert [r.verdict for r in results] == [Verdict.NO_SIGN] * 7

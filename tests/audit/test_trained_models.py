@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from cxr_isnet.audit import AuditConfig, audit
-from cxr_isnet.data import ImageConfig, MarkConfig, write_hospital
-from cxr_isnet.demo import PHANTOM_HOSPITALS
-from cxr_isnet.devices import Device
+from cxr_isnet.commands.audit import AuditConfig, audit
+from cxr_isnet.commands.demo import PHANTOM_HOSPITALS
+from cxr_isnet.data import ImageConfig, MarkConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine.settings import OptimizerConfig
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.methods import options_by_method
+from cxr_isnet.phantoms import write_hospital
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.config import DataConfig, OptimizerConfig
+from cxr_isnet.training.config import DataConfig
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +53,7 @@ def audited(hospitals: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
                 str(folder / "run"),
                 method=method,
                 network=NetworkConfig("densenet_tiny"),
-                options={"isnet": {"heatmap_weight": 0.5, "deep_supervision": True, "loss": loss}},
+                options=options_by_method({"isnet": {"heatmap_weight": 0.5, "deep_supervision": True, "loss": loss}}),
                 optimizer=OptimizerConfig(learning_rate=3e-3),
                 epochs=16,
                 batch_size=16,
@@ -69,7 +72,7 @@ def audited(hospitals: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 def verdicts(content: Mapping[str, Any]) -> dict[str, str]:
-    return {e["name"]: e["verdict"] for e in content["examinations"]}
+    return {e["name"]: e["verdict"] for e in content["probes"]}
 
 
 def test_a_plain_network_trained_with_marks_is_caught_on_images_without_any(audited: Audited) -> None:

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_isnet.checks import Survey, take_survey
-from cxr_isnet.data import PhantomHospital
-from cxr_isnet.data.phantoms import draw_patient
+from cxr_isnet.checks import ManifestScan, scan_manifests
+from cxr_isnet.phantoms import PhantomHospital
+from cxr_isnet.phantoms.writer import draw_patient
 
 SIDE = 160
 
-SurveyOf = Callable[..., Survey]
+SurveyOf = Callable[..., ManifestScan]
 
 
 def save(path: Path, picture: np.ndarray, **options: int) -> Path:
@@ -60,12 +60,12 @@ def hospital(tmp_path: Path, chests: list[np.ndarray]) -> pd.DataFrame:
 def survey_of(tmp_path: Path) -> SurveyOf:
     """Writes tables and looks at them: `survey_of(first, second)`."""
 
-    def survey(*tables: pd.DataFrame, crop_limit: int = 100) -> Survey:
+    def scan(*tables: pd.DataFrame, crop_limit: int = 100) -> ManifestScan:
         paths = []
         for number, table in enumerate(tables):
             path = tmp_path / f"table{number}.csv"
             table.to_csv(path, index=False)
             paths.append(str(path))
-        return take_survey(paths, workers=1, crop_limit=crop_limit)
+        return scan_manifests(paths, workers=1, crop_limit=crop_limit)
 
-    return survey
+    return scan

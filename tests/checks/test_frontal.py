@@ -1,6 +1,6 @@
 import numpy as np
 
-from cxr_isnet.checks.frontal import LEAST_CHEST, LEAST_COMPANY, MOST_ODD, oddness, resemblance
+from cxr_isnet.checks.frontal import LEAST_CHEST, LEAST_COMPANY, MOST_ODD, frontal_outlier_score, resemblance
 from tests.checks.test_crops import thumbnail
 
 
@@ -37,20 +37,25 @@ def test_what_is_no_chest_is_odd_among_chests(chests):
     pictures = crowd(chests, 60)
     strangers = np.stack([limb(), np.rot90(pictures[0]), 1 - pictures[1]])
 
-    odd = oddness(np.concatenate([pictures, strangers]), ["Alder"] * 63)
+    odd = frontal_outlier_score(np.concatenate([pictures, strangers]), ["Alder"] * 63)
 
     assert odd[:60].max() < MOST_ODD < odd[60:].min()
 
 
 def test_several_strangers_do_not_excuse_each_other(chests):
-    odd = oddness(np.concatenate([crowd(chests, 60), np.stack([limb() + 0.01 * n for n in range(3)])]), ["Alder"] * 63)
+    odd = frontal_outlier_score(
+        np.concatenate([crowd(chests, 60), np.stack([limb() + 0.01 * n for n in range(3)])]), ["Alder"] * 63
+    )
 
     assert odd[60:].min() > MOST_ODD
 
 
 def test_few_pictures_cannot_be_odd(chests):
     assert (
-        oddness(np.concatenate([crowd(chests, LEAST_COMPANY - 2), limb()[None]]), ["Alder"] * (LEAST_COMPANY - 1)) == 0
+        frontal_outlier_score(
+            np.concatenate([crowd(chests, LEAST_COMPANY - 2), limb()[None]]), ["Alder"] * (LEAST_COMPANY - 1)
+        )
+        == 0
     ).all()
 
 
@@ -58,8 +63,8 @@ def test_a_site_with_looks_of_its_own_is_judged_by_itself(chests):
     usual, narrow = crowd(chests, 120), crowd(chests, 40)
     narrow[:, 64:] = 0  # a black lower half, as a wide image in a square frame has
 
-    alone = oddness(np.concatenate([usual, narrow]), ["Alder"] * 120 + ["Birch"] * 40)
-    thrown_together = oddness(np.concatenate([usual, narrow]), ["Alder"] * 160)
+    alone = frontal_outlier_score(np.concatenate([usual, narrow]), ["Alder"] * 120 + ["Birch"] * 40)
+    thrown_together = frontal_outlier_score(np.concatenate([usual, narrow]), ["Alder"] * 160)
 
     assert alone.max() < MOST_ODD
     assert (alone <= thrown_together).all()

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from cxr_isnet.checks import take_survey
-from cxr_isnet.checks.commands import CheckConfig, check
+from cxr_isnet.checks import scan_manifests
 from cxr_isnet.checks.crops import find_crops
-from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, oddness, resemblance
-from cxr_isnet.intake import read_image
+from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, frontal_outlier_score, resemblance
+from cxr_isnet.commands.manifest import CheckConfig, check
+from cxr_isnet.imaging import read_image
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -124,11 +124,11 @@ def test_views_flag_few_real_chests_and_most_else(images, real_data_folder, caps
         "inverted": 1 - chests[::60],
     }
 
-    flagged = (oddness(chests, sites) > MOST_ODD) | (resemblance(chests) < LEAST_CHEST)
+    flagged = (frontal_outlier_score(chests, sites) > MOST_ODD) | (resemblance(chests) < LEAST_CHEST)
     rates = {}
     for name, pictures in others.items():
         mixed = np.concatenate([chests, pictures])
-        odd = oddness(mixed, sites + [sites[0]] * len(pictures))[len(chests) :]
+        odd = frontal_outlier_score(mixed, sites + [sites[0]] * len(pictures))[len(chests) :]
         rates[name] = float(np.mean((odd > MOST_ODD) | (resemblance(pictures) < LEAST_CHEST)))
 
     with capsys.disabled():
@@ -145,7 +145,7 @@ def stored(path: Path) -> np.ndarray:
 
 
 def test_survey_reads_every_real_image(recipes):
-    survey = take_survey(recipes([*TB, *COVID]), workers=2, crop_limit=0)
+    scan = scan_manifests(recipes([*TB, *COVID]), workers=2, crop_limit=0)
 
-    assert all(record.problem == "" for record in survey.images.values())
-    assert all(record.problem == "" for record in survey.masks.values())
+    assert all(record.problem == "" for record in scan.images.values())
+    assert all(record.problem == "" for record in scan.masks.values())

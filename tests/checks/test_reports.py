@@ -19,14 +19,14 @@ TABLE = Contingency("site", SITES, ("ill", "normal"), tuple((12 - n, n) for n in
 
 
 @pytest.fixture
-def survey(hospital, survey_of, tmp_path, lungs):
+def scan(hospital, survey_of, tmp_path, lungs):
     save(tmp_path / "m.png", lungs[0])
     hospital.loc[0, "mask"] = "m.png"
     return survey_of(hospital)
 
 
 @pytest.fixture
-def groups(survey, tmp_path):
+def groups(scan, tmp_path):
     """Two checks: one with many findings of each kind, one with none."""
     place = Place("table.csv", 3)
     picture = Picture(str(tmp_path / "0.png"), mask=str(tmp_path / "m.png"), box=(0.1, 0.1, 0.5, 0.5))
@@ -55,8 +55,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_text_counts_all_and_shows_the_worst_first(survey, groups):
-    lines = text_report(survey, groups).splitlines()
+def test_text_counts_all_and_shows_the_worst_first(scan, groups):
+    lines = text_report(scan, groups).splitlines()
 
     assert lines[0] == "tables: 1, rows: 6, patients: 6, readable images: 6, readable masks: 1"
     assert lines[1] == "Found: 1 error, 41 warnings, 1 info."
@@ -66,23 +66,23 @@ def test_text_counts_all_and_shows_the_worst_first(survey, groups):
     assert "even: nothing found (all is even)" in lines
 
 
-def test_text_shows_the_contingency_table_with_rare_values_summed_up(survey, groups):
+def test_text_shows_the_contingency_table_with_rare_values_summed_up(scan, groups):
     check, found = groups[0]
 
-    text = text_report(survey, [(check, [one for one in found if one.contingency])])
+    text = text_report(scan, [(check, [one for one in found if one.contingency])])
 
     assert re.search(r"site +ill +normal\n +Hospital 0 +12 +0\n", text)
     assert re.search(r"4 others +10 +38$", text)
 
 
-def test_text_of_nothing(survey):
-    assert "Clean: nothing has to be done." in text_report(survey, [])
+def test_text_of_nothing(scan):
+    assert "Clean: nothing has to be done." in text_report(scan, [])
 
 
-def test_json_holds_every_finding(survey, groups, tmp_path):
+def test_json_holds_every_finding(scan, groups, tmp_path):
     findings = [finding for _, found in groups for finding in found]
 
-    write_json_report(tmp_path / "check.json", survey, findings)
+    write_json_report(tmp_path / "check.json", scan, findings)
 
     content = json.loads((tmp_path / "check.json").read_text())
     assert content["status"] == 1
@@ -101,8 +101,8 @@ def test_json_holds_every_finding(survey, groups, tmp_path):
     assert content["findings"][0]["contingency"]["counts"][0] == [12, 0]
 
 
-def test_page_fetches_nothing_and_shows_the_flagged_picture(survey, groups, tmp_path):
-    write_html_report(tmp_path / "check.html", survey, groups)
+def test_page_fetches_nothing_and_shows_the_flagged_picture(scan, groups, tmp_path):
+    write_html_report(tmp_path / "check.html", scan, groups)
 
     page = Page()
     page.feed((tmp_path / "check.html").read_text())
@@ -112,8 +112,8 @@ def test_page_fetches_nothing_and_shows_the_flagged_picture(survey, groups, tmp_
     assert {(64, 200, 96), (255, 176, 0)} <= colours  # outline of the lungs, frame of the crop
 
 
-def test_page_escapes_what_tables_say_and_counts_what_it_leaves_out(survey, groups, tmp_path):
-    write_html_report(tmp_path / "check.html", survey, groups)
+def test_page_escapes_what_tables_say_and_counts_what_it_leaves_out(scan, groups, tmp_path):
+    write_html_report(tmp_path / "check.html", scan, groups)
 
     text = (tmp_path / "check.html").read_text()
     assert "<b>odd</b>" not in text

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-
-from cxr_isnet.manifests import read_manifest
 
 WritePicture = Callable[..., str]
 
@@ -22,9 +19,3 @@ def write_picture(tmp_path: Path) -> WritePicture:
         return str(tmp_path / name)
 
     return write
-
-
-@pytest.fixture
-def phantoms(phantom_manifest: Path) -> pd.DataFrame:
-    """The rows of a small phantom hospital."""
-    return read_manifest(phantom_manifest)

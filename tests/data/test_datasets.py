@@ -4,7 +4,7 @@ import torch
 
 from cxr_isnet.data import AugmentConfig, ImageConfig, MarkMode, make_dataset, make_transform, prepare_image
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_image
+from cxr_isnet.imaging import read_image
 
 CLASSES = ["normal", "tuberculosis"]
 SMALL = ImageConfig(size=32)

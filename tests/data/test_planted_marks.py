@@ -4,10 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_isnet.data import Corner, MarkConfig, MarkMode, PlantMarkd
-from cxr_isnet.data.glyphs import MARK_COUNT
+from cxr_isnet.data import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.planted_marks import find_place
 from cxr_isnet.errors import InputError
+from cxr_isnet.phantoms import Corner
+from cxr_isnet.phantoms.glyphs import MARK_COUNT
 
 SIZE = 64
 

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from cxr_isnet.deployment import Classifier, pyfunc_path
+from cxr_isnet.deployment import pyfunc_path
+from cxr_isnet.inference import Classifier
 
 
 def test_the_model_answers_as_the_classifier_of_its_checkpoint(classifier, phantom_manifest, tmp_path):

@@ -10,8 +10,8 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.calibration import calibration, with_temperature
-from cxr_isnet.evaluation.study import judge_folds, study_table, study_text
-from cxr_isnet.evaluation.study_report import write_study
+from cxr_isnet.evaluation.report import write_report
+from cxr_isnet.evaluation.study import evaluate_folds, study_table, study_text
 
 from .schema_check import faults
 
@@ -47,14 +47,14 @@ def folds():
 
 @pytest.fixture(scope="module")
 def study(folds):
-    not_judged = {"east": "no image of class 'tuberculosis' in split 'train' (9 images)"}
-    return judge_folds("isnet", folds, TWO, Settings(resamples=100), not_judged)
+    not_evaluated = {"east": "no image of class 'tuberculosis' in split 'train' (9 images)"}
+    return evaluate_folds("isnet", folds, TWO, Settings(resamples=100), not_evaluated)
 
 
 @pytest.fixture(scope="module")
 def written(study, folds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds")
-    write_study(folder, study, {"isnet": pd.concat([table for table, _ in folds.values()], ignore_index=True)})
+    write_report(folder, study, {"isnet": pd.concat([table for table, _ in folds.values()], ignore_index=True)})
     return folder
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.decision import ARGMAX
 from cxr_isnet.evaluation.groups import MOST_GROUPS, UNKNOWN, groupings, with_age_bands
 from cxr_isnet.evaluation.site import evaluate_site
+from cxr_isnet.evaluation.thresholds import ARGMAX
 
 from .conftest import THREE
 

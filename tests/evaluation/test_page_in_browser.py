@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.evaluation.assessment import Settings
-from cxr_isnet.evaluation.study import Study, judge_tables
-from cxr_isnet.evaluation.study_report import write_study
+from cxr_isnet.evaluation.report import write_report
+from cxr_isnet.evaluation.study import Study, evaluate_tables
 
 pytestmark = pytest.mark.browser
 
@@ -70,22 +70,22 @@ def study() -> tuple[Study, dict[str, pd.DataFrame]]:
         {"name": f"cross beyond a patch, bottom_right, {i}% of the side", "value": 0.1, "low": 0.05, "high": 0.2}
         for i in range(40)
     ]
-    examination = {"title": "Marks planted into the background", "verdict": "sign of a shortcut", "rule": "word " * 60}
+    probe = {"title": "Marks planted into the background", "verdict": "sign of a shortcut", "rule": "word " * 60}
     audit = {
         "model": "runs/first/best.pt",
         "verdict": "sign of a shortcut",
         "rule": "any " * 40,
-        "examinations": [{**examination, "reason": "", "measures": measures[:n]} for n in (5, 40, 20)],
+        "probes": [{**probe, "reason": "", "statistics": measures[:n]} for n in (5, 40, 20)],
     }
     settings = Settings(resamples=50, prevalence={"tuberculosis": 0.01})
-    return judge_tables(tables, CLASSES, tables, settings, audit), tables
+    return evaluate_tables(tables, CLASSES, tables, settings, audit), tables
 
 
 @pytest.fixture(scope="module")
 def page(study: tuple[Study, dict[str, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     Image.new("L", (1000, 2600)).save(folder / "maps.png")
-    write_study(folder, *study, {"heatmaps": folder / "maps.png"})
+    write_report(folder, *study, {"heatmaps": folder / "maps.png"})
     return folder / "report.html"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.metrics import accuracy, hand_till_auc
-from cxr_isnet.evaluation.predictions import label_indices, probabilities
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import POOLED, evaluate_site, evaluate_sites
 
 from .conftest import THREE

@@ -14,10 +14,10 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
 from cxr_isnet.evaluation.metrics import RankAUC
-from cxr_isnet.evaluation.predictions import label_indices, probabilities
-from cxr_isnet.evaluation.report import DISCLAIMER
-from cxr_isnet.evaluation.study import judge_tables, study_metrics, study_table, study_text
-from cxr_isnet.evaluation.study_report import FILES, write_study
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.report import FILES, write_report
+from cxr_isnet.evaluation.study import evaluate_tables, study_metrics, study_table, study_text
+from cxr_isnet.files import DISCLAIMER
 
 from .schema_check import faults
 
@@ -25,12 +25,12 @@ TWO = ("normal", "tuberculosis")
 AUDIT = {
     "model": "isnet",
     "verdict": "no sign of a shortcut",
-    "examinations": [
+    "probes": [
         {
             "title": "Background alone",
             "verdict": "no sign of a shortcut",
             "rule": "an AUC above chance is a sign",
-            "measures": [
+            "statistics": [
                 {"name": "auc", "value": 0.51, "low": 0.4, "high": None},
                 {"name": "n", "value": None, "low": None},
             ],
@@ -67,14 +67,14 @@ def tables():
 def study(tables):
     validation = {name: table.assign(site="inside") for name, table in tables.items()}
     settings = Settings(resamples=200, prevalence={"tuberculosis": 0.01})
-    return judge_tables(tables, TWO, validation, settings, AUDIT)
+    return evaluate_tables(tables, TWO, validation, settings, AUDIT)
 
 
 @pytest.fixture(scope="module")
 def written(study, tables, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "maps.png").write_bytes(b"\x89PNG")
-    write_study(folder, study, tables, {"north": folder / "maps.png"})
+    write_report(folder, study, tables, {"north": folder / "maps.png"})
     return folder
 
 
@@ -230,9 +230,9 @@ def odd(tmp_path_factory):
         }
     )
     frame[[f"probability_{name}" for name in TWO]] = scores
-    study = judge_tables({"theirs": frame}, TWO, {}, Settings(resamples=50))
+    study = evaluate_tables({"theirs": frame}, TWO, {}, Settings(resamples=50))
     folder = tmp_path_factory.mktemp("odd")
-    write_study(folder, study, {"theirs": frame})
+    write_report(folder, study, {"theirs": frame})
     return study, folder
 
 
@@ -273,6 +273,6 @@ def test_what_is_undefined_is_null_in_the_json(odd):
 
 def test_a_model_without_validation_table_and_a_prevalence_of_no_class_are_refused(tables):
     with pytest.raises(InputError, match=r"names no table of model 'plain'"):
-        judge_tables(tables, TWO, {"isnet": tables["isnet"]}, Settings(resamples=50))
+        evaluate_tables(tables, TWO, {"isnet": tables["isnet"]}, Settings(resamples=50))
     with pytest.raises(InputError, match=r"prevalence is 0.1 of 'flu'"):
-        judge_tables(tables, TWO, {}, Settings(resamples=50, prevalence={"flu": 0.1}))
+        evaluate_tables(tables, TWO, {}, Settings(resamples=50, prevalence={"flu": 0.1}))

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.table_reading import read_tables
+from cxr_isnet.evaluation.predictions_table import read_tables
 
 
 @pytest.fixture

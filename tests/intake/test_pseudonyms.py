@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake.header import Header
+from cxr_isnet.imaging.header import Header
 from cxr_isnet.intake.pseudonyms import KEY_VARIABLE, Pseudonyms, age_in_years, find_key, sex
 
 KEY = b"sixteen bytes ok"

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from cxr_isnet.losses import Cuts, ForegroundForm, foreground_loss
+from cxr_isnet.losses import ForegroundForm, RelevanceBounds, foreground_loss
 
-CUTS = Cuts(3.0, 10.0)
+CUTS = RelevanceBounds(3.0, 10.0)
 
 
-def of_total(total: float, form: ForegroundForm = ForegroundForm.L2, cuts: Cuts = CUTS) -> float:
+def of_total(total: float, form: ForegroundForm = ForegroundForm.L2, bounds: RelevanceBounds = CUTS) -> float:
     """Loss of one map whose |R| inside the mask sums to `total`."""
     relevance = torch.tensor([-0.25, 0.75, 5.0, 5.0]).view(1, 1, 1, 2, 2) * total
     relevance[..., 1, :] = 123.0  # outside
-    return float(foreground_loss(relevance, torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), cuts, form))
+    return float(foreground_loss(relevance, torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), bounds, form))
 
 
 def formula(total: float, form: ForegroundForm, low: float, high: float) -> float:
@@ -64,7 +64,7 @@ def test_the_forms_agree_up_to_where_the_line_begins() -> None:
 
 def test_does_not_depend_on_the_background(relevance: Tensor, mask: Tensor) -> None:
     relevance.requires_grad_()
-    loss = foreground_loss(relevance, mask, Cuts(100.0, 200.0))
+    loss = foreground_loss(relevance, mask, RelevanceBounds(100.0, 200.0))
     (grad,) = torch.autograd.grad(loss.sum(), relevance)
     inside = mask[:, None].expand_as(grad) == 1
     assert not grad[~inside].any()
@@ -72,18 +72,20 @@ def test_does_not_depend_on_the_background(relevance: Tensor, mask: Tensor) -> N
 
 
 def test_is_the_mean_over_the_maps_of_each_image(relevance: Tensor, mask: Tensor) -> None:
-    cuts = Cuts(5.0, 6.0)
-    single = torch.stack([foreground_loss(relevance[:, k : k + 1], mask, cuts) for k in range(2)])
-    assert_close(foreground_loss(relevance, mask, cuts), single.mean(0))
+    bounds = RelevanceBounds(5.0, 6.0)
+    single = torch.stack([foreground_loss(relevance[:, k : k + 1], mask, bounds) for k in range(2)])
+    assert_close(foreground_loss(relevance, mask, bounds), single.mean(0))
 
 
 @pytest.mark.parametrize("form", ForegroundForm)
-@pytest.mark.parametrize("cuts", [Cuts(100.0, 200.0), Cuts(1.0, 2.0), Cuts(20.0, 21.0)])
-def test_gradient(form: ForegroundForm, cuts: Cuts, relevance: Tensor, mask: Tensor) -> None:
-    assert torch.autograd.gradcheck(lambda r: foreground_loss(r, mask, cuts, form), relevance.requires_grad_())
+@pytest.mark.parametrize(
+    "bounds", [RelevanceBounds(100.0, 200.0), RelevanceBounds(1.0, 2.0), RelevanceBounds(20.0, 21.0)]
+)
+def test_gradient(form: ForegroundForm, bounds: RelevanceBounds, relevance: Tensor, mask: Tensor) -> None:
+    assert torch.autograd.gradcheck(lambda r: foreground_loss(r, mask, bounds, form), relevance.requires_grad_())
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.0, 2.0), (3.0, 1.0), (float("nan"), 1.0)])
 def test_cuts_that_leave_no_range_are_refused(low: float, high: float) -> None:
     with pytest.raises(ValueError, match="0 < low < high"):
-        Cuts(low, high)
+        RelevanceBounds(low, high)

@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cxr_isnet.losses import (
-    Cuts,
     ForegroundForm,
     HeatmapLossConfig,
     HeatmapTerms,
+    RelevanceBounds,
     aggregate_layers,
     background_loss,
     foreground_loss,
     heatmap_loss,
 )
 
-CUTS = Cuts(60.0, 61.0)  # above the totals of the maps here, so that the foreground loss is at work
+CUTS = RelevanceBounds(60.0, 61.0)  # above the totals of the maps here, so that the foreground loss is at work
 CONFIG = HeatmapLossConfig(background=2.0, foreground=0.5, decay=0.8, activation=3.0)
 ALL = torch.ones(3, dtype=torch.bool)
 
@@ -29,10 +29,10 @@ def loss(
     maps: Mapping[str, Tensor],
     mask: Tensor,
     has_mask: Tensor = ALL,
-    cuts: Mapping[str, Sequence[Cuts]] | None = None,
+    bounds: Mapping[str, Sequence[RelevanceBounds]] | None = None,
     config: HeatmapLossConfig = CONFIG,
 ) -> HeatmapTerms:
-    return heatmap_loss(maps, mask, has_mask, cuts or {name: [CUTS] for name in maps}, config)
+    return heatmap_loss(maps, mask, has_mask, bounds or {name: [CUTS] for name in maps}, config)
 
 
 def test_is_the_weighted_sum_of_both_losses_averaged_over_the_images(relevance: Tensor, mask: Tensor) -> None:
@@ -46,10 +46,10 @@ def test_is_the_weighted_sum_of_both_losses_averaged_over_the_images(relevance: 
 
 
 def test_the_form_of_the_foreground_loss_is_the_configured_one(relevance: Tensor, mask: Tensor) -> None:
-    cuts = {"image": [Cuts(0.5, 1.0)]}
+    bounds = {"image": [RelevanceBounds(0.5, 1.0)]}
     config = HeatmapLossConfig(form=ForegroundForm.HYBRID)
-    found = loss({"image": relevance}, mask, cuts=cuts, config=config).foreground
-    assert_close(found, foreground_loss(relevance, mask, Cuts(0.5, 1.0), ForegroundForm.HYBRID).mean())
+    found = loss({"image": relevance}, mask, bounds=bounds, config=config).foreground
+    assert_close(found, foreground_loss(relevance, mask, RelevanceBounds(0.5, 1.0), ForegroundForm.HYBRID).mean())
 
 
 def unusable(mask: Tensor, how: str) -> tuple[Tensor, Tensor]:
@@ -107,30 +107,30 @@ def test_masks_of_any_dtype(kind: torch.dtype, relevance: Tensor, mask: Tensor) 
 
 
 def test_maps_of_each_set_of_rules_are_held_to_its_own_cuts(relevance: Tensor, mask: Tensor) -> None:
-    one, other = Cuts(60.0, 61.0), Cuts(0.5, 1.0)
-    found = loss({"image": relevance}, mask, cuts={"image": [one, other]}).foreground
+    one, other = RelevanceBounds(60.0, 61.0), RelevanceBounds(0.5, 1.0)
+    found = loss({"image": relevance}, mask, bounds={"image": [one, other]}).foreground
     parts = [foreground_loss(relevance[:, k : k + 1], mask, c).mean() for k, c in enumerate((one, other))]
     assert_close(found, torch.stack(parts).mean())
 
 
 def test_maps_that_cannot_be_shared_out_evenly_are_refused(relevance: Tensor, mask: Tensor) -> None:
-    with pytest.raises(ValueError, match="cuts"):
-        loss({"image": relevance[:, :1]}, mask, cuts={"image": [CUTS, CUTS]})
-    with pytest.raises(ValueError, match="cuts"):
-        loss({"image": torch.cat([relevance, relevance[:, :1]], 1)}, mask, cuts={"image": [CUTS, CUTS]})
+    with pytest.raises(ValueError, match="bounds"):
+        loss({"image": relevance[:, :1]}, mask, bounds={"image": [CUTS, CUTS]})
+    with pytest.raises(ValueError, match="bounds"):
+        loss({"image": torch.cat([relevance, relevance[:, :1]], 1)}, mask, bounds={"image": [CUTS, CUTS]})
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.8, 1.0])
 def test_inner_layers_are_ranked_by_their_losses(decay: float, relevance: Tensor, mask: Tensor) -> None:
     maps = {"image": relevance, "deep": torch.randn(3, 2, 8, 3, 2), "deeper": 0.1 * torch.randn(3, 2, 8, 2, 2)}
-    cuts = {"image": [CUTS], "deep": [Cuts(100.0, 200.0)], "deeper": [Cuts(0.5, 1.0)]}
-    single = [float(loss({name: maps[name]}, mask, cuts=cuts).loss) for name in maps]
+    bounds = {"image": [CUTS], "deep": [RelevanceBounds(100.0, 200.0)], "deeper": [RelevanceBounds(0.5, 1.0)]}
+    single = [float(loss({name: maps[name]}, mask, bounds=bounds).loss) for name in maps]
     ranked = sorted(single, reverse=True)
     expected = sum(decay**i * v for i, v in enumerate(ranked)) / sum(decay**i for i in range(3))
     config = HeatmapLossConfig(2.0, 0.5, 0.8, 3.0, layer_decay=decay)
-    found = loss(maps, mask, cuts=cuts, config=config).loss
+    found = loss(maps, mask, bounds=bounds, config=config).loss
     assert float(found) == pytest.approx(expected)
-    backwards = loss(dict(reversed(maps.items())), mask, cuts=cuts, config=config).loss
+    backwards = loss(dict(reversed(maps.items())), mask, bounds=bounds, config=config).loss
     assert_close(backwards, found)
 
 

@@ -7,8 +7,8 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import PublishedSet, Record
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 from .sources.files import picture
 

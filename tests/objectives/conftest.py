@@ -8,7 +8,7 @@ import torch
 
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.objectives.registry import METHODS
+from tests.objective_maker import make_objective
 
 CLASSES = 3
 
@@ -30,14 +30,14 @@ def batch() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def make(batch: dict[str, torch.Tensor]) -> Callable[..., Objective]:
-    """A maker of objectives with the same first weights each, their cuts measured on the batch."""
+    """A maker of objectives with the same first weights each, their bounds measured on the batch."""
 
     def objective(method: str, **options: Any) -> Objective:
         torch.manual_seed(1)
-        built = METHODS.get(method).objective(NetworkConfig("densenet_tiny"), CLASSES, options)
-        if built.tuning_epochs:
+        built = make_objective(method, NetworkConfig("densenet_tiny"), CLASSES, **options)
+        if built.bound_estimation_epochs:
             built.eval().measure(batch)
-            built.finish_tuning()
+            built.finish_estimation()
         return built.train()
 
     return objective

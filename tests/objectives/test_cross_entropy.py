@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 
 def test_the_loss_is_the_cross_entropy_of_the_labels(make, batch):
-    objective = make("densenet121")
+    objective = make("cross_entropy")
 
     terms = objective(batch)
 
@@ -11,7 +11,7 @@ def test_the_loss_is_the_cross_entropy_of_the_labels(make, batch):
 
 
 def test_masks_are_not_looked_at(make, batch):
-    objective = make("densenet121").eval()
+    objective = make("cross_entropy").eval()
 
     without = objective({key: batch[key] for key in ("image", "label")})
 
@@ -19,14 +19,14 @@ def test_masks_are_not_looked_at(make, batch):
 
 
 def test_nothing_is_to_be_tuned(make):
-    objective = make("densenet121")
+    objective = make("cross_entropy")
 
-    assert objective.tuning_epochs == 0
-    assert objective.finish_tuning() == {}
+    assert objective.bound_estimation_epochs == 0
+    assert objective.finish_estimation() == {}
 
 
 def test_a_batch_can_be_learnt_by_heart(make, batch):
-    objective = make("densenet121")
+    objective = make("cross_entropy")
     optimizer = torch.optim.AdamW(objective.parameters(), 3e-3)
     first = float(objective(batch)["loss"].detach())
 

@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import NetworkConfig, network_spec
+from cxr_isnet.networks import NetworkConfig, find_backbone
 from cxr_isnet.objectives.isnet import ISNetOptions
-from cxr_isnet.objectives.registry import METHODS
+from cxr_isnet.objectives.methods import find_method
+from tests.objective_maker import make_objective
 
 TINY = NetworkConfig("densenet_tiny")
 ISNETS = ("isnet", "isnet_dual", "isnet_selective", "isnet_stochastic")
@@ -38,7 +39,7 @@ def test_the_loss_mixes_classification_and_heatmap_loss_by_weight(method, deep_s
 def test_weight_zero_trains_the_plain_classifier(method, make, batch):
     found = gradients(make(method, heatmap_weight=0.0), batch)
 
-    assert difference(found, gradients(make("densenet121"), batch)) < 1e-4
+    assert difference(found, gradients(make("cross_entropy"), batch)) < 1e-4
 
 
 @pytest.mark.parametrize("method", ["isnet", "isnet_selective", "isnet_dual"])
@@ -58,7 +59,7 @@ def test_a_batch_without_masks_trains_the_plain_classifier(method, make, batch):
     terms = objective(unmasked)
 
     assert float(terms["heatmap"].detach()) == float(terms["masked"]) == 0
-    plain = gradients(make("densenet121"), unmasked)
+    plain = gradients(make("cross_entropy"), unmasked)
     assert difference(gradients(objective, unmasked), {k: 0.5 * g for k, g in plain.items()}) < 1e-4
 
 
@@ -92,19 +93,19 @@ def test_what_lies_in_the_mask_of_an_image_without_one_does_not_matter(make, bat
 )
 def test_measured_cuts_travel_with_the_state_dict(method, deep_supervision, shape, make, batch):
     objective = make(method, deep_supervision=deep_supervision)
-    cuts = objective.state_dict()["cuts"]
+    bounds = objective.state_dict()["bounds"]
     unmeasured = (
-        METHODS.get(method)
-        .build(objective.network, network_spec(TINY.name), ISNetOptions(deep_supervision=deep_supervision))
+        find_method(method)
+        .build(objective.network, find_backbone(TINY.name), ISNetOptions(deep_supervision=deep_supervision))
         .train()
     )
 
     unmeasured.load_state_dict(objective.state_dict())
 
-    assert cuts.shape == shape
-    assert (cuts[..., 0] > 0).all()
-    assert (cuts[..., 0] < cuts[..., 1]).all()
-    assert torch.equal(unmeasured.cuts, cuts)
+    assert bounds.shape == shape
+    assert (bounds[..., 0] > 0).all()
+    assert (bounds[..., 0] < bounds[..., 1]).all()
+    assert torch.equal(unmeasured.bounds, bounds)
     assert torch.isfinite(unmeasured(batch)["loss"])
 
 
@@ -112,11 +113,11 @@ def test_tuning_tells_every_cut_by_layer_and_set_of_rules(batch):
     objective = _built("isnet_dual", {"deep_supervision": True})
     objective.eval().measure(batch)
 
-    told = objective.finish_tuning()
+    told = objective.finish_estimation()
 
     assert len(told) == 4 * 2 * 3
-    assert told["image.0.c1"] == float(objective.cuts[0, 0, 0])
-    assert told["features.transition1.relu.1.c2"] == float(objective.cuts[1, 1, 1])
+    assert told["image.0.c1"] == float(objective.bounds[0, 0, 0])
+    assert told["features.transition1.relu.1.c2"] == float(objective.bounds[1, 1, 1])
 
 
 def test_measuring_in_two_batches_is_measuring_in_one(batch):
@@ -125,9 +126,9 @@ def test_measuring_in_two_batches_is_measuring_in_one(batch):
     whole.eval().measure(batch)
     for part in (slice(0, 2), slice(2, 4)):
         halves.eval().measure({key: value[part] for key, value in batch.items()})
-    whole.finish_tuning(), halves.finish_tuning()
+    whole.finish_estimation(), halves.finish_estimation()
 
-    assert torch.allclose(whole.cuts, halves.cuts, rtol=1e-4)
+    assert torch.allclose(whole.bounds, halves.bounds, rtol=1e-4)
 
 
 def test_measuring_leaves_no_gradients_and_changes_no_weights(batch):
@@ -141,22 +142,22 @@ def test_measuring_leaves_no_gradients_and_changes_no_weights(batch):
 
 
 def test_training_before_the_cuts_are_measured_is_told_to_be_too_early(batch):
-    with pytest.raises(InputError, match="not measured yet: train with tuning_epochs, or give cuts"):
+    with pytest.raises(InputError, match="not estimated yet: train with bound_estimation_epochs, or give bounds"):
         _built("isnet", {})(batch)
 
 
 def test_given_cuts_need_no_tuning(batch):
-    objective = _built("isnet", {"cuts": [0.5, 2.0]})
+    objective = _built("isnet", {"bounds": [0.5, 2.0]})
 
-    assert objective.tuning_epochs == 0
-    assert objective.cuts.tolist() == [[[0.5, 2.0]]]
+    assert objective.bound_estimation_epochs == 0
+    assert objective.bounds.tolist() == [[[0.5, 2.0]]]
     assert torch.isfinite(objective(batch)["loss"])
 
 
 @pytest.mark.parametrize(("method", "deep_supervision"), [("isnet_dual", False), ("isnet", True)])
 def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_supervision):
     with pytest.raises(InputError, match="for a single map only"):
-        _built(method, {"cuts": [0.5, 2.0], "deep_supervision": deep_supervision})
+        _built(method, {"bounds": [0.5, 2.0], "deep_supervision": deep_supervision})
 
 
 @pytest.mark.parametrize(
@@ -164,8 +165,8 @@ def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_s
     [
         ({"heatmap_weight": 1.5}, r"heatmap_weight is 1.5.*\[0, 1\]"),
         ({"heatmap_weight": -0.1}, r"heatmap_weight is -0.1.*\[0, 1\]"),
-        ({"tuning_epochs": 0}, "tuning_epochs is 0.*at least 1"),
-        ({"cuts": [2.0, 0.5]}, "0 < C1 < C2"),
+        ({"bound_estimation_epochs": 0}, "bound_estimation_epochs is 0.*at least 1"),
+        ({"bounds": [2.0, 0.5]}, "0 < C1 < C2"),
         ({"epsilon": -1.0}, "epsilon is -1.0.*0 or more"),
         ({"loss": {"decay": 1.5}}, r"loss.decay is 1.5.*\[0, 1\]"),
         ({"loss": {"activation": 0.0}}, "loss.activation is 0.0.*above 0"),
@@ -173,7 +174,7 @@ def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_s
 )
 def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
     with pytest.raises(InputError, match=message):
-        METHODS.get("isnet").parse(options)
+        find_method("isnet").parse_options(options)
 
 
 def test_stochastic_draws_the_same_classes_from_the_same_seed(make, batch):
@@ -207,4 +208,4 @@ def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(m
 
 def _built(method, options):
     torch.manual_seed(1)
-    return METHODS.get(method).objective(TINY, 3, options)
+    return make_objective(method, TINY, 3, **options)

@@ -16,7 +16,7 @@ from cxr_isnet.relevance import (
     EpsilonRules,
     MissingRuleError,
     RelevanceError,
-    all_logits,
+    sum_of_logits,
 )
 
 from .networks import ConvNet, DenseNet, FunctionalNet, ResidualNet, UNetEncoder, VariedConvNet, randomise
@@ -78,7 +78,7 @@ def test_z_plus_loses_only_to_positive_biases() -> None:
     """sum_j R_j = sum_k R_k (1 - b+_k / z+_k)."""
     network, images = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten()), torch.rand(2, 1, 4, 4)
     conv = network[0]
-    _, relevance = LRP(network, AlphaBetaRules(epsilon=0.0), image_range=None)(images, all_logits)
+    _, relevance = LRP(network, AlphaBetaRules(epsilon=0.0), image_range=None)(images, sum_of_logits)
     z_plus = nn.functional.conv2d(images, conv.weight.clamp(min=0), conv.bias.clamp(min=0))
     share = 1 - conv.bias.clamp(min=0)[:, None, None] / z_plus.clamp(min=1e-300)
     assert_close(relevance.image.sum((1, 2, 3, 4)), (network[1](conv(images)) * share).sum((1, 2, 3)))
@@ -92,17 +92,17 @@ def test_with_weights_of_one_sign_and_no_biases_z_plus_is_epsilon(images: Tensor
     network[1].running_mean.zero_()
     for image_range in (None, (0.0, 1.0)):
         lrp = LRP(network, [AlphaBetaRules(), EpsilonRules()], image_range=image_range)
-        z_plus, epsilon = lrp(images, all_logits)[1].image.unbind(1)
+        z_plus, epsilon = lrp(images, sum_of_logits)[1].image.unbind(1)
         assert_close(z_plus, epsilon)
 
 
 def test_dual_maps_are_those_of_each_rule_in_order(images: Tensor) -> None:
     network = randomise(DenseNet())
     layers = ["pool0", "pool3"]
-    _, dual = LRP(network, [AlphaBetaRules(), EpsilonRules()], layers=layers)(images, all_logits)
+    _, dual = LRP(network, [AlphaBetaRules(), EpsilonRules()], layers=layers)(images, sum_of_logits)
     assert dual.image.shape == (3, 2, 2, 9, 8)
     for k, rules in enumerate((AlphaBetaRules(), EpsilonRules())):
-        _, alone = LRP(network, rules, layers=layers)(images, all_logits)
+        _, alone = LRP(network, rules, layers=layers)(images, sum_of_logits)
         assert_close(dual.image[:, k : k + 1], alone.image)
         for name in layers:
             assert_close(dual.layers[name][:, k : k + 1], alone.layers[name])

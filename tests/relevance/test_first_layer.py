@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cxr_isnet.relevance import LRP, EpsilonRules, RelevanceError, all_logits
+from cxr_isnet.relevance import LRP, EpsilonRules, RelevanceError, sum_of_logits
 
 from .networks import randomise
 from .oracle import Oracle
@@ -40,7 +40,7 @@ def test_equals_the_rule_written_as_matrices(
     network = first_layer_only(bias=bias, norm=norm, **settings)
     low, high = bounds
     x = low + (high - low) * images
-    _, relevance = LRP(network, image_range=bounds, first_epsilon=0.03)(x, all_logits)
+    _, relevance = LRP(network, image_range=bounds, first_epsilon=0.03)(x, sum_of_logits)
     for found, image in zip(relevance.image.detach(), x, strict=True):
         assert_close(found[0], expected_map(network, image, low, high, 0.03), rtol=1e-9, atol=1e-12)
 
@@ -48,7 +48,7 @@ def test_equals_the_rule_written_as_matrices(
 def test_keeps_the_sign_and_loses_only_to_positive_biases(images: Tensor) -> None:
     """For x in [0, 1]: R_j >= 0 and sum_j R_j = sum_k R_k (1 - b+_k / z_k)."""
     network = first_layer_only(bias=True, norm=False, padding=1)
-    _, relevance = LRP(network, first_epsilon=1e-13)(images, all_logits)
+    _, relevance = LRP(network, first_epsilon=1e-13)(images, sum_of_logits)
     conv = network[0]
     y = network[1](conv(images))
     down, up = conv.bias.clamp(max=0), conv.bias.clamp(min=0)
@@ -59,7 +59,7 @@ def test_keeps_the_sign_and_loses_only_to_positive_biases(images: Tensor) -> Non
 
 def test_without_a_relu_behind_it_takes_the_relevance_of_the_batch_norm(images: Tensor) -> None:
     network = first_layer_only(bias=False, norm=True, relu=False)
-    _, relevance = LRP(network)(images, all_logits)
+    _, relevance = LRP(network)(images, sum_of_logits)
     assert relevance.image.shape == (3, 1, 2, 9, 8)
     assert relevance.image.isfinite().all()
 
@@ -72,7 +72,7 @@ def test_gradient_by_the_weights(bias: bool) -> None:
 
     def explain(*values: Tensor) -> Tensor:
         parameters = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(lrp, parameters, (image, all_logits))[1].image
+        return torch.func.functional_call(lrp, parameters, (image, sum_of_logits))[1].image
 
     assert torch.autograd.gradcheck(explain, tuple(lrp.parameters()))
 

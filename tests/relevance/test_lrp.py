@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cxr_isnet.losses import Cuts, HeatmapLossConfig, heatmap_loss
+from cxr_isnet.losses import HeatmapLossConfig, RelevanceBounds, heatmap_loss
 from cxr_isnet.relevance import (
     EPSILON_TABLE,
     LRP,
@@ -21,10 +21,10 @@ from cxr_isnet.relevance import (
     EpsilonPoints,
     EpsilonRules,
     RelevanceError,
-    all_logits,
     classes,
-    every_logit,
-    least_likely,
+    per_class,
+    selective,
+    sum_of_logits,
 )
 
 from .networks import ConvNet, DenseNet, FunctionalNet, ResidualNet, UNetEncoder, VariedConvNet, randomise
@@ -37,14 +37,14 @@ def loss_of(maps: Mapping[str, Tensor], rule_sets: int = 1) -> Tensor:
     some = next(iter(maps.values()))
     mask = torch.zeros(len(some), 1, *maps["image"].shape[-2:], dtype=some.dtype)
     mask[..., : mask.shape[-1] // 2] = 1
-    cuts = {name: [Cuts(50.0, 60.0)] * rule_sets for name in maps}
+    cuts = {name: [RelevanceBounds(50.0, 60.0)] * rule_sets for name in maps}
     config = HeatmapLossConfig(decay=0.8, layer_decay=0.7)
     return heatmap_loss(maps, mask, torch.ones(len(some), dtype=torch.bool), cuts, config).loss
 
 
-def heatmap_loss_of(lrp: LRP, images: Tensor, target: Any = every_logit) -> Tensor:
+def heatmap_loss_of(lrp: LRP, images: Tensor, target: Any = per_class) -> Tensor:
     _, relevance = lrp(images, target)
-    return loss_of({"image": relevance.image, **relevance.layers}, len(lrp._walks))
+    return loss_of({"image": relevance.image, **relevance.layers}, len(lrp._propagations))
 
 
 # ---- derivatives by the weights
@@ -58,7 +58,7 @@ def test_heatmap_loss_gradient_by_every_weight_equals_finite_differences(
     assert gradcheck(lrp, images[:2, :, :6, :6], fast=False)
 
 
-@pytest.mark.parametrize("target", [every_logit, least_likely])
+@pytest.mark.parametrize("target", [per_class, selective])
 @pytest.mark.parametrize(
     "make",
     [
@@ -78,13 +78,13 @@ def test_heatmap_loss_gradient_equals_finite_differences(make: Callable[[], LRP]
     assert gradcheck(make(), images[:2], target=target)
 
 
-def gradcheck(lrp: LRP, images: Tensor, *, target: Any = every_logit, fast: bool = True) -> bool:
+def gradcheck(lrp: LRP, images: Tensor, *, target: Any = per_class, fast: bool = True) -> bool:
     names = [name for name, _ in lrp.named_parameters()]
 
     def loss(*values: Tensor) -> Tensor:
         parameters = dict(zip(names, values, strict=True))
         _, relevance = torch.func.functional_call(lrp, parameters, (images, target))
-        return loss_of({"image": relevance.image, **relevance.layers}, len(lrp._walks))
+        return loss_of({"image": relevance.image, **relevance.layers}, len(lrp._propagations))
 
     return torch.autograd.gradcheck(loss, tuple(lrp.parameters()), fast_mode=fast, atol=1e-6)
 
@@ -178,7 +178,7 @@ def test_repeating_the_batch_repeats_the_maps_and_keeps_the_loss(images: Tensor)
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_maps_at_once_equal_one_at_a_time(kind: type[nn.Module], images: Tensor) -> None:
     lrp = LRP(randomise(kind()))
-    _, together = lrp(images, every_logit)
+    _, together = lrp(images, per_class)
     for k in range(3):
         _, single = lrp(images, classes(torch.full((3,), k)))
         assert_close(together.image[:, k : k + 1], single.image, rtol=1e-10, atol=1e-14)
@@ -319,8 +319,8 @@ def test_compiles_without_a_graph_break(
     twin = copy.deepcopy(lrp)
     torch.compiler.reset()
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
-    logits, relevance = lrp(images, least_likely)
-    found_logits, found = compiled(images, least_likely)
+    logits, relevance = lrp(images, selective)
+    found_logits, found = compiled(images, selective)
     assert_close(found_logits, logits)
     assert_close(found.image, relevance.image)
     for one, other in zip(gradients_of(twin, found.image), gradients_of(lrp, relevance.image), strict=True):
@@ -330,7 +330,7 @@ def test_compiles_without_a_graph_break(
 
 
 def gradients_of(lrp: LRP, image: Tensor) -> tuple[Tensor, ...]:
-    loss = loss_of({"image": image}, len(lrp._walks))
+    loss = loss_of({"image": image}, len(lrp._propagations))
     return torch.autograd.grad(loss, list(lrp.parameters()), materialize_grads=True)
 
 
@@ -356,6 +356,6 @@ def test_under_autocast_relevance_is_float32_and_close(
 
 def test_float32_maps_are_close_to_float64(images: Tensor) -> None:
     network = randomise(DenseNet())
-    exact = LRP(network)(images, all_logits)[1].image
-    single = LRP(copy.deepcopy(network).float())(images.float(), all_logits)[1].image
+    exact = LRP(network)(images, sum_of_logits)[1].image
+    single = LRP(copy.deepcopy(network).float())(images.float(), sum_of_logits)[1].image
     assert_close(single.double(), exact, rtol=1e-4, atol=1e-6 * float(exact.detach().abs().max()))

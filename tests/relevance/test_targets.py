@@ -13,12 +13,12 @@ from cxr_isnet.relevance import (
     LRP,
     EpsilonRules,
     RelevanceError,
-    all_logits,
     classes,
-    every_logit,
-    least_likely,
     log_odds,
-    top_or_random,
+    per_class,
+    selective,
+    stochastic,
+    sum_of_logits,
 )
 
 from .networks import ConvNet, randomise
@@ -31,12 +31,12 @@ def eta(logits: Tensor, index: Tensor) -> Tensor:
 
 
 def test_every_logit_is_one_map_per_class() -> None:
-    seed = every_logit(torch.randn(4, 3))
+    seed = per_class(torch.randn(4, 3))
     assert torch.equal(seed, torch.eye(3)[:, None].expand(3, 4, 3))
 
 
 def test_all_logits_is_one_map_of_their_sum() -> None:
-    assert torch.equal(all_logits(torch.randn(4, 3)), torch.ones(1, 4, 3))
+    assert torch.equal(sum_of_logits(torch.randn(4, 3)), torch.ones(1, 4, 3))
 
 
 def test_classes_explains_the_classes_asked_for() -> None:
@@ -70,7 +70,7 @@ def test_log_odds_do_not_change_with_a_constant_added_to_all_logits() -> None:
 
 
 def test_a_confident_image_keeps_its_map() -> None:
-    seed = least_likely(torch.tensor([[80.0, 0.0, -80.0]]))
+    seed = selective(torch.tensor([[80.0, 0.0, -80.0]]))
     assert float(seed.abs().sum()) == pytest.approx(2.0)
 
 
@@ -78,29 +78,29 @@ def test_least_likely_explains_eta_of_the_lowest_logit(images: Tensor) -> None:
     network, x = randomise(ConvNet()), images.requires_grad_()
     logits = network(x)
     (grad,) = torch.autograd.grad(eta(logits, logits.argmin(1)).sum(), x)
-    _, relevance = LRP(network, EpsilonRules(0.0), image_range=None)(x, least_likely)
+    _, relevance = LRP(network, EpsilonRules(0.0), image_range=None)(x, selective)
     assert_close(relevance.image[:, 0], x * grad, rtol=1e-9, atol=1e-12)
 
 
 def test_permuting_the_classes_leaves_the_least_likely_map(images: Tensor) -> None:
     network = randomise(ConvNet())
-    before = LRP(network)(images, least_likely)[1].image
+    before = LRP(network)(images, selective)[1].image
     with torch.no_grad():
         network[8].weight.copy_(network[8].weight[[2, 0, 1]])
         network[8].bias.copy_(network[8].bias[[2, 0, 1]])
-    assert_close(LRP(network)(images, least_likely)[1].image, before)
+    assert_close(LRP(network)(images, selective)[1].image, before)
 
 
 def test_the_explained_quantity_is_differentiated_too() -> None:
     logits = torch.randn(3, 4, requires_grad=True)
-    assert torch.autograd.gradcheck(least_likely, (logits,))
+    assert torch.autograd.gradcheck(selective, (logits,))
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.2])
 def test_top_or_random_explains_the_top_as_often_as_asked_and_others_uniformly(probability: float) -> None:
     count, top = 20_000, 2
     logits = torch.tensor([0.3, -1.0, 2.0, 0.5]).expand(count, 4)
-    target = top_or_random(torch.Generator().manual_seed(1), probability)
+    target = stochastic(torch.Generator().manual_seed(1), probability)
     shares = target(logits)[0].mean(0)
     for k, share in enumerate(shares.tolist()):
         p = probability if k == top else (1 - probability) / 3
@@ -110,18 +110,18 @@ def test_top_or_random_explains_the_top_as_often_as_asked_and_others_uniformly(p
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_top_or_random_at_the_ends_never_or_always_explains_the_top(probability: float) -> None:
     logits = torch.randn(500, 3)
-    drawn = top_or_random(probability=probability)(logits)[0].argmax(1)
+    drawn = stochastic(probability=probability)(logits)[0].argmax(1)
     assert torch.equal(drawn == logits.argmax(1), torch.full((500,), probability == 1.0))
 
 
 def test_top_or_random_draws_for_each_image_and_repeats_with_its_generator() -> None:
     logits = torch.randn(50, 3)
-    one, two, other = (top_or_random(torch.Generator().manual_seed(s))(logits) for s in (5, 5, 6))
+    one, two, other = (stochastic(torch.Generator().manual_seed(s))(logits) for s in (5, 5, 6))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("target", [least_likely, top_or_random()])
+@pytest.mark.parametrize("target", [selective, stochastic()])
 def test_one_output_has_no_other_class_to_explain(target: object) -> None:
-    with pytest.raises(RelevanceError, match="every_logit"):
+    with pytest.raises(RelevanceError, match="per_class"):
         target(torch.randn(2, 1))  # type: ignore[operator]

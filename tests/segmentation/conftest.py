@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.devices import Device
-from cxr_isnet.networks.segmenter import SegmenterConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter
-from cxr_isnet.segmentation.config import SegmentTrainConfig
+from cxr_isnet.segmentation.training_config import SegmentTrainConfig
 from cxr_isnet.tracking import TrackingConfig
 
 MODEL = "0123456789abcdef" * 4

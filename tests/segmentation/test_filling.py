@@ -1,4 +1,4 @@
-"""Filling a manifest: given masks stay, doubtful ones are left out, an interruption leaves no trace."""
+"""Filling a manifest: given masks stay, flagged ones are left out, an interruption leaves no trace."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_isnet.intake import read_mask
+from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation import QualityLimits, Segmenter
-from cxr_isnet.segmentation.filling import Filled, fill_masks
+from cxr_isnet.segmentation.filling import MaskCounts, complete_masks
 from cxr_isnet.segmentation.mask_store import MaskStore
 
 from .conftest import MODEL, two_lungs
@@ -31,11 +31,13 @@ def manifest(write_xrays) -> Path:
 
 
 @pytest.fixture
-def fill(bright: Segmenter, tmp_path: Path) -> Callable[..., Filled]:
-    def run(manifest: Path, output: str = "filled", *, overwrite: bool = False, batch_size: int = 2) -> Filled:
+def fill(bright: Segmenter, tmp_path: Path) -> Callable[..., MaskCounts]:
+    def run(manifest: Path, output: str = "filled", *, overwrite: bool = False, batch_size: int = 2) -> MaskCounts:
         frame = read_manifest(manifest)
         folder = tmp_path / output
-        return fill_masks(bright, frame, folder, QualityLimits(), overwrite=overwrite, batch_size=batch_size, workers=0)
+        return complete_masks(
+            bright, frame, folder, QualityLimits(), overwrite=overwrite, batch_size=batch_size, workers=0
+        )
 
     return run
 
@@ -48,7 +50,7 @@ def test_the_new_manifest_holds_given_and_trusted_masks_and_says_which_is_which(
     filled = fill(manifest)
 
     table = read_manifest(tmp_path / "filled" / "manifest.csv")
-    assert filled == Filled(images=4, given=1, predicted=2, doubtful=1, unreadable=0)
+    assert filled == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
     predicted = f"predicted by {MODEL[:16]}"
     assert list(table["mask_source"]) == ["by hand", predicted, predicted, ""]
     assert np.array_equal(read_mask(table["mask"][0]), two_lungs(top=0.5))
@@ -68,20 +70,20 @@ def test_a_predicted_mask_has_its_image_s_size_and_lies_on_its_lungs(fill, manif
 def test_a_doubtful_mask_is_listed_with_its_reasons_and_a_picture(fill, manifest, tmp_path):
     fill(manifest)
 
-    doubtful = pd.read_csv(tmp_path / "filled" / "doubtful.csv")
-    assert [Path(path).name for path in doubtful["image"]] == ["x3.png"]
-    assert doubtful["doubts"][0] == "lungs 1"
-    assert (tmp_path / "filled" / doubtful["overlay"][0]).is_file()
-    assert (tmp_path / "filled" / doubtful["predicted_mask"][0]).is_file()
+    flagged = pd.read_csv(tmp_path / "filled" / "flagged.csv")
+    assert [Path(path).name for path in flagged["image"]] == ["x3.png"]
+    assert flagged["quality_flags"][0] == "lungs 1"
+    assert (tmp_path / "filled" / flagged["overlay"][0]).is_file()
+    assert (tmp_path / "filled" / flagged["predicted_mask"][0]).is_file()
     assert len(list((tmp_path / "filled" / "overlays").iterdir())) == 1
 
 
 def test_a_sheet_shows_trusted_masks_and_none_when_nothing_was_to_be_predicted(fill, write_xrays, tmp_path):
     filled = fill(write_xrays([two_lungs()], [two_lungs()]))
 
-    assert filled == Filled(images=1, given=1, predicted=0, doubtful=0, unreadable=0)
-    assert (tmp_path / "filled" / "trusted.png").is_file()
-    assert len(pd.read_csv(tmp_path / "filled" / "doubtful.csv")) == 0
+    assert filled == MaskCounts(images=1, given=1, predicted=0, flagged=0, unreadable=0)
+    assert (tmp_path / "filled" / "accepted.png").is_file()
+    assert len(pd.read_csv(tmp_path / "filled" / "flagged.csv")) == 0
 
 
 def test_every_predicted_mask_is_scored(fill, manifest, tmp_path):
@@ -109,7 +111,7 @@ def test_a_filled_manifest_can_be_filled_again_and_its_predicted_masks_are_not_t
 
     filled = fill(tmp_path / "filled" / "manifest.csv", "again")
 
-    assert filled == Filled(images=4, given=1, predicted=2, doubtful=1, unreadable=0)
+    assert filled == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
 
 
 def test_without_a_column_of_sources_a_given_mask_is_called_given(fill, write_xrays, tmp_path):
@@ -168,7 +170,7 @@ def test_an_image_that_changed_is_predicted_anew_and_its_old_doubt_is_gone(fill,
 
     filled = fill(manifest)
 
-    assert filled.doubtful == 0
+    assert filled.flagged == 0
     assert list((tmp_path / "filled" / "overlays").iterdir()) == []
     assert read_manifest(tmp_path / "filled" / "manifest.csv")["mask"][3] != ""
 
@@ -178,10 +180,10 @@ def test_an_unreadable_image_is_listed_and_does_not_stop_the_others(fill, manife
 
     filled = fill(manifest)
 
-    doubtful = pd.read_csv(tmp_path / "filled" / "doubtful.csv", keep_default_na=False)
-    assert filled == Filled(images=4, given=1, predicted=1, doubtful=1, unreadable=1)
-    assert doubtful["doubts"][0].startswith("unreadable: ")
-    assert (doubtful["predicted_mask"][0], doubtful["overlay"][0]) == ("", "")
+    flagged = pd.read_csv(tmp_path / "filled" / "flagged.csv", keep_default_na=False)
+    assert filled == MaskCounts(images=4, given=1, predicted=1, flagged=1, unreadable=1)
+    assert flagged["quality_flags"][0].startswith("unreadable: ")
+    assert (flagged["predicted_mask"][0], flagged["overlay"][0]) == ("", "")
 
 
 def test_no_file_that_is_written_is_named_after_a_patient_or_an_image(fill, manifest, tmp_path):

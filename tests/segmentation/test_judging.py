@@ -6,7 +6,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.segmentation import QualityLimits
-from cxr_isnet.segmentation.judging import flat_overlaps, judge_overlaps, overlap_lines, overlap_table
+from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
 from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
 from cxr_isnet.segmentation.pairs import read_pairs
 
@@ -30,7 +30,11 @@ def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs)
     assert table["dice"][1] == pytest.approx(2 * 0.48 / (0.48 + 0.6), abs=0.03)
     assert table["dice"][2] == pytest.approx(2 / 3, abs=0.03)
     assert np.allclose(table["iou"], table["dice"] / (2 - table["dice"]))
-    assert [doubts.split()[0] if doubts else "" for doubts in table["doubts"]] == ["", "", "lungs"]
+    assert [quality_flags.split()[0] if quality_flags else "" for quality_flags in table["quality_flags"]] == [
+        "",
+        "",
+        "lungs",
+    ]
 
 
 @pytest.mark.parametrize("with_heart", ["found", "given"])
@@ -75,22 +79,22 @@ def table() -> pd.DataFrame:
             "dice": dice,
             "iou": dice / (2 - dice),
             "lateral_dice": dice + 0.01,
-            "doubts": np.where(dice < 0.8, "agreement 0.50", ""),
+            "quality_flags": np.where(dice < 0.8, "agreement 0.50", ""),
         }
     )
 
 
 def test_a_site_s_numbers_are_means_over_its_images(table):
-    results = judge_overlaps(table, resamples=200, seed=0)
+    results = evaluate_overlaps(table, resamples=200, seed=0)
 
-    alder, trusted = table[:20], table[:20][table[:20]["doubts"] == ""]
+    alder, accepted = table[:20], table[:20][table[:20]["quality_flags"] == ""]
     assert list(results) == ["Alder", "Birch", "pooled"]
     assert (results["Alder"].n_images, results["Alder"].n_patients) == (20, 10)
     estimates = results["Alder"].estimates
     assert estimates["dice"].value == pytest.approx(alder["dice"].mean())
     assert estimates["iou"].value == pytest.approx(alder["iou"].mean())
-    assert estimates["doubtful"].value == pytest.approx(1 - len(trusted) / 20)
-    assert estimates["trusted_dice"].value == pytest.approx(trusted["dice"].mean())
+    assert estimates["flagged"].value == pytest.approx(1 - len(accepted) / 20)
+    assert estimates["accepted_dice"].value == pytest.approx(accepted["dice"].mean())
     assert estimates["lateral_dice"].value == pytest.approx(alder["dice"].mean() + 0.01)
     assert results["pooled"].estimates["dice"].value == pytest.approx(table["dice"].mean())
 
@@ -100,7 +104,7 @@ def test_intervals_are_wider_when_a_patient_s_images_are_alike(table):
     alone = alike.assign(patient_id=[str(number) for number in range(30)])
 
     def width(frame: pd.DataFrame) -> float:
-        estimate = judge_overlaps(frame, resamples=2000, seed=0)["pooled"].estimates["dice"]
+        estimate = evaluate_overlaps(frame, resamples=2000, seed=0)["pooled"].estimates["dice"]
         return estimate.high - estimate.low
 
     assert width(alike) == pytest.approx(width(alone) * math.sqrt(2), rel=0.2)
@@ -109,7 +113,7 @@ def test_intervals_are_wider_when_a_patient_s_images_are_alike(table):
 def test_one_site_is_not_pooled_and_one_patient_has_no_interval(table, tmp_path):
     single = table[:2]
 
-    results = judge_overlaps(single, resamples=50, seed=0)
+    results = evaluate_overlaps(single, resamples=50, seed=0)
     write_overlaps(tmp_path / "out", single, results, resamples=50)
 
     assert list(results) == ["Alder"]
@@ -118,7 +122,7 @@ def test_one_site_is_not_pooled_and_one_patient_has_no_interval(table, tmp_path)
 
 
 def test_the_lines_and_the_flat_names_hold_every_site(table):
-    results = judge_overlaps(table, resamples=50, seed=0)
+    results = evaluate_overlaps(table, resamples=50, seed=0)
 
     assert [line.split()[0] for line in overlap_lines(results).splitlines()] == ["site", "Alder", "Birch", "pooled"]
     assert f"{table['dice'].mean():.3f} (" in overlap_lines(results)

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_isnet.intake import read_mask
-from cxr_isnet.segmentation.finding import FoundLungs
+from cxr_isnet.imaging import read_mask
+from cxr_isnet.segmentation.finding import PredictedMask
 from cxr_isnet.segmentation.mask_store import MaskStore
 from cxr_isnet.segmentation.quality import MaskQuality
 
 from .conftest import MODEL, two_lungs
 
 IMAGE = "a" * 64
-LUNGS = FoundLungs(two_lungs(), MaskQuality(0.31, 2, 0.87, 0.01, 0.02, 0.953))
+LUNGS = PredictedMask(two_lungs(), MaskQuality(0.31, 2, 0.87, 0.01, 0.02, 0.953))
 
 
 @pytest.fixture

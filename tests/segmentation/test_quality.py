@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import read_mask
+from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits, measure_mask
 
@@ -39,7 +39,7 @@ def test_lungs_that_have_grown_together_are_one_and_specks_are_none():
 
 def test_masks_of_phantoms_are_trusted(phantom_manifest):
     for path in read_manifest(phantom_manifest)["mask"]:
-        assert measure_mask(read_mask(path), fragments=0.0, agreement=0.97).doubts(QualityLimits()) == []
+        assert measure_mask(read_mask(path), fragments=0.0, agreement=0.97).quality_flags(QualityLimits()) == []
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_masks_of_phantoms_are_trusted(phantom_manifest):
 def test_each_flaw_is_one_doubt_that_names_it_and_what_was_measured(flaw):
     ((name, value),) = flaw.items()
 
-    doubts = replace(GOOD, **flaw).doubts(QualityLimits())
+    quality_flags = replace(GOOD, **flaw).quality_flags(QualityLimits())
 
-    assert len(doubts) == 1
-    assert doubts[0].startswith(name)
-    assert f"{value:.2f}" in doubts[0] or str(value) in doubts[0]
+    assert len(quality_flags) == 1
+    assert quality_flags[0].startswith(name)
+    assert f"{value:.2f}" in quality_flags[0] or str(value) in quality_flags[0]
 
 
 def test_a_good_mask_has_no_doubts():
-    assert GOOD.doubts(QualityLimits()) == []
+    assert GOOD.quality_flags(QualityLimits()) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from cxr_isnet.data import ImageConfig, prepare_image
-from cxr_isnet.intake import read_image
+from cxr_isnet.imaging import read_image
 from cxr_isnet.segmentation.reading import read_batches
 
 CONFIG = ImageConfig(32)

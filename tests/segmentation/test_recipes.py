@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
-from cxr_isnet.intake import read_mask
+from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation import QualityLimits
-from cxr_isnet.segmentation.config import SegmentCrossvalidateConfig, SegmentTrainConfig
 from cxr_isnet.segmentation.quality import measure_mask
+from cxr_isnet.segmentation.training_config import SegmentCrossvalidateConfig, SegmentTrainConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((PROJECT / "pipelines" / "segmentation").glob("*.yaml"))
@@ -76,7 +76,9 @@ def test_quality_control_doubts_almost_no_mask_that_somebody_drew(covid):
     paths = [path for path in covid("ieee8023")["mask"] if path]
 
     doubted = [
-        path for path in paths if measure_mask(read_mask(path), fragments=0.0, agreement=1.0).doubts(QualityLimits())
+        path
+        for path in paths
+        if measure_mask(read_mask(path), fragments=0.0, agreement=1.0).quality_flags(QualityLimits())
     ]
 
     assert len(doubted) <= 0.02 * len(paths)

@@ -7,8 +7,8 @@ import torch
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.networks.segmenter import SegmenterConfig, build_segmenter
-from cxr_isnet.segmentation import QualityLimits, Segmenter, find_lungs
+from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.segmentation import QualityLimits, Segmenter, predict_masks
 from cxr_isnet.segmentation.finding import agreement
 
 from .conftest import two_lungs
@@ -82,9 +82,9 @@ def test_lungs_are_found_at_the_size_of_each_image(bright):
     mask = two_lungs(64, 64)
     images = torch.from_numpy(mask.astype(np.float32))[None, None].expand(2, 1, 64, 64)
 
-    same, larger = find_lungs(bright, images, [(64, 64), (128, 192)])
+    same, larger = predict_masks(bright, images, [(64, 64), (128, 192)])
 
     assert np.array_equal(same.mask, mask)
     assert larger.mask.shape == (128, 192)
     assert larger.quality.area == pytest.approx(same.quality.area, rel=0.05)
-    assert same.quality.doubts(QualityLimits()) == []
+    assert same.quality.quality_flags(QualityLimits()) == []

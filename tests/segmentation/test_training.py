@@ -9,15 +9,15 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.settings import OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks.segmenter import SegmenterConfig
+from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter, training
 from cxr_isnet.segmentation.objective import LungOverlap
 from cxr_isnet.segmentation.pairs import training_parts
 from cxr_isnet.segmentation.training import Judged, train_segmenter
 from cxr_isnet.tracking import NullRun, TrackingConfig
-from cxr_isnet.training.config import OptimizerConfig, Precision
-from cxr_isnet.training.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
     whole, killed = make_config("whole", epochs=3), make_config("killed", epochs=3)
     train(whole)
-    save, saved = RunFolder.save, []
+    save, saved = RunDirectory.save, []
 
     def save_and_die(*arguments):
         save(*arguments)
@@ -112,7 +112,7 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(ma
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save", save_and_die)
+        patch.setattr(RunDirectory, "save", save_and_die)
         with pytest.raises(KilledError):
             train(killed)
     with pytest.raises(InputError, match="--resume true"):

@@ -59,8 +59,8 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def global_state_untouched() -> Iterator[None]:
-    """Every test leaves MLflow's global tracking URI and active run as they were."""
+def global_state_untouched(store_uri: str) -> Iterator[None]:
+    """Every test leaves MLflow's global tracking URI and active run as they were, once a store has been used."""
     before = mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()
     yield
     assert (mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()) == before

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.model import installed_requirements, load_back, log_model
+from cxr_isnet.tracking.model import installed_requirements, load_model, log_model
 from cxr_isnet.tracking.run import TrackingConfig, start_run
 
 CLASSES = ("normal", "tuberculosis")
@@ -49,13 +49,13 @@ def test_a_registered_model_loads_back_and_predicts_from_paths(registered, monke
 def test_a_model_loads_back_by_its_id_and_takes_any_number_of_paths(registered, paths):
     run, logged = registered
 
-    assert list(load_back(logged.model_uri, run.uri).predict(paths)["path"]) == paths
+    assert list(load_model(logged.model_uri, run.uri).predict(paths)["path"]) == paths
 
 
 def test_the_signature_names_the_columns_of_the_answer(registered):
     run, logged = registered
 
-    signature = load_back(logged.model_uri, run.uri).metadata.signature
+    signature = load_model(logged.model_uri, run.uri).metadata.signature
 
     assert [column.type.name for column in signature.inputs] == ["string"]
     assert signature.outputs.input_names() == ["path", "probability_normal", "probability_tuberculosis"]
@@ -64,7 +64,7 @@ def test_the_signature_names_the_columns_of_the_answer(registered):
 def test_the_input_example_is_two_paths(registered):
     run, logged = registered
 
-    example = load_back(logged.model_uri, run.uri).input_example
+    example = load_model(logged.model_uri, run.uri).input_example
 
     assert [str(path) for path in (example if isinstance(example, list) else example.to_numpy().ravel())] == PATHS[:2]
 
@@ -72,7 +72,7 @@ def test_the_input_example_is_two_paths(registered):
 def test_the_model_says_what_it_is_and_what_it_is_not(registered):
     run, logged = registered
 
-    metadata = load_back(logged.model_uri, run.uri).metadata.metadata
+    metadata = load_model(logged.model_uri, run.uri).metadata.metadata
 
     assert metadata["classes"] == list(CLASSES)
     assert metadata["method"] == "isnet"
@@ -136,7 +136,7 @@ def test_a_model_that_is_not_registered_has_no_version(config, fake_model):
         logged = log_model(run, **fake_model(), classes=CLASSES, example_paths=PATHS)
 
     assert (logged.name, logged.version) == (None, None)
-    assert len(load_back(logged.model_uri, config.uri).predict(PATHS)) == 3
+    assert len(load_model(logged.model_uri, config.uri).predict(PATHS)) == 3
 
 
 def test_a_run_that_keeps_nothing_logs_no_model():

@@ -5,16 +5,19 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from cxr_isnet import training
-from cxr_isnet.choices import as_plain
 from cxr_isnet.cli import main
-from cxr_isnet.data import AugmentConfig, Corner, ImageConfig, MarkConfig
-from cxr_isnet.devices import Device
+from cxr_isnet.commands import train as train_command
+from cxr_isnet.config import as_plain
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.methods import options_by_method
+from cxr_isnet.phantoms import Corner
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.config import Algorithm, DataConfig, OptimizerConfig, Precision
+from cxr_isnet.training.config import DataConfig
 
 OTHER_THAN_DEFAULT = TrainConfig(
     DataConfig(
@@ -31,7 +34,7 @@ OTHER_THAN_DEFAULT = TrainConfig(
     ),
     "out",
     "isnet_dual",
-    {"isnet_dual": {"heatmap_weight": 0.9, "loss": {"form": "hybrid"}}},
+    options_by_method({"isnet_dual": {"heatmap_weight": 0.9, "loss": {"form": "hybrid"}}}),
     NetworkConfig("densenet_small", 0.1),
     "pipelines/pretraining.yaml",
     OptimizerConfig(Algorithm.SGD, 0.01, 0.0, 0.9, 2.0, 0.2, 0.99),
@@ -52,7 +55,7 @@ OTHER_THAN_DEFAULT = TrainConfig(
 def told(monkeypatch) -> list[TrainConfig]:
     """The configs that the command line gives to the training, which does not take place."""
     configs: list[TrainConfig] = []
-    monkeypatch.setattr(training, "train", configs.append)
+    monkeypatch.setattr(train_command, "run", configs.append)
     return configs
 
 

@@ -10,26 +10,28 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from cxr_isnet.data import ImageConfig, PhantomHospital, write_hospital
-from cxr_isnet.deployment import Classifier
-from cxr_isnet.deployment.checkpoint import load_state
-from cxr_isnet.devices import Device
+from cxr_isnet.data import ImageConfig
+from cxr_isnet.engine.checkpoint import load_state
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.settings import OptimizerConfig, Precision
+from cxr_isnet.engine.trainer import Trainer
 from cxr_isnet.errors import InputError
+from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.tracking import TrackingConfig, load_back
+from cxr_isnet.objectives.methods import options_by_method
+from cxr_isnet.phantoms import PhantomHospital, write_hospital
+from cxr_isnet.tracking import TrackingConfig, load_model
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.config import DataConfig, OptimizerConfig, Precision
-from cxr_isnet.training.fitting import Fitting
-from cxr_isnet.training.run_folder import RunFolder
-from cxr_isnet.training.tables import read_tables
-
-from .conftest import Killed, weights
+from cxr_isnet.training.config import DataConfig
+from cxr_isnet.training.partitions import read_partitions
+from tests.checkpoints import Killed, weights
 
 
 def with_validation(monkeypatch, outcomes):
     """Lets the epochs' validation losses be those of `outcomes`."""
     told = iter(outcomes)
-    monkeypatch.setattr(Fitting, "_validate", lambda self: {"loss": next(told), "auc": 0.5})
+    monkeypatch.setattr(Trainer, "_validate", lambda self: {"loss": next(told), "auc": 0.5})
 
 
 def test_a_training_leaves_its_files(trained):
@@ -37,7 +39,7 @@ def test_a_training_leaves_its_files(trained):
     assert files == {file.name for file in trained.iterdir()}
     assert yaml.safe_load((trained / "config.yaml").read_text())["batch_size"] == 4
     metrics = json.loads((trained / "metrics.json").read_text())
-    assert (metrics["method"], metrics["network"], metrics["epochs"]) == ("densenet121", "densenet_tiny", 1)
+    assert (metrics["method"], metrics["network"], metrics["epochs"]) == ("cross_entropy", "densenet_tiny", 1)
 
 
 def test_metrics_json_says_what_the_training_returned(tracked):
@@ -67,7 +69,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_co
     whole, killed = make_config("whole", **settings), make_config("killed", **settings)
     train(whole)
 
-    kill_at(RunFolder, "save", 1)
+    kill_at(RunDirectory, "save", 1)
     with pytest.raises(Killed):
         train(killed)
     torch.manual_seed(12345)
@@ -85,7 +87,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_co
 def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_config, kill_at):
     whole, killed = make_config("whole"), make_config("killed")
     train(whole)
-    kill_at(RunFolder, "save", 1, before=True)
+    kill_at(RunDirectory, "save", 1, before=True)
     with pytest.raises(Killed):
         train(killed)
 
@@ -148,7 +150,7 @@ def test_training_ends_when_patience_is_used_up_and_keeps_the_best(make_config, 
 def test_a_training_out_of_patience_is_not_taken_further_when_it_is_resumed(make_config, monkeypatch, kill_at):
     with_validation(monkeypatch, [1.0, 2.0, 0.5])
     config = make_config(epochs=5, patience=1)
-    kill_at(RunFolder, "save", 2)
+    kill_at(RunDirectory, "save", 2)
     with pytest.raises(Killed):
         train(config)
 
@@ -174,15 +176,15 @@ def test_images_without_a_mask_are_trained_on_unless_left_out(make_config, phant
     phantom_table.to_csv(tmp_path / "manifest.csv", index=False)
     data = {"training": [str(tmp_path / "manifest.csv")]}
 
-    everything = read_tables(make_config(data=data).data, seed=0)
-    masked = read_tables(make_config(data={**data, "masked_only": True}).data, seed=0)
+    everything = read_partitions(make_config(data=data).data, seed=0)
+    masked = read_partitions(make_config(data={**data, "masked_only": True}).data, seed=0)
 
     assert len(everything.training) + len(everything.validation) == 12
     assert len(masked.training) + len(masked.validation) == 8
 
 
 def test_no_patient_is_in_training_and_validation(make_config):
-    tables = read_tables(make_config().data, seed=0)
+    tables = read_partitions(make_config().data, seed=0)
 
     assert not set(tables.training["patient_id"]) & set(tables.validation["patient_id"])
 
@@ -200,7 +202,7 @@ def test_a_hospital_that_is_trained_on_cannot_be_external(make_config, tmp_path)
     same_site = write_hospital(tmp_path / "again", PhantomHospital("Alder"), patients=4, seed=2, size=64)
 
     with pytest.raises(InputError, match=r"column 'site': \['Alder'\] is both in data.training and data.external"):
-        read_tables(make_config(data={"external": [str(same_site)]}).data, seed=0)
+        read_partitions(make_config(data={"external": [str(same_site)]}).data, seed=0)
 
 
 def test_a_damaged_image_is_told_before_anything_is_written(make_config, phantom_table, tmp_path):
@@ -231,7 +233,7 @@ def tracked(tmp_path_factory, phantom_manifest):
         ),
         str(folder / "run"),
         method="isnet",
-        options={"isnet": {"tuning_epochs": 1}},
+        options=options_by_method({"isnet": {"bound_estimation_epochs": 1}}),
         network=NetworkConfig("densenet_tiny"),
         epochs=2,
         batch_size=4,
@@ -255,14 +257,14 @@ def test_the_run_has_the_config_as_parameters(tracked):
     assert run.data.params["optimizer.learning_rate"] == str(config.optimizer.learning_rate)
 
 
-def test_the_run_has_the_loss_terms_of_every_epoch_and_the_measured_cuts(tracked):
+def test_the_run_has_the_loss_terms_of_every_epoch_and_the_estimated_bounds(tracked):
     _, _, client, run = tracked
 
     for split in ("training", "validation"):
         for term in ("loss", "classification", "heatmap"):
             steps = [m.step for m in client.get_metric_history(run.info.run_id, f"{split}.{term}")]
             assert steps == [1, 2]
-    assert 0 < run.data.metrics["tuning.image.c1"] < run.data.metrics["tuning.image.c2"]
+    assert 0 < run.data.metrics["bounds.image.c1"] < run.data.metrics["bounds.image.c2"]
 
 
 def test_the_run_has_its_data_sets_with_digests(tracked):
@@ -298,7 +300,7 @@ def test_the_registered_model_predicts_from_files_what_the_trained_classifier_pr
     config, _, _, _ = tracked
     paths = sorted(map(str, (phantom_manifest.parent / "images").iterdir()))[:5]
 
-    model = load_back("models:/lungs/1", config.tracking.uri)
+    model = load_model("models:/lungs/1", config.tracking.uri)
 
     expected = Classifier.load(Path(config.output) / "best.pt").predict(paths)
     pd.testing.assert_frame_equal(model.predict(paths), expected, check_exact=True)

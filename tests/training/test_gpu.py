@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
+from cxr_isnet.commands.evaluate import EvaluateConfig, evaluate
 from cxr_isnet.data import ImageConfig, MarkConfig
-from cxr_isnet.deployment import Classifier
-from cxr_isnet.deployment.checkpoint import load_state
-from cxr_isnet.devices import Device
-from cxr_isnet.evaluation.commands import EvaluateConfig, evaluate
+from cxr_isnet.engine.checkpoint import load_state
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.settings import Precision
+from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.methods import options_by_method
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.config import Precision
-from cxr_isnet.training.run_folder import RunFolder
-
-from .conftest import Killed
+from tests.checkpoints import Killed
 
 pytestmark = pytest.mark.gpu
 
@@ -31,7 +31,7 @@ def config(make_config, external_manifest, monkeypatch) -> TrainConfig:
         data={"external": [str(external_manifest)], "image": ImageConfig(64), "mark": MarkConfig(size=0.2)},
         method="isnet",
         network=NetworkConfig("densenet_tiny"),
-        options={"isnet": {"deep_supervision": True, "tuning_epochs": 1}},
+        options=options_by_method({"isnet": {"deep_supervision": True, "bound_estimation_epochs": 1}}),
         precision=Precision.BF16,
         device=Device.CUDA,
     )
@@ -58,7 +58,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(config, 
     config = replace(config, precision=Precision.FP32)
     whole = replace(config, output=f"{config.output}_whole")
     train(whole)
-    kill_at(RunFolder, "save", 1)
+    kill_at(RunDirectory, "save", 1)
     with pytest.raises(Killed):
         train(config)
     after_one_epoch = final_weights(config)
@@ -70,7 +70,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(config, 
 
 
 def final_weights(config: TrainConfig) -> torch.Tensor:
-    state = load_state(Path(config.output) / "last.pt")["fitting"]["objective"]
+    state = load_state(Path(config.output) / "last.pt")["trainer"]["objective"]
     return torch.cat([value.flatten().double().cpu() for name, value in state.items() if name.endswith("weight")])
 
 

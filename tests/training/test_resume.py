@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cxr_isnet.choices import as_plain
-from cxr_isnet.deployment.checkpoint import load_state
+from cxr_isnet.config import as_plain
+from cxr_isnet.engine import run_directory
+from cxr_isnet.engine.checkpoint import load_state
+from cxr_isnet.engine.settings import OptimizerConfig
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.isnet import ISNet
-from cxr_isnet.training import TrainConfig, run_folder, train
-from cxr_isnet.training.config import OptimizerConfig
-
-from .conftest import Killed, assert_same
+from cxr_isnet.training import TrainConfig, train
+from tests.checkpoints import Killed, assert_same
 
 ISNET = {"method": "isnet", "epochs": 1, "optimizer": OptimizerConfig(average=0.9)}
 
@@ -46,7 +46,7 @@ def files(folder: Path) -> set[str]:
 def test_the_whole_state_comes_out_the_same(make_config, kill_at):
     changes = ISNET | {"epochs": 2}
     whole = final_state(make_config("whole", **changes))
-    kill_at(run_folder.RunFolder, "save", 1)
+    kill_at(run_directory.RunDirectory, "save", 1)
 
     resumed = killed_and_resumed(make_config("killed", **changes))
 
@@ -55,7 +55,7 @@ def test_the_whole_state_comes_out_the_same(make_config, kill_at):
 
 def test_a_kill_between_the_files_of_an_epoch_repeats_that_epoch(make_config, kill_at):
     whole = final_state(make_config("whole"))
-    kill_at(run_folder, "save_state", 2, before=True)
+    kill_at(run_directory, "save_state", 2, before=True)
 
     resumed = killed_and_resumed(make_config("killed"))
 
@@ -75,10 +75,10 @@ def test_a_kill_while_the_cuts_are_measured_begins_anew(make_config, kill_at):
 def test_several_kills_do_no_more_than_one(make_config, kill_at):
     whole = final_state(make_config("whole", epochs=3))
     config = make_config("killed", epochs=3)
-    kill_at(run_folder.RunFolder, "save", 1)
+    kill_at(run_directory.RunDirectory, "save", 1)
     with pytest.raises(Killed):
         train(config)
-    kill_at(run_folder.RunFolder, "save", 1)
+    kill_at(run_directory.RunDirectory, "save", 1)
 
     resumed = killed_and_resumed(replace(config, resume=True))
 
@@ -94,7 +94,7 @@ def test_a_finished_training_that_is_resumed_trains_no_further(make_config):
 
 def test_without_resume_a_killed_training_says_how_to_go_on(make_config, kill_at):
     config = make_config()
-    kill_at(run_folder.RunFolder, "save", 1)
+    kill_at(run_directory.RunDirectory, "save", 1)
     with pytest.raises(Killed):
         train(config)
     before = {path: path.stat().st_mtime_ns for path in Path(config.output).iterdir()}

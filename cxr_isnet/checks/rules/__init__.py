@@ -1,1 +1,15 @@
-"""One file per check; each registers it with `cxr_isnet.checks.CHECKS`."""
+"""The checks, one file each. A new check is a file here and a line below."""
+
+from cxr_isnet.checks.check import Check
+from cxr_isnet.checks.rules import confounding, crops, duplicates, files, masks, patients, views
+
+CHECKS: tuple[Check, ...] = (
+    confounding.CHECK,
+    crops.CHECK,
+    duplicates.CHECK,
+    files.CHECK,
+    masks.CHECK,
+    patients.CHECK,
+    views.CHECK,
+)
+"""All checks, in the order of the report."""

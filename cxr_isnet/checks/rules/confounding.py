@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.checks.association import cramers_v, permutation_p
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 
 STRONG = 0.3
 """Cramér's V from which an association is a warning."""
@@ -30,21 +30,21 @@ _MASK = "mask"
 _EMPTY = "(empty)"
 
 
-def find(survey: Survey) -> Iterator[Finding]:
+def find(scan: ManifestScan) -> Iterator[Finding]:
     """An association per property, strongest first; warnings where one could stand in for the disease."""
-    frame = survey.frame
+    frame = scan.frame
     if frame.empty or frame["label"].nunique() < 2:
         return
-    told = [_association(frame, values) for _, values in _properties(survey).items()]
+    told = [_association(frame, values) for _, values in _properties(scan).items()]
     for found in sorted((one for one in told if one is not None), key=lambda one: -one.cramers_v):
         strong = found.cramers_v >= STRONG and found.p_value <= SIGNIFICANT
         severity = Severity.WARNING if strong else Severity.INFO
         yield Finding("confounding", severity, _message(found, strong), column=found.property, contingency=found)
 
 
-def _properties(survey: Survey) -> pd.DataFrame:
+def _properties(scan: ManifestScan) -> pd.DataFrame:
     """The columns that may give a label away, and what the files themselves say."""
-    frame = survey.frame
+    frame = scan.frame
     own = {
         column: frame[column]
         for column in frame.columns
@@ -53,7 +53,7 @@ def _properties(survey: Survey) -> pd.DataFrame:
     if "age" in frame.columns:
         own["age band"] = pd.cut(frame["age"], _BANDS, right=False, labels=_BAND_NAMES).astype(object)
     kinds = [os.path.splitext(image)[1].lower() or "(none)" for image in frame["image"]]
-    shapes = [survey.images[image].shape if image else (0, 0) for image in frame["image"]]
+    shapes = [scan.images[image].shape if image else (0, 0) for image in frame["image"]]
     own["file type"] = pd.Series(kinds, index=frame.index)
     own["shape"] = pd.Series([_shape(rows, columns) for rows, columns in shapes], index=frame.index)
     own[_MASK] = (frame["mask"] != "").map({True: "given", False: "none"})
@@ -117,6 +117,4 @@ def _p(value: float) -> str:
     return "at most 0.001" if value <= 0.001 else f"{value:.3f}"
 
 
-CHECKS.register(
-    Check("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file", find)
-)
+CHECK = Check("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file", find)

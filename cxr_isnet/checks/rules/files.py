@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests.checks import missing_file_problems, repeated_image_problems
 from cxr_isnet.manifests.checksums import checksum_problems
 
@@ -14,29 +14,29 @@ SMALLEST_SIDE = 64
 """Pixels of an image's shorter side below which its lungs can hardly be judged."""
 
 
-def find(survey: Survey) -> Iterator[Finding]:
+def find(scan: ManifestScan) -> Iterator[Finding]:
     """Missing and repeated files, wrong checksums, unreadable, blank and tiny images."""
-    name = " + ".join(survey.tables)
-    frame = survey.frame
+    name = " + ".join(scan.tables)
+    frame = scan.frame
     for problem in (*missing_file_problems(frame, name), *repeated_image_problems(frame, name)):
         yield from_problem(problem, "files", Severity.ERROR)
     if "sha256" in frame.columns:
-        found = [survey.images[image].sha256 if image else "" for image in frame["image"]]
+        found = [scan.images[image].sha256 if image else "" for image in frame["image"]]
         for problem in checksum_problems(frame, found, name):
             shown = [Picture(image) for image in problem.values]
             yield from_problem(problem, "files", Severity.ERROR, shown)
-    yield from _unreadable(survey)
-    yield from _hard_to_see(survey)
+    yield from _unreadable(scan)
+    yield from _hard_to_see(scan)
 
 
-def _unreadable(survey: Survey) -> Iterator[Finding]:
-    for record in survey.images.values():
+def _unreadable(scan: ManifestScan) -> Iterator[Finding]:
+    for record in scan.images.values():
         if record.problem and record.sha256:
-            yield Finding("files", Severity.ERROR, record.problem, survey.places(record.path), "image", record.path)
+            yield Finding("files", Severity.ERROR, record.problem, scan.places(record.path), "image", record.path)
 
 
-def _hard_to_see(survey: Survey) -> Iterator[Finding]:
-    for record in survey.images.values():
+def _hard_to_see(scan: ManifestScan) -> Iterator[Finding]:
+    for record in scan.images.values():
         rows, columns = record.shape
         if record.blank:
             text, value = "shows nothing: one grey value. Copy the file anew, or drop its row", ""
@@ -47,9 +47,7 @@ def _hard_to_see(survey: Survey) -> Iterator[Finding]:
             continue
         message = f"{record.path}: {text}"
         shown = (Picture(record.path),)
-        yield Finding("files", Severity.WARNING, message, survey.places(record.path), "image", value, shown)
+        yield Finding("files", Severity.WARNING, message, scan.places(record.path), "image", value, shown)
 
 
-CHECKS.register(
-    Check("files", "every file exists, can be read, has the digest that the table gives, and shows something", find)
-)
+CHECK = Check("files", "every file exists, can be read, has the digest that the table gives, and shows something", find)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity
 from cxr_isnet.checks.records import MaskRecord
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 
 LEAST_AREA, MOST_AREA = 0.08, 0.65
 """Share of the image that lungs take up; in 761 masks of three sources, 0.09 to 0.59."""
@@ -16,14 +16,14 @@ LEAST_SMALLER_LUNG = 0.25
 """Area of the smaller lung as a share of the larger."""
 
 
-def find(survey: Survey) -> Iterator[Finding]:
+def find(scan: ManifestScan) -> Iterator[Finding]:
     """A finding per mask and fault, and one about images without a mask."""
-    frame = survey.frame
+    frame = scan.frame
     given = frame.loc[frame["mask"] != "", ["image", "mask"]].drop_duplicates()
     for image, path in given.itertuples(index=False, name=None):
-        rows = survey.rows(image)
+        rows = scan.rows(image)
         places = tuple(rows.index[rows["mask"] == path])
-        mask, shape = survey.masks[path], survey.images[image].shape if image else (0, 0)
+        mask, shape = scan.masks[path], scan.images[image].shape if image else (0, 0)
         for severity, value, text in _faults(mask, shape):
             message = f"{path}: {text}"
             shown = (Picture(image, mask=path),) if image else ()
@@ -64,4 +64,4 @@ def _faults(mask: MaskRecord, image: tuple[int, int]) -> Iterator[tuple[Severity
         yield Severity.WARNING, f"{ratio:.2f}", f"suspect: one lung has {100 * ratio:.0f}% of the other's area"
 
 
-CHECKS.register(Check("masks", "masks have their image's size and look like two lungs", find))
+CHECK = Check("masks", "masks have their image's size and look like two lungs", find)

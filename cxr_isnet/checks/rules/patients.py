@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests.checks import torn_patient_problems
 
 _PATIENT = ["site", "patient_id"]
@@ -16,10 +16,10 @@ _NAMED = 5
 _SHOWN = 6
 
 
-def find(survey: Survey) -> Iterator[Finding]:
+def find(scan: ManifestScan) -> Iterator[Finding]:
     """Leaks of patients; a patient is known by site and patient id."""
-    frame = survey.frame
-    for problem in torn_patient_problems(frame, " + ".join(survey.tables)):
+    frame = scan.frame
+    for problem in torn_patient_problems(frame, " + ".join(scan.tables)):
         yield from_problem(problem, "patients", Severity.ERROR, _pictures(frame.loc[problem.values.index]))
     tables = pd.Series([place.table for place in frame.index], index=frame.index)
     yield from _shared(
@@ -72,6 +72,6 @@ def _pictures(rows: pd.DataFrame) -> list[Picture]:
     return [Picture(image) for image in rows["image"].head(_SHOWN) if image]
 
 
-CHECKS.register(
-    Check("patients", "no patient is in two splits or two tables; patients of several labels or sites are named", find)
+CHECK = Check(
+    "patients", "no patient is in two splits or two tables; patients of several labels or sites are named", find
 )

@@ -7,28 +7,28 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, oddness, resemblance
-from cxr_isnet.checks.registry import CHECKS, Check
-from cxr_isnet.checks.survey import Survey
+from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, frontal_outlier_score, resemblance
+from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests import ColumnProblem
 
 _FRONTAL = re.compile(r"\b(AP|PA|FRONTAL|ANTEROPOSTERIOR|POSTEROANTERIOR|ANTERO-POSTERIOR|POSTERO-ANTERIOR)\b", re.I)
 
 
-def find(survey: Survey) -> Iterator[Finding]:
+def find(scan: ManifestScan) -> Iterator[Finding]:
     """Rows whose view is not frontal; pictures that look like no chest, or unlike all others."""
-    frame = survey.frame
+    frame = scan.frame
     if "view" in frame.columns:
         other = frame["view"].map(lambda view: bool(view) and not _FRONTAL.search(view))
         if other.any():
-            yield _by_table(survey, frame.loc[other.astype(bool), "view"])
-    yield from _suspects(survey)
+            yield _by_table(scan, frame.loc[other.astype(bool), "view"])
+    yield from _suspects(scan)
 
 
-def _suspects(survey: Survey) -> Iterator[Finding]:
-    sites = [survey.rows(record.path)["site"].iloc[0] for record in survey.pictures]
-    marks = zip(survey.pictures, resemblance(survey.thumbnails), oddness(survey.thumbnails, sites), strict=True)
+def _suspects(scan: ManifestScan) -> Iterator[Finding]:
+    sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.pictures]
+    marks = zip(scan.pictures, resemblance(scan.thumbnails), frontal_outlier_score(scan.thumbnails, sites), strict=True)
     for record, chest, odd in marks:
         if chest >= LEAST_CHEST and odd <= MOST_ODD:
             continue
@@ -41,22 +41,20 @@ def _suspects(survey: Survey) -> Iterator[Finding]:
             f"{record.path}: suspect: not a frontal chest, or turned, or grey inverted ({'; '.join(why)}). Look at it: "
             "a diseased chest is flagged now and then"
         )
-        places = survey.places(record.path)
+        places = scan.places(record.path)
         yield Finding("views", Severity.WARNING, message, places, "image", pictures=(Picture(record.path),))
 
 
-def _by_table(survey: Survey, views: pd.Series) -> Finding:
+def _by_table(scan: ManifestScan, views: pd.Series) -> Finding:
     problem = ColumnProblem(
-        " + ".join(survey.tables),
+        " + ".join(scan.tables),
         "view",
         views,
         "names a view that is not frontal",
         "drop the rows, or correct the view: lungs are not told from background in other views",
     )
-    shown = [Picture(image) for image in survey.frame.loc[views.index, "image"] if image]
+    shown = [Picture(image) for image in scan.frame.loc[views.index, "image"] if image]
     return from_problem(problem, "views", Severity.WARNING, shown)
 
 
-CHECKS.register(
-    Check("views", "images are frontal chest X-rays: by the column 'view', and suspects by their looks", find)
-)
+CHECK = Check("views", "images are frontal chest X-rays: by the column 'view', and suspects by their looks", find)

@@ -7,10 +7,10 @@ metadata.csv and README of agchung/Actualmed-COVID-chestxray-dataset.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -29,16 +29,14 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="actualmed",
-        title="Actualmed-COVID-chestxray-dataset",
-        layout="""Actualmed-COVID-chestxray-dataset/metadata.csv
+SOURCE = PublishedSet(
+    name="actualmed",
+    title="Actualmed-COVID-chestxray-dataset",
+    layout="""Actualmed-COVID-chestxray-dataset/metadata.csv
 Actualmed-COVID-chestxray-dataset/images/<imagename>""",
-        expects=("metadata.csv", "images"),
-        labels=Labels({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
-        licence="research use only, by the repository's README",
-        citation="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
-        read=_read,
-    )
+    expects=("metadata.csv", "images"),
+    labels=Labels({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
+    licence="research use only, by the repository's README",
+    citation="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
+    read=_read,
 )

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import matches, the_one
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import matches, the_one
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
 _LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
 _PARTICIPANTS = "participants.tsv|*/participants.tsv"
@@ -61,18 +61,15 @@ def _people(root: Path) -> dict[str, tuple[str, str]]:
     return {subject: (sex, age) for subject, sex, age in cells}
 
 
-SOURCES.register(
-    PublishedSet(
-        name="bimcv_covid19",
-        title="BIMCV-COVID19+",
-        layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv)
+SOURCE = PublishedSet(
+    name="bimcv_covid19",
+    title="BIMCV-COVID19+",
+    layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv)
 derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
 sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""",
-        expects=(_LABELS, _PARTICIPANTS, _IMAGES),
-        labels=Labels({"COVID 19": Diagnosis.COVID}),
-        licence="BIMCV-COVID19 research use agreement",
-        citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, "
-        "arXiv:2006.01174",
-        read=_read,
-    )
+    expects=(_LABELS, _PARTICIPANTS, _IMAGES),
+    labels=Labels({"COVID 19": Diagnosis.COVID}),
+    licence="BIMCV-COVID19 research use agreement",
+    citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, arXiv:2006.01174",
+    read=_read,
 )

@@ -9,11 +9,11 @@ publisher's word. Source: https://brixia.github.io (scheme of the table; it desc
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _TABLE = "metadata_global_v*.csv|data/metadata_global_v*.csv"
 _FOLDER = "dicom_clean|*/dicom_clean"
@@ -37,18 +37,16 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="brixia",
-        title="the BrixIA COVID-19 data set",
-        layout="""metadata_global_v2.csv
+SOURCE = PublishedSet(
+    name="brixia",
+    title="the BrixIA COVID-19 data set",
+    layout="""metadata_global_v2.csv
 dicom_clean/<Filename>""",
-        expects=(_TABLE, _FOLDER),
-        labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
-        licence="BrixIA research use agreement: not to be passed on, no derivatives",
-        citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "
-        "Medical Image Analysis 2021, doi:10.1016/j.media.2021.102046",
-        read=_read,
-        keeps_unknown_view=True,
-    )
+    expects=(_TABLE, _FOLDER),
+    labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
+    licence="BrixIA research use agreement: not to be passed on, no derivatives",
+    citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "
+    "Medical Image Analysis 2021, doi:10.1016/j.media.2021.102046",
+    read=_read,
+    keeps_unknown_view=True,
 )

@@ -8,10 +8,10 @@ class. Source: Irvin et al. 2019; column names as in torchxrayvision's reader of
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.chexpert_labels import LABELS, OBSERVATIONS, observed
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.chexpert_labels import LABELS, OBSERVATIONS, observed
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -35,17 +35,15 @@ def _read(root: Path) -> Iterator[Record]:
             )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="chexpert",
-        title="CheXpert",
-        layout="""CheXpert-v1.0-small/train.csv, valid.csv   (or CheXpert-v1.0)
+SOURCE = PublishedSet(
+    name="chexpert",
+    title="CheXpert",
+    layout="""CheXpert-v1.0-small/train.csv, valid.csv   (or CheXpert-v1.0)
 CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg""",
-        expects=("train.csv", "valid.csv", "train/patient*|valid/patient*"),
-        labels=LABELS,
-        licence="Stanford research use agreement",
-        citation="Irvin et al., CheXpert: a large chest radiograph dataset with uncertainty labels and expert "
-        "comparison, AAAI 2019",
-        read=_read,
-    )
+    expects=("train.csv", "valid.csv", "train/patient*|valid/patient*"),
+    labels=LABELS,
+    licence="Stanford research use agreement",
+    citation="Irvin et al., CheXpert: a large chest radiograph dataset with uncertainty labels and expert "
+    "comparison, AAAI 2019",
+    read=_read,
 )

@@ -10,8 +10,8 @@ places of single images stand in Excel tables and are not read. Source: the data
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
 _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
@@ -24,25 +24,23 @@ def _read(root: Path) -> Iterator[Record]:
             yield Record(image, (folder,), image.stem, f"COVID-19 Radiography, {folder}", masks=masks)
 
 
-SOURCES.register(
-    PublishedSet(
-        name="covid19_radiography",
-        title="the COVID-19 Radiography Database",
-        layout="""COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/images/COVID-1.png
+SOURCE = PublishedSet(
+    name="covid19_radiography",
+    title="the COVID-19 Radiography Database",
+    layout="""COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/images/COVID-1.png
 COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/masks/COVID-1.png""",
-        expects=tuple(f"{folder}/images" for folder in _FOLDERS),
-        labels=Labels(
-            {
-                "COVID": Diagnosis.COVID,
-                "Lung_Opacity": Diagnosis.OTHER_PNEUMONIA,
-                "Viral Pneumonia": Diagnosis.OTHER_PNEUMONIA,
-                "Normal": Diagnosis.NORMAL,
-            }
-        ),
-        licence="terms of the sets that it collects; see its README",
-        citation="Chowdhury et al., Can AI help in screening viral and COVID-19 pneumonia?, IEEE Access 8, 2020, "
-        "132665-132676",
-        read=_read,
-        keeps_unknown_view=True,
-    )
+    expects=tuple(f"{folder}/images" for folder in _FOLDERS),
+    labels=Labels(
+        {
+            "COVID": Diagnosis.COVID,
+            "Lung_Opacity": Diagnosis.OTHER_PNEUMONIA,
+            "Viral Pneumonia": Diagnosis.OTHER_PNEUMONIA,
+            "Normal": Diagnosis.NORMAL,
+        }
+    ),
+    licence="terms of the sets that it collects; see its README",
+    citation="Chowdhury et al., Can AI help in screening viral and COVID-19 pneumonia?, IEEE Access 8, 2020, "
+    "132665-132676",
+    read=_read,
+    keeps_unknown_view=True,
 )

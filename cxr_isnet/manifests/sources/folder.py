@@ -15,10 +15,10 @@ import pandas as pd
 from pydicom.misc import is_dicom
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Record, Source, TableOptions
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import mapped, record_of
-from cxr_isnet.manifests.tables import rows_of
+from cxr_isnet.manifests.text_tables import rows_of
 
 logger = getLogger(__name__)
 
@@ -71,15 +71,13 @@ class _Files:
         return found[0] if found else self.root / cell
 
 
-SOURCES.register(
-    AnyFolder(
-        name="folder",
-        title="any folder",
-        layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
+SOURCE = AnyFolder(
+    name="folder",
+    title="any folder",
+    layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
 table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
-        labels=Labels(None),
-        licence="",
-        citation="",
-        keeps_unknown_view=True,
-    )
+    labels=Labels(None),
+    licence="",
+    citation="",
+    keeps_unknown_view=True,
 )

@@ -7,10 +7,10 @@ data.csv of ml-workgroup/covid-19-image-repository.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -29,17 +29,15 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="hannover",
-        title="the COVID-19 Image Repository of Hannover Medical School",
-        layout="""covid-19-image-repository/data.csv
+SOURCE = PublishedSet(
+    name="hannover",
+    title="the COVID-19 Image Repository of Hannover Medical School",
+    layout="""covid-19-image-repository/data.csv
 covid-19-image-repository/png/<image_id>.png""",
-        expects=("data.csv", "png"),
-        labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
-        licence="CC BY 3.0",
-        citation="COVID-19 Image Repository, Hannover Medical School, "
-        "https://github.com/ml-workgroup/covid-19-image-repository",
-        read=_read,
-    )
+    expects=("data.csv", "png"),
+    labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
+    licence="CC BY 3.0",
+    citation="COVID-19 Image Repository, Hannover Medical School, "
+    "https://github.com/ml-workgroup/covid-19-image-repository",
+    read=_read,
 )

@@ -9,10 +9,10 @@ image's own. Source: the repository's README and SCHEMA, and `annotations/lungVA
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _COLUMNS = ("patientid", "sex", "age", "finding", "view", "modality", "location", "folder", "filename", "license")
 _OTHER = (
@@ -49,26 +49,23 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="ieee8023",
-        title="ieee8023/covid-chestxray-dataset",
-        layout="""covid-chestxray-dataset/metadata.csv
+SOURCE = PublishedSet(
+    name="ieee8023",
+    title="ieee8023/covid-chestxray-dataset",
+    layout="""covid-chestxray-dataset/metadata.csv
 covid-chestxray-dataset/images/<filename>
 covid-chestxray-dataset/annotations/lungVAE-masks/<filename without suffix>_mask.png""",
-        expects=("metadata.csv", "images", "annotations"),
-        labels=Labels(
-            {
-                "Pneumonia/Viral/COVID-19": Diagnosis.COVID,
-                **dict.fromkeys(_OTHER, Diagnosis.OTHER_PNEUMONIA),
-                "Tuberculosis": Diagnosis.TUBERCULOSIS,
-                "No Finding": Diagnosis.NORMAL,
-            },
-            hierarchy="/",
-        ),
-        licence="each image its own: column licence",
-        citation="Cohen et al., COVID-19 image data collection: prospective predictions are the future, "
-        "arXiv:2006.11988",
-        read=_read,
-    )
+    expects=("metadata.csv", "images", "annotations"),
+    labels=Labels(
+        {
+            "Pneumonia/Viral/COVID-19": Diagnosis.COVID,
+            **dict.fromkeys(_OTHER, Diagnosis.OTHER_PNEUMONIA),
+            "Tuberculosis": Diagnosis.TUBERCULOSIS,
+            "No Finding": Diagnosis.NORMAL,
+        },
+        hierarchy="/",
+    ),
+    licence="each image its own: column licence",
+    citation="Cohen et al., COVID-19 image data collection: prospective predictions are the future, arXiv:2006.11988",
+    read=_read,
 )

@@ -10,10 +10,10 @@ reader.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.chexpert_labels import LABELS, OBSERVATIONS, observed
-from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.chexpert_labels import LABELS, OBSERVATIONS, observed
+from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))
 
@@ -44,17 +44,15 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="mimic_cxr_jpg",
-        title="MIMIC-CXR-JPG",
-        layout="""mimic-cxr-2.0.0-chexpert.csv.gz, mimic-cxr-2.0.0-metadata.csv.gz, mimic-cxr-2.0.0-split.csv.gz
+SOURCE = PublishedSet(
+    name="mimic_cxr_jpg",
+    title="MIMIC-CXR-JPG",
+    layout="""mimic-cxr-2.0.0-chexpert.csv.gz, mimic-cxr-2.0.0-metadata.csv.gz, mimic-cxr-2.0.0-split.csv.gz
 files/p10/p10000032/s50414267/<dicom_id>.jpg""",
-        expects=(_CHEXPERT, _METADATA, _SPLIT, "files/p1*"),
-        labels=LABELS,
-        licence="PhysioNet credentialed access with a data use agreement",
-        citation="Johnson et al., MIMIC-CXR-JPG, version 2.1.0, PhysioNet 2024, doi:10.13026/jsn5-t979; "
-        "Johnson et al., arXiv:1901.07042",
-        read=_read,
-    )
+    expects=(_CHEXPERT, _METADATA, _SPLIT, "files/p1*"),
+    labels=LABELS,
+    licence="PhysioNet credentialed access with a data use agreement",
+    citation="Johnson et al., MIMIC-CXR-JPG, version 2.1.0, PhysioNet 2024, doi:10.13026/jsn5-t979; "
+    "Johnson et al., arXiv:1901.07042",
+    read=_read,
 )

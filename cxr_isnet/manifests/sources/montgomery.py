@@ -8,8 +8,8 @@ Candemir 2014; file names and readings as public readers of the set describe the
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources import nlm_readings as nlm
-from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
+from cxr_isnet.manifests.source_parsing import nlm_readings as nlm
+from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -29,18 +29,16 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="montgomery",
-        title="the Montgomery County chest X-ray set",
-        layout="""MontgomerySet/CXR_png/MCUCXR_0001_0.png
+SOURCE = PublishedSet(
+    name="montgomery",
+    title="the Montgomery County chest X-ray set",
+    layout="""MontgomerySet/CXR_png/MCUCXR_0001_0.png
 MontgomerySet/ClinicalReadings/MCUCXR_0001_0.txt
 MontgomerySet/ManualMask/leftMask/MCUCXR_0001_0.png
 MontgomerySet/ManualMask/rightMask/MCUCXR_0001_0.png""",
-        expects=("CXR_png/MCUCXR_*.png",),
-        labels=nlm.LABELS,
-        licence=nlm.LICENCE,
-        citation=nlm.CITATION,
-        read=_read,
-    )
+    expects=("CXR_png/MCUCXR_*.png",),
+    labels=nlm.LABELS,
+    licence=nlm.LICENCE,
+    citation=nlm.CITATION,
+    read=_read,
 )

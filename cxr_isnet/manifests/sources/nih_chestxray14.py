@@ -9,11 +9,11 @@ readers of it.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import by_name, matches, the_one
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import by_name, matches, the_one
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 SITE = "NIH Clinical Center, USA"
 CITATION = "Wang et al., ChestX-ray8, CVPR 2017 (arXiv:1705.02315)"
@@ -56,18 +56,16 @@ def _splits(root: Path) -> dict[str, str]:
     }
 
 
-SOURCES.register(
-    PublishedSet(
-        name="nih_chestxray14",
-        title="NIH ChestX-ray14",
-        layout="""Data_Entry_2017.csv   (or Data_Entry_2017_v2020.csv)
+SOURCE = PublishedSet(
+    name="nih_chestxray14",
+    title="NIH ChestX-ray14",
+    layout="""Data_Entry_2017.csv   (or Data_Entry_2017_v2020.csv)
 images/00000001_000.png   (or images_001/images/00000001_000.png)
 train_val_list.txt, test_list.txt   (if you have them)""",
-        expects=(_TABLE, _IMAGES),
-        labels=Labels({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
-        licence="NIH: no restriction on use, cite",
-        citation=CITATION,
-        read=_read,
-        keeps_unknown_view=True,
-    )
+    expects=(_TABLE, _IMAGES),
+    labels=Labels({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
+    licence="NIH: no restriction on use, cite",
+    citation=CITATION,
+    read=_read,
+    keeps_unknown_view=True,
 )

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv*"
 _LABEL = re.compile(r"'([^']*)'|\"([^\"]*)\"")
@@ -52,26 +52,24 @@ def _age(study_date: str, birth_year: str) -> float | None:
     return None if study is None or birth is None else study - birth
 
 
-SOURCES.register(
-    PublishedSet(
-        name="padchest",
-        title="PadChest",
-        layout="""PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv
+SOURCE = PublishedSet(
+    name="padchest",
+    title="PadChest",
+    layout="""PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv
 0/<ImageID>.png ... 54/<ImageID>.png""",
-        expects=(_TABLE, "[0-9]/*.png|[0-9][0-9]/*.png"),
-        labels=Labels(
-            {
-                "normal": Diagnosis.NORMAL,
-                "pneumonia": Diagnosis.OTHER_PNEUMONIA,
-                "atypical pneumonia": Diagnosis.OTHER_PNEUMONIA,
-                "tuberculosis": Diagnosis.TUBERCULOSIS,
-            },
-            ignored=frozenset({"unchanged"}),
-            vetoes=frozenset({"exclude", "suboptimal study"}),
-        ),
-        licence="BIMCV: research use, terms at http://bimcv.cipf.es/bimcv-projects/padchest",
-        citation="Bustos et al., PadChest: a large chest x-ray image dataset with multi-label annotated reports, "
-        "Medical Image Analysis 66:101797, 2020",
-        read=_read,
-    )
+    expects=(_TABLE, "[0-9]/*.png|[0-9][0-9]/*.png"),
+    labels=Labels(
+        {
+            "normal": Diagnosis.NORMAL,
+            "pneumonia": Diagnosis.OTHER_PNEUMONIA,
+            "atypical pneumonia": Diagnosis.OTHER_PNEUMONIA,
+            "tuberculosis": Diagnosis.TUBERCULOSIS,
+        },
+        ignored=frozenset({"unchanged"}),
+        vetoes=frozenset({"exclude", "suboptimal study"}),
+    ),
+    licence="BIMCV: research use, terms at http://bimcv.cipf.es/bimcv-projects/padchest",
+    citation="Bustos et al., PadChest: a large chest x-ray image dataset with multi-label annotated reports, "
+    "Medical Image Analysis 66:101797, 2020",
+    read=_read,
 )

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import first
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import first
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
 _DETAILS = "stage_2_detailed_class_info.csv"
 _MAPPINGS = "*mappings_2018*.json"
@@ -47,18 +47,16 @@ def _patients(path: Path | None) -> dict[str, str]:
         raise InputError(f"{path}: not RSNA's list of mappings: {error!r}. Copy it anew, or remove it") from error
 
 
-SOURCES.register(
-    PublishedSet(
-        name="rsna_pneumonia",
-        title="the RSNA Pneumonia Detection Challenge",
-        layout="""stage_2_detailed_class_info.csv
+SOURCE = PublishedSet(
+    name="rsna_pneumonia",
+    title="the RSNA Pneumonia Detection Challenge",
+    layout="""stage_2_detailed_class_info.csv
 stage_2_train_images/<patientId>.dcm
 pneumonia-challenge-dataset-mappings_2018.json   (if you have it)""",
-        expects=(_DETAILS, "stage_2_train_images/*.dcm"),
-        labels=Labels({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
-        licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
-        citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",
-        read=_read,
-        keeps_unknown_view=True,
-    )
+    expects=(_DETAILS, "stage_2_train_images/*.dcm"),
+    labels=Labels({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
+    licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
+    citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",
+    read=_read,
+    keeps_unknown_view=True,
 )

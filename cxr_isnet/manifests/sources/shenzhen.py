@@ -8,9 +8,9 @@ patient. Source: Jaeger 2014; file names and readings as public readers of the s
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources import nlm_readings as nlm
-from cxr_isnet.manifests.sources.layout import by_name
-from cxr_isnet.manifests.sources.source import SOURCES, PublishedSet, Record
+from cxr_isnet.manifests.source_parsing import nlm_readings as nlm
+from cxr_isnet.manifests.source_parsing.layout import by_name
+from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -31,17 +31,15 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-SOURCES.register(
-    PublishedSet(
-        name="shenzhen",
-        title="the Shenzhen chest X-ray set",
-        layout="""ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png
+SOURCE = PublishedSet(
+    name="shenzhen",
+    title="the Shenzhen chest X-ray set",
+    layout="""ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png
 ChinaSet_AllFiles/ClinicalReadings/CHNCXR_0001_0.txt
 ChinaSet_AllFiles/**/CHNCXR_0001_0_mask.png   (lung masks, if you have them)""",
-        expects=("CXR_png/CHNCXR_*.png",),
-        labels=nlm.LABELS,
-        licence=nlm.LICENCE,
-        citation=f"{nlm.CITATION}; masks: arXiv:1803.01199",
-        read=_read,
-    )
+    expects=("CXR_png/CHNCXR_*.png",),
+    labels=nlm.LABELS,
+    licence=nlm.LICENCE,
+    citation=f"{nlm.CITATION}; masks: arXiv:1803.01199",
+    read=_read,
 )

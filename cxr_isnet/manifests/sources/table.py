@@ -1,4 +1,4 @@
-"""`table`: any other CSV or Parquet table, its columns mapped by options or by a recipe."""
+"""`table`: any other CSV or Parquet table, its columns mapped by options or by a mapping."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.reading import RECIPE_SUFFIXES
-from cxr_isnet.manifests.recipes import Recipe, read_recipe
+from cxr_isnet.manifests.column_mapping import ColumnMapping, read_column_mapping
+from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
-from cxr_isnet.manifests.sources.demographics import years
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Record, Source, TableOptions
-from cxr_isnet.manifests.tables import read_text_table, rows_of
+from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
+from cxr_isnet.manifests.text_tables import read_text_table, rows_of
 
 _OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
 
@@ -23,16 +23,16 @@ class AnyTable(Source):
     """Rows of a table become records; paths are relative to the table's folder."""
 
     def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterator[Record]]:
-        """As `Source.records`; `root` is the table or a recipe, which takes no options."""
+        """As `Source.records`; `root` is the table or a mapping, which takes no options."""
         if options.table is not None:
             raise InputError("source 'table' is given its table as root: leave out table")
-        if root.suffix.lower() in RECIPE_SUFFIXES:
+        if root.suffix.lower() in MAPPING_SUFFIXES:
             if options.given():
-                raise InputError(f"{root}: a recipe says it all: leave out {', '.join(options.given())}")
-            recipe = read_recipe(root)
-            frame = recipe.apply(read_text_table(recipe.table), str(root))
+                raise InputError(f"{root}: a column mapping says it all: leave out {', '.join(options.given())}")
+            mapping = read_column_mapping(root)
+            frame = mapping.apply(read_text_table(mapping.table), str(root))
             check_columns(frame, str(root))
-            home = recipe.table.parent
+            home = mapping.table.parent
         else:
             frame, home = mapped(root, options), root.parent
         return home, (record_of(row, home / row["image"], home) for row in rows_of(frame))
@@ -51,7 +51,7 @@ def mapped(table: Path, options: TableOptions) -> pd.DataFrame:
     frame = read_text_table(table)
     columns = options.columns or {str(name): str(name) for name in frame.columns}
     where = {column: tuple(values) for column, values in options.where.items()}
-    frame = Recipe(table, columns, options.constants, where).apply(frame, str(table))
+    frame = ColumnMapping(table, columns, options.constants, where).apply(frame, str(table))
     check_columns(frame, str(table))
     return frame
 
@@ -80,15 +80,13 @@ def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = Fa
     )
 
 
-SOURCES.register(
-    AnyTable(
-        name="table",
-        title="any table",
-        layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
-or a recipe <recipe>.yaml over such a table (data_manifests/README.md)""",
-        labels=Labels(None),
-        licence="",
-        citation="",
-        keeps_unknown_view=True,
-    )
+SOURCE = AnyTable(
+    name="table",
+    title="any table",
+    layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
+or a mapping <mapping>.yaml over such a table (data_manifests/README.md)""",
+    labels=Labels(None),
+    licence="",
+    citation="",
+    keeps_unknown_view=True,
 )

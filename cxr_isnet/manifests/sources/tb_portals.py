@@ -11,10 +11,10 @@ them; not checked against the publisher's data dictionary.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import the_one
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns, rows_of
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
 _OUTLIER = "outlier by the publisher's word"
@@ -39,16 +39,14 @@ def _image_folders(root: Path) -> list[Path]:
     return [place for folder in (root, *unpacked) for place in (folder, folder / "GlobalBucket")]
 
 
-SOURCES.register(
-    PublishedSet(
-        name="tb_portals",
-        title="NIAID TB Portals",
-        layout="""TB_Portals_CXRs_August_2023.csv
+SOURCE = PublishedSet(
+    name="tb_portals",
+    title="NIAID TB Portals",
+    layout="""TB_Portals_CXRs_August_2023.csv
 TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm""",
-        expects=(_TABLE,),
-        labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
-        licence="TB Portals data use agreement",
-        citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
-        read=_read,
-    )
+    expects=(_TABLE,),
+    labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
+    licence="TB Portals data use agreement",
+    citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
+    read=_read,
 )

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.layout import matches
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.layout import matches
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
 _SITE = "TBX11K, hospitals not told"
 
@@ -48,23 +48,21 @@ def _boxes(path: Path) -> dict[str, set[str]]:
     return dict(boxes)
 
 
-SOURCES.register(
-    PublishedSet(
-        name="tbx11k",
-        title="TBX11K",
-        layout="""TBX11K/imgs/{health,sick,tb,test,extra}/*.png
+SOURCE = PublishedSet(
+    name="tbx11k",
+    title="TBX11K",
+    layout="""TBX11K/imgs/{health,sick,tb,test,extra}/*.png
 TBX11K/lists/TBX11K_{train,val}.txt
 TBX11K/annotations/json/TBX11K_{train,val}.json""",
-        expects=(
-            "imgs/health",
-            "imgs/tb",
-            *(f"lists/TBX11K_{split}.txt" for split in ("train", "val")),
-            *(f"annotations/json/TBX11K_{split}.json" for split in ("train", "val")),
-        ),
-        labels=Labels({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
-        licence="terms at https://mmcheng.net/tb",
-        citation="Liu et al., Rethinking computer-aided tuberculosis diagnosis, CVPR 2020",
-        read=_read,
-        keeps_unknown_view=True,
-    )
+    expects=(
+        "imgs/health",
+        "imgs/tb",
+        *(f"lists/TBX11K_{split}.txt" for split in ("train", "val")),
+        *(f"annotations/json/TBX11K_{split}.json" for split in ("train", "val")),
+    ),
+    labels=Labels({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
+    licence="terms at https://mmcheng.net/tb",
+    citation="Liu et al., Rethinking computer-aided tuberculosis diagnosis, CVPR 2020",
+    read=_read,
+    keeps_unknown_view=True,
 )

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.sources.labels import Labels
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.tables import read_text_table, require_columns
+from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -47,23 +47,21 @@ def _votes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(image), rows
 
 
-SOURCES.register(
-    PublishedSet(
-        name="vindr_cxr",
-        title="VinDr-CXR",
-        layout="""annotations/image_labels_train.csv, annotations/image_labels_test.csv
+SOURCE = PublishedSet(
+    name="vindr_cxr",
+    title="VinDr-CXR",
+    layout="""annotations/image_labels_train.csv, annotations/image_labels_test.csv
 train/<image_id>.dicom, test/<image_id>.dicom""",
-        expects=("annotations/image_labels_train.csv", "annotations/image_labels_test.csv", "train|test"),
-        labels=Labels(
-            {
-                "No finding": Diagnosis.NORMAL,
-                "Pneumonia": Diagnosis.OTHER_PNEUMONIA,
-                "Tuberculosis": Diagnosis.TUBERCULOSIS,
-            }
-        ),
-        licence="PhysioNet credentialed health data licence 1.5.0: not to be passed on",
-        citation="Nguyen et al., VinDr-CXR: an open dataset of chest X-rays with radiologist's annotations, "
-        "Scientific Data 9:429, 2022, doi:10.13026/3akn-b287",
-        read=_read,
-    )
+    expects=("annotations/image_labels_train.csv", "annotations/image_labels_test.csv", "train|test"),
+    labels=Labels(
+        {
+            "No finding": Diagnosis.NORMAL,
+            "Pneumonia": Diagnosis.OTHER_PNEUMONIA,
+            "Tuberculosis": Diagnosis.TUBERCULOSIS,
+        }
+    ),
+    licence="PhysioNet credentialed health data licence 1.5.0: not to be passed on",
+    citation="Nguyen et al., VinDr-CXR: an open dataset of chest X-rays with radiologist's annotations, "
+    "Scientific Data 9:429, 2022, doi:10.13026/3akn-b287",
+    read=_read,
 )

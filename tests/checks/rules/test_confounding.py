@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_isnet.checks import Severity, Survey
+from cxr_isnet.checks import ManifestScan, Severity
 from cxr_isnet.checks.findings import Finding
 from cxr_isnet.checks.records import ImageRecord
 from cxr_isnet.checks.rules.confounding import find
@@ -11,12 +11,12 @@ from cxr_isnet.manifests import Place
 COUNT = 80
 
 
-def survey_of_table(frame: pd.DataFrame, shapes: list[tuple[int, int]] | None = None) -> Survey:
-    """A survey whose images need no files."""
+def survey_of_table(frame: pd.DataFrame, shapes: list[tuple[int, int]] | None = None) -> ManifestScan:
+    """A scan whose images need no files."""
     shapes = shapes or [(100, 100)] * len(frame)
     images = {path: ImageRecord(path, shape=shape) for path, shape in zip(frame["image"], shapes, strict=True)}
     places = pd.Index([Place("table.csv", row + 1) for row in range(len(frame))], dtype=object)
-    return Survey(("table.csv",), frame.set_axis(places), images, {})
+    return ManifestScan(("table.csv",), frame.set_axis(places), images, {})
 
 
 @pytest.fixture

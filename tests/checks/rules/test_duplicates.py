@@ -7,10 +7,10 @@ from tests.checks.conftest import save
 
 
 def test_different_patients_are_no_finding(hospital, survey_of):
-    survey = survey_of(hospital)
+    scan = survey_of(hospital)
 
-    assert list(duplicates.find(survey)) == []
-    assert list(crops.find(survey)) == []
+    assert list(duplicates.find(scan)) == []
+    assert list(crops.find(scan)) == []
 
 
 def test_equal_files_under_two_labels_are_an_error(hospital, survey_of, tmp_path):
@@ -37,13 +37,13 @@ def test_another_export_of_the_same_picture_is_found_across_tables(hospital, sur
     small = Image.fromarray((255 * chests[0]).astype(np.uint8)).resize((120, 110))
     small.save(tmp_path / "4.jpg", quality=70)
     hospital.loc[4, ["image", "patient_id"]] = ["4.jpg", "P0"]
-    survey = survey_of(hospital.iloc[:4], hospital.iloc[4:])
+    scan = survey_of(hospital.iloc[:4], hospital.iloc[4:])
 
-    (finding,) = duplicates.find(survey)
+    (finding,) = duplicates.find(scan)
 
     assert finding.severity is Severity.ERROR
     assert "show the same picture" in finding.message
-    assert list(crops.find(survey)) == []
+    assert list(crops.find(scan)) == []
 
 
 def test_a_crop_is_found_with_its_place_in_the_whole(hospital, survey_of, tmp_path, chests):

@@ -9,7 +9,7 @@ import pytest
 
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import BuildReport, build_manifest
-from cxr_isnet.manifests.sources.source import SOURCES
+from cxr_isnet.manifests.sources import find_source
 
 from . import miniatures_covid, miniatures_reports, miniatures_tuberculosis  # noqa: F401 they fill MINIATURES
 from .miniature import MINIATURES
@@ -41,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuildMiniature:
         if name not in done:
             root, output = tmp_path_factory.mktemp(name), tmp_path_factory.mktemp("tables") / f"{name}.csv"
             MINIATURES[name].make(root)
-            report = build_manifest(SOURCES.get(name), root, output)
+            report = build_manifest(find_source(name), root, output)
             done[name] = Built(root, output, report, read_manifest(output))
         return done[name]
 

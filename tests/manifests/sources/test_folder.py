@@ -5,7 +5,8 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.source import SOURCES, TableOptions
+from cxr_isnet.manifests.source_parsing.source import TableOptions
+from cxr_isnet.manifests.sources import find_source
 
 from .files import dicom, picture, table
 
@@ -31,7 +32,7 @@ def labels(tmp_path, *images):
 
 
 def build(root, output, **options):
-    return build_manifest(SOURCES.get("folder"), root, output, options=TableOptions(**options))
+    return build_manifest(find_source("folder"), root, output, options=TableOptions(**options))
 
 
 def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):

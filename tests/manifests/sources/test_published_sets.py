@@ -10,7 +10,8 @@ from PIL import Image
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.source import SOURCES, Diagnosis, TableOptions
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, TableOptions
+from cxr_isnet.manifests.sources import find_source
 
 from . import conftest  # noqa: F401 it fills MINIATURES
 from .miniature import MINIATURES
@@ -54,7 +55,7 @@ def test_a_mask_has_the_size_of_its_image(built, name):
 def test_the_same_folder_gives_the_same_bytes(built, name, tmp_path):
     again = built(name).table.with_name("again.csv")
 
-    build_manifest(SOURCES.get(name), built(name).root, again)
+    build_manifest(find_source(name), built(name).root, again)
 
     text = again.read_text().replace("again_masks", f"{name}_masks")
     assert text == built(name).table.read_text()
@@ -63,7 +64,7 @@ def test_the_same_folder_gives_the_same_bytes(built, name, tmp_path):
 def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "readme.txt").touch()
-    source = SOURCES.get(name)
+    source = find_source(name)
 
     with pytest.raises(InputError) as error:
         build_manifest(source, tmp_path, tmp_path / "table.csv")
@@ -76,12 +77,12 @@ def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
 def test_options_of_folder_and_table_are_refused(name, tmp_path):
     with pytest.raises(InputError, match=rf"source '{name}' has labels of its own: leave out constants"):
         build_manifest(
-            SOURCES.get(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
+            find_source(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
         )
 
 
 def test_terms_and_citation_are_told(built, name):
-    source, report = SOURCES.get(name), built(name).report
+    source, report = find_source(name), built(name).report
 
     assert (report.licence, report.citation) == (source.licence, source.citation)
     assert built(name).frame["licence"].ne("").all()

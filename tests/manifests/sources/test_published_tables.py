@@ -6,7 +6,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.source import SOURCES
+from cxr_isnet.manifests.sources import find_source
 
 from . import conftest  # noqa: F401 it fills MINIATURES
 from .miniature import MINIATURES
@@ -25,4 +25,4 @@ def test_a_table_without_its_columns_is_named(name, tmp_path):
             path.unlink()
 
     with pytest.raises(InputError, match=r"column '.*' is missing; the table has 'something'"):
-        build_manifest(SOURCES.get(name), root, tmp_path / "table.csv")
+        build_manifest(find_source(name), root, tmp_path / "table.csv")

@@ -3,7 +3,8 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.source import SOURCES, TableOptions
+from cxr_isnet.manifests.source_parsing.source import TableOptions
+from cxr_isnet.manifests.sources import find_source
 
 from .files import picture, table
 
@@ -28,7 +29,7 @@ def other(tmp_path):
 
 
 def build(root, output, labels=None, **options):
-    return build_manifest(SOURCES.get("table"), root, output, options=TableOptions(**options), labels=labels)
+    return build_manifest(find_source("table"), root, output, options=TableOptions(**options), labels=labels)
 
 
 def test_columns_are_mapped_and_labels_translated(other, tmp_path):
@@ -79,7 +80,7 @@ def test_a_recipe_is_a_table(other, tmp_path):
     )
 
     assert build(recipe, tmp_path / "table.csv").rows == 4
-    with pytest.raises(InputError, match=r"recipe\.yaml: a recipe says it all: leave out where"):
+    with pytest.raises(InputError, match=r"recipe\.yaml: a column mapping says it all: leave out where"):
         build(recipe, tmp_path / "table.csv", where={"finding": ["TB"]})
 
 

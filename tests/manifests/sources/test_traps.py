@@ -10,8 +10,8 @@ from PIL import Image
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.sources.nlm_readings import parse_name, parse_reading
-from cxr_isnet.manifests.sources.source import SOURCES
+from cxr_isnet.manifests.source_parsing.nlm_readings import parse_name, parse_reading
+from cxr_isnet.manifests.sources import find_source
 
 from .files import dicom
 from .miniature import MINIATURES
@@ -68,7 +68,7 @@ def test_tbx11k_with_broken_annotations_names_the_file(tmp_path):
     (tmp_path / "TBX11K/annotations/json/TBX11K_val.json").write_text(json.dumps({"images": [{"id": 1}]}))
 
     with pytest.raises(InputError, match=r"TBX11K_val\.json: not a COCO annotation file: KeyError"):
-        build_manifest(SOURCES.get("tbx11k"), tmp_path, tmp_path / "table.csv")
+        build_manifest(find_source("tbx11k"), tmp_path, tmp_path / "table.csv")
 
 
 def test_tb_portals_takes_the_table_of_images_not_of_archives(built):
@@ -99,7 +99,7 @@ def test_nih_later_release_calls_gender_sex(tmp_path):
     (tmp_path / "Data_Entry_2017_v2020.csv").write_text(old.read_text().replace("Patient Gender", "Patient Sex"))
     old.unlink()
 
-    build_manifest(SOURCES.get("nih_chestxray14"), tmp_path, tmp_path / "table.csv")
+    build_manifest(find_source("nih_chestxray14"), tmp_path, tmp_path / "table.csv")
 
     assert set(read_manifests([tmp_path / "table.csv"])["sex"]) == {"M", "F"}
 
@@ -148,7 +148,7 @@ def test_rsna_without_mappings_takes_each_image_for_a_patient(tmp_path):
     MINIATURES["rsna_pneumonia"].make(tmp_path)
     (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").unlink()
 
-    report = build_manifest(SOURCES.get("rsna_pneumonia"), tmp_path, tmp_path / "table.csv")
+    report = build_manifest(find_source("rsna_pneumonia"), tmp_path, tmp_path / "table.csv")
 
     assert report.patients == report.rows == 3
 
@@ -158,7 +158,7 @@ def test_rsna_mappings_of_another_kind_are_refused(tmp_path):
     (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text('[{"id": 1}]')
 
     with pytest.raises(InputError, match=r"mappings_2018\.json: not RSNA's list of mappings"):
-        build_manifest(SOURCES.get("rsna_pneumonia"), tmp_path, tmp_path / "table.csv")
+        build_manifest(find_source("rsna_pneumonia"), tmp_path, tmp_path / "table.csv")
 
 
 def test_vindr_takes_what_two_of_three_readers_mark(built):
@@ -180,7 +180,7 @@ def test_vindr_refuses_marks_that_are_no_numbers(tmp_path):
     table.write_text(table.read_text().replace(",1", ",yes"))
 
     with pytest.raises(InputError, match=r"image_labels_test\.csv: a label is not 0 or 1"):
-        build_manifest(SOURCES.get("vindr_cxr"), tmp_path, tmp_path / "table.csv")
+        build_manifest(find_source("vindr_cxr"), tmp_path, tmp_path / "table.csv")
 
 
 def test_bimcv_reads_labels_of_a_session_whatever_divides_them(built):
@@ -224,7 +224,7 @@ def test_a_broken_dicom_file_is_dropped_and_the_rest_built(tmp_path):
     (tmp_path / "dicom_clean" / "1.dcm").write_bytes(b"<html>")
     dicom(tmp_path / "dicom_clean" / "4.dcm", ViewPosition="LL")
 
-    report = build_manifest(SOURCES.get("brixia"), tmp_path, tmp_path / "table.csv")
+    report = build_manifest(find_source("brixia"), tmp_path, tmp_path / "table.csv")
 
     assert report.dropped == {"DICOM header cannot be read": 1, "view 'LL' is not frontal": 1}
     assert report.rows == 2

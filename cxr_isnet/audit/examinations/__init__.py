@@ -1,1 +1,0 @@
-"""The examinations, one file each; `cxr_isnet.audit.registry` lists them."""

@@ -1,0 +1,147 @@
+"""Does the answer change with the background, while the lungs stay?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxr_isnet.audit.alterations import on_background
+from cxr_isnet.audit.audit_context import AuditContext
+from cxr_isnet.audit.audit_set import AuditSet
+from cxr_isnet.audit.probe import Probe
+from cxr_isnet.audit.statistics import MARGIN, Picture, ProbeResult, Statistic, chance, described, held_above
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import WeightedMean
+
+DONORS = 4
+"""Backgrounds of each kind that every pair of lungs is put on."""
+
+
+def run(context: AuditContext) -> ProbeResult:
+    """Probability and decision on backgrounds of the own class against another's, and of hospital against hospital."""
+    data, rng = context.images, context.rng()
+    own, other = (_class_donors(data, same, rng) for same in (True, False))
+    on_own, on_other = _answers(context, own, "own class's background"), _answers(context, other, "other's background")
+    rows = np.arange(len(data))
+    pull = (on_own - on_other).mean(0)[rows, data.labels]
+    truth = context.probabilities.argmax(1)
+    flips = {name: (found.argmax(2) != truth).mean(0) for name, found in {"own": on_own, "another": on_other}.items()}
+    bootstrap = context.bootstrap()
+    statistics = [
+        held_above(
+            "probability of the true class: own class's background minus another class's",
+            WeightedMean(pull),
+            bootstrap,
+            int(np.isfinite(pull).sum()),
+            threshold=MARGIN,
+        ),
+        *(
+            described(
+                f"share of decisions that flip on a background of {name} class",
+                WeightedMean(np.where(np.isfinite(pull), flip, np.nan)),
+                bootstrap,
+                int(np.isfinite(pull).sum()),
+            )
+            for name, flip in flips.items()
+        ),
+        *_site_statistics(context, rng),
+    ]
+    return ProbeResult(tuple(statistics), chance(statistics), pictures=_pictures(context, own, other))
+
+
+def _class_donors(data: AuditSet, same: bool, rng: np.random.Generator) -> IntArray:
+    """(DONORS, N) rows, -1 where there is none: backgrounds of the same or of other classes, from the same hospital
+    where it has some."""
+    donors = np.full((DONORS, len(data)), -1, dtype=np.int64)
+    for row in range(len(data)):
+        fits = (data.patients != data.patients[row]) & ((data.labels == data.labels[row]) == same)
+        at_home = fits & (data.sites == data.sites[row])
+        pool = np.flatnonzero(at_home if at_home.any() else fits)
+        if len(pool):
+            donors[:, row] = rng.choice(pool, DONORS)
+    return donors
+
+
+def _site_donors(data: AuditSet, site: int, rng: np.random.Generator) -> IntArray:
+    """(DONORS, N) rows, -1 where there is none: backgrounds of the same class from one hospital."""
+    donors = np.full((DONORS, len(data)), -1, dtype=np.int64)
+    for row in range(len(data)):
+        fits = (data.patients != data.patients[row]) & (data.labels == data.labels[row]) & (data.sites == site)
+        if fits.any():
+            donors[:, row] = rng.choice(np.flatnonzero(fits), DONORS)
+    return donors
+
+
+def _answers(context: AuditContext, donors: IntArray, what: str) -> FloatArray:
+    """(DONORS, N, classes) probabilities of the lungs of every row on its donors' backgrounds; NaN without a donor."""
+    data = context.images
+    found = []
+    for round_ in donors:
+        images = on_background(data.images, data.masks, data.images[round_], data.masks[round_], context.average)
+        answer = context.ask(context.model.probabilities, images, what)
+        found.append(np.where(round_[:, None] >= 0, answer, np.nan))
+    return np.stack(found)
+
+
+def _site_statistics(context: AuditContext, rng: np.random.Generator) -> list[Statistic]:
+    """For each hospital, how far its backgrounds move every class's probability against those of the others."""
+    data = context.images
+    if len(data.site_names) < 2:
+        return []
+    by_site = np.stack(
+        [
+            _answers(context, _site_donors(data, site, rng), f"background of {name}").mean(0)
+            for site, name in enumerate(data.site_names)
+        ]
+    )
+    count = np.isfinite(by_site).sum(0)
+    statistics = []
+    for site in range(len(data.site_names) if len(data.site_names) > 2 else 1):
+        rest = (np.where(np.isfinite(by_site), by_site, 0.0).sum(0) - by_site[site]) / np.where(
+            count > 1, count - 1, np.nan
+        )
+        for index in range(len(data.classes) if len(data.classes) > 2 else 1):
+            moved = (by_site[site] - rest)[:, index]
+            statistics.append(
+                described(
+                    f"probability of '{data.classes[index]}': backgrounds of {data.site_names[site]} minus those of "
+                    "the other hospitals, classes being equal",
+                    WeightedMean(moved),
+                    context.bootstrap(),
+                    int(np.isfinite(moved).sum()),
+                )
+            )
+    return statistics
+
+
+def _pictures(context: AuditContext, own: IntArray, other: IntArray) -> tuple[Picture, ...]:
+    data = context.images
+    usable = np.flatnonzero((own[0] >= 0) & (other[0] >= 0))
+    if not len(usable):
+        return ()
+    row = int(usable[0])
+    lungs, mask = data.images[[row]], data.masks[[row]]
+    tiles = [("as it is", context.tile(data.images, row))]
+    for name, donor in (("own class's background", own[0, row]), ("another class's background", other[0, row])):
+        image = on_background(lungs, mask, data.images[[donor]], data.masks[[donor]], context.average)
+        tiles.append((name, context.tile(image, 0)))
+    return (Picture("The same lungs on other patients' backgrounds", tuple(tiles)),)
+
+
+PROBE = Probe(
+    name="background_swap",
+    title="The same lungs on another background",
+    question="Does the answer follow the background when the lungs stay the same?",
+    rule=(
+        f"A sign, if the probability of the true class is more than {MARGIN} lower on backgrounds of other classes "
+        "than on those of the own class, from the same hospital where it has both. How far the backgrounds of a "
+        "hospital move the answer is told, and no sign: lungs on the background of a hospital with another exposure "
+        "look odd to a model that takes no shortcut."
+    ),
+    limits=(
+        "Lungs are pasted in place, neither fitted nor matched in grey: where chests or exposures differ a seam shows, "
+        "in both arms alike within a hospital. Disease outside the mask comes with the background. Where a hospital "
+        "has one class only, class and hospital are swapped together."
+    ),
+    needs=(),
+    run=run,
+)

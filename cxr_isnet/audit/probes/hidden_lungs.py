@@ -1,0 +1,110 @@
+"""Does the model tell the classes apart when it cannot see the lungs?"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from cxr_isnet.audit.alterations import background_only, lungs_filled, lungs_only
+from cxr_isnet.audit.audit_context import AuditContext
+from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
+from cxr_isnet.audit.probe import Probe
+from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, chance, described, held_above
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import HandTillAUC, Metric
+
+CHANCE = 0.5
+
+
+class WithinSiteAUC:
+    """Mean over hospitals of their AUC (Hand & Till), weighted by their images: no pair spans two hospitals."""
+
+    def __init__(self, labels: IntArray, probabilities: FloatArray, sites: IntArray) -> None:
+        """Labels (N,), probabilities (N, C), sites (N,)."""
+        self._parts = [
+            (HandTillAUC(np.where(sites == site, labels, -1), probabilities), (sites == site).astype(np.float64))
+            for site in np.unique(sites)
+            if len(np.unique(labels[sites == site])) > 1
+        ]
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        if not self._parts:
+            return np.full(len(weights), np.nan)
+        aucs = np.stack([auc(weights) for auc, _ in self._parts])
+        sizes = np.stack([weights @ members for _, members in self._parts])
+        return np.asarray((aucs * sizes).sum(0) / sizes.sum(0), dtype=np.float64)
+
+
+def run(context: AuditContext) -> ProbeResult:
+    """AUC of whole images and of lungs alone, for comparison; of backgrounds in two disguises, for the verdict."""
+    data, ask = context.images, context.model.probabilities
+    hidden = {
+        "background only": background_only(data.images, data.masks, context.grey),
+        "lungs filled": lungs_filled(data.images, data.masks, context.average),
+    }
+    lungs = lungs_only(data.images, data.masks, context.grey)
+    bootstrap = context.bootstrap()
+    shown = {"whole images": context.probabilities, "lungs only": context.ask(ask, lungs, "lungs only")}
+    statistics = [
+        described(f"AUC, {name}", HandTillAUC(data.labels, found), bootstrap, len(data))
+        for name, found in shown.items()
+    ]
+    for name, images in hidden.items():
+        found = context.ask(ask, images, name)
+        metrics: dict[str, Metric] = {f"AUC, {name}": HandTillAUC(data.labels, found)}
+        if _sites_with_classes(data) and len(data.site_names) > 1:
+            metrics[f"AUC within hospitals, {name}"] = WithinSiteAUC(data.labels, found, data.sites)
+        statistics += [_held(title, metric, context) for title, metric in metrics.items()]
+    tiles = {"as it is": data.images, "lungs only": lungs, **hidden}
+    row = int(context.rng().integers(len(data)))
+    picture = Picture(
+        "One X-ray in the forms that the model was shown",
+        tuple((name, context.tile(images, row)) for name, images in tiles.items()),
+    )
+    return ProbeResult(tuple(statistics), chance(statistics), pictures=(picture,))
+
+
+def _held(title: str, metric: Metric, context: AuditContext) -> Statistic:
+    return held_above(
+        title,
+        metric,
+        context.bootstrap(),
+        len(context.images),
+        threshold=CHANCE,
+        least_error=null_error(context.images),
+    )
+
+
+def null_error(data: AuditSet) -> float:
+    """Standard error of the AUC of a model that knows nothing, by the numbers of patients: Mann & Whitney (1947)."""
+    counts = [len(np.unique(data.patients[data.labels == label])) for label in np.unique(data.labels)]
+    pairs = [np.sqrt((first + second + 1) / (12 * first * second)) for first, second in combinations(counts, 2)]
+    return float(np.mean(pairs))
+
+
+def _sites_with_classes(data: AuditSet) -> bool:
+    """Whether a hospital has enough patients, of more than one class."""
+    return any(
+        len(np.unique(data.labels[data.sites == site])) > 1
+        and len(np.unique(data.patients[data.sites == site])) >= LEAST_PATIENTS
+        for site in np.unique(data.sites)
+    )
+
+
+PROBE = Probe(
+    name="hidden_lungs",
+    title="Classes told apart without the lungs",
+    question="Does the model tell the classes apart when the lungs are hidden?",
+    rule=(
+        "A sign, if an AUC with hidden lungs lies above 0.5: once with the lungs in one grey, once with those of an "
+        "average image, over all images and, where a hospital has more than one class, within hospitals."
+    ),
+    limits=(
+        "A disease that shows outside the mask (heart, effusion, lines and tubes) gives an AUC above 0.5 without any "
+        "shortcut, and so do masks whose outline differs between classes. A shortcut that these images lack is not "
+        "seen."
+    ),
+    needs=(),
+    run=run,
+)

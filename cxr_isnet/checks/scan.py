@@ -1,0 +1,119 @@
+"""Everything the checks look at: the tables' rows, and a record per file, read once and in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cxr_isnet.checks.findings import Finding, Severity, from_problem
+from cxr_isnet.checks.records import THUMBNAIL, ImageRecord, MaskRecord, image_record, mask_record
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import Place, inspect_manifest, join_tables
+
+SCHEMA_CHECK = "schema"
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class ManifestScan:
+    """Tables and files as the checks see them.
+
+    Attributes:
+        tables: names of the tables that could be read.
+        frame: their rows, indexed by `Place`, as `join_tables` gives them; cells may break the schema.
+        images: path to record, for every image that is named.
+        masks: path to record, for every mask that is named.
+        schema_findings: findings about tables and cells that break the schema.
+        crop_limit: number of images above which crops are not searched for.
+    """
+
+    tables: tuple[str, ...]
+    frame: pd.DataFrame
+    images: Mapping[str, ImageRecord]
+    masks: Mapping[str, MaskRecord]
+    schema_findings: tuple[Finding, ...] = ()
+    crop_limit: int = 0
+
+    @cached_property
+    def pictures(self) -> tuple[ImageRecord, ...]:
+        """Images that can be compared: readable, not blank, one per content."""
+        seen: dict[str, ImageRecord] = {}
+        for record in self.images.values():
+            if record.thumbnail is not None and not record.blank:
+                seen.setdefault(record.sha256, record)
+        return tuple(seen.values())
+
+    @cached_property
+    def thumbnails(self) -> NDArray[np.float32]:
+        """(pictures, side, side) in [0, 1], in the order of `pictures`."""
+        kept = [record.thumbnail for record in self.pictures if record.thumbnail is not None]
+        stacked = np.stack(kept) if kept else np.zeros((0, THUMBNAIL, THUMBNAIL))
+        return np.asarray(stacked, dtype=np.float32) / np.float32(255)
+
+    def rows(self, image: str) -> pd.DataFrame:
+        """The rows that name an image."""
+        return self.frame.iloc[self._positions[image]]
+
+    def places(self, image: str) -> tuple[Place, ...]:
+        """Where an image is named."""
+        return tuple(self.rows(image).index)
+
+    @cached_property
+    def _positions(self) -> Mapping[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for position, image in enumerate(self.frame["image"]):
+            found.setdefault(image, []).append(position)
+        return found
+
+
+def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> ManifestScan:
+    """Read tables and files as far as they can be read.
+
+    Args:
+        tables: manifests, tables or recipes.
+        workers: files read at a time.
+        crop_limit: number of images above which crops are not searched for.
+
+    Raises:
+        InputError: no table was named, or one was named twice.
+    """
+    if not tables or len(set(tables)) < len(tables):
+        raise InputError(f"tables is {list(tables)}: name one or more manifests, each once")
+    names, frames, schema_findings = [], [], []
+    for table in tables:
+        try:
+            frame, problems = inspect_manifest(table)
+        except InputError as error:
+            schema_findings.append(Finding(SCHEMA_CHECK, Severity.UNUSABLE, str(error), value=table))
+            continue
+        schema_findings += [from_problem(problem, SCHEMA_CHECK, Severity.UNUSABLE) for problem in problems]
+        names.append(table)
+        frames.append(frame)
+    frame = join_tables(names, frames) if frames else pd.DataFrame(columns=["image", "mask"], dtype=str)
+    images = read_records(image_record, frame["image"], "images", workers)
+    masks = read_records(mask_record, frame["mask"], "masks", workers)
+    return ManifestScan(tuple(names), frame, images, masks, tuple(schema_findings), crop_limit)
+
+
+def read_records(read: Callable[[str], Record], paths: pd.Series, what: str, workers: int) -> dict[str, Record]:
+    """A record per distinct path, "" left out, in the order of the paths.
+
+    Args:
+        read: path -> record; never raises for a bad file.
+        paths: as the tables name them.
+        what: name of the progress bar.
+        workers: threads; decoding and hashing let go of the interpreter.
+    """
+    wanted = [path for path in paths.unique() if path]
+    with ThreadPoolExecutor(workers) as pool:
+        bar = tqdm(pool.map(read, wanted), total=len(wanted), desc=f"read {what}", unit="file", disable=None)
+        return dict(zip(wanted, bar, strict=True))

@@ -1,0 +1,1 @@
+"""The commands of `cxr-isnet`, one file each: a dataclass of settings and the function that takes it."""

@@ -1,0 +1,80 @@
+"""`cxr-isnet audit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cxr_isnet.audit.audit_context import AuditContext
+from cxr_isnet.audit.audit_set import LEAST_PATIENTS, load_audit_set
+from cxr_isnet.audit.audited_model import load_audited
+from cxr_isnet.audit.report import AuditReport, write_audit
+from cxr_isnet.audit.running import run_probes
+from cxr_isnet.config import as_plain
+from cxr_isnet.data import MarkConfig
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import output_folder
+from cxr_isnet.manifests import digest, read_manifests
+from cxr_isnet.tracking import TrackingConfig, start_run
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Looking for shortcuts that a model takes past the lungs.
+
+    Attributes:
+        model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME/1`, a folder).
+        manifest: Manifests with lung masks, tables or recipes.
+        output: Folder for audit.json and audit.html; must be empty.
+        mark: Plant the marks of a training into the images first; null for the images as they are.
+        size: Rows and columns, in pixels, of the images that an MLflow model is given; a checkpoint knows its own.
+        most_images: A larger manifest is sampled down to this, by patient, evenly over sites and classes.
+        resamples: Bootstrap resamples of each interval.
+        seed: Of everything drawn.
+        batch_size: Images at a time.
+        device: Where a checkpoint is run; an MLflow model chooses for itself.
+        tracking: MLflow.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    mark: MarkConfig | None = None
+    size: int = 512
+    most_images: int = 300
+    resamples: int = 2000
+    seed: int = 0
+    batch_size: int = 32
+    device: Device = Device.AUTO
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or recipe")
+        least = {"size": 32, "most_images": LEAST_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise InputError(f"{name} is {getattr(self, name)}: at least {smallest} is needed")
+
+
+def audit(config: AuditConfig) -> str:
+    """Audits a model on the manifests' images, to files and to MLflow; returns the verdicts as a text table."""
+    output = output_folder(config.output)
+    model, size = load_audited(
+        config.model, size=config.size, tracking_uri=config.tracking.uri, device=config.device.found()
+    )
+    frame = read_manifests(config.manifest, classes=model.classes)
+    images = load_audit_set(
+        frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
+    )
+    context = AuditContext(model, images, config.resamples, config.seed, config.batch_size)
+    with start_run(config.tracking, parameters=as_plain(config), tags={"kind": "audit"}) as run:
+        run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
+        report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))
+        output.mkdir(parents=True, exist_ok=True)
+        written = write_audit(output, report)
+        run.log_metrics(report.metrics(), 0)
+        run.set_tags({"audit.verdict": report.verdict.value})
+        for file in written:
+            run.log_artifact(file)
+    return report.table()

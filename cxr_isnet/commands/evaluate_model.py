@@ -1,0 +1,86 @@
+"""`cxr-isnet evaluate-model`: a trained classifier predicts the hospitals of manifests, and is evaluated there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cxr_isnet.commands.evaluate import EvaluationConfig, read_audit
+from cxr_isnet.config import as_plain
+from cxr_isnet.data import MarkConfig, check_files
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.predictions_table import read_tables
+from cxr_isnet.files import output_folder
+from cxr_isnet.inference import Classifier, conditions, evaluate_classifier
+from cxr_isnet.inference.evaluate import flat_metrics, results_table
+from cxr_isnet.manifests import digest, read_manifests
+from cxr_isnet.tracking import TrackingConfig, start_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateModelConfig(EvaluationConfig):
+    """Evaluation of a trained classifier: `predict`, then `evaluate`, with heatmaps in the report.
+
+    Attributes:
+        model: Checkpoint `best.pt` of a training's folder.
+        manifest: Manifests of the hospitals, tables or column mappings.
+        output: Folder for the results, a folder in it for each condition (`clean`, and with marks `biased` and
+            `swapped`); must be empty.
+        validation: Table of the model's predictions on in-domain validation, which sets threshold and temperature; null
+            takes the most probable class and the checkpoint's own temperature.
+        audit: `audit.json` of the shortcut audit, for the report.
+        mark: Evaluates with planted marks too; null for the images as they are.
+        device: Where the model predicts.
+        trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
+        tracking: MLflow.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    validation: str | None = None
+    audit: str | None = None
+    mark: MarkConfig | None = None
+    device: Device = Device.AUTO
+    trust: bool = False
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
+        if self.sensitivity is not None and self.validation is None:
+            raise InputError(f"sensitivity is {self.sensitivity}: it needs a validation table")
+
+
+def evaluate_model(config: EvaluateModelConfig) -> str:
+    """Evaluates a classifier on the manifests' sites; returns the results as a text table.
+
+    Raises:
+        InputError: A setting, a table or a file cannot be used.
+    """
+    output = output_folder(config.output)
+    classifier = Classifier.load(config.model, config.device.found(), trust=config.trust)
+    frame = read_manifests(config.manifest, classes=classifier.classes)
+    check_files(frame)
+    validation = None
+    if config.validation is not None:
+        validation = read_tables({"validation": config.validation}, classifier.classes, None)[1]["validation"]
+    audit = read_audit(config.audit)
+    with start_run(config.tracking, parameters=as_plain(config), tags={"method": classifier.method}) as run:
+        read = digest(*config.manifest)
+        run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
+        studies = evaluate_classifier(
+            classifier,
+            frame,
+            output,
+            conditions(config.mark),
+            config.settings(),
+            validation=validation,
+            audit=audit,
+            model_uri=config.model,
+        )
+        run.log_metrics(flat_metrics(studies), 0)
+        for condition in studies:
+            run.log_artifact(output / condition)
+    return results_table(studies)

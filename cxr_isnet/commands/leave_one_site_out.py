@@ -1,0 +1,87 @@
+"""`cxr-isnet leave-one-site-out`: every hospital evaluated by a network that was trained on the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from cxr_isnet.commands.evaluate import EvaluationConfig, write_and_log_report
+from cxr_isnet.config import as_plain
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.predictions_table import write_predictions
+from cxr_isnet.evaluation.study import check_prevalence, evaluate_folds, study_text
+from cxr_isnet.manifests import digest
+from cxr_isnet.tracking import TrackingConfig, start_run
+from cxr_isnet.training.config import TrainConfig
+from cxr_isnet.training.initialisation import read_experiment_config
+from cxr_isnet.training.leave_one_site_out import FoldPlan, SiteFolds, fold_tables, galleries, plan, train_folds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneSiteOutConfig(EvaluationConfig):
+    """Training of an experiment once for every hospital, on the others, and its evaluation on that one.
+
+    Attributes:
+        experiment: Config (YAML) of a training, or the name of a recipe. Its output and register are not looked at.
+        output: Folder for the results and, in `folds`, the trainings; must be empty unless `resume`.
+        manifest: Manifests of the hospitals; empty takes all that the experiment names.
+        resume: Goes on with the unfinished evaluation in `output`.
+        tracking: MLflow.
+    """
+
+    experiment: str
+    output: str
+    manifest: list[str] = field(default_factory=list)
+    resume: bool = False
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def leave_one_site_out(config: LeaveOneSiteOutConfig) -> str:
+    """Trains and evaluates; returns the results as a text table.
+
+    Leaves, beside the report, `predictions.csv` of all sites and the trainings in `folds`.
+
+    Raises:
+        InputError: A setting, a table or a file cannot be used; nothing has been trained then.
+        DivergedError: A loss became NaN or infinite.
+    """
+    experiment = replace(read_experiment_config(config.experiment), tracking=config.tracking)
+    manifests = config.manifest or [*experiment.data.training, *experiment.data.external]
+    everywhere = _all_hospitals(experiment, manifests)
+    folds = SiteFolds(config.output, everywhere, manifests)
+    remembered = {"experiment": everywhere.resolved(), "manifest": manifests}
+    directory = RunDirectory.open(config.output, remembered, manifests, resume=config.resume)
+    chosen = plan(folds)
+    _check_report(config, experiment, chosen)
+    settings, classes = config.settings(), tuple(experiment.data.classes)
+    tags = {"kind": "leave_one_site_out", "method": experiment.method}
+    parameters = {**as_plain(config), "experiment": everywhere.resolved()}
+    with start_run(config.tracking, parameters=parameters, tags=tags, run_id=directory.run_id()) as run:
+        directory.begin(remembered, manifests, run.run_id, run.uri)
+        run.log_dataset(chosen.frame, "sites", "evaluation", digest(*manifests), source=", ".join(manifests))
+        train_folds(folds, chosen, run)
+        tables = fold_tables(folds, chosen)
+        study = evaluate_folds(experiment.method, tables, classes, settings, chosen.not_evaluated)
+        together = pd.concat([table for table, _ in tables.values()], ignore_index=True)
+        write_predictions(together, directory.path / "predictions.csv")
+        run.log_artifact(directory.path / "predictions.csv")
+        write_and_log_report(run, directory.path, study, {experiment.method: together}, galleries(folds, chosen))
+    return study_text(study)
+
+
+def _all_hospitals(experiment: TrainConfig, manifests: list[str]) -> TrainConfig:
+    """The experiment as the folder of the study remembers it: all that decides about its trainings."""
+    data = replace(experiment.data, training=manifests, external=[])
+    return replace(experiment, data=data, output="", register=None, resume=False)
+
+
+def _check_report(config: LeaveOneSiteOutConfig, experiment: TrainConfig, chosen: FoldPlan) -> None:
+    """What the report would stumble over after hours of training."""
+    check_prevalence(config.settings(), experiment.data.classes)
+    if config.sensitivity is not None and len(experiment.data.classes) != 2:
+        raise InputError(f"sensitivity is {config.sensitivity}, but data.classes has not two: leave it out")
+    unknown = sorted(set(config.groups or ()) - {*chosen.frame.columns, "age_band"})
+    if unknown:
+        raise InputError(f"groups names {unknown[0]!r}, which is no column of the manifests: add it there")

@@ -1,0 +1,145 @@
+"""`cxr-isnet manifest build | sources | check`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import indent
+
+from cxr_isnet.checks.check import Check
+from cxr_isnet.checks.findings import Finding, exit_status
+from cxr_isnet.checks.html_report import write_html_report
+from cxr_isnet.checks.json_report import write_json_report
+from cxr_isnet.checks.rules import CHECKS
+from cxr_isnet.checks.scan import SCHEMA_CHECK, ManifestScan, scan_manifests
+from cxr_isnet.checks.text_report import text_report
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.building import build_manifest
+from cxr_isnet.manifests.source_parsing.source import Source, TableOptions
+from cxr_isnet.manifests.sources import SOURCES, find_source
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """The manifest of a data set in the layout in which its publisher ships it.
+
+    Attributes:
+        source: Name of the set; `cxr-isnet manifest sources` lists them.
+        root: Its folder; for `table`, the table or a recipe.
+        output: The manifest to write, CSV or Parquet; its paths are relative to its folder.
+        labels: The publisher's label to class, beside the set's own mapping; for `folder` and `table` the whole
+            mapping, and without it every label is its own class.
+        table: Table of labels, for `folder`.
+        columns: The manifest's column to the table's, for `folder` and `table`; all under their names if left out.
+        constants: The manifest's column to a value for all rows, for `folder` and `table`.
+        where: The table's column to the values whose rows are kept, for `folder` and `table`.
+        checksums: Fills the column sha256.
+    """
+
+    source: str
+    root: str
+    output: str
+    labels: dict[str, str] = field(default_factory=dict)
+    table: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    where: dict[str, list[str]] = field(default_factory=dict)
+    checksums: bool = False
+
+
+@dataclass(frozen=True)
+class SourcesConfig:
+    """What sets are known, and how each must be laid out.
+
+    Attributes:
+        name: One set; all of them if left out.
+    """
+
+    name: str | None = None
+
+
+def build(config: BuildConfig) -> str:
+    """Writes the manifest; returns what is in it and what was dropped, as text."""
+    options = TableOptions(config.table, config.columns, config.constants, config.where)
+    report = build_manifest(
+        find_source(config.source),
+        Path(config.root),
+        Path(config.output),
+        options=options,
+        labels=config.labels,
+        checksums=config.checksums,
+    )
+    return report.summary()
+
+
+def list_sources(config: SourcesConfig) -> str:
+    """Title, layout, labels, terms and citation of the sets, as text."""
+    chosen = SOURCES if config.name is None else (find_source(config.name),)
+    return "\n\n".join(_described(source) for source in chosen)
+
+
+def _described(source: Source) -> str:
+    classes = source.labels.classes
+    labels = ", ".join(f"{label} -> {name}" for label, name in classes.items()) if classes else "each its own class"
+    told = {"labels": labels, "licence": source.licence, "cite": source.citation}
+    lines = [f"  {what}: {text}" for what, text in told.items() if text]
+    return "\n".join([f"{source.name}: {source.title}", indent(source.layout, "    "), *lines])
+
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA = Check(SCHEMA_CHECK, "tables can be read, and have the columns and cells of a manifest", lambda _: ())
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Checking manifests, and the files that they name, before any training.
+
+    Attributes:
+        tables: Manifests, tables or recipes; checked one by one and against each other.
+        html: Page to write, with thumbnails of what is flagged; null for none.
+        json: File to write with all findings; null for none.
+        workers: Files read at a time.
+        crop_limit: Number of images above which crops are not searched for; the time grows with its square.
+    """
+
+    tables: list[str]
+    html: str | None = None
+    json: str | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    crop_limit: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.crop_limit < 0:
+            raise InputError(f"workers is {self.workers} and crop_limit {self.crop_limit}: at least 1 and 0 are needed")
+        for name, file in (("html", self.html), ("json", self.json)):
+            if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+                raise InputError(f"{name} is '{file}': name a file in a folder that exists")
+
+
+def check(config: CheckConfig) -> tuple[str, int]:
+    """Looks at tables and files and writes the reports; returns the text and the exit status.
+
+    The status is 0 when all is clean, 1 when something was found, 2 when a table is unusable. Notes of severity info
+    leave it at 0.
+    """
+    scan = scan_manifests(config.tables, workers=config.workers, crop_limit=config.crop_limit)
+    groups = run_checks(scan)
+    findings = [finding for _, found in groups for finding in found]
+    if config.json is not None:
+        write_json_report(Path(config.json), scan, findings)
+    if config.html is not None:
+        write_html_report(Path(config.html), scan, groups)
+    return text_report(scan, groups), exit_status(findings)
+
+
+def run_checks(scan: ManifestScan) -> Sequence[tuple[Check, tuple[Finding, ...]]]:
+    """Every check with what it found; the schema first."""
+    groups: list[tuple[Check, tuple[Finding, ...]]] = [(_SCHEMA, scan.schema_findings)]
+    for one in CHECKS if scan.tables else ():
+        logger.info("check %s: %s", one.name, one.about)
+        groups.append((one, tuple(one.find(scan))))
+    return groups

@@ -1,0 +1,108 @@
+"""`cxr-isnet segment train | crossvalidate | evaluate | predict`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from cxr_isnet.config import as_plain
+from cxr_isnet.engine.distributed import distributed_context
+from cxr_isnet.files import output_folder
+from cxr_isnet.manifests import digest, read_manifests
+from cxr_isnet.segmentation.filling import complete_masks
+from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
+from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
+from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.segmentation.training import train_segmenter
+from cxr_isnet.segmentation.training_config import (
+    SegmentCrossvalidateConfig,
+    SegmentEvaluateConfig,
+    SegmentPredictConfig,
+    SegmentTrainConfig,
+)
+from cxr_isnet.tracking import start_run
+
+__all__ = [
+    "SegmentCrossvalidateConfig",
+    "SegmentEvaluateConfig",
+    "SegmentPredictConfig",
+    "SegmentTrainConfig",
+    "segment_crossvalidate",
+    "segment_evaluate",
+    "segment_predict",
+    "segment_train",
+]
+
+
+def segment_train(config: SegmentTrainConfig) -> str:
+    """Trains a segmenter, judges it on patients and sites it has not seen; returns the results as text."""
+    parts = training_parts(config.training, config.external, config.validation_fraction, config.seed)
+    judged = train_segmenter(config, parts)
+    return "\n\n".join(f"{name}\n{overlap_lines(test.sites)}" for name, test in judged.items())
+
+
+def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
+    """Judges every pair by a segmenter that has not seen its patient; returns the results as text.
+
+    Files in the output folder: `fold_1_of_3` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
+    """
+    train = config.train
+    output = output_folder(train.output, may_hold=train.resume)
+    frame = read_pairs(train.training)
+    tables = []
+    folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
+    for number, parts in enumerate(folds, start=1):
+        folder = output / f"fold_{number}_of_{config.folds}"
+        begun = folder.is_dir() and any(folder.iterdir())
+        judged = train_segmenter(replace(train, output=str(folder), resume=begun), parts)
+        tables += [test.table for test in judged.values()]
+    if not tables:
+        return ""
+    table = pd.concat(tables, ignore_index=True)
+    sites = evaluate_overlaps(table, resamples=train.resamples, seed=train.seed)
+    write_overlaps(output, table, sites, resamples=train.resamples)
+    with start_run(train.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
+        run.log_metrics(flat_overlaps(sites, "crossvalidation"), 0)
+        run.log_artifact(output / "overlaps.json")
+    return overlap_lines(sites)
+
+
+def segment_evaluate(config: SegmentEvaluateConfig) -> str:
+    """Judges a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
+    output = output_folder(config.output)
+    pairs = read_pairs(config.manifest)
+    with distributed_context(config.device) as here:
+        segmenter = Segmenter.load(config.model, here.device)
+        with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
+            source = ", ".join(config.manifest)
+            run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
+            table = overlap_table(segmenter, pairs, config.limits)
+            sites = evaluate_overlaps(table, resamples=config.resamples, seed=config.seed)
+            write_overlaps(output, table, sites, resamples=config.resamples)
+            draw_overlaps(output, segmenter, table)
+            run.log_metrics(flat_overlaps(sites, "evaluation"), 0)
+            run.log_artifact(output / "overlaps.json")
+    return overlap_lines(sites)
+
+
+def segment_predict(config: SegmentPredictConfig) -> str:
+    """Fills the mask column of manifests and lists the flagged; returns how many masks came from where."""
+    output = output_folder(config.output, may_hold=True)
+    with distributed_context(config.device) as here:
+        segmenter = Segmenter.load(config.model, here.device)
+        filled = complete_masks(
+            segmenter,
+            read_manifests(config.manifest),
+            output,
+            config.limits,
+            overwrite=config.overwrite,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
+    return (
+        f"{output / 'manifest.csv'}: {filled.images} images, {filled.given} with a given mask, {filled.predicted} with "
+        f"a predicted one, {filled.flagged + filled.unreadable} without: {filled.flagged} flagged, "
+        f"{filled.unreadable} unreadable (flagged.csv, overlays/)"
+    )

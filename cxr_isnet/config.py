@@ -1,0 +1,132 @@
+"""Settings: enums by their values, configs as plain values, things chosen by name or by import path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from jsonargparse.typing import register_type
+
+from cxr_isnet.errors import InputError
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class Named(Protocol):
+    """What can be chosen by name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Named)
+
+
+def choose(kind: str, name: str, items: Iterable[Item]) -> Item:
+    """The item called `name`.
+
+    Args:
+        kind: what an item is called in the error, e.g. "method".
+        name: as the user gave it.
+        items: the choices, in the order in which the error lists them.
+
+    Raises:
+        InputError: there is none; names the choices and the one that is spelt most like it.
+    """
+    known = {item.name: item for item in items}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    raise InputError(f"{kind} is '{name}'{hint}; known: {', '.join(known)}")
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name is `module.attribute` or `module:attribute` instead of the name of something built in."""
+    return bool(re.fullmatch(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)+", name))
+
+
+def load_object(kind: str, path: str, wanted: type[Any]) -> Any:
+    """The object that an import path names; its module is imported, from the working directory too.
+
+    Args:
+        kind: what the object is, for the error, e.g. "method".
+        path: `module.attribute` or `module:attribute`.
+        wanted: its type.
+
+    Raises:
+        InputError: there is no such module or attribute, or it is of another type. What the module itself raises when
+            it is imported is passed on.
+    """
+    module_name, _, attribute = path.replace(":", ".").rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise InputError(
+            f"{kind} is '{path}': there is no module '{error.name}' in {os.getcwd()} or among the installed packages. "
+            "Correct the import path, or install the package"
+        ) from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, wanted):
+        raise InputError(
+            f"{kind} is '{path}': '{attribute}' of {module.__file__} is "
+            f"{'missing' if found is None else type(found).__name__}, not a {wanted.__name__}. Correct the import path"
+        )
+    return found
+
+
+def expand_variables(text: str, source: str) -> str:
+    """The text with `${NAME}` and `${NAME:-default}` replaced from the environment.
+
+    Raises:
+        InputError: a variable without a default is not set; the message begins with `source`.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        value = os.environ.get(name) or default
+        if value is None:
+            raise InputError(f"{source} uses ${{{name}}}, which is not set. Set the variable {name}")
+        return str(value)
+
+    return _VARIABLE.sub(value_of, text)
+
+
+def spell_by_value(*kinds: type[Enum]) -> None:
+    """Lets settings of these types be given as their lower-case values, in capitals or not: `cpu`, `CPU`."""
+    for kind in kinds:
+        register_type(kind, serializer=lambda member: member.value, deserializer=_reader(kind))
+
+
+def as_plain(value: Any) -> Any:
+    """A config as dictionaries, lists, numbers and strings, for YAML, MLflow and comparisons."""
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return value
+
+
+def _reader(kind: type[Enum]) -> Callable[[str], Enum]:
+    def read(text: str) -> Enum:
+        try:
+            return kind(str(text).lower())
+        except ValueError:
+            known = ", ".join(str(member.value) for member in kind)
+            raise ValueError(f"{text!r} is none of {known}") from None
+
+    return read

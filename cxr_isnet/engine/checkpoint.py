@@ -1,0 +1,69 @@
+"""Numbers, texts and tensors in one file, written whole or not at all, read without running any code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import atomic_write
+
+FORMAT = 2
+"""Of what is written. A file of format 1 (before methods had options in it) is still read."""
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes `state` so that a kill at any moment leaves either the old file or the new one."""
+    with atomic_write(path) as partial:
+        torch.save({"format": FORMAT, **state}, partial)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads what `save_state` wrote (numbers, strings and tensors only).
+
+    Raises:
+        InputError: If the file is missing, damaged or of another program.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
+    if not zipfile.is_zipfile(path):  # torch's reader of older, bare pickles fails on other files in too many ways
+        raise InputError(f"{path}: damaged, or no checkpoint: give one of this program")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: not a checkpoint of this program: it holds more than numbers, texts and tensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
+        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
+    return state
+
+
+def load_network(network: nn.Module, weights: Mapping[str, Any], path: Path, device: str | torch.device) -> nn.Module:
+    """The network made ready for use: as `load_weights`, then on `device` and in evaluation mode."""
+    load_weights(network, weights, path)
+    return network.to(device).eval()
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
+    """Loads a state dict; raises `InputError` naming the first differences if it is another network's."""
+    own = module.state_dict()
+    missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    other = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
+    if missing or foreign or other:
+        parts = [("missing", missing), ("not in this network", foreign), ("of another shape", other)]
+        differences = "; ".join(f"{len(names)} {what}, e.g. {names[0]}" for what, names in parts if names)
+        raise InputError(
+            f"{path}: the checkpoint is of another network: {differences}. Give the network it was trained with"
+        )
+    module.load_state_dict(weights)

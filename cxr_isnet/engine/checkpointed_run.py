@@ -1,0 +1,99 @@
+"""A training that is kept epoch by epoch: history, best network, and the state from which a killed one goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cxr_isnet.engine.distributed import DistributedContext
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine.trainer import Epoch, Trainer
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointedRun:
+    """Runs a trainer and keeps each of its epochs.
+
+    Args:
+        trainer: What is trained.
+        directory: Where state, history and best network are kept.
+        context: This process among all.
+        epochs: Most epochs.
+        patience: Ends after so many epochs without a lower validation loss; None for never.
+        save_best: Writes the network of the moment to a file, whole or not at all.
+        log_metrics: Called in the main process with the loss terms of an epoch and its number, before it is kept.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        directory: RunDirectory,
+        context: DistributedContext,
+        *,
+        epochs: int,
+        patience: int | None,
+        save_best: Callable[[Path], None],
+        log_metrics: Callable[[Mapping[str, float], int], None],
+    ) -> None:
+        self._trainer = trainer
+        self._directory = directory
+        self._context = context
+        self._epochs = epochs
+        self._patience = patience
+        self._save_best = save_best
+        self._log_metrics = log_metrics
+        self._best = (float("inf"), 0)
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the lowest validation loss, from 1; 0 before the first."""
+        return self._best[1]
+
+    def run(self, before_first: Callable[[], None] = lambda: None) -> None:
+        """Trains, or goes on where the directory's state says; calls `before_first` unless an epoch is kept already.
+
+        Raises:
+            InputError: The directory's state is damaged or another network's.
+            DivergedError: A loss became NaN or infinite.
+        """
+        state = self._directory.load_state()
+        completed = 0
+        if state is None:
+            before_first()
+        else:
+            self._trainer.restore(state["trainer"], self._directory.state_file)
+            completed, self.history = state["epoch"], state["history"]
+            self._best = (state["best_loss"], state["best_epoch"])
+            _log.info("going on after epoch %d of %d", completed, self._epochs)
+            if self._out_of_patience(completed):
+                return
+        self._trainer.run(self._after_epoch, completed=completed)
+
+    def _after_epoch(self, epoch: Epoch) -> bool:
+        loss = epoch.validation["loss"]
+        better = loss < self._best[0]
+        if better:
+            self._best = (loss, epoch.number)
+        self.history += [
+            {"epoch": epoch.number, "split": "training", **epoch.training},
+            {"epoch": epoch.number, "split": "validation", **epoch.validation},
+        ]
+        if self._context.is_main:
+            terms = {f"training.{k}": v for k, v in epoch.training.items()}
+            self._log_metrics(terms | {f"validation.{k}": v for k, v in epoch.validation.items()}, epoch.number)
+            state = {
+                "epoch": epoch.number,
+                "trainer": self._trainer.state(),
+                "history": self.history,
+                "best_loss": self._best[0],
+                "best_epoch": self._best[1],
+            }
+            self._directory.save(state, self.history, self._save_best if better else None)
+        return self._out_of_patience(epoch.number)
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        return self._patience is not None and epoch - self._best[1] >= self._patience

@@ -1,0 +1,155 @@
+"""The directory of a run: empty at the start, whole after every epoch, and known again when the run is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cxr_isnet.engine.checkpoint import load_state, save_state
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import atomic_write, write_json
+from cxr_isnet.manifests import digest
+
+_NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a training writes.
+
+    Files: `config.yaml`, `manifests.json` (digests of what is trained on), `last.pt` (state after the last whole
+    epoch), `best.pt` (the network of the epoch with the lowest validation loss), `history.csv` (loss terms), `run.json`
+    (MLflow run), `metrics.json` and the evaluation's folders.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, output: str, settings: Mapping[str, Any], manifests: Sequence[str], *, resume: bool) -> RunDirectory:
+        """Finds the directory free, or the training in it to be resumed; writes nothing.
+
+        Args:
+            output: The directory.
+            settings: All settings of the run as plain values.
+            manifests: Tables that it is trained on.
+            resume: Goes on with the training in it.
+
+        Raises:
+            InputError: If it is not empty and `resume` is off; or it is to be resumed with another config or other
+                tables, or cannot be.
+        """
+        directory = cls(Path(output))
+        if directory.path.exists() and not directory.path.is_dir():
+            raise InputError(f"output '{directory.path}' is a file: name a folder")
+        if directory.path.is_dir() and any(directory.path.iterdir()):
+            if not resume:
+                unfinished = directory.config_file.is_file() and not directory.metrics_file.is_file()
+                hint = "add --resume true to go on with the unfinished training in it, or " if unfinished else ""
+                raise InputError(f"output '{directory.path}' is not empty: {hint}name another folder")
+            directory._check_same(settings)
+            return directory
+        if resume:
+            raise InputError(
+                f"output '{directory.path}' holds no training to resume: leave out --resume, or correct the folder"
+            )
+        return directory
+
+    def begin(self, settings: Mapping[str, Any], manifests: Sequence[str], run_id: str, uri: str) -> None:
+        """Makes the directory with settings and the manifests' digests, unless a training is resumed; notes the run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config_file.is_file():
+            with atomic_write(self.config_file) as partial:
+                partial.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+        if not self.manifests_file.is_file():
+            write_json(self.manifests_file, {"sha256": {manifest: digest(manifest) for manifest in manifests}})
+        if run_id:
+            write_json(self.path / "run.json", {"run_id": run_id, "tracking_uri": uri})
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifests_file(self) -> Path:
+        return self.path / "manifests.json"
+
+    @property
+    def best_file(self) -> Path:
+        return self.path / "best.pt"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "last.pt"
+
+    def load_state(self) -> dict[str, Any] | None:
+        """State after the last whole epoch; None if there was none.
+
+        Raises:
+            InputError: If `last.pt` is damaged, or not the state of a training.
+        """
+        if not self.state_file.is_file():
+            return None
+        state = load_state(self.state_file)
+        if "trainer" not in state:
+            raise InputError(
+                f"{self.state_file}: not the state of a training: restore the file, or name another folder"
+            )
+        return state
+
+    def save(
+        self, state: Mapping[str, Any], history: list[dict[str, Any]], save_best: Callable[[Path], None] | None
+    ) -> None:
+        """Keeps an epoch. The network first: a kill in between repeats the epoch, and finds the same best again."""
+        if save_best is not None:
+            save_best(self.best_file)
+        with atomic_write(self.history_file) as partial:
+            pd.DataFrame(history).to_csv(partial, index=False)
+        save_state(self.state_file, state)
+
+    def run_id(self) -> str | None:
+        """MLflow run of this training, if it has one."""
+        file = self.path / "run.json"
+        return json.loads(file.read_text())["run_id"] if file.is_file() else None
+
+    def _check_same(self, settings: Mapping[str, Any]) -> None:
+        if not self.config_file.is_file():
+            raise InputError(f"output '{self.path}' holds files, but no training to resume: name another folder")
+        before, now = yaml.safe_load(self.config_file.read_text()), dict(settings)
+        differing = _differences(before, now)
+        if differing:
+            key, old, new = differing[0]
+            raise InputError(
+                f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training goes on with its "
+                "own settings; resume with the same ones, or name another folder"
+            )
+        if self.manifests_file.is_file():
+            for manifest, before in json.loads(self.manifests_file.read_text())["sha256"].items():
+                if digest(manifest) != before:
+                    raise InputError(
+                        f"{manifest}: changed since the training in output '{self.path}' began: a training goes on "
+                        "with its own images; restore the table, or name another folder"
+                    )
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for name in {**before, **now}:
+            if key or name not in _NOT_PART_OF_THE_RUN:
+                found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+        return found
+    return [] if before == now else [(key, before, now)]

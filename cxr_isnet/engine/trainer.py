@@ -1,0 +1,225 @@
+"""Epochs of training and validation of one objective, on MONAI engines.
+
+Whatever is random in an epoch (order, augmentation, dropout, drawn classes) depends on the seed and the epoch's number
+only, so a training that goes on after a kill ends with the weights of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from ignite.handlers import ProgressBar
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from cxr_isnet.data import set_epoch
+from cxr_isnet.engine.checkpoint import load_weights
+from cxr_isnet.engine.distributed import DistributedContext
+from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision, TrainerSettings
+from cxr_isnet.engine.steps import TrainingStep, ValidationStep
+from cxr_isnet.objectives.objective import Objective
+
+_log = logging.getLogger(__name__)
+
+
+Metrics = Callable[[Tensor, Tensor], Mapping[str, float]]
+"""Labels (N,) and probabilities (N, classes) of a validation set, on the CPU, to numbers by name."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Outcome of one epoch, counted from 1: mean loss terms of training, and loss terms and metrics of validation."""
+
+    number: int
+    training: dict[str, float]
+    validation: dict[str, float]
+
+
+class Trainer:
+    """Trains an objective epoch by epoch.
+
+    Args:
+        objective: Network and loss; trained in place.
+        training: Loader made by `make_loader`.
+        validation: In-domain loader, the same in all processes.
+        settings: Optimiser, epochs, seed, precision.
+        context: This process among all.
+        metrics: Of a classifier's validation, beside its loss terms; None for none.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        training: DataLoader[Any],
+        validation: DataLoader[Any],
+        settings: TrainerSettings,
+        context: DistributedContext,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.objective = objective.to(context.device)
+        self._training = training
+        self._validation = validation
+        self._settings = settings
+        self._context = context
+        self._metrics = metrics
+        steps = settings.epochs * len(training)
+        self.optimizer = _optimizer(objective, settings.optimizer)
+        self.scheduler = LambdaLR(self.optimizer, _warmup_cosine(steps, settings.optimizer.warmup))
+        self.average = _average(objective, settings.optimizer.average)
+
+    @property
+    def validated(self) -> Objective:
+        """What is validated and kept: the running average of the weights if there is one, else the objective itself."""
+        if self.average is None:
+            return self.objective
+        module = self.average.module
+        assert isinstance(module, Objective)
+        return module
+
+    def run(self, after_epoch: Callable[[Epoch], bool], *, completed: int = 0) -> None:
+        """Trains from epoch `completed` + 1 on.
+
+        Args:
+            after_epoch: Called with every epoch's outcome; returns whether to stop.
+            completed: Epochs done before.
+        """
+        step = TrainingStep(self.scheduler, self._settings.optimizer.clip, self._settings.precision is Precision.BF16)
+        trainer = SupervisedTrainer(
+            device=self._context.device,
+            max_epochs=self._settings.epochs,
+            train_data_loader=self._training,
+            network=self._context.wrap(self.objective),
+            optimizer=self.optimizer,
+            loss_function=_loss_of_terms,
+            iteration_update=step,
+            decollate=False,
+        )
+        trainer.logger.setLevel(logging.WARNING)
+        trainer.state.epoch = completed
+        trainer.state.iteration = completed * len(self._training)
+        terms: list[dict[str, float]] = []
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, terms)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_step, terms)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch, terms, after_epoch)
+        if self._context.is_main and sys.stderr.isatty():
+            ProgressBar(ncols=110).attach(trainer, output_transform=lambda scalars: scalars)
+        if completed < self._settings.epochs:
+            trainer.run()
+
+    def state(self) -> dict[str, Any]:
+        """All that moves in training, to be given to `restore`."""
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any], source: Path) -> None:
+        """Takes what `state` gave; raises `InputError` if it is another network's, naming `source`, its file."""
+        load_weights(self.objective, state["objective"], source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def _start_epoch(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
+        terms.clear()
+        set_epoch(self._training, trainer.state.epoch)
+        torch.manual_seed(self._settings.seed * 1_000_003 + trainer.state.epoch * 1_009 + self._context.rank)
+
+    def _end_step(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
+        terms.append(trainer.state.output)
+        if self.average is not None:
+            self.average.update_parameters(self.objective)
+
+    def _end_epoch(
+        self, trainer: SupervisedTrainer, terms: list[dict[str, float]], after_epoch: Callable[[Epoch], bool]
+    ) -> None:
+        self._context.synchronise_buffers(self.validated)
+        validation = self._validate()
+        training = self._context.mean(_means(terms, [1] * len(terms)))
+        epoch = Epoch(trainer.state.epoch, training, validation)
+        _log.info(
+            "epoch %d of %d: training %s; validation %s",
+            epoch.number,
+            self._settings.epochs,
+            _text(epoch.training),
+            _text(epoch.validation),
+        )
+        if after_epoch(epoch):
+            trainer.terminate()
+
+    def _validate(self) -> dict[str, float]:
+        outputs: list[dict[str, Any]] = []
+        evaluator = SupervisedEvaluator(
+            device=self._context.device,
+            val_data_loader=self._validation,
+            network=self.validated,
+            iteration_update=ValidationStep(self._settings.precision is Precision.BF16),
+            decollate=False,
+        )
+        evaluator.logger.setLevel(logging.WARNING)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
+        evaluator.run()
+        means = _means([o["terms"] for o in outputs], [o["images"] for o in outputs])
+        if self._metrics is None:
+            return means
+        labels = torch.cat([o["label"] for o in outputs])
+        probability = torch.cat([o["probability"] for o in outputs])
+        return {**means, **self._metrics(labels, probability)}
+
+
+def _loss_of_terms(terms: dict[str, Tensor], label: Tensor) -> Tensor:
+    return terms["loss"]
+
+
+def _optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
+    if config.algorithm is Algorithm.SGD:
+        return SGD(
+            objective.parameters(),
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    return AdamW(objective.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    rising = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+    return factor
+
+
+def _average(objective: nn.Module, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    return AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def _means(terms: list[dict[str, float]], weights: list[int]) -> dict[str, float]:
+    total = sum(weights)
+    return (
+        {key: sum(t[key] * w for t, w in zip(terms, weights, strict=True)) / total for key in terms[0]} if terms else {}
+    )
+
+
+def _text(terms: dict[str, float]) -> str:
+    return " ".join(f"{key}={value:.4g}" for key, value in terms.items())

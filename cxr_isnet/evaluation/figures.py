@@ -1,0 +1,197 @@
+"""Figures of an evaluation and of a training: plain `Figure` objects, no pyplot, no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+from cxr_isnet.evaluation.assessment import ModelEvaluation, SiteEvaluation
+from cxr_isnet.evaluation.bootstrap import Estimate
+from cxr_isnet.evaluation.confusion import IntArray
+from cxr_isnet.evaluation.groups import Grouping
+from cxr_isnet.evaluation.metrics import RankAUC, plain
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.site import SiteResult
+
+PANEL_INCHES = 4.2
+MAX_COLUMNS = 3
+
+
+def roc_figure(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """ROC curves with their AUC.
+
+    Args:
+        predictions: a checked predictions table.
+        classes: names of the classes, in the order of the network's outputs.
+
+    Returns:
+        Two classes: one panel with a curve per site, the second class being positive. More: a panel per site
+        with a curve per class against the rest. A curve that the labels do not allow is named in the legend
+        as undefined.
+    """
+    sites = {str(site): table for site, table in predictions.groupby("site", sort=True)}
+    if len(classes) == 2:
+        figure, (axes,) = _panels(1)
+        for site, table in sites.items():
+            scores = probabilities(table, classes)[:, 1]
+            _draw_roc(axes, label_indices(table, classes), 1, scores, site)
+        _finish_roc(axes, f"ROC of {classes[1]!r} by site")
+        return figure
+    figure, panels = _panels(len(sites))
+    for axes, (site, table) in zip(panels, sites.items(), strict=True):
+        labels, scores = label_indices(table, classes), probabilities(table, classes)
+        for index, name in enumerate(classes):
+            _draw_roc(axes, labels, index, scores[:, index], f"{name} vs rest")
+        _finish_roc(axes, f"ROC, {site}")
+    return figure
+
+
+def confusion_figure(result: SiteResult, classes: Sequence[str]) -> Figure:
+    """Confusion matrix of one site: counts, shaded and annotated by the share of the true class."""
+    counts = np.asarray(result.confusion)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    side = 2.6 + 0.8 * len(classes)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        share = f"{shares[row, column]:.0%}" if totals[row, 0] else "none"
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(column, row, f"{count}\n{share}", ha="center", va="center", color=colour)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=30 if len(classes) > 2 else 0)
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{result.site}: {int(counts.sum())} labelled images")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    return figure
+
+
+def loss_curves_figure(history: pd.DataFrame) -> Figure:
+    """Loss terms over the epochs of a training.
+
+    Args:
+        history: columns `epoch`, `split` and one column per loss term; NaN where a split has no such term.
+
+    Returns:
+        A panel per term with a line per split.
+    """
+    terms = [str(name) for name in history.columns if name not in ("epoch", "split")]
+    figure, panels = _panels(max(1, len(terms)))
+    for axes, term in zip(panels, terms, strict=False):
+        for split, rows in history.dropna(subset=[term]).groupby("split", sort=False):
+            ordered = rows.sort_values("epoch")
+            marker = "o" if len(ordered) <= 30 else None
+            axes.plot(ordered["epoch"], ordered[term], marker=marker, markersize=3, label=str(split))
+        axes.set(xlabel="epoch", title=term)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(frameon=False)
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(count, MAX_COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(PANEL_INCHES * columns + 0.4, PANEL_INCHES * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in grid[count:]:
+        unused.set_axis_off()
+    return figure, grid[:count]
+
+
+def _draw_roc(axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, name: str) -> None:
+    known = labels >= 0
+    is_positive, scores = labels[known] == positive, scores[known]
+    auc = plain(RankAUC(is_positive, ~is_positive, scores), len(scores))
+    if np.isnan(auc):
+        axes.plot([], [], " ", label=f"{name}: undefined, one class only")
+        return
+    false_positives, true_positives, _ = roc_curve(is_positive, scores)
+    axes.plot(false_positives, true_positives, label=f"{name}: AUC {auc:.3f}")
+
+
+def _finish_roc(axes: Axes, title: str) -> None:
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right", fontsize="small", frameon=False)
+
+
+_PANEL = 3.9
+
+
+def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
+    """Reliability curve and decision curve of each class; of two classes, of the second."""
+    shown = classes[1:] if len(classes) == 2 else classes
+    figure = Figure(figsize=(_PANEL * 2, _PANEL * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 2, squeeze=False)
+    for (left, right), name in zip(grid, shown, strict=True):
+        left.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+        curves = {"as given": site.calibration, "with temperature": site.calibration_scaled}
+        for label, found in curves.items():
+            if name in found:
+                used = [b for b in found[name].bins if b.n]
+                left.plot(
+                    [b.predicted for b in used], [b.observed for b in used], marker="o", markersize=4, label=label
+                )
+        left.set(
+            xlabel=f"probability of {name}", ylabel="observed share", title="Reliability", xlim=(0, 1), ylim=(0, 1)
+        )
+        left.legend(frameon=False, fontsize=8)
+        curve = site.decision_curve[name]
+        right.plot(curve.thresholds, curve.model, label="model")
+        right.plot(curve.thresholds, curve.act_on_all, label="act on all", linestyle="--")
+        right.axhline(0, color="0.6", linewidth=1, label="act on none")
+        top = max([0.0, *(v for v in curve.model if np.isfinite(v))])
+        right.set(xlabel="threshold probability", ylabel="net benefit", title=f"Decision curve, {name}")
+        right.set(xlim=(0, 1), ylim=(-0.1, top + 0.05))
+        right.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
+    """A line per group with its interval, by column; None when no group has a number."""
+    rows = [
+        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.estimates[grouping.metric])
+        for grouping in groups
+        if grouping.metric
+        for group in grouping.groups
+    ]
+    if not rows:
+        return None
+    metrics = sorted({grouping.metric.replace("_", " ") for grouping in groups if grouping.metric})
+    figure, axes = _intervals(rows)
+    axes.set_xlabel(f"{' / '.join(metrics)} with 95% interval")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
+    """AUC with its interval, by model and site."""
+    rows = [(f"{model.name}: {site}", there.result.auc) for model in models for site, there in model.sites.items()]
+    figure, axes = _intervals(rows)
+    axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
+    axes.set_xlabel("AUC with 95% interval (dotted: chance)")
+    return figure
+
+
+def _intervals(rows: Sequence[tuple[str, Estimate]]) -> tuple[Figure, Axes]:
+    """A line for each of the named numbers, from top to bottom; nothing where a number or an interval is undefined."""
+    figure = Figure(figsize=(7.5, 1.0 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, estimate) in enumerate(rows):
+        if np.isfinite(estimate.value):
+            axes.plot(estimate.value, place, "s", color="#1f4e79", markersize=5)
+        if np.isfinite(estimate.low):
+            axes.plot([estimate.low, estimate.high], [place, place], color="#1f4e79", linewidth=1.5)
+    axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
+    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5))
+    return figure, axes

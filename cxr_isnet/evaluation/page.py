@@ -1,0 +1,93 @@
+"""What every HTML page is made with: one Jinja environment, one stylesheet, one way to write a number."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cxr_isnet import __version__
+from cxr_isnet.files import DISCLAIMER, atomic_write
+
+UNDEFINED = "\u2013"
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Render a template into a file, whole or not at all.
+
+    Args:
+        path: of the file; its text is escaped if it ends in `.html`.
+        template: name of a file in `templates/`.
+        content: what the template is given, beside `disclaimer` and `version`.
+    """
+    environment = Environment(
+        loader=PackageLoader("cxr_isnet.evaluation"),
+        autoescape=path.suffix == ".html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "interval": interval, "p": p_value, "words": words}
+    text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point; a dash where undefined, which is None in JSON that was read."""
+    return f"{value:.3f}" if value is not None and np.isfinite(value) else UNDEFINED
+
+
+def interval(estimate: Any) -> str:
+    """Value and 95% interval of an `Estimate`, a `WaldEstimate` or, by its mean, a `Credible`."""
+    value = estimate.mean if hasattr(estimate, "mean") else estimate.value
+    if not np.isfinite(value):
+        return UNDEFINED
+    if not np.isfinite(estimate.low):
+        return f"{number(value)} (no interval)"
+    return f"{number(value)} ({number(estimate.low)} to {number(estimate.high)})"
+
+
+def p_value(value: float) -> str:
+    """Three digits, or that it is below 0.001; a dash where undefined."""
+    if not np.isfinite(value):
+        return UNDEFINED
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def words(name: str) -> str:
+    """Name of a metric as a reader says it."""
+    special = {"auc": "AUC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "macro_f1": "macro F1"}
+    if name.endswith("_at_prevalence"):
+        return f"{name.removesuffix('_at_prevalence').upper()} at stated prevalence"
+    return special.get(name, name.replace("_", " "))
+
+
+def figure_uri(figure: Figure, kind: str = "svg") -> Markup:
+    """A figure as a data URI, `svg` or `png`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return _uri(buffer.getvalue(), "svg+xml" if kind == "svg" else kind)
+
+
+def image_uri(image: Image.Image) -> Markup:
+    """A picture as a data URI in PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return _uri(buffer.getvalue(), "png")
+
+
+def file_uri(path: Path) -> Markup:
+    """A PNG file as a data URI."""
+    return _uri(path.read_bytes(), "png")
+
+
+def _uri(content: bytes, kind: str) -> Markup:
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")

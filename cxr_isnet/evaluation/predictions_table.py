@@ -1,0 +1,294 @@
+"""The predictions table: one row per image with a probability per class. All that evaluation knows of a
+model.
+
+Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for
+    every
+class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
+there is none), `error` (why an image could not be predicted; its row counts in no number); any metadata.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import atomic_write
+from cxr_isnet.manifests.problems import ColumnProblem
+from cxr_isnet.manifests.text_tables import read_text_table
+
+_log = logging.getLogger(__name__)
+
+PROBABILITY_PREFIX = "probability_"
+RELEVANCE_COLUMN = "relevance_in_lung"
+RELEVANCE_REASON_COLUMN = "relevance_reason"
+ERROR_COLUMN = "error"
+TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
+SUM_TOLERANCE = 1e-3
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Names of the probability columns, in the order of the classes."""
+    return [PROBABILITY_PREFIX + name for name in classes]
+
+
+def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: str = "predictions") -> pd.DataFrame:
+    """A checked copy of a predictions table.
+
+    Args:
+        frame: the table; extra columns are kept.
+        classes: names of the classes, in the order of the network's outputs.
+        source: name of the table in messages.
+
+    Returns:
+        The rows in the same order, index from 0; text columns as str ("" where empty), probabilities as
+        float64.
+
+    Raises:
+        InputError: no rows; a column is missing; an empty path, patient or site; a path listed twice; a label
+            outside `classes`; a probability that is no number in [0, 1]; a row that does not sum to 1.
+    """
+    _check_columns(frame, classes, source)
+    frame = _without_failures(frame, source)
+    checked = frame.copy().set_axis(range(1, len(frame) + 1), axis="index")
+    for name in TEXT_COLUMNS:
+        checked[name] = checked[name].astype("str").where(checked[name].notna(), "")
+    _check_text(checked, classes, source)
+    for name in probability_columns(classes):
+        checked[name] = _shares(checked[name], source, "give the softmax output of the class")
+    _check_sums(checked, classes, source)
+    if RELEVANCE_COLUMN in checked.columns:
+        cells = checked[RELEVANCE_COLUMN]
+        given = cells[cells.notna() & (cells.astype("str") != "")]
+        remedy = "give the share of relevance inside the lungs, or leave it empty where there is no mask"
+        checked[RELEVANCE_COLUMN] = _shares(given, source, remedy).reindex(checked.index)
+    return checked.reset_index(drop=True)
+
+
+def read_predictions(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
+    """Read and check a predictions table in CSV.
+
+    Args:
+        path: the file.
+        classes: names of the classes, in the order of the network's outputs.
+
+    Returns:
+        As `check_predictions`; metadata columns are text, but for `age`.
+
+    Raises:
+        InputError: the file cannot be read as a table, or as `check_predictions`.
+    """
+    path = Path(path)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. Name a predictions table in CSV") from error
+    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: not a readable table: {error}. Save it as CSV in UTF-8") from error
+    if "age" in frame.columns:
+        frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
+    return check_predictions(frame, classes, source=str(path))
+
+
+def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a predictions table as CSV, whole or not at all; floats keep all their digits."""
+    with atomic_write(Path(path)) as partial:
+        frame.to_csv(partial, index=False)
+
+
+def probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Probabilities (N, C) float64 of a checked table, columns in the order of `classes`."""
+    return np.asarray(frame[probability_columns(classes)], dtype=np.float64)
+
+
+def label_indices(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Labels (N,) int64 of a checked table as positions in `classes`; -1 where the label is unknown."""
+    positions = {name: position for position, name in enumerate(classes)}
+    return np.array([positions.get(name, -1) for name in frame["label"]], dtype=np.int64)
+
+
+def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise InputError(f"classes {list(classes)}: name two or more classes, each once")
+    wanted = [*TEXT_COLUMNS, *probability_columns(classes)]
+    missing = [column for column in wanted if column not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{source}: column {missing[0]!r} is missing (also missing: {missing[1:]}; found: "
+            f"{list(map(str, frame.columns))}). Add it; the table needs {wanted}"
+        )
+    known = set(wanted)
+    unknown = [name for name in frame.columns if str(name).startswith(PROBABILITY_PREFIX) and name not in known]
+    if unknown:
+        raise InputError(
+            f"{source}: column {unknown[0]!r} belongs to none of the classes {list(classes)}. "
+            "Name all classes of the model, or drop the column"
+        )
+    if frame.empty:
+        raise InputError(f"{source}: the table has no rows. Give at least one image")
+
+
+def _without_failures(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows of the images that could be predicted."""
+    if ERROR_COLUMN not in frame.columns:
+        return frame
+    errors = frame[ERROR_COLUMN]
+    failed = errors.notna() & (errors.astype("str") != "")
+    if failed.all():
+        raise InputError(f"{source}: column '{ERROR_COLUMN}' says that no image could be predicted: {errors.iloc[0]}")
+    if failed.any():
+        _log.warning(
+            "%s: %d of %d images could not be predicted and count in no number", source, failed.sum(), len(frame)
+        )
+    return frame[~failed]
+
+
+def _check_text(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    for column in ("path", "patient_id", "site"):
+        empty = frame.loc[frame[column].str.strip() == "", column]
+        if len(empty):
+            raise InputError(str(ColumnProblem(source, column, empty, "is empty", "fill it in for every image")))
+    twice = frame.loc[frame["path"].duplicated(keep=False), "path"]
+    if len(twice):
+        raise InputError(
+            str(ColumnProblem(source, "path", twice, "lists an image more than once", "keep one row per image"))
+        )
+    unknown = frame.loc[~frame["label"].isin([*classes, ""]), "label"]
+    if len(unknown):
+        remedy = "correct the label, or leave it empty when it is unknown"
+        raise InputError(str(ColumnProblem(source, "label", unknown, f"is none of {', '.join(classes)}", remedy)))
+
+
+def _shares(column: pd.Series, source: str, remedy: str) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    wrong = column[~np.isfinite(numbers)]
+    if len(wrong):
+        raise InputError(str(ColumnProblem(source, str(column.name), wrong, "is not a finite number", remedy)))
+    outside = numbers[(numbers < -SUM_TOLERANCE) | (numbers > 1 + SUM_TOLERANCE)]
+    if len(outside):
+        raise InputError(str(ColumnProblem(source, str(column.name), outside, "is outside [0, 1]", remedy)))
+    return numbers
+
+
+def _check_sums(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
+    sums = frame[probability_columns(classes)].sum(axis="columns")
+    wrong = sums[(sums - 1).abs() > SUM_TOLERANCE]
+    if len(wrong):
+        columns = ", ".join(probability_columns(classes))
+        remedy = "give probabilities of mutually exclusive classes, as a softmax gives them"
+        raise InputError(str(ColumnProblem(source, columns, wrong, "does not sum to 1 in a row", remedy)))
+
+
+_FROM_MANIFEST = ("patient_id", "site", "label")
+
+
+def read_tables(
+    paths: Mapping[str, str], classes: Sequence[str], manifest: pd.DataFrame | None
+) -> tuple[tuple[str, ...], dict[str, pd.DataFrame]]:
+    """Read the predictions of one or more models.
+
+    Args:
+        paths: name of the model to its table, CSV or Parquet.
+        classes: names of the classes, in order; none takes the probability columns of the first table.
+        manifest: where columns that a table lacks are looked up by image; None looks up nothing.
+
+    Returns:
+        The classes, and each table checked as by `check_predictions`. `model_uri` is the file where it is lacking.
+
+    Raises:
+        InputError: a table cannot be read or used; an image of it is not in the manifest although a column must come
+            from there; tables of several models list other images, patients or labels.
+    """
+    known = tuple(classes)
+    tables: dict[str, pd.DataFrame] = {}
+    for name, file in paths.items():
+        frame = read_text_table(Path(file))
+        known = known or _classes_of(frame, file)
+        if manifest is not None and "path" in frame.columns:
+            frame = with_manifest_columns(frame, manifest, file)
+        if "model_uri" not in frame.columns:
+            frame["model_uri"] = file
+        if "age" in frame.columns:
+            frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(float)
+        tables[name] = check_predictions(frame, known, source=file)
+    return known, _in_one_order(tables)
+
+
+def _classes_of(frame: pd.DataFrame, file: str) -> tuple[str, ...]:
+    names = tuple(c.removeprefix(PROBABILITY_PREFIX) for c in frame.columns if c.startswith(PROBABILITY_PREFIX))
+    if len(names) < 2:
+        raise InputError(
+            f"{file}: fewer than two columns are named {PROBABILITY_PREFIX}<class> (found: {list(frame.columns)}). "
+            "Give one per class; of two classes, the second is the one to find"
+        )
+    return names
+
+
+def with_manifest_columns(
+    predictions: pd.DataFrame, manifest: pd.DataFrame, source: str = "predictions"
+) -> pd.DataFrame:
+    """The predictions with every column of the manifest that they lack, but for its files.
+
+    Args:
+        predictions: the table, by its column `path`.
+        manifest: as `read_manifest` returns it.
+        source: name of the table, which paths may be relative to.
+
+    Raises:
+        InputError: patient, site or label must come from the manifest, which lacks the image.
+    """
+    lacking = [c for c in manifest.columns if c not in ("image", "mask", "split") and c not in predictions.columns]
+    needed = [column for column in _FROM_MANIFEST if column in lacking]
+    rows = _rows_of_images(list(predictions["path"]), Path(source).parent, list(manifest["image"]))
+    unknown = predictions.loc[[row is None for row in rows], "path"]
+    if len(unknown) and needed:
+        remedy = f"add the images to the manifest, or give {', '.join(needed)} in the predictions"
+        raise InputError(str(ColumnProblem(source, "path", unknown, "lists images that the manifest lacks", remedy)))
+    at = pd.Index([-1 if row is None else row for row in rows])
+    found = manifest.reset_index(drop=True)[lacking].astype("object").reindex(at)
+    return predictions.assign(**{column: found[column].fillna("").astype(str).to_numpy() for column in lacking})
+
+
+def _rows_of_images(paths: list[str], folder: Path, images: list[str]) -> list[int | None]:
+    """Row of the manifest of every path: by its text, by where it lies, or by a file name that none shares."""
+    by_path = {os.path.abspath(image): row for row, image in enumerate(images)}
+    names, asked = Counter(map(os.path.basename, images)), Counter(map(os.path.basename, paths))
+    by_name = {os.path.basename(image): row for row, image in enumerate(images)}
+
+    def row_of(path: str) -> int | None:
+        for place in (os.path.abspath(path), os.path.abspath(folder / path)):
+            if place in by_path:
+                return by_path[place]
+        name = os.path.basename(path)
+        return by_name.get(name) if names[name] == 1 and asked[name] == 1 else None
+
+    return [row_of(path) for path in paths]
+
+
+def _in_one_order(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """All tables with the rows in the order of the first, so that models are compared on the same patients."""
+    (first, reference), *others = tables.items()
+    ordered = {first: reference}
+    for name, table in others:
+        if set(table["path"]) != set(reference["path"]):
+            only = len(set(table["path"]) ^ set(reference["path"]))
+            raise InputError(
+                f"the predictions of {first!r} and {name!r} differ in {only} images. Give tables of the same images, "
+                "or judge the models one by one"
+            )
+        table = table.set_index("path", drop=False).loc[list(reference["path"])].reset_index(drop=True)
+        for column in _FROM_MANIFEST:
+            other = table.loc[table[column] != reference[column], column]
+            if len(other):
+                remedy = f"make it agree with the table of {first!r}"
+                problem = f"differs from that of {first!r}"
+                raise InputError(str(ColumnProblem(f"predictions of {name!r}", column, other, problem, remedy)))
+        ordered[name] = table
+    return ordered

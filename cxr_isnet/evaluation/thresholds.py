@@ -1,0 +1,93 @@
+"""How probabilities become a decision: the rule, and the threshold that is frozen on in-domain validation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """From probabilities to a class.
+
+    Attributes:
+        threshold: of two classes, the second is said from this probability on; None says the most probable class.
+        origin: where the rule comes from, in words.
+        by_site: thresholds in place of `threshold` where every site was judged by another model; empty elsewhere.
+    """
+
+    threshold: float | None = None
+    origin: str = "most probable class; no threshold was fitted"
+    by_site: Mapping[str, float] = field(default_factory=dict)
+
+    def decide(self, probabilities: FloatArray, sites: Iterable[str] = ()) -> IntArray:
+        """Probabilities (N, C) to the index of the class said (N,).
+
+        Args:
+            probabilities: (N, C).
+            sites: of the N images; looked at only if the thresholds differ by site.
+        """
+        if self.by_site:
+            thresholds = np.array([self.by_site[site] for site in sites], dtype=np.float64)
+            return (probabilities[:, 1] >= thresholds).astype(np.int64)
+        if self.threshold is None:
+            return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+        return (probabilities[:, 1] >= self.threshold).astype(np.int64)
+
+
+ARGMAX = DecisionRule()
+
+
+def frozen_rule(
+    labels: IntArray, probabilities: FloatArray, classes: Sequence[str], *, sensitivity: float | None, source: str
+) -> DecisionRule:
+    """The rule fitted on in-domain validation, to be used unchanged everywhere else.
+
+    Args:
+        labels: (N,) index of the class; -1 where unknown.
+        probabilities: (N, C).
+        classes: C names.
+        sensitivity: of two classes, the least sensitivity for the second that the threshold must reach, with the
+            highest specificity that allows; None takes the threshold of the highest Youden index (sensitivity +
+            specificity - 1).
+        source: name of the validation table.
+
+    Returns:
+        Two classes: a threshold, one of the probabilities seen. More: the most probable class.
+
+    Raises:
+        InputError: two classes of which the validation table lacks one; a sensitivity for more than two classes.
+    """
+    if len(classes) != 2:
+        if sensitivity is not None:
+            raise InputError(f"sensitivity is {sensitivity}, but there are {len(classes)} classes: it needs two")
+        return DecisionRule(None, f"most probable class of {len(classes)}; validation fits no threshold for these")
+    scores = probabilities[labels >= 0, 1]
+    positive = labels[labels >= 0] == 1
+    if not positive.any() or positive.all():
+        raise InputError(
+            f"{source}: column 'label' names only one of the classes {list(classes)}, so that no threshold can be "
+            "fitted. Give a validation table with both, or none, to judge the most probable class"
+        )
+    thresholds = np.unique(scores)
+    hit = _share_from(scores[positive], thresholds)
+    alarm = _share_from(scores[~positive], thresholds)
+    if sensitivity is None:
+        best = int(np.argmax(hit - alarm))
+        wish = "highest Youden index"
+    else:
+        best = int(np.flatnonzero(hit >= sensitivity)[-1])
+        wish = f"sensitivity of at least {sensitivity:g}"
+    chosen = float(thresholds[best])
+    return DecisionRule(
+        chosen, f"{classes[1]} from probability {chosen:.4g} on: {wish} on the validation table, frozen"
+    )
+
+
+def _share_from(scores: FloatArray, thresholds: FloatArray) -> FloatArray:
+    """Share of the scores at or above each threshold."""
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return np.asarray(1 - below / len(scores), dtype=np.float64)

@@ -1,0 +1,195 @@
+"""What is let in, by the header alone. A rule is one function, added to one of the two tuples at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    DigitalXRayImageStorageForProcessing,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from cxr_isnet.imaging.header import Header
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.views import View, find_view
+
+
+class Flag(Enum):
+    """What a person should look at, as the column `flags` spells it."""
+
+    COLOUR = "colour"
+    SECONDARY_CAPTURE = "secondary_capture"
+    UNKNOWN_VIEW = "unknown_view"
+    UNKNOWN_BODY_PART = "unknown_body_part"
+    POLARITY = "polarity"
+    POLARITY_CORRECTED = "polarity_corrected"
+    LOW_CONTRAST = "low_contrast"
+    REPEATED_INSTANCE = "repeated_instance"
+
+
+@dataclass(frozen=True)
+class AcceptanceConfig:
+    """What bulk intake lets in beyond frontal chest radiographs of one frame.
+
+    Attributes:
+        modalities: Values of Modality (0008,0060) that are let in.
+        multiframe: Take the first frame of files with several, instead of refusing them.
+        other_views: Let in lateral, oblique and decubitus views too; the column `view` tells them apart.
+        burned_in: Let in files whose BurnedInAnnotation (0028,0301) is YES: their pixels may show a name.
+    """
+
+    modalities: tuple[str, ...] = ("CR", "DX", "DR")
+    multiframe: bool = False
+    other_views: bool = False
+    burned_in: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule has to say of a file that it lets in.
+
+    Attributes:
+        assumed: what was taken for granted, "" for nothing.
+        flag: what a person should look at.
+    """
+
+    assumed: str = ""
+    flag: Flag | None = None
+
+
+Rule = Callable[[Header, AcceptanceConfig], Finding | None]
+
+_CHEST_PARTS = ("CHEST", "THORAX", "LUNG", "RIB", "STERNUM", "TORSO")
+_CHEST_WORDS = ("CHEST", "THORAX", "THORAC", "LUNG", "CXR")
+_DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
+_CHEST_CODES = (codes.SCT.Chest, codes.SCT.Lung, Code("51185008", "SCT", "Thorax"), Code("T-D3000", "SRT", "Chest"))
+
+
+def modality(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Projection radiographs only."""
+    if header.text("Modality") not in config.modalities:
+        raise RejectedFile(
+            RejectionReason.MODALITY,
+            f"Modality (0008,0060) is {header.code('Modality')!r}, not one of {', '.join(config.modalities)}. "
+            "Give projection radiographs only",
+        )
+    return None
+
+
+def presentation(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Raw detector data is meant for a vendor's processing, not for reading (PS3.3, C.8.11.1)."""
+    raw = header.text("PresentationIntentType").upper() == "FOR PROCESSING"
+    if raw or header.text("SOPClassUID") == DigitalXRayImageStorageForProcessing:
+        raise RejectedFile(
+            RejectionReason.FOR_PROCESSING,
+            "PresentationIntentType (0008,0068) is 'FOR PROCESSING': raw detector data. "
+            "Export the image FOR PRESENTATION",
+        )
+    return None
+
+
+def frames(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """One frame, or the first of several when asked."""
+    number = header.integer("NumberOfFrames") or 1
+    if number == 1:
+        return None
+    if not config.multiframe:
+        raise RejectedFile(
+            RejectionReason.FRAMES,
+            f"NumberOfFrames (0028,0008) is {number}, not 1. Give one frame per file, or ask for multiframe",
+        )
+    return Finding(assumed=f"first of {number} frames")
+
+
+def colour(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Colour is the mark of a screenshot: taken as luma, for a person to look at."""
+    samples = header.integer("SamplesPerPixel") or 1
+    if samples not in (1, 3) or header.text("PhotometricInterpretation") == "PALETTE COLOR":
+        raise RejectedFile(
+            RejectionReason.COLOUR,
+            f"PhotometricInterpretation (0028,0004) is {header.code('PhotometricInterpretation')!r} with {samples} "
+            "samples per pixel. Export the grey image",
+        )
+    return Finding(assumed="grey is the luma of the colours", flag=Flag.COLOUR) if samples == 3 else None
+
+
+def capture(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Secondary captures have been through another program, which may have changed grey values."""
+    captures = (SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage)
+    return Finding(flag=Flag.SECONDARY_CAPTURE) if header.text("SOPClassUID") in captures else None
+
+
+def body_part(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """The chest by BodyPartExamined or AnatomicRegionSequence; by a description, or by nothing, it is assumed."""
+    part = header.text("BodyPartExamined").upper()
+    if any(word in part for word in _CHEST_PARTS):
+        return None
+    regions = [
+        Code(value, scheme, "")
+        for item in header.items("AnatomicRegionSequence")
+        if (value := item.text("CodeValue")) and (scheme := item.text("CodingSchemeDesignator"))
+    ]
+    if any(region == known for region in regions for known in _CHEST_CODES):
+        return None
+    if part or regions:
+        seen = header.code("BodyPartExamined") or regions[0].value
+        raise RejectedFile(
+            RejectionReason.BODY_PART,
+            f"BodyPartExamined (0018,0015) or AnatomicRegionSequence (0008,2218) is {seen!r}, not the chest. "
+            "Drop the file, or correct the tag",
+        )
+    for keyword in _DESCRIPTIONS:
+        if any(word in header.text(keyword).upper() for word in _CHEST_WORDS):
+            return Finding(assumed=f"chest, by {keyword}")
+    return Finding(assumed="chest: no tag names the body part", flag=Flag.UNKNOWN_BODY_PART)
+
+
+def frontal_view(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """PA, AP or frontal; where no tag says it, the file is let in and flagged."""
+    view, keyword = find_view(header)
+    if view is View.UNKNOWN:
+        return Finding(assumed="frontal: no tag names the view", flag=Flag.UNKNOWN_VIEW)
+    if view in (View.LATERAL, View.OTHER) and not config.other_views:
+        raise RejectedFile(
+            RejectionReason.VIEW, f"{keyword} says a view of kind '{view.value}', not a frontal one. Drop the file"
+        )
+    return None if keyword == "ViewPosition" else Finding(assumed=f"view, by {keyword}")
+
+
+def burned_in(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Pixels that may show a person's name (PS3.3, C.7.6.1)."""
+    if header.text("BurnedInAnnotation").upper() == "YES" and not config.burned_in:
+        raise RejectedFile(
+            RejectionReason.BURNED_IN,
+            "BurnedInAnnotation (0028,0301) is 'YES': the picture may show a person's identity. Remove the text first",
+        )
+    return None
+
+
+def patient(header: Header, config: AcceptanceConfig) -> Finding | None:
+    """Without an identifier, images of one patient could come to lie in two splits."""
+    if not header.text("PatientID"):
+        raise RejectedFile(RejectionReason.NO_PATIENT, "PatientID (0010,0020) is missing. Fill it in, or drop the file")
+    return None
+
+
+READING_RULES: tuple[Rule, ...] = (modality, presentation, frames, colour)
+"""What must hold for the pixels to be rendered right, for a file that a manifest names."""
+
+INTAKE_RULES: tuple[Rule, ...] = (*READING_RULES, capture, body_part, frontal_view, burned_in, patient)
+"""What must hold for a file found in a hospital's folder."""
+
+
+def check_acceptance(header: Header, config: AcceptanceConfig, rules: tuple[Rule, ...]) -> tuple[Finding, ...]:
+    """Ask every rule.
+
+    Returns:
+        What the rules noted of a file that is let in.
+
+    Raises:
+        RejectedFile: the first rule that does not let it in.
+    """
+    return tuple(finding for rule in rules if (finding := rule(header, config)) is not None)

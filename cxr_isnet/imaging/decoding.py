@@ -1,0 +1,148 @@
+"""From pixel data in any transfer syntax to the stored values of one frame."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+)
+
+from cxr_isnet.imaging.codecs import PLUGIN, fast_decoder
+from cxr_isnet.imaging.header import DICOM_ERRORS, Header
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+
+logger = logging.getLogger(__name__)
+
+_FASTEST = {
+    JPEGBaseline8Bit: "pillow",
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"),
+}
+"""Which of pydicom's decoders is asked where its own order puts a slower one first; the values are the same."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
+    """Decode the first frame.
+
+    Args:
+        dataset: with its pixel data.
+        header: of the same file, past the acceptance.
+        syntax: of the pixel data, from `transfer_syntax`.
+
+    Returns:
+        (rows, columns), uint8 or uint16: the stored bit patterns, sign not interpreted; colour as luma; and what
+        was assumed of missing tags.
+
+    Raises:
+        RejectedFile: no pixel data, a format that is none of a radiograph's, or data that do not decode.
+    """
+    assumed = _complete(dataset, header)
+    try:
+        pixels = _first_frame(dataset, header, syntax)
+    except DICOM_ERRORS as error:
+        raise RejectedFile(
+            RejectionReason.UNDECODABLE,
+            f"pixel data (7FE0,0010) in transfer syntax {_name(syntax)} cannot be decoded ({type(error).__name__}). "
+            "Copy the file anew from its source, or install the decoders with pip install 'cxr-isnet[dicom]'",
+        ) from error
+    if pixels.ndim == 3:
+        pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
+    if pixels.dtype.itemsize > 2 or pixels.dtype.kind not in "iu":
+        raise RejectedFile(
+            RejectionReason.PIXEL_FORMAT, f"pixels decode as {pixels.dtype}. Give 8 or 16 bits per pixel"
+        )
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return native.view(f"u{native.dtype.itemsize}"), assumed
+
+
+def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
+    if syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8:
+        # GDCM takes the process from the codestream and decodes 12-bit extended JPEG, but pydicom does not ask it to
+        syntax = dataset.file_meta.TransferSyntaxUID = JPEGLossless
+    fast = fast_decoder(syntax)
+    if fast is not None:
+        try:
+            frame, found = fast.as_buffer(dataset, index=0, decoding_plugin=PLUGIN)
+            return np.frombuffer(frame, f"<u{int(found['bits_allocated']) // 8}").reshape(-1, int(found["columns"]))
+        except DICOM_ERRORS:
+            logger.debug("left to the decoders of pydicom")
+    decoder = get_decoder(syntax)
+    plugin = _FASTEST.get(syntax, "")
+    pixels, _ = decoder.as_array(
+        dataset,
+        raw=header.integer("SamplesPerPixel") != 3,
+        index=0,
+        correct_unused_bits=False,  # type: ignore[arg-type]  # True keeps the bits up to BitsStored, wherever HighBit is
+        decoding_plugin=plugin if plugin in decoder.available_plugins else "",
+    )
+    return pixels
+
+
+def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
+    """Check the tags that decoding needs; fill in those with one sensible value."""
+    if not header.has("PixelData"):
+        raise RejectedFile(
+            RejectionReason.NO_PIXELS, "PixelData (7FE0,0010) is missing. Copy the file anew from its source"
+        )
+    for keyword, tag in (("Rows", "(0028,0010)"), ("Columns", "(0028,0011)"), ("BitsAllocated", "(0028,0100)")):
+        if not header.integer(keyword):
+            raise RejectedFile(
+                RejectionReason.PIXEL_FORMAT, f"{keyword} {tag} is missing. Copy the file anew from its source"
+            )
+    allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
+    if allocated not in (8, 16):
+        raise RejectedFile(
+            RejectionReason.PIXEL_FORMAT, f"BitsAllocated (0028,0100) is {allocated}. Give 8 or 16 bits per pixel"
+        )
+    if stored is None:
+        raise RejectedFile(
+            RejectionReason.PIXEL_FORMAT, "BitsStored (0028,0101) is missing. Repair the header or drop the file"
+        )
+    if not 1 <= stored <= allocated:
+        raise RejectedFile(
+            RejectionReason.PIXEL_FORMAT,
+            f"BitsStored (0028,0101) is {stored} of {allocated} allocated. Repair the header",
+        )
+    assumed = []
+    for keyword, value in (
+        ("SamplesPerPixel", 1),
+        ("PixelRepresentation", 0),
+        ("HighBit", stored - 1),
+        ("PhotometricInterpretation", "MONOCHROME2"),
+    ):
+        if not header.text(keyword):
+            if keyword in dataset:
+                del dataset[tag_for_keyword(keyword) or 0]  # pydicom would try to convert what is there
+            setattr(dataset, keyword, value)
+            assumed.append(f"{keyword} {value}")
+    return tuple(assumed)
+
+
+def transfer_syntax(dataset: Dataset) -> UID:
+    """As the file says; a file without the meta group says it by its encoding (PS3.5, 10.1)."""
+    given = dataset.file_meta.get("TransferSyntaxUID")
+    if given:
+        return UID(given)
+    syntax = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return syntax
+
+
+def _name(syntax: UID) -> str:
+    return f"{syntax.name} ({syntax})" if syntax.is_valid and syntax.is_transfer_syntax else "of an unknown kind"

@@ -1,0 +1,221 @@
+"""DICOM headers read with patience: what cannot be read as its type counts as absent."""
+
+import logging
+import math
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+
+DICOM_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,  # a length field that claims gigabytes
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and its decoders raise, between them, on files that are not as they should be."""
+
+PREAMBLE = 128
+_PREFIX = b"DICM"
+_BARE_STARTS = (b"\x02\x00", b"\x08\x00")
+_CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silences pydicom's warnings, which quote values of any tag, a name among them.
+
+    Threads may be inside at once: the first that enters silences, for all, and the last that leaves ends it.
+    """
+    _silence.begin()
+    try:
+        yield
+    finally:
+        _silence.end()
+
+
+class _Silence:
+    """Of pydicom's log and of all warnings, which Python keeps for the process, not for a thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                self._undo.enter_context(_log_led_nowhere())
+
+    def end(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()
+
+
+_silence = _Silence()
+
+
+@contextmanager
+def _log_led_nowhere() -> Iterator[None]:
+    """Its level is left alone: a change of level makes every logger of the process forget what it is enabled for, which
+    takes a millisecond."""
+    log = logging.getLogger("pydicom")
+    led_to = log.handlers, log.propagate
+    log.handlers, log.propagate = [logging.NullHandler()], False
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = led_to
+
+
+def starts_like_dicom(head: bytes) -> bool:
+    """Whether a file is DICOM by its first 132 bytes.
+
+    It has the prefix after the preamble (PS3.10, 7.1); or neither, as some exports leave it, and starts with an element
+    of group 0002 or 0008 in little endian.
+    """
+    return head[PREAMBLE : PREAMBLE + 4] == _PREFIX or head[:2] in _BARE_STARTS
+
+
+def read_header(stream: BinaryIO) -> Dataset:
+    """Parse a file up to its pixel data.
+
+    Args:
+        stream: the file; is read from its start.
+
+    Raises:
+        RejectedFile: not DICOM, or the header does not parse.
+    """
+    stream.seek(0)
+    head = stream.read(PREAMBLE + 4)
+    if not starts_like_dicom(head):
+        raise RejectedFile(
+            RejectionReason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew"
+        )
+    stream.seek(0)
+    try:
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    except DICOM_ERRORS as error:
+        raise _unparsed(error) from error
+    if not len(dataset):
+        raise RejectedFile(RejectionReason.BROKEN, "the file holds no data element. Copy the file anew from its source")
+    return dataset
+
+
+def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
+    """Parse the rest of a file into the data set of its header.
+
+    Args:
+        stream: the file, where `read_header` has left it.
+        dataset: what `read_header` has made of it.
+
+    Raises:
+        RejectedFile: it does not parse, or ends too early.
+    """
+    implicit, little = dataset.original_encoding
+    start = stream.tell()
+    try:
+        if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # was inflated as a whole
+            stream.seek(0)
+            rest: Dataset = pydicom.dcmread(stream, force=True)
+        else:
+            rest = pydicom.filereader.read_dataset(stream, bool(implicit), bool(little))
+    except DICOM_ERRORS as error:
+        raise _unparsed(error) from error
+    if not len(rest) and stream.tell() > start:
+        raise RejectedFile(
+            RejectionReason.BROKEN, "the file ends within its pixel data. Copy the file anew from its source"
+        )
+    dataset.update(rest)
+
+
+def _unparsed(error: Exception) -> RejectedFile:
+    return RejectedFile(
+        RejectionReason.BROKEN, f"the file does not parse ({type(error).__name__}). Copy the file anew from its source"
+    )
+
+
+class Header:
+    """The header of one file by keyword, every value as a plain type."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        """Wrap a data set; nothing is copied."""
+        self.dataset = dataset
+
+    def _value(self, keyword: str) -> object:
+        try:
+            return self.dataset.get(keyword)
+        except DICOM_ERRORS:
+            return (
+                None  # pydicom converts values when they are asked for: one that it cannot convert is as good as none
+            )
+
+    def has(self, keyword: str) -> bool:
+        """Whether the element is there, whatever its value."""
+        return keyword in self.dataset
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """All values of an element as stripped text; () where absent or empty."""
+        value = self._value(keyword)
+        values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+        texts = (str(entry).strip(" \0") for entry in values if entry is not None)
+        return tuple(text for text in texts if text)
+
+    def text(self, keyword: str) -> str:
+        """The first value as stripped text, "" where absent."""
+        return next(iter(self.texts(keyword)), "")
+
+    def number(self, keyword: str) -> float | None:
+        """The first value as a finite number, None where absent or not one."""
+        try:
+            number = float(self.text(keyword))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def integer(self, keyword: str) -> int | None:
+        """The first value as an integer, None where absent or not one."""
+        number = self.number(keyword)
+        return int(number) if number is not None and number == int(number) else None
+
+    def items(self, keyword: str) -> Iterator["Header"]:
+        """The items of a sequence; none where it is absent or no sequence."""
+        value = self._value(keyword)
+        if isinstance(value, pydicom.Sequence):
+            yield from (Header(item) for item in value)
+
+    def code(self, keyword: str) -> str:
+        """The first value for use in tables: one that is no code string (PS3.5, 6.2) is not shown.
+
+        A field of free text may hold a name; a code string of up to 16 capitals is what the standard allows.
+        """
+        text = self.text(keyword).upper()
+        return text if not text or _CODE_STRING.fullmatch(text) else "(not shown)"

@@ -1,0 +1,91 @@
+"""From which side a chest was X-rayed, by the tags that say so."""
+
+from enum import Enum
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from cxr_isnet.imaging.header import Header
+
+
+class View(Enum):
+    """View of a radiograph, as the manifest's column `view` spells it."""
+
+    PA = "PA"
+    AP = "AP"
+    FRONTAL = "frontal"
+    LATERAL = "lateral"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+_POSITIONS = {
+    "PA": View.PA,
+    "AP": View.AP,
+    "FRONTAL": View.FRONTAL,
+    **dict.fromkeys(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"), View.LATERAL),
+    **dict.fromkeys(("LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "OBLIQUE", "DECUBITUS"), View.OTHER),
+}
+_CODES: tuple[tuple[Code, View], ...] = (
+    (codes.SCT.PosteroAnterior, View.PA),
+    (codes.SCT.AnteroPosterior, View.AP),
+    (codes.SCT.Frontal, View.FRONTAL),
+    (codes.SCT.LeftLateral, View.LATERAL),
+    (codes.SCT.RightLateral, View.LATERAL),
+    (codes.SCT.LateralProjection, View.LATERAL),
+)
+
+
+def find_view(header: Header) -> tuple[View, str]:
+    """The view and the keyword of the tag that told it.
+
+    Asked in this order: ViewPosition (0018,5101), ViewCodeSequence (0054,0220), PatientOrientation (0020,0020).
+
+    Returns:
+        (UNKNOWN, "") where no tag says it.
+
+    Source: DICOM PS3.3, C.8.1.2 (CR view positions), C.8.11.5 (DX positioning), C.7.6.1.1.1 (orientation);
+    PS3.16, CID 4010 (DX view).
+    """
+    for keyword, ask in (
+        ("ViewPosition", _of_position),
+        ("ViewCodeSequence", _of_codes),
+        ("PatientOrientation", _of_orientation),
+    ):
+        view = ask(header)
+        if view is not View.UNKNOWN:
+            return view, keyword
+    return View.UNKNOWN, ""
+
+
+def _of_position(header: Header) -> View:
+    """Any word that is known decides, the oblique and decubitus ones first: `AP SUPINE`, `DECUBITUS AP`."""
+    words = header.text("ViewPosition").upper().replace("_", " ").split()
+    found = [_POSITIONS[word] for word in words if word in _POSITIONS]
+    for view in (View.OTHER, View.LATERAL):
+        if view in found:
+            return view
+    return found[0] if found else View.UNKNOWN
+
+
+def _of_codes(header: Header) -> View:
+    """By value and scheme; pydicom compares the older SNOMED-RT codes with their SCT successors."""
+    for item in header.items("ViewCodeSequence"):
+        value, scheme = item.text("CodeValue"), item.text("CodingSchemeDesignator")
+        if not value or not scheme:
+            continue
+        given = Code(value, scheme, item.text("CodeMeaning"))
+        known = next((view for code, view in _CODES if code == given), None)
+        return known or View.OTHER
+    return View.UNKNOWN
+
+
+def _of_orientation(header: Header) -> View:
+    """Rows that run left-right over columns that run head-foot are frontal; which side faced the tube stays open."""
+    directions = header.texts("PatientOrientation")
+    if len(directions) != 2:
+        return View.UNKNOWN
+    along_rows, along_columns = (text.upper()[:1] for text in directions)
+    if along_columns not in ("F", "H"):
+        return View.UNKNOWN
+    return {"L": View.FRONTAL, "R": View.FRONTAL, "A": View.LATERAL, "P": View.LATERAL}.get(along_rows, View.UNKNOWN)

@@ -1,0 +1,167 @@
+"""A trained classifier in use: image files in, class probabilities out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cxr_isnet.config import is_import_path
+from cxr_isnet.data import ImageConfig, prepare_image
+from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image
+from cxr_isnet.inference.explainers import Explainer, make_explainer
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives.method import Explanation, Method
+from cxr_isnet.objectives.methods import find_method, refuse_foreign_code
+
+
+@dataclass
+class Classifier:
+    """A trained classifier. No mask and no relevance are involved when it predicts.
+
+    Attributes:
+        network: What predicts, images (B, 1, size, size) in [0, 1] to logits (B, classes), in evaluation mode.
+        config: Which backbone it is made of.
+        classes: Labels in the order of the outputs.
+        image: How files become images, the same as in training.
+        method: Name of the method it was trained with.
+        options: Settings of the method, as plain values.
+        temperature: What the logits are divided by for calibrated probabilities, fitted on in-domain validation; 1
+            where none was fitted. Probabilities are the network's own unless calibrated ones are asked for.
+
+    Example:
+        >>> classifier = Classifier.load("runs/first/best.pt")     # doctest: +SKIP
+        >>> classifier.predict(["a.dcm", "b.png"])                 # doctest: +SKIP
+    """
+
+    network: nn.Module
+    config: NetworkConfig
+    classes: tuple[str, ...]
+    image: ImageConfig
+    method: str
+    temperature: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Writes the classifier to one file, whole or not at all."""
+        state = {
+            "network": asdict(self.config),
+            "image": asdict(self.image),
+            "classes": list(self.classes),
+            "method": self.method,
+            "options": dict(self.options),
+            "temperature": self.temperature,
+            "weights": self.network.state_dict(),
+        }
+        save_state(path, state)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", *, trust: bool = False) -> Classifier:
+        """Reads what `save` wrote.
+
+        Args:
+            path: `best.pt` of a training's folder; one of an older version is read too.
+            device: Where it is to compute.
+            trust: Allows the file to name a method or a network that is defined outside cxr-isnet, which is then
+                imported. One that is imported already needs no trust.
+
+        Raises:
+            InputError: If the file is missing, damaged, not a classifier's, or names foreign code untrusted.
+        """
+        path = Path(path)
+        state = load_state(path)
+        missing = {"network", "classes", "image", "method", "weights"} - state.keys()
+        if missing:
+            raise InputError(f"{path}: the state of a training, not a classifier: give best.pt of the same folder")
+        config, image = NetworkConfig(**state["network"]), ImageConfig(**state["image"])
+        refuse_foreign_code("method", state["method"], str(path), trust=trust)
+        refuse_foreign_code("network", config.name, str(path), trust=trust)
+        method, options = find_method(state["method"]), state.get("options", {})
+        built = method.build_predictor(config, len(state["classes"]), image.size, method.parse_options(options))
+        network = load_network(built, state["weights"], path, device)
+        name = state["method"] if is_import_path(state["method"]) else method.name
+        return cls(network, config, tuple(state["classes"]), image, name, state.get("temperature", 1.0), options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
+    def new_network(self) -> nn.Module:
+        """A network of the same kind on the same device, its weights drawn from torch's global generator."""
+        method = self._method()
+        options = method.parse_options(self.options)
+        return method.build_predictor(self.config, len(self.classes), self.image.size, options).to(self.device)
+
+    def explainer(self, kind: Explanation | None = None, network: nn.Module | None = None) -> Explainer:
+        """What draws a map for every class.
+
+        Args:
+            kind: How; None takes the method's own way.
+            network: Another network of the same kind to be explained; None takes the classifier's.
+        """
+        return make_explainer(network or self.network, self._method(), self.config, kind)
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, *, calibrated: bool = False) -> Tensor:
+        """Class probabilities (B, classes) float32, on the CPU, of prepared images (B, 1, size, size).
+
+        Args:
+            images: (B, 1, size, size) in [0, 1].
+            calibrated: Divides the logits by the temperature; else they are the network's own.
+        """
+        logits = self.network(images.to(self.device)).float()
+        scaled: Tensor = logits / self.temperature if calibrated else logits
+        return scaled.softmax(1).cpu()
+
+    def predict(
+        self, paths: Sequence[str | os.PathLike[str]], batch_size: int = 16, *, calibrated: bool = False
+    ) -> pd.DataFrame:
+        """Columns `path` and `probability_<class>`, one row per file (PNG, JPEG or DICOM), in order.
+
+        Args:
+            paths: The files.
+            batch_size: Files at a time.
+            calibrated: As for `probabilities`.
+
+        Raises:
+            InputError: If a file cannot be read; the message names it.
+        """
+        rows: list[Tensor] = []
+        for start in range(0, len(paths), batch_size):
+            batch = [self.load_image(path) for path in paths[start : start + batch_size]]
+            rows.append(self.probabilities(torch.stack(batch), calibrated=calibrated))
+        table = torch.cat(rows).double().numpy() if rows else torch.empty(0, len(self.classes)).numpy()
+        columns: Mapping[str, Any] = {f"probability_{name}": table[:, i] for i, name in enumerate(self.classes)}
+        return pd.DataFrame({"path": [os.fspath(p) for p in paths], **columns})
+
+    def load_image(self, path: str | os.PathLike[str]) -> Tensor:
+        """A file as the network gets it: (1, size, size) in [0, 1]; raises `InputError` if it cannot be read."""
+        return prepare_image(read_image(os.fspath(path)), self.image)
+
+    def explain(self, paths: Sequence[str | os.PathLike[str]], kind: Explanation | None = None) -> Tensor:
+        """A map for every class of every file, (N, classes, size, size) on the CPU, signed.
+
+        Args:
+            paths: The files.
+            kind: How; None takes the method's own way.
+
+        Raises:
+            InputError: A file cannot be read, or the classifier cannot be explained so.
+        """
+        explainer = self.explainer(kind)
+        if explainer.explain is None:
+            raise InputError(f"no maps: {explainer.reason}. Ask for explainer 'input_gradient'")
+        maps = [explainer.explain(self.load_image(path)[None].to(self.device))[1].cpu() for path in paths]
+        return torch.cat(maps) if maps else torch.empty(0, len(self.classes), self.image.size, self.image.size)
+
+    def _method(self) -> Method:
+        return find_method(self.method)

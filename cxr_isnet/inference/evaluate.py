@@ -1,0 +1,120 @@
+"""Predict, evaluate, report: a classifier on the hospitals of a manifest, a folder for each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.predictions_table import check_predictions, write_predictions
+from cxr_isnet.evaluation.report import write_report
+from cxr_isnet.evaluation.site import SiteResult
+from cxr_isnet.evaluation.study import Study, evaluate_tables
+from cxr_isnet.files import atomic_write, file_slug
+from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.heatmap_figures import heatmap_gallery
+from cxr_isnet.inference.predict import Condition, gallery_cases, predict_manifest
+
+PREDICTIONS = "predictions.csv"
+
+
+def evaluate_classifier(
+    classifier: Classifier,
+    frame: pd.DataFrame,
+    output: Path,
+    conditions: Sequence[Condition],
+    settings: Settings,
+    *,
+    validation: pd.DataFrame | None = None,
+    predictions: Mapping[str, pd.DataFrame] | None = None,
+    audit: Mapping[str, Any] | None = None,
+    model_uri: str = "",
+) -> dict[str, Study]:
+    """Evaluates a classifier on all sites of a manifest.
+
+    Args:
+        classifier: The classifier.
+        frame: As `cxr_isnet.manifests.read_manifest` returns it.
+        output: Folder, made when missing. Each condition gets a folder in it: `predictions.csv`, `heatmaps_<site>.png`
+            and what `write_report` writes.
+        conditions: What is planted into the images.
+        settings: How the predictions are evaluated.
+        validation: Checked predictions of in-domain validation images as they are, which set threshold and temperature;
+            None takes the most probable class and the classifier's own temperature.
+        predictions: By condition, predictions that are made already.
+        audit: Content of the shortcut audit's `audit.json`, for the report.
+        model_uri: Noted in the predictions tables.
+
+    Returns:
+        By name of the condition, what was found; the same numbers as in the files.
+
+    Raises:
+        InputError: A label or a setting cannot be used, or no image can be read.
+    """
+    studies = {}
+    for condition in conditions:
+        made = (predictions or {}).get(condition.name)
+        table = predict_manifest(classifier, frame, condition, model_uri=model_uri) if made is None else made
+        folder = output / condition.name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_predictions(table, folder / PREDICTIONS)
+        checked = {classifier.method: check_predictions(table, classifier.classes)}
+        studies[condition.name] = evaluate_tables(
+            checked,
+            classifier.classes,
+            {} if validation is None else {classifier.method: validation},
+            settings,
+            audit,
+            {classifier.method: classifier.temperature} if classifier.temperature != 1 else {},
+        )
+        galleries = _write_galleries(classifier, frame, table, condition, folder)
+        write_report(folder, studies[condition.name], checked, galleries)
+    return studies
+
+
+def site_results(study: Study) -> dict[str, SiteResult]:
+    """Site to result of the one model of a study, all sites pooled last."""
+    (model,) = study.models.values()
+    return {site: found.result for site, found in model.sites.items()}
+
+
+def flat_metrics(studies: Mapping[str, Study]) -> dict[str, float]:
+    """Every number of every condition and site by a dotted name, as MLflow takes them."""
+    return {
+        f"{condition}.{site}.{name}": value
+        for condition, study in studies.items()
+        for site, result in site_results(study).items()
+        for name, value in result.metrics().items()
+    }
+
+
+def results_table(studies: Mapping[str, Study]) -> str:
+    """A line per condition and site: n, AUC and accuracy with their intervals, share of relevance in the lungs."""
+    lines = [f"{'condition':<10} {'site':<32} {'n':>5}  {'AUC (95% interval)':<22} {'accuracy':<22} relevance in lungs"]
+    for condition, study in studies.items():
+        for site, r in site_results(study).items():
+            auc, accuracy = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.accuracy))
+            lines.append(
+                f"{condition:<10} {site:<32} {r.n_images:>5}  {auc:<22} {accuracy:<22} {r.relevance_in_lung.value:.3f}"
+            )
+    return "\n".join(lines)
+
+
+def _write_galleries(
+    classifier: Classifier, frame: pd.DataFrame, predictions: pd.DataFrame, condition: Condition, folder: Path
+) -> dict[str, Path]:
+    """A PNG of heatmaps for each site that has cases to show, by title."""
+    written = {}
+    for site in sorted(set(frame["site"])):
+        here = (frame["site"] == site).to_numpy()
+        cases = gallery_cases(classifier, frame[here], predictions[here], condition)
+        if cases:
+            title = f"{classifier.method} on {site} ({condition.name})"
+            path = folder / f"{file_slug(f'heatmaps {site}')}.png"
+            with atomic_write(path) as partial:
+                heatmap_gallery(cases, classifier.classes, title=title).savefig(partial, dpi=150)
+            written[f"heatmaps {site}"] = path
+    return written

@@ -1,0 +1,237 @@
+"""From a classifier and images to a predictions table: a row for every image, failures with their reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
+
+from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.predictions_table import (
+    ERROR_COLUMN,
+    RELEVANCE_COLUMN,
+    RELEVANCE_REASON_COLUMN,
+    label_indices,
+    probabilities,
+    probability_columns,
+)
+from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.explainers import Explainer
+from cxr_isnet.inference.heatmap_figures import HeatmapCase
+from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.objectives.method import Explanation
+
+_NOT_IN_THE_TABLE = ("image", "mask", "split", "sha256", "path", "model_uri")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The images as they are, or with planted marks.
+
+    Attributes:
+        name: `clean`, `biased` or `swapped`.
+        mode: Which mark an image gets.
+        mark: Looks of the mark.
+    """
+
+    name: str = "clean"
+    mode: MarkMode = MarkMode.NONE
+    mark: MarkConfig | None = None
+
+
+def conditions(mark: MarkConfig | None) -> list[Condition]:
+    """The three conditions for a classifier that was trained with marks; clean alone for any other."""
+    clean = Condition()
+    if mark is None:
+        return [clean]
+    return [Condition("biased", MarkMode.BIASED, mark), clean, Condition("swapped", MarkMode.SWAPPED, mark)]
+
+
+def files_frame(paths: Sequence[str]) -> pd.DataFrame:
+    """Image files of which nothing else is known, as rows for `predict_manifest`; each is a patient of its own."""
+    return pd.DataFrame(
+        {"image": list(paths), "mask": "", "label": "", "patient_id": list(paths), "site": "unnamed"}, dtype=str
+    )
+
+
+def predict_manifest(
+    classifier: Classifier,
+    frame: pd.DataFrame,
+    condition: Condition = Condition(),
+    *,
+    model_uri: str = "",
+    batch_size: int = 16,
+    workers: int = 0,
+    explanation: Explanation | None = None,
+    calibrated: bool = False,
+) -> pd.DataFrame:
+    """Predictions table of a manifest's images. One that cannot be read never stops the others.
+
+    Args:
+        classifier: The classifier.
+        frame: As `cxr_isnet.manifests.read_manifest` returns it; labels that are none of the classifier's classes are
+            unknown.
+        condition: What is planted into the images; the labels must be known for marks.
+        model_uri: Goes into the column of that name.
+        batch_size: Images at a time.
+        workers: Reading processes; 0 reads in this one.
+        explanation: How relevance is computed where there is a mask; None takes the method's own way.
+        calibrated: Gives the probabilities with the classifier's temperature.
+
+    Returns:
+        A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
+        read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
+        there is none), error (why the image could not be read; "" where it could), and the manifest's other columns.
+    """
+    dataset = make_dataset(
+        frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
+        labelled=condition.mode is not MarkMode.NONE,
+    )  # fmt: skip
+    explainer = classifier.explainer(explanation)
+    rows = np.full((len(frame), len(classifier.classes)), np.nan)
+    shares = np.full(len(frame), np.nan)
+    reasons, errors = [""] * len(frame), [""] * len(frame)
+    loader: DataLoader[Any] = DataLoader(
+        _Tolerant(dataset), batch_size=batch_size, num_workers=workers, collate_fn=list
+    )
+    with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
+        for batch in loader:
+            for place, _, error in batch:
+                errors[place] = error
+            readable = [(place, item) for place, item, error in batch if not error]
+            if readable:
+                at = [place for place, _ in readable]
+                rows[at], shares[at], told = _predict(classifier, explainer, [item for _, item in readable], calibrated)
+                for place, reason in zip(at, told, strict=True):
+                    reasons[place] = reason
+            bar.update(len(batch))
+    columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}
+    table = pd.DataFrame({"path": [str(v) for v in frame["image"]], **columns})
+    table[probability_columns(classifier.classes)] = rows
+    table["model_uri"] = model_uri
+    table[RELEVANCE_COLUMN] = shares
+    table[RELEVANCE_REASON_COLUMN] = reasons
+    table[ERROR_COLUMN] = errors
+    for column in frame.columns:
+        if column not in (*_NOT_IN_THE_TABLE, *table.columns):
+            table[column] = list(frame[column])
+    return table
+
+
+class _Tolerant(Dataset[tuple[int, dict[Any, Any], str]]):
+    """Place, item and the reason why it could not be read, "" where it could."""
+
+    def __init__(self, dataset: CXRDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, place: int) -> tuple[int, dict[Any, Any], str]:
+        try:
+            return place, self._dataset[place], ""
+        except InputError as error:
+            return place, {}, str(error)
+
+
+@torch.no_grad()
+def _predict(
+    classifier: Classifier, explainer: Explainer, items: list[dict[Any, Any]], calibrated: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[str]]:
+    """Probabilities (B, classes), shares of relevance in the lungs (B,) and the reasons for those that are missing."""
+    batch = default_collate(items)
+    has_mask = batch["has_mask"].numpy()
+    images = batch["image"].to(classifier.device)
+    if explainer.explain is None or not has_mask.any():
+        logits, shares = classifier.network(images), np.full(len(items), np.nan)
+    else:
+        logits, maps = explainer.explain(images)
+        shares = relevance_in_lung(maps.cpu(), batch["mask"], batch["has_mask"])
+    scaled = logits.float() / classifier.temperature if calibrated else logits.float()
+    missing = explainer.reason or "no relevance at all"
+    reasons = [
+        "" if np.isfinite(share) else missing if masked else "no lung mask"
+        for share, masked in zip(shares, has_mask, strict=True)
+    ]
+    return scaled.softmax(1).cpu().double().numpy(), shares, reasons
+
+
+def gallery_cases(
+    classifier: Classifier,
+    frame: pd.DataFrame,
+    predictions: pd.DataFrame,
+    condition: Condition,
+    *,
+    per_kind: int = 2,
+) -> list[HeatmapCase]:
+    """The images with a mask that the classifier is surest of, right ones and wrong ones, with a map for every class.
+
+    Args:
+        classifier: The classifier.
+        frame: The manifest.
+        predictions: Its predictions table, rows in the same order.
+        condition: What was planted into the images.
+        per_kind: How many right and how many wrong cases, shared out among the true classes.
+    """
+    chosen = _surest(predictions, classifier.classes, per_kind)
+    return heatmap_cases(classifier, frame.iloc[chosen], condition) if chosen else []
+
+
+def heatmap_cases(
+    classifier: Classifier,
+    rows: pd.DataFrame,
+    condition: Condition = Condition(),
+    explanation: Explanation | None = None,
+) -> list[HeatmapCase]:
+    """The images of a manifest's `rows`, in their order, with a map for every class; few at a time, as one batch.
+
+    Returns:
+        None at all where the classifier cannot be explained.
+    """
+    explainer = classifier.explainer(explanation)
+    if explainer.explain is None:
+        return []
+    dataset = make_dataset(
+        rows, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
+        labelled=condition.mode is not MarkMode.NONE,
+    )  # fmt: skip
+    batch = default_collate([dataset[place] for place in range(len(rows))])
+    logits, maps = explainer.explain(batch["image"].to(classifier.device))
+    probability = logits.float().softmax(1).cpu()
+    return [
+        HeatmapCase(
+            image=batch["image"][i, 0].numpy(),
+            mask=batch["mask"][i, 0].numpy() if bool(batch["has_mask"][i]) else None,
+            maps=maps[i].cpu().numpy(),
+            map_names=classifier.classes,
+            label=str(rows["label"].iloc[i]),
+            predicted=classifier.classes[int(probability[i].argmax())],
+            probability=float(probability[i].max()),
+            path=str(rows["image"].iloc[i]),
+        )
+        for i in range(len(rows))
+    ]
+
+
+def _surest(predictions: pd.DataFrame, classes: Sequence[str], per_kind: int) -> list[int]:
+    """Row numbers: right cases first, wrong ones after; within a kind the surest of every class in turn."""
+    probability, labels = probabilities(predictions, classes), label_indices(predictions, classes)
+    predicted, sure = probability.argmax(1), probability.max(1)
+    usable = predictions["relevance_in_lung"].notna().to_numpy() & (labels >= 0)
+    chosen: list[int] = []
+    for right in (True, False):
+        ranked = []
+        for index in range(len(classes)):
+            rows = np.flatnonzero(usable & (labels == index) & ((predicted == labels) == right))
+            ranked += [
+                (place, index, int(row)) for place, row in enumerate(rows[np.argsort(-sure[rows], kind="stable")])
+            ]
+        chosen += [row for _, _, row in sorted(ranked)[:per_kind]]
+    return chosen

@@ -1,0 +1,73 @@
+"""Labels from a hospital's own table, joined by pseudonyms, so that the table's identifiers end in memory."""
+
+import csv
+from dataclasses import dataclass
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.intake.import_log import AcceptedRow
+from cxr_isnet.intake.pseudonyms import Pseudonyms
+
+UNLABELLED = "unlabelled"
+KEYS = ("patient_id", "accession", "file")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels by the pseudonym of a patient, an examination or a file.
+
+    Attributes:
+        key: which of `KEYS` the table goes by; "" without a table.
+        by_key: pseudonym to label.
+        otherwise: label of images that the table does not name.
+    """
+
+    key: str
+    by_key: dict[str, str]
+    otherwise: str
+
+    def of(self, row: AcceptedRow) -> str:
+        """The label of a row."""
+        wanted = {"patient_id": row.patient, "accession": row.accession, "file": row.file_id}.get(self.key, "")
+        return self.by_key.get(wanted, self.otherwise)
+
+
+def read_labels(path: str | None, otherwise: str, pseudonyms: Pseudonyms) -> Labels:
+    """Read a table of labels.
+
+    Args:
+        path: UTF-8 CSV with the column `label` and one of `patient_id` (PatientID), `accession` (AccessionNumber) or
+            `file` (path from the root, with `/`); None for no table.
+        otherwise: label of images that the table does not name.
+        pseudonyms: of the intake.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, or gives one key two labels. Rows are named by number,
+            because keys may identify a person.
+    """
+    if path is None:
+        return Labels("", {}, otherwise)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or []
+            keys = [key for key in KEYS if key in columns]
+            if "label" not in columns or len(keys) != 1:
+                raise InputError(
+                    f"{path}: has the columns {', '.join(map(repr, columns))}; needed are 'label' and exactly one of "
+                    f"{', '.join(map(repr, KEYS))}. Rename or remove columns"
+                )
+            return Labels(keys[0], _collect(reader, keys[0], path, pseudonyms), otherwise)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table ({type(error).__name__}). Save it as UTF-8 CSV") from error
+
+
+def _collect(reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms) -> dict[str, str]:
+    kind = "patient" if key == "patient_id" else key
+    found: dict[str, str] = {}
+    for number, row in enumerate(reader, start=1):
+        value, label = (row[key] or "").strip(), (row["label"] or "").strip()
+        if not value or not label:
+            raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
+        if found.setdefault(pseudonyms.of(kind, value), label) != label:
+            raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
+    return found

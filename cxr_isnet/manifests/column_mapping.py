@@ -1,0 +1,106 @@
+"""Recipes: a YAML file that reads any other table as a manifest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cxr_isnet.config import expand_variables
+from cxr_isnet.errors import InputError
+
+_KEYS = ("table", "columns", "constants", "where")
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """How the rows of another table become rows of a manifest.
+
+    Attributes:
+        table: the other table, CSV or Parquet.
+        columns: the manifest's column to the other table's column; columns that are not named are dropped.
+        constants: the manifest's column to the value that all rows get.
+        where: the other table's column to the values whose rows are kept.
+    """
+
+    table: Path
+    columns: Mapping[str, str]
+    constants: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def apply(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Select, rename and complete the rows of the other table.
+
+        Args:
+            frame: the other table as text.
+            name: the recipe's file name, for the error.
+
+        Raises:
+            InputError: a column is not in the table, or no row is left.
+        """
+        for column in (*self.columns.values(), *self.where):
+            if column not in frame.columns:
+                raise InputError(
+                    f"{name}: column {column!r} is not in {self.table}, which has "
+                    f"{', '.join(map(repr, frame.columns))}. Correct the recipe"
+                )
+        for column, allowed in self.where.items():
+            kept = frame[frame[column].isin(allowed)]
+            if kept.empty:
+                raise InputError(
+                    f"{name}: no row of {self.table} is left where column {column!r} is one of "
+                    f"{', '.join(map(repr, allowed))}. Correct 'where' in the recipe"
+                )
+            frame = kept
+        named = pd.DataFrame({ours: frame[theirs] for ours, theirs in self.columns.items()}, index=frame.index)
+        return named.assign(**self.constants)
+
+
+def read_column_mapping(path: Path) -> ColumnMapping:
+    """Read a recipe.
+
+    `${NAME}` and `${NAME:-default}` in `table` are replaced from the environment. A relative path that
+    holds such a variable is looked up from the working directory, as a shell would; any other relative path
+    from the recipe's folder.
+
+    Raises:
+        InputError: not a recipe, or a variable without a value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable recipe: {error}") from error
+    if not isinstance(content, dict) or not {"table", "columns"} <= content.keys():
+        raise InputError(f"{path}: a recipe needs the keys 'table' and 'columns' (data_manifests/README.md)")
+    unknown = sorted(str(key) for key in content if key not in _KEYS)
+    if unknown:
+        raise InputError(f"{path}: unknown key {', '.join(unknown)}; a recipe has {', '.join(_KEYS)}")
+    return ColumnMapping(
+        table=_locate(str(content["table"]), path),
+        columns=_texts(content, "columns", path),
+        constants=_texts(content, "constants", path),
+        where={column: _allowed(value) for column, value in _mapping(content, "where", path).items()},
+    )
+
+
+def _locate(table: str, mapping: Path) -> Path:
+    expanded = expand_variables(table, f"{mapping}: key 'table'")
+    root = mapping.parent if expanded == table else Path.cwd()
+    return root / Path(expanded).expanduser()
+
+
+def _mapping(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    value = content.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: key {key!r} holds {value!r}; give 'name: value' pairs")
+    return {str(name): entry for name, entry in value.items()}
+
+
+def _texts(content: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
+    return {name: str(value) for name, value in _mapping(content, key, path).items()}
+
+
+def _allowed(value: Any) -> tuple[str, ...]:
+    return tuple(str(entry) for entry in value) if isinstance(value, list) else (str(value),)

@@ -1,0 +1,1 @@
+"""What the sources share: what a source is, labels, layouts, demographics, masks in several files."""

@@ -1,0 +1,149 @@
+"""Classification networks by name, or by the import path of one that is defined elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monai.networks.nets import DenseNet, resnet18, resnet50
+from torch import nn
+
+from cxr_isnet.config import choose, is_import_path, load_object
+from cxr_isnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network.
+
+    Attributes:
+        name: Of a built-in backbone, or the import path of a `Backbone`, as `my_network.BACKBONE`.
+        dropout: Probability of dropping a feature map, where the network has dropout; 0 for none.
+    """
+
+    name: str = "densenet121"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A classification network: how it is built, and what it can do.
+
+    Attributes:
+        name: As given in a config.
+        build: (classes, rows and columns of the images, dropout) -> network from images (B, 1, H, W) in [0, 1] to
+            logits (B, classes).
+        supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv
+            2401.08409: the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
+        has_dropout: It drops feature maps where it is asked to.
+        has_relevance_rules: Every operation of it has a rule, so that `LRP` explains it.
+        smallest_size: Fewest rows and columns of an image.
+        size_multiple: What rows and columns must be a multiple of.
+
+    Example:
+        A file `my_network.py` with `BACKBONE = Backbone("mine", build)` is used from a config as
+        `network: {name: my_network.BACKBONE}`.
+    """
+
+    name: str
+    build: Callable[[int, int, float], nn.Module]
+    supervised_layers: tuple[str, ...] = ()
+    has_dropout: bool = False
+    has_relevance_rules: bool = False
+    smallest_size: int = 32
+    size_multiple: int = 1
+
+    def check_size(self, image_size: int) -> None:
+        """Raises `InputError` if the network does not take images of this many rows and columns."""
+        if image_size < self.smallest_size or image_size % self.size_multiple:
+            multiple = f", a multiple of {self.size_multiple}" if self.size_multiple > 1 else ""
+            raise InputError(
+                f"image.size is {image_size}; network '{self.name}' takes {self.smallest_size} pixels or more{multiple}"
+            )
+
+
+_OUT_OF_PLACE = (
+    "relu",
+    {"inplace": False},
+)  # relevance and autograd both need the activations before and after
+
+
+def _densenet_layers(blocks: int) -> tuple[str, ...]:
+    return (*(f"features.transition{i}.relu" for i in range(1, blocks)), "class_layers.relu")
+
+
+def _densenet121(classes: int, image_size: int, dropout: float) -> nn.Module:
+    """DenseNet121 (Huang et al. 2017) as MONAI builds it, without the extra transition ReLU of the ISNet reference."""
+    return DenseNet(2, 1, classes, block_config=(6, 12, 24, 16), act=_OUT_OF_PLACE, dropout_prob=dropout)
+
+
+def _densenet_small(classes: int, image_size: int, dropout: float) -> nn.Module:
+    """A DenseNet of 0.7 million weights for small images and few cases: a fifth of the cost of DenseNet121."""
+    return DenseNet(
+        2,
+        1,
+        classes,
+        init_features=32,
+        growth_rate=16,
+        block_config=(4, 8, 12, 8),
+        act=_OUT_OF_PLACE,
+        dropout_prob=dropout,
+    )
+
+
+def _densenet_tiny(classes: int, image_size: int, dropout: float) -> nn.Module:
+    """A DenseNet of 0.09 million weights, for the demonstration and for tests."""
+    return DenseNet(
+        2,
+        1,
+        classes,
+        init_features=16,
+        growth_rate=12,
+        block_config=(3, 4, 4),
+        act=_OUT_OF_PLACE,
+        dropout_prob=dropout,
+    )
+
+
+def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int, float], nn.Module]:
+    return lambda classes, image_size, dropout: build(spatial_dims=2, n_input_channels=1, num_classes=classes)
+
+
+def _resnet_layers(*blocks: int) -> tuple[str, ...]:
+    return tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
+
+
+BACKBONES: tuple[Backbone, ...] = (
+    Backbone("densenet121", _densenet121, _densenet_layers(4), has_dropout=True, has_relevance_rules=True),
+    Backbone("densenet_small", _densenet_small, _densenet_layers(4), has_dropout=True, has_relevance_rules=True),
+    Backbone("densenet_tiny", _densenet_tiny, _densenet_layers(3), has_dropout=True, has_relevance_rules=True),
+    Backbone("resnet18", _resnet(resnet18), _resnet_layers(2, 2, 2, 2), has_relevance_rules=True),
+    Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
+)
+"""The built-in networks. A new one is an entry here."""
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of this name or import path; raises `InputError` naming the choices."""
+    if is_import_path(name):
+        backbone: Backbone = load_object("network.name", name, Backbone)
+        return backbone
+    return choose("network.name", name, BACKBONES)
+
+
+def build_network(config: NetworkConfig, classes: int, image_size: int) -> nn.Module:
+    """The network, its weights drawn from torch's global generator.
+
+    Args:
+        config: Which one.
+        classes: Number of outputs.
+        image_size: Rows and columns of the images.
+
+    Raises:
+        InputError: If the name is unknown, dropout is asked of a network without, or it does not take such images.
+    """
+    backbone = find_backbone(config.name)
+    backbone.check_size(image_size)
+    if config.dropout and not backbone.has_dropout:
+        raise InputError(f"network.dropout is {config.dropout}, but {config.name} has no dropout: set it to 0")
+    return backbone.build(classes, image_size, config.dropout)

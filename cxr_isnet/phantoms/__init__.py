@@ -1,0 +1,7 @@
+"""Synthetic hospitals: drawn chests as DICOM files with lung masks and a manifest. No person was examined."""
+
+from cxr_isnet.phantoms.glyphs import Corner
+from cxr_isnet.phantoms.hospitals import PhantomHospital
+from cxr_isnet.phantoms.writer import write_hospital
+
+__all__ = ["Corner", "PhantomHospital", "write_hospital"]

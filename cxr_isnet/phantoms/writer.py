@@ -1,0 +1,120 @@
+"""Phantom hospitals on disk: DICOM X-rays, lung masks and a manifest, for demonstration and tests."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.phantoms.anatomy import Chest, draw_chest
+from cxr_isnet.phantoms.dicom import PhantomRecord, write_dicom
+from cxr_isnet.phantoms.hospitals import BITS, PhantomHospital, expose
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_SIZE = 64
+
+
+def write_hospital(
+    folder: str | Path,
+    hospital: PhantomHospital,
+    *,
+    patients: int,
+    classes: Sequence[str] = ("normal", "tuberculosis"),
+    seed: int = 0,
+    size: int = 256,
+) -> Path:
+    """Draw the patients of one hospital, one image each, the classes in turn.
+
+    Equal arguments give equal files. A patient depends on the hospital's name, the seed and its number only.
+
+    Args:
+        folder: where `images/`, `masks/` and `manifest.csv` go; made when missing.
+        hospital: its machine's look.
+        patients: number of images.
+        classes: label of the healthy and label of the ill.
+        seed: at least 0.
+        size: rows and columns, in pixels.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        InputError: not two classes, too few patients, too small images, or a folder that holds a manifest
+            already.
+    """
+    folder = Path(folder)
+    if len(classes) != 2 or patients < 1 or size < SMALLEST_SIZE:
+        raise InputError(
+            f"phantoms were asked for {len(classes)} classes, {patients} patients, {size} pixels; "
+            f"give 2 classes (healthy, ill), at least 1 patient and {SMALLEST_SIZE} pixels"
+        )
+    manifest = folder / "manifest.csv"
+    if manifest.exists():
+        raise InputError(f"{manifest}: exists already. Give an empty folder, or remove it")
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    numbers = tqdm(range(patients), desc=f"draw {hospital.name}", unit="image", disable=None)
+    rows = [_write_patient(folder, hospital, number, classes, seed, size) for number in numbers]
+    pd.DataFrame(rows).to_csv(manifest, index=False)
+    logger.info("drew %d phantom X-rays of %s in %s", patients, hospital.name, folder)
+    return manifest
+
+
+def draw_patient(
+    hospital: PhantomHospital, number: int, *, ill: bool, seed: int, size: int
+) -> tuple[Chest, np.ndarray[tuple[int, int], np.dtype[np.uint16]], PhantomRecord]:
+    """Draw and expose one patient.
+
+    Args:
+        hospital: its machine's look.
+        number: of the patient, from 0.
+        ill: put opacities into the lungs.
+        seed: at least 0.
+        size: rows and columns, in pixels.
+
+    Returns:
+        The chest; (size, size) pixels from 0 to 4095, bright is dense; what the header says.
+    """
+    generator = np.random.default_rng([seed, number, *hospital.name.encode()])
+    chest = draw_chest(size, ill, generator)
+    pixels = expose(chest, hospital, generator)
+    record = PhantomRecord(
+        patient_id=f"PHANTOM-{_file_name(hospital.name)}-{seed}-{number:05d}",
+        site=hospital.name,
+        sex=str(generator.choice(["F", "M"])),
+        age=int(generator.integers(18, 90)),
+        seed=seed,
+        monochrome1=hospital.monochrome1,
+    )
+    return chest, pixels, record
+
+
+def _write_patient(
+    folder: Path, hospital: PhantomHospital, number: int, classes: Sequence[str], seed: int, size: int
+) -> dict[str, str | int]:
+    ill = number % 2
+    chest, pixels, record = draw_patient(hospital, number, ill=bool(ill), seed=seed, size=size)
+    image, mask = f"images/{record.patient_id}.dcm", f"masks/{record.patient_id}.png"
+    write_dicom(folder / image, pixels, record, BITS)
+    Image.fromarray(chest.lungs.astype(np.uint8) * 255).save(folder / mask, compress_level=1)
+    return {
+        "image": image,
+        "mask": mask,
+        "label": classes[ill],
+        "patient_id": record.patient_id,
+        "site": record.site,
+        "view": "PA",
+        "sex": record.sex,
+        "age": record.age,
+        "licence": "drawn by cxr-isnet; no rights reserved",
+    }
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "site"

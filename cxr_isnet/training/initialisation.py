@@ -1,0 +1,146 @@
+"""Weights to start from: another training's, which is run first if there is only its recipe, and a last layer fitted to
+the new classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cxr_isnet.engine.checkpoint import load_weights
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.errors import InputError
+from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, inspect_manifest
+from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
+from cxr_isnet.shipped import locate
+from cxr_isnet.training.config import TrainConfig
+
+_log = logging.getLogger(__name__)
+
+_STRENGTH = 0.04
+"""Of the last layer's fit: weight of the mean log loss against half the squared weights. So weak a fit stays near the
+difference of the classes' means; a closer one reads a mark out of the features before the training can forbid it."""
+
+
+def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network: NetworkConfig) -> Path:
+    """The checkpoint that `source` names, or that of the training whose recipe it names.
+
+    A recipe is trained once: its output folder is looked up, an unfinished training in it goes on, a finished one is
+    used as it is.
+
+    Args:
+        source: `best.pt` of a training, or a recipe (YAML).
+        train: What trains a recipe.
+        network: Replaces the recipe's own network, in an output folder of that name beside the recipe's; a network can
+            start from its own kind only.
+
+    Raises:
+        InputError: If the recipe cannot be read.
+    """
+    path = locate(source)
+    if path.suffix.lower() not in MAPPING_SUFFIXES:
+        return path
+    recipe = read_experiment_config(path)
+    recipe = replace(recipe, network=network, output=f"{recipe.output}_{network.name}")
+    folder = RunDirectory(Path(recipe.output))
+    if not folder.metrics_file.is_file():
+        _log.info("%s first: training what this one starts from, into %s", path, recipe.output)
+        train(replace(recipe, resume=folder.config_file.is_file()))
+    return folder.best_file
+
+
+def read_experiment_config(path: str | Path) -> TrainConfig:
+    """A training's settings from a YAML file, or from a recipe by its name; raises `InputError` for a fault in it."""
+    path = locate(path)
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable recipe: {error}") from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig, "recipe")
+    try:
+        config: TrainConfig = parser.instantiate(parser.parse_object({"recipe": settings})).recipe
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not the recipe of a training: {error}") from error
+    return config
+
+
+def sites_trained_on(source: str) -> set[str] | None:
+    """Sites whose images the weights of `source`, as in `initial_checkpoint`, have seen, or will have.
+
+    Returns:
+        None where it cannot be told: a checkpoint without the `config.yaml` of its training beside it.
+
+    Raises:
+        InputError: If a recipe or a manifest of it cannot be read.
+    """
+    path = locate(source)
+    if path.suffix.lower() not in MAPPING_SUFFIXES:
+        path = RunDirectory(path.parent).config_file
+        if not path.is_file():
+            return None
+    recipe = read_experiment_config(path)
+    sites = {str(site) for manifest in recipe.data.training for site in inspect_manifest(manifest)[0]["site"]}
+    before = set() if recipe.init_from is None else sites_trained_on(recipe.init_from)
+    return None if before is None else sites | before
+
+
+def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
+    """Gives `network` the weights of a trained classifier, except those of its last linear layer.
+
+    The last layer tells the other training's classes apart; it keeps the weights that it was drawn with, until
+    `fit_last_layer`.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or is of another network.
+    """
+    classifier = Classifier.load(path)
+    if classifier.config.name != config.name:
+        raise InputError(
+            f"{path}: init_from names a {classifier.config.name}, but the network is {config.name}: train the same "
+            "network first, or leave init_from out"
+        )
+    head, _ = last_layer(network)
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
+    load_weights(network, {**classifier.network.state_dict(), **own}, path)
+
+
+def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:
+    """Fits the last linear layer to the classes, on the features that the network starts with; nothing else moves.
+
+    A drawn last layer sorts the classes at random, often the wrong way round. Cross-entropy turns that in a few steps;
+    a penalty on heatmaps, which holds every logit's relevance between bounds, can keep it as it is for good.
+
+    Args:
+        network: Its weights but the last layer's are those to start from.
+        images: Loader of the training images, without random changes.
+
+    Source:
+        Linear probing before fine-tuning: Kumar et al., ICLR 2022 (arXiv 2202.10054). The fit is scikit-learn's
+        logistic regression; all features are divided by one spread, so that one which hardly varies gets no weight.
+    """
+    network.eval()
+    _, layer = last_layer(network)
+    device = layer.weight.device
+    batches = [(penultimate(network, batch["image"].to(device)).cpu(), batch["label"]) for batch in images]
+    features, labels = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
+    mean, spread = features.mean(0), np.sqrt(features.var(0).mean()) or 1.0
+    fitted = LogisticRegression(C=_STRENGTH / len(labels), max_iter=1000).fit((features - mean) / spread, labels)
+    weight = fitted.coef_ / spread
+    bias = fitted.intercept_ - weight @ mean
+    if len(fitted.classes_) == 2:  # one row, for the second class against the first
+        weight, bias = np.concatenate((-weight / 2, weight / 2)), np.concatenate((-bias / 2, bias / 2))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))

@@ -1,0 +1,174 @@
+"""Leave one site out: a recipe trained once for every hospital on all others, each judged by the network that never saw
+it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from cxr_isnet.data import check_files
+from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.predictions_table import read_predictions, with_manifest_columns
+from cxr_isnet.files import atomic_write, file_slug
+from cxr_isnet.manifests import read_manifests
+from cxr_isnet.tracking import Run, nested_in
+from cxr_isnet.training.config import TrainConfig
+from cxr_isnet.training.experiment import train
+from cxr_isnet.training.initialisation import sites_trained_on
+from cxr_isnet.training.partitions import classes_lacking, divided
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SiteFolds:
+    """A recipe and the hospitals to leave out one by one; and where the trainings lie.
+
+    Attributes:
+        output: Folder; the trainings lie in `folds/<site>/training`.
+        recipe: What is trained. Its output, its register and which hospitals it names do not matter.
+        training: Manifests of the hospitals.
+    """
+
+    output: str
+    recipe: TrainConfig
+    training: list[str]
+
+    def __post_init__(self) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("leave_one_site_out trains in one process: start it without torchrun")
+
+    def folder(self, site: str) -> Path:
+        """Where the fold of a site lies."""
+        return Path(self.output) / "folds" / file_slug(site)
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """Which sites are left out.
+
+    Attributes:
+        frame: Rows of all hospitals.
+        sites: Sites to leave out, one by one.
+        not_evaluated: The others, without which nothing can be trained, and why.
+    """
+
+    frame: pd.DataFrame
+    sites: tuple[str, ...]
+    not_evaluated: Mapping[str, str]
+
+
+def plan(folds: SiteFolds) -> FoldPlan:
+    """Reads and checks the hospitals; finds out which of them can be left out. Writes and trains nothing.
+
+    Raises:
+        InputError: A table or a file cannot be used; there are fewer than two sites, or none can be left out; the
+            starting weights were trained on one of them.
+    """
+    recipe = folds.recipe
+    frame = read_manifests(folds.training, classes=recipe.data.classes)
+    sites = sorted({str(site) for site in frame["site"]})
+    if len(sites) < 2:
+        raise InputError(
+            f"column 'site' of {', '.join(folds.training)}: {sites[0]!r} is the only site. To leave one out, two are "
+            "needed: add the manifest of another hospital"
+        )
+    if len({folds.folder(site) for site in sites}) < len(sites):
+        raise InputError(f"column 'site': {sites} do not differ in letters and digits: rename a site")
+    if recipe.init_from is not None:
+        _check_start(recipe.init_from, sites)
+    lacking = {site: _lacking_without(site, frame, recipe) for site in sites}
+    not_evaluated = {site: reason for site, reason in lacking.items() if reason}
+    if len(not_evaluated) == len(sites):
+        told = "; ".join(f"without {site!r} {reason}" for site, reason in not_evaluated.items())
+        raise InputError(
+            f"column 'label' of {', '.join(folds.training)}: no site can be left out: {told}. Add a hospital with "
+            "images of all of data.classes"
+        )
+    for site, reason in not_evaluated.items():
+        _log.warning("%s is not judged: without it, %s", site, reason)
+    check_files(frame)
+    return FoldPlan(frame, tuple(s for s in sites if s not in not_evaluated), not_evaluated)
+
+
+def train_folds(folds: SiteFolds, chosen: FoldPlan, run: Run) -> None:
+    """Trains what is not trained yet, a network for every site that is left out, each as an MLflow run below `run`."""
+    for site in tqdm(chosen.sites, desc="leave one site out", unit="site", disable=None):
+        config = _fold(folds, site)
+        folder = folds.folder(site)
+        folder.mkdir(parents=True, exist_ok=True)
+        left_out = chosen.frame["site"] == site
+        _write(chosen.frame[~left_out], config.data.training[0])
+        _write(chosen.frame[left_out], config.data.external[0])
+        there = RunDirectory(Path(config.output))
+        config = replace(config, resume=there.config_file.is_file())
+        if there.metrics_file.is_file():
+            RunDirectory.open(config.output, config.resolved(), config.data.training, resume=True)
+            _log.info("%s is left out already", site)
+            continue
+        _log.info("leaving out %s: training on %s", site, ", ".join(s for s in _sites(chosen.frame) if s != site))
+        train(config, tags={**nested_in(run), "site_left_out": site})
+
+
+def fold_tables(folds: SiteFolds, chosen: FoldPlan) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """By site the predictions of its images, with the manifest's columns, and of its network's validation images."""
+    found = {}
+    classes = folds.recipe.data.classes
+    for site in chosen.sites:
+        parts = []
+        for part in ("external", "validation"):
+            file = folds.folder(site) / "training" / part / "clean" / "predictions.csv"
+            parts.append(with_manifest_columns(read_predictions(file, classes), chosen.frame, str(file)))
+        found[site] = (parts[0], parts[1])
+    return found
+
+
+def galleries(folds: SiteFolds, chosen: FoldPlan) -> dict[str, Path]:
+    """Heatmaps of every site's images, by its own network."""
+    pictures = {
+        f"{site} left out": sorted((folds.folder(site) / "training" / "external" / "clean").glob("heatmaps*.png"))
+        for site in chosen.sites
+    }
+    return {title: files[0] for title, files in pictures.items() if files}
+
+
+def _fold(folds: SiteFolds, site: str) -> TrainConfig:
+    """The recipe on all hospitals but one; nothing is registered, since no fold is the model to use."""
+    folder, recipe = folds.folder(site), folds.recipe
+    data = replace(recipe.data, training=[str(folder / "training.csv")], external=[str(folder / "left_out.csv")])
+    tracking = replace(recipe.tracking, run_name=f"without {site}")
+    output = str(folder / "training")
+    return replace(recipe, data=data, output=output, tracking=tracking, register=None, resume=False)
+
+
+def _sites(frame: pd.DataFrame) -> list[str]:
+    return sorted({str(site) for site in frame["site"]})
+
+
+def _lacking_without(site: str, frame: pd.DataFrame, recipe: TrainConfig) -> str:
+    others = frame[frame["site"] != site].reset_index(drop=True)
+    return classes_lacking(divided(others, recipe.data, recipe.seed), recipe.data.classes)
+
+
+def _check_start(source: str, sites: Sequence[str]) -> None:
+    """Weights that have seen a hospital cannot be judged on it."""
+    seen = sites_trained_on(source)
+    if seen is None:
+        _log.warning("%s: no config.yaml beside it tells its hospitals; it must not have seen %s", source, list(sites))
+    elif seen & set(sites):
+        raise InputError(
+            f"{source}: init_from was trained on {sorted(seen & set(sites))}, which would be left out after it was "
+            "seen. Start from other hospitals' weights, or from none"
+        )
+
+
+def _write(frame: pd.DataFrame, path: str) -> None:
+    with atomic_write(Path(path)) as partial:
+        frame.to_csv(partial, index=False)

@@ -1,0 +1,45 @@
+"""The temperature stored with a classifier, fitted on in-domain validation at the end of its training."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import pandas as pd
+from sklearn.metrics import log_loss
+
+from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.inference import Classifier
+
+_log = logging.getLogger(__name__)
+
+
+def fit_and_store_temperature(classifier: Classifier, validation: pd.DataFrame, best_file: Path) -> dict[str, float]:
+    """Fits the classifier's temperature and writes the checkpoint anew with it; trainer again changes nothing.
+
+    Its own probabilities stay as they are: the predictions were made without a temperature, and are after it.
+
+    Args:
+        classifier: The best one of a training; its temperature is set.
+        validation: Its checked predictions table of the validation images, without planted marks.
+        best_file: The checkpoint.
+
+    Returns:
+        `temperature`, and the log loss of those images as given and with the temperature. The temperature is 1 where
+        every one of them is said right, since the fit then has no end.
+    """
+    labels, scores = label_indices(validation, classifier.classes), probabilities(validation, classifier.classes)
+    fitted = fit_temperature(labels, scores)
+    if math.isnan(fitted):
+        _log.info("no temperature was fitted: all %d validation images are said right", len(validation))
+    classifier.temperature = 1.0 if math.isnan(fitted) else fitted
+    classifier.save(best_file)
+    every_class = range(len(classifier.classes))
+    scaled = with_temperature(scores, classifier.temperature)
+    return {
+        "temperature": classifier.temperature,
+        "log_loss": float(log_loss(labels, scores, labels=every_class)),
+        "log_loss_with_temperature": float(log_loss(labels, scaled, labels=every_class)),
+    }

@@ -1,0 +1,214 @@
+"""Each probe on models whose shortcut is known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cxr_isnet.audit import AuditContext
+from cxr_isnet.audit.probes import (
+    background_swap,
+    hidden_lungs,
+    pixel_erasure,
+    planted_marks,
+    relevance_share,
+    site_probe,
+    weight_randomisation,
+)
+from cxr_isnet.evaluation.confusion import FloatArray
+from cxr_isnet.evaluation.metrics import hand_till_auc
+from tests.audit.conftest import (
+    LUNGS,
+    MARK,
+    ignores_all,
+    make_set,
+    maps_at,
+    noise,
+    reads_corner,
+    reads_lungs,
+    two_classes,
+    value,
+)
+
+Make = Callable[..., AuditContext]
+
+
+def test_a_model_of_the_corner_does_not_need_the_lungs(context: Make) -> None:
+    found = hidden_lungs.run(context(reads_corner, make_set(marked=True)))
+
+    assert value(found.statistics, "AUC, background only") == 1.0
+    assert value(found.statistics, "AUC within hospitals, lungs filled") == 1.0
+    assert value(found.statistics, "AUC, lungs only") == 0.5
+    assert found.p_value < 0.001
+
+
+@pytest.mark.parametrize("model", [reads_lungs, ignores_all])
+def test_without_lungs_a_model_of_the_lungs_knows_nothing(context: Make, model: Callable[[Tensor], FloatArray]) -> None:
+    found = hidden_lungs.run(context(model, make_set(marked=True)))
+
+    assert value(found.statistics, "AUC, background only") == 0.5
+    assert value(found.statistics, "AUC, lungs filled") == 0.5
+    assert found.p_value == 1.0
+
+
+def test_within_hospitals_no_pair_of_patients_spans_two() -> None:
+    generator = np.random.default_rng(0)
+    labels, sites, scores = generator.integers(0, 2, 40), np.repeat([0, 1], 20), generator.random(40)
+    probabilities = np.stack([1 - scores, scores], axis=1)
+
+    found = hidden_lungs.WithinSiteAUC(labels, probabilities, sites)(np.ones((1, 40)))[0]
+
+    expected = np.mean([hand_till_auc(labels[sites == s], probabilities[sites == s]) for s in (0, 1)])
+    assert found == pytest.approx(expected)
+
+
+def test_a_background_of_the_other_class_turns_a_model_of_the_corner(context: Make) -> None:
+    found = background_swap.run(context(reads_corner, make_set(marked=True)))
+
+    assert value(found.statistics, "own class's background minus another class's") > 0.9
+    assert value(found.statistics, "flip on a background of another class") == 1.0
+    assert value(found.statistics, "flip on a background of own class") == 0.0
+    assert found.p_value < 0.001
+
+
+def test_a_model_of_the_lungs_does_not_see_the_background(context: Make) -> None:
+    found = background_swap.run(context(reads_lungs, make_set(marked=True)))
+
+    assert value(found.statistics, "own class's background minus another class's") == pytest.approx(0, abs=1e-12)
+    assert found.p_value == 1.0
+
+
+def test_the_background_of_a_hospital_is_told_and_is_no_sign(context: Make) -> None:
+    def reads_border(images: Tensor) -> FloatArray:
+        return two_classes(10 * (images[:, 0, 44:].mean((1, 2)) - 0.22))
+
+    found = background_swap.run(context(reads_border))
+
+    expected = 1 / (1 + np.exp(-10 * (0.05 - 0.22))) - 1 / (1 + np.exp(-10 * (0.4 - 0.22)))
+    assert value(found.statistics, "backgrounds of north minus") == pytest.approx(expected, abs=0.02)
+    assert found.p_value > 0.05
+
+
+def test_the_mark_that_moves_the_answer_is_named(context: Make) -> None:
+    found = planted_marks.run(context(reads_corner, make_set(patients=20)))
+
+    assert "top left, 14% of the side" in found.statistics[0].name
+    assert found.statistics[0].value > 0.25
+    assert found.p_value < 0.001
+    assert all(abs(m.value) < 1e-12 for m in found.statistics if "bottom" in m.name)
+
+
+def test_a_shape_is_told_from_its_pixels_scattered(context: Make) -> None:
+    """Twice the same brightness in the corner: only the bar of three columns counts for this model."""
+
+    def reads_bar(images: Tensor) -> FloatArray:
+        corner = images[:, 0, 2:9, 2:9]
+        return two_classes(40 * (corner[:, :, 2:5].mean((1, 2)) - corner[:, :, [0, 1, 5, 6]].mean((1, 2)) - 0.45))
+
+    found = planted_marks.run(context(reads_bar, make_set(patients=20)))
+
+    assert found.statistics[0].name.startswith("upright bar beyond")
+    assert value(found.statistics, "upright bar beyond scattered, top left, 14%") > 0.8
+    assert value(found.statistics, "level bar beyond scattered, top left, 14%") <= 0.0
+
+
+@pytest.mark.parametrize("model", [reads_lungs, ignores_all])
+def test_marks_do_not_move_a_model_of_the_lungs(context: Make, model: Callable[[Tensor], FloatArray]) -> None:
+    found = planted_marks.run(context(model, make_set(patients=20)))
+
+    assert {m.value for m in found.statistics} == {0.0}
+    assert found.p_value == 1.0
+
+
+def test_the_probe_reads_the_hospital_where_features_have_it(context: Make) -> None:
+    def features(images: Tensor) -> FloatArray:
+        return images[:, 0].mean(2).double().numpy()
+
+    def reads_border(images: Tensor) -> FloatArray:
+        return two_classes(8 * (images[:, 0, 44:].mean((1, 2)) - 0.2))
+
+    data = make_set(lopsided=True)
+    found = site_probe.run(context(reads_border, data, features=features))
+    silent = site_probe.run(context(reads_lungs, data, features=features))
+    useless = site_probe.run(context(reads_border, features=features))
+
+    assert value(found.statistics, "from features, background only") == 1.0
+    assert value(found.statistics, "from features, lungs only") < 0.8
+    assert found.p_value < 0.001
+    assert value(silent.statistics, "from features, background only") == 1.0
+    assert silent.p_value == 1.0
+    assert useless.p_value is None
+    assert "of no use" in useless.reason
+
+
+def test_the_probe_asks_patients_that_it_has_not_seen() -> None:
+    """Features that only tell the patient say nothing of another patient's hospital."""
+    data = make_set(patients=40, per_patient=4)
+    features = np.eye(40)[data.patients]
+
+    predicted = site_probe.predicted_sites(features, data, 0)
+
+    assert np.mean(predicted == data.sites) < 0.7
+
+
+def test_the_probe_says_when_hospital_and_class_are_one(context: Make) -> None:
+    data = make_set()
+    object.__setattr__(data, "sites", data.labels)
+
+    found = site_probe.run(context(reads_lungs, data, features=lambda images: images[:, 0, 0].double().numpy()))
+
+    assert found.p_value is None
+    assert "class and hospital are one" in found.reason
+
+
+def test_relevance_is_counted_per_class_and_hospital(context: Make) -> None:
+    inside, outside = (relevance_share.run(context(reads_lungs, heatmaps=maps_at(*place))) for place in (LUNGS, MARK))
+
+    shares = {m.name: m.value for m in inside.statistics if m.name.startswith("share")}
+    assert set(shares.values()) == {1.0}
+    assert "share of relevance in the lungs, ill, south" in shares
+    assert len(shares) == 5
+    assert inside.p_value == 1.0
+    assert outside.p_value < 0.001
+
+
+def test_erasing_the_corner_matters_to_a_model_of_the_corner(context: Make) -> None:
+    def maps(images: Tensor) -> FloatArray:
+        return maps_at(*MARK)(images) + 0.1 * maps_at(*LUNGS)(images)
+
+    data = make_set(marked=True)
+    corner = pixel_erasure.run(context(reads_corner, data, heatmaps=maps))
+    lungs = pixel_erasure.run(context(reads_lungs, data, heatmaps=maps))
+
+    assert value(corner.statistics, "deletion: mean fall") > 0.1
+    assert value(corner.statistics, "deletion of 10% of the image, inside") == 0.0
+    assert corner.p_value < 0.01
+    assert value(lungs.statistics, "deletion of 10% of the image, outside") == 0.0
+    assert lungs.p_value > 0.5
+
+
+def test_maps_that_stay_with_random_weights_are_found_out(context: Make) -> None:
+    edges = maps_at(slice(0, 48), slice(0, 48))
+    same = context(reads_lungs, heatmaps=edges, randomised=lambda share, seed: edges)
+    other = context(reads_lungs, heatmaps=edges, randomised=noise)
+
+    stays, changes = weight_randomisation.run(same), weight_randomisation.run(other)
+
+    assert value(stays.statistics, "absolute maps, all layers") == pytest.approx(1.0)
+    assert abs(value(changes.statistics, "absolute maps, all layers")) < 0.05
+
+
+def test_the_rank_correlation_is_spearmans() -> None:
+    from scipy.stats import spearmanr
+
+    first, second = np.random.default_rng(0).integers(0, 9, (2, 3, 6, 6)).astype(float)
+
+    found = weight_randomisation.rank_correlation(first, second)
+
+    expected = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(found, expected)
+    assert np.isnan(weight_randomisation.rank_correlation(first, torch.ones(3, 6, 6).numpy())).all()

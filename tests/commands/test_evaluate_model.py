@@ -1,0 +1,85 @@
+"""`cxr-isnet evaluate-model` on phantoms in DICOM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cxr_isnet.cli import main
+from cxr_isnet.commands.evaluate_model import EvaluateModelConfig, evaluate_model
+from cxr_isnet.data import ImageConfig
+from cxr_isnet.evaluation.calibration import with_temperature
+from cxr_isnet.inference import Classifier
+from cxr_isnet.networks import NetworkConfig, build_network
+from cxr_isnet.tracking import TrackingConfig
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = NetworkConfig("densenet_tiny")
+    network = build_network(config, 2, 32).eval()
+    Classifier(network, config, ("normal", "tuberculosis"), ImageConfig(size=32), "cross_entropy").save(
+        tmp_path / "best.pt"
+    )
+    return tmp_path / "best.pt"
+
+
+def test_evaluate_prints_and_writes_a_result_per_site(
+    model: Path, phantom_manifest: Path, external_manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        [
+            "evaluate-model",
+            f"--model={model}",
+            f"--manifest=[{phantom_manifest}, {external_manifest}]",
+            f"--output={tmp_path / 'out'}",
+            "--resamples=20",
+            f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        ]
+    )
+
+    printed = capsys.readouterr().out
+    assert all(site in printed for site in ("Alder", "Birch", "pooled"))
+    assert (tmp_path / "out" / "clean" / "predictions.csv").is_file()
+    assert (tmp_path / "mlflow.db").is_file()
+    page = (tmp_path / "out" / "clean" / "report.html").read_text(encoding="utf-8")
+    assert "heatmaps Alder" in page
+    assert {"report.json", "metrics.csv", "model_card.md"} <= {
+        path.name for path in (tmp_path / "out" / "clean").iterdir()
+    }
+
+
+def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
+    model: Path, phantom_manifest: Path, tmp_path: Path
+) -> None:
+    classifier = Classifier.load(model)
+    classifier.temperature = 2.0
+    classifier.save(model)
+    no_tracking = TrackingConfig(enabled=False)
+
+    config = EvaluateModelConfig(
+        model=str(model),
+        manifest=[str(phantom_manifest)],
+        output=str(tmp_path / "out"),
+        resamples=20,
+        tracking=no_tracking,
+    )
+    evaluate_model(config)
+
+    judged = json.loads((tmp_path / "out" / "clean" / "report.json").read_text())["models"]["cross_entropy"]
+    table = pd.read_csv(tmp_path / "out" / "clean" / "predictions.csv")
+    own = table[["probability_normal", "probability_tuberculosis"]].to_numpy()
+    ill = (table["label"] == "tuberculosis").to_numpy()
+    there = judged["sites"]["Alder"]
+    assert judged["temperature"] == 2.0
+    assert there["calibration"]["tuberculosis"]["brier"] == pytest.approx(((own[:, 1] - ill) ** 2).mean())
+    scaled = with_temperature(own, 2.0)[:, 1]
+    assert there["calibration_scaled"]["tuberculosis"]["brier"] == pytest.approx(((scaled - ill) ** 2).mean())
+    assert "Temperature shipped with the model: 2.000" in (tmp_path / "out" / "clean" / "report.html").read_text(
+        encoding="utf-8"
+    )

@@ -1,0 +1,208 @@
+"""A hospital's folder, taken in whole: what comes out, and what must not."""
+
+import csv
+import io
+import json
+import logging
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_isnet.commands.intake import IntakeConfig, intake
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image
+from cxr_isnet.imaging.acceptance import AcceptanceConfig
+from cxr_isnet.intake.importer import Dates, ImageFormat, PolarityAction
+from cxr_isnet.manifests import read_manifest
+from tests.imaging.chest_files import BROKEN, SECRET, chest_bytes, chest_pixels, write_chest
+
+NEGATIVE = (4095 - chest_pixels(seed=40)).astype("<u2").tobytes()
+
+
+def write_tree(root):
+    """Two files of patient 1, one of patient 2 in an archive, a copy, a negative, and all that is broken."""
+    write_chest(root / f"{SECRET}_Jane/IM1", 1)
+    write_chest(
+        root / f"{SECRET}_Jane/IM2.dcm", 1, pixels=chest_pixels(seed=11), SOPInstanceUID="2.25.5", ViewPosition="AP"
+    )
+    write_chest(root / "copy_of_1", 1)
+    write_chest(root / "negative.dcm", 40, PixelData=NEGATIVE)
+    with zipfile.ZipFile(root / "more.zip", "w") as archive:
+        archive.writestr(f"{SECRET}/IM3", chest_bytes(2, PatientSex="M", PatientAge="095Y"))
+        archive.writestr("notes.txt", f"report on {SECRET}")
+    for name, (content, _) in BROKEN.items():
+        (root / f"{SECRET}_{name}").write_bytes(content)
+
+
+def rows(path):
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """Folder of a finished intake, its summary and its log; not to be changed."""
+    folder = tmp_path_factory.mktemp("hospital")
+    write_tree(folder / "root")
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    logging.getLogger().addHandler(handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CXR_ISNET_INTAKE_KEY", raising=False)
+        summary = intake(IntakeConfig(str(folder / "root"), str(folder / "out"), site="Alder", workers=2))
+    logging.getLogger().removeHandler(handler)
+    return folder / "out", summary, log.getvalue()
+
+
+def names_of(out):
+    return {row["file_id"]: row["file"] for row in rows(f"{out}.private/files.csv")}
+
+
+def test_every_file_is_in_the_manifest_or_in_the_quarantine_with_its_reason(taken):
+    out, _, _ = taken
+    names = names_of(out)
+    accepted = [names[row["file_id"]] for row in rows(out / "manifest.csv")]
+    refused = {names[row["file_id"]]: row["reason"] for row in rows(out / "quarantine.csv")}
+
+    twins = {"copy_of_1", f"{SECRET}_Jane/IM1"}
+    kept = [name for name in accepted if name in twins]
+    assert len(kept) == 1
+    assert sorted(set(accepted) - twins) == sorted([f"{SECRET}_Jane/IM2.dcm", "negative.dcm", f"more.zip!{SECRET}/IM3"])
+    expected = {f"{SECRET}_{name}": reason for name, (_, reason) in BROKEN.items()} | {
+        "more.zip!notes.txt": "not_dicom"
+    }
+    assert refused == expected | {(twins - set(kept)).pop(): "duplicate"}
+    assert sorted(names.values()) == sorted([*accepted, *refused])
+
+
+def test_the_manifest_reads_as_a_manifest(taken):
+    out, _, _ = taken
+
+    frame = read_manifest(out / "manifest.csv")
+
+    assert len(frame) == 4
+    assert frame["patient_id"].nunique() == 3
+    assert set(frame["site"]) == {"Alder"}
+    assert set(frame["label"]) == {"unlabelled"}
+    assert sorted(frame["view"]) == ["AP", "PA", "PA", "PA"]
+    assert sorted(frame["age"]) == [70, 70, 70, 90]
+    assert set(frame["device"]) == {"Acme Plate 1"}
+
+
+def test_images_are_the_rendering_in_16_bits(taken):
+    out, _, _ = taken
+    frame = read_manifest(out / "manifest.csv")
+
+    image = read_image(frame["image"][frame["view"] == "AP"].item())
+
+    np.testing.assert_allclose(image, chest_pixels(seed=11) / 4095, atol=1 / 65535)
+    assert len(list((out / "images").rglob("*.png"))) == 4
+
+
+def test_the_record_says_what_was_done_and_the_negative_is_flagged(taken):
+    out, summary, _ = taken
+    names = names_of(out)
+    record = {names[row["file_id"]]: row for row in rows(out / "provenance.csv")}
+
+    assert record["negative.dcm"]["flags"] == "polarity"
+    assert record["negative.dcm"]["applied"] == "full range 0 to 4095"
+    assert record[f"{SECRET}_Jane/IM2.dcm"]["flags"] == ""
+    assert "flagged polarity: 1" in summary
+    assert "4 images of 3 patients taken" in summary
+
+
+def test_nothing_tells_who_was_examined(taken):
+    out, summary, log = taken
+
+    assert SECRET not in summary + log
+    for path in out.rglob("*"):
+        assert SECRET not in str(path.relative_to(out))
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path.name
+    for trace in ("19500101", "20200131", "1950-01-01", "2.25.1001"):
+        assert trace not in (out / "manifest.csv").read_text() + (out / "provenance.csv").read_text()
+
+
+def test_the_private_folder_is_beside_the_output_and_for_its_owner_only(taken):
+    out, _, _ = taken
+    private = Path(f"{out}.private")
+
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert sorted(path.name for path in private.iterdir()) == ["files.csv", "key"]
+
+
+def test_run_again_nothing_is_done_twice_and_labels_come_in(taken):
+    out, _, _ = taken
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    tables = {name: (out / name).read_bytes() for name in ("provenance.csv", "quarantine.csv")}
+    (out.parent / "labels.csv").write_text(f"patient_id,label\n{SECRET}-1,ill\n")
+
+    labels = str(out.parent / "labels.csv")
+    intake(IntakeConfig(str(out.parent / "root"), str(out), site="Alder", labels=labels, workers=1))
+
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
+    assert {name: (out / name).read_bytes() for name in tables} == tables
+    assert sorted(row["label"] for row in rows(out / "manifest.csv")) == ["ill", "ill", "unlabelled", "unlabelled"]
+    intake(IntakeConfig(str(out.parent / "root"), str(out), site="Alder", workers=1))  # as the other tests expect it
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"polarity": PolarityAction.CORRECT}, "begun with another polarity"),
+        ({"acceptance": AcceptanceConfig(other_views=True)}, "begun with another acceptance"),
+        ({"output": "root/out"}, "would be taken in itself"),
+        ({"root": "nowhere"}, "neither a folder nor a file"),
+    ],
+)
+def test_what_does_not_fit_is_refused(taken, change, message):
+    folder = taken[0].parent
+    settings = {"root": "root", "output": "out", "acceptance": AcceptanceConfig()} | change
+    settings |= {name: str(folder / settings[name]) for name in ("root", "output")}
+
+    with pytest.raises(InputError, match=message):
+        intake(IntakeConfig(**settings, workers=1))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"site": " "},
+        {"label": ""},
+        {"workers": 0},
+        {"format": ImageFormat.REFERENCE, "polarity": PolarityAction.CORRECT},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(InputError):
+        IntakeConfig("root", "out", **settings)
+
+
+def test_by_reference_with_shifted_dates(tmp_path):
+    write_chest(tmp_path / f"root/{SECRET}.dcm", 1)
+
+    intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), format=ImageFormat.REFERENCE, dates=Dates.SHIFT))
+
+    row = read_manifest(tmp_path / "out/manifest.csv").iloc[0]
+    assert SECRET not in row["image"]
+    np.testing.assert_allclose(read_image(row["image"]), chest_pixels(seed=1) / 4095, atol=1e-6)
+    assert "2019-01-31" <= row["study_date"] < "2020-01-31"
+
+
+@pytest.mark.realdata
+def test_real_files(real_data_folder, tmp_path):
+    intake(IntakeConfig(str(real_data_folder / "dicom"), str(tmp_path / "out")))
+
+    names = names_of(tmp_path / "out")
+    flags = {names[row["file_id"]]: row["flags"] for row in rows(tmp_path / "out/manifest.csv")}
+    refused = {names[row["file_id"]]: row["detail"] for row in rows(tmp_path / "out/quarantine.csv")}
+    assert {name for name, flag in flags.items() if "polarity" in flag} == {"nih_cr_chest_wrong_monochrome1.dcm"}
+    assert set(flags) == {"RG1_J2KI.dcm", "nih_cr_chest.dcm", "nih_cr_chest_wrong_monochrome1.dcm"}
+    assert {name: "'HIP'" in detail or "'EXTREMITY'" in detail for name, detail in refused.items()} == dict.fromkeys(
+        ("RG2_JPLL.dcm", "RG3_J2KR.dcm", "RG3_RLE.dcm"), True
+    )
+    assert json.dumps(rows(tmp_path / "out/provenance.csv")).find("Hamburg") == -1

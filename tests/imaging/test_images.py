@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image
+
+GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
+
+
+def test_eight_bit_grey_is_rows_by_columns_in_unit_range(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+
+    image = read_image(tmp_path / "grey.png")
+
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image, GREY / 255, atol=1e-7)
+
+
+def test_sixteen_bit_grey(tmp_path):
+    deep = GREY.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+
+    np.testing.assert_allclose(read_image(tmp_path / "deep.png"), deep / 65535, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_colour_becomes_grey(tmp_path, mode):
+    Image.fromarray(GREY).convert(mode).save(tmp_path / "colour.png")
+
+    np.testing.assert_allclose(read_image(tmp_path / "colour.png"), GREY / 255, atol=1 / 254)
+
+
+def test_jpeg(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "grey.jpg", quality=95)
+
+    np.testing.assert_allclose(read_image(tmp_path / "grey.jpg"), GREY / 255, atol=0.05)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.png: there is no such file"):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
+def test_garbage(tmp_path, content):
+    (tmp_path / "page.png").write_bytes(content)
+
+    with pytest.raises(InputError, match=r"page\.png: not a readable image.*drop its row"):
+        read_image(tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("name", ["whole.png", "whole.jpg"])
+def test_truncated(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(InputError, match="not a readable image"):
+        read_image(tmp_path / name)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tiff")
+
+    with pytest.raises(InputError, match="floating-point"):
+        read_image(tmp_path / "float.tiff")

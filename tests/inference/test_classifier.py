@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cxr_isnet.data import prepare_image
+from cxr_isnet.engine.checkpoint import load_state, save_state
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.calibration import with_temperature
+from cxr_isnet.imaging import read_image
+from cxr_isnet.inference import Classifier
+
+
+@pytest.fixture
+def image_paths(phantom_manifest):
+    return sorted(map(str, (phantom_manifest.parent / "images").iterdir()))[:5]
+
+
+def test_a_saved_classifier_comes_back_bit_for_bit(classifier, tmp_path):
+    images = torch.rand(4, 1, 32, 32)
+    classifier.save(tmp_path / "best.pt")
+
+    found = Classifier.load(tmp_path / "best.pt")
+
+    assert torch.equal(found.network(images), classifier.network(images))
+    assert (found.config, found.classes, found.image, found.method) == (
+        classifier.config,
+        classifier.classes,
+        classifier.image,
+        classifier.method,
+    )
+
+
+def test_a_loaded_classifier_is_in_evaluation_mode(classifier, tmp_path):
+    classifier.network.train()
+    classifier.save(tmp_path / "best.pt")
+
+    assert not any(module.training for module in Classifier.load(str(tmp_path / "best.pt")).network.modules())
+
+
+def test_prediction_is_the_networks_softmax_of_the_prepared_files(classifier, image_paths):
+    table = classifier.predict(image_paths)
+
+    images = torch.stack([prepare_image(read_image(path), classifier.image) for path in image_paths])
+    expected = torch.softmax(classifier.network(images), 1).detach().double()
+    assert list(table.columns) == ["path", "probability_normal", "probability_tuberculosis"]
+    assert list(table["path"]) == image_paths
+    assert torch.equal(torch.from_numpy(table.iloc[:, 1:].to_numpy()), expected)
+
+
+def test_the_size_of_the_batches_does_not_matter(classifier, image_paths):
+    one_by_one, together = classifier.predict(image_paths, batch_size=1), classifier.predict(image_paths)
+
+    pd.testing.assert_frame_equal(one_by_one, together, rtol=1e-5)
+
+
+def test_no_files_give_an_empty_table(classifier):
+    table = classifier.predict([])
+
+    assert list(table.columns) == ["path", "probability_normal", "probability_tuberculosis"]
+    assert table.empty
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_an_image_that_cannot_be_read_is_told(content, classifier, image_paths, tmp_path):
+    broken = tmp_path / "broken.png"
+    if content is not None:
+        broken.write_bytes(content)
+
+    with pytest.raises(InputError, match=r"broken\.png"):
+        classifier.predict([*image_paths, str(broken)])
+
+
+def test_the_state_of_a_training_is_told_to_be_no_classifier(trained):
+    with pytest.raises(InputError, match=r"last\.pt: the state of a training.*give best\.pt"):
+        Classifier.load(trained / "last.pt")
+
+
+def test_weights_of_another_network_are_told(classifier, tmp_path):
+    classifier.save(tmp_path / "best.pt")
+    state = load_state(tmp_path / "best.pt")
+    state["network"] = {"name": "densenet_small", "dropout": 0.0}
+    save_state(tmp_path / "best.pt", state)
+
+    with pytest.raises(InputError, match=r"best\.pt: the checkpoint is of another network.*Give the network"):
+        Classifier.load(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize("part", ["network", "classes", "image", "method"])
+def test_a_checkpoint_that_lacks_a_part_is_told(part, classifier, tmp_path):
+    classifier.save(tmp_path / "best.pt")
+    state = load_state(tmp_path / "best.pt")
+    del state[part]
+    save_state(tmp_path / "best.pt", state)
+
+    with pytest.raises(InputError, match=r"best\.pt: .*not a classifier"):
+        Classifier.load(tmp_path / "best.pt")
+
+
+def test_a_temperature_is_kept_and_asked_for(classifier, image_paths, tmp_path):
+    classifier.temperature = 2.5
+    classifier.save(tmp_path / "best.pt")
+    found = Classifier.load(tmp_path / "best.pt")
+
+    own, calibrated = found.predict(image_paths), found.predict(image_paths, calibrated=True)
+
+    assert found.temperature == 2.5
+    columns = ["probability_normal", "probability_tuberculosis"]
+    np.testing.assert_allclose(calibrated[columns], with_temperature(own[columns].to_numpy(), 2.5), atol=1e-6)
+    classifier.temperature = 1.0
+    pd.testing.assert_frame_equal(own, classifier.predict(image_paths), check_exact=True)
+
+
+def test_a_checkpoint_of_before_there_were_temperatures_has_one_of_1(classifier, tmp_path):
+    classifier.save(tmp_path / "best.pt")
+    state = load_state(tmp_path / "best.pt")
+    del state["temperature"]
+    save_state(tmp_path / "old.pt", state)
+
+    assert Classifier.load(tmp_path / "old.pt").temperature == 1.0

@@ -1,0 +1,53 @@
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.intake.import_log import AcceptedRow
+from cxr_isnet.intake.label_join import read_labels
+from cxr_isnet.intake.pseudonyms import Pseudonyms
+
+PSEUDONYMS = Pseudonyms(b"sixteen bytes ok")
+
+
+def row(patient="7", accession="A7", file="x/7"):
+    names = [PSEUDONYMS.of(*pair) for pair in (("file", file), ("patient", patient), ("accession", accession))]
+    return AcceptedRow(*names, record={}, repeated=False)
+
+
+@pytest.fixture
+def labels(tmp_path):
+    def read(text):
+        (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+        return read_labels(str(tmp_path / "labels.csv"), "unlabelled", PSEUDONYMS)
+
+    return read
+
+
+@pytest.mark.parametrize("table", ["patient_id,label\n7,ill\n", "label,accession\nill,A7\n", "file,label\nx/7,ill\n"])
+def test_labels_by_patient_examination_or_file(labels, table):
+    read = labels(table)
+
+    assert read.of(row()) == "ill"
+    assert read.of(row("8", "A8", "x/8")) == "unlabelled"
+
+
+def test_without_a_table_every_image_has_the_given_label():
+    assert read_labels(None, "normal", PSEUDONYMS).of(row()) == "normal"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("patient_id,diagnosis\n7,ill\n", "needed are 'label' and exactly one of"),
+        ("patient_id,accession,label\n7,A7,ill\n", "exactly one of"),
+        ("patient_id,label\n7,ill\n7,normal\n", "row 2: column 'patient_id' was given another label before"),
+        ("patient_id,label\n7,\n", "row 1: .*is empty"),
+    ],
+)
+def test_tables_that_do_not_do(labels, table, message):
+    with pytest.raises(InputError, match=message):
+        labels(table)
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(InputError, match="not a readable table"):
+        read_labels(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS)

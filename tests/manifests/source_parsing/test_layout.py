@@ -1,0 +1,52 @@
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.source_parsing.layout import by_name, first, locate, the_one
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "unpacked" / "images").mkdir(parents=True)
+    (tmp_path / "unpacked" / "labels.csv").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("depth", ["unpacked", "."])
+def test_layout_is_found_in_the_folder_or_one_below(folder, depth):
+    assert locate(folder / depth, ("images", "labels.csv|names.csv"), "set", "") == folder / "unpacked"
+
+
+def test_what_is_missing_is_told_apart_from_what_is_there(folder):
+    with pytest.raises(InputError, match=r"Missing: masks or masks/\*.png. Found: images/, labels.csv"):
+        locate(folder / "unpacked", ("images", "masks|masks/*.png"), "set", "")
+
+
+def test_a_long_listing_is_cut(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number:02}.txt").touch()
+
+    with pytest.raises(InputError, match=r"11\.txt and 8 more\. Expected"):
+        locate(tmp_path, ("images",), "set", "")
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(InputError, match=r"gone: there is no such folder"):
+        locate(tmp_path / "gone", ("images",), "set", "")
+
+
+def test_first_takes_alternatives_in_turn(folder):
+    assert first(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
+    assert first(folder, "*.csv") is None
+
+
+def test_one_match_is_needed_where_one_is_read(folder):
+    assert the_one(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
+    with pytest.raises(InputError, match=r"one file \*\.csv is needed; found none"):
+        the_one(folder, "*.csv")
+    (folder / "labels_v2.csv").touch()
+    with pytest.raises(InputError, match=r"found labels_v2\.csv, unpacked/labels\.csv\. Keep one release"):
+        the_one(folder, "*.csv|*/*.csv")
+
+
+def test_of_two_files_of_a_name_the_first_counts(tmp_path):
+    assert by_name([tmp_path / "b" / "x.png", tmp_path / "a" / "x.png"]) == {"x.png": tmp_path / "a" / "x.png"}

@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr_isnet.commands import segment
+from cxr_isnet.commands.segment import (
+    SegmentCrossvalidateConfig,
+    SegmentEvaluateConfig,
+    SegmentPredictConfig,
+    segment_crossvalidate,
+    segment_evaluate,
+    segment_predict,
+    segment_train,
+)
+from cxr_isnet.engine.devices import Device
+from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.tracking import TrackingConfig
+
+from .conftest import two_lungs
+
+OFF = TrackingConfig(enabled=False)
+
+
+@pytest.fixture
+def model(bright, tmp_path, monkeypatch) -> str:
+    """A file from which the segmenter of bright lungs is read."""
+    monkeypatch.setattr(segment.Segmenter, "load", lambda path, device="cpu": bright)
+    return str(tmp_path / "best.pt")
+
+
+def test_train_prints_a_table_per_test(make_config, external_manifest):
+    text = segment_train(make_config(epochs=1, external=[str(external_manifest)]))
+
+    assert text.index("validation") < text.index("Alder") < text.index("external") < text.index("Birch")
+
+
+def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config, phantom_manifest):
+    train = make_config("cv", epochs=1)
+
+    text = segment_crossvalidate(SegmentCrossvalidateConfig(train, folds=3))
+
+    output = Path(train.output)
+    table = pd.read_csv(output / "overlaps.csv")
+    assert sorted(table["path"]) == sorted(read_manifest(phantom_manifest)["image"])
+    parts = [pd.read_csv(output / f"fold_{number}_of_3" / "test" / "overlaps.csv") for number in (1, 2, 3)]
+    assert pd.concat(parts)["dice"].mean() == pytest.approx(table["dice"].mean())
+    assert f"{table['dice'].mean():.3f}" in text
+
+
+def test_cross_validation_goes_on_where_it_was_when_told_to_and_refuses_otherwise(make_config):
+    first = segment_crossvalidate(SegmentCrossvalidateConfig(make_config("cv", epochs=1), folds=2))
+
+    with pytest.raises(InputError, match="not empty"):
+        segment_crossvalidate(SegmentCrossvalidateConfig(make_config("cv", epochs=1), folds=2))
+    again = segment_crossvalidate(SegmentCrossvalidateConfig(make_config("cv", epochs=1, resume=True), folds=2))
+
+    assert again == first
+
+
+def test_evaluate_judges_the_pairs_and_leaves_table_numbers_and_pictures(model, write_xrays, tmp_path):
+    output, manifest = tmp_path / "judged", write_xrays([two_lungs()] * 3, [two_lungs(), two_lungs(), None])
+
+    text = segment_evaluate(
+        SegmentEvaluateConfig(model, [str(manifest)], str(output), Device.CPU, resamples=20, tracking=OFF)
+    )
+
+    assert text.splitlines()[1].split()[:3] == ["Alder", "2", "1"]
+    assert {path.name for path in output.iterdir()} == {"overlaps.csv", "overlaps.json", "typical.png", "worst.png"}
+
+
+@pytest.mark.parametrize("kind", ["file", "full folder"])
+def test_evaluate_refuses_an_output_that_holds_something(model, phantom_manifest, tmp_path, kind):
+    output = tmp_path / "judged"
+    if kind == "file":
+        output.write_text("")
+    else:
+        output.mkdir()
+        (output / "notes.txt").write_text("")
+
+    with pytest.raises(InputError, match=r"judged.*name another folder"):
+        segment_evaluate(SegmentEvaluateConfig(model, [str(phantom_manifest)], str(output), tracking=OFF))
+
+
+@pytest.fixture
+def predict(model: str, tmp_path: Path) -> Callable[..., str]:
+    return lambda *manifests: segment_predict(
+        SegmentPredictConfig(model, [str(path) for path in manifests], str(tmp_path / "filled"), device=Device.CPU)
+    )
+
+
+def test_predict_says_how_many_masks_came_from_where(predict, write_xrays, phantom_manifest):
+    bare = write_xrays([two_lungs()] * 2)
+
+    text = predict(bare, phantom_manifest)
+
+    assert "14 images, 12 with a given mask, 2 with a predicted one, 0 without" in text
+
+
+def test_predict_refuses_a_file_as_output(predict, phantom_manifest, tmp_path):
+    (tmp_path / "filled").write_text("")
+
+    with pytest.raises(InputError, match="name another folder"):
+        predict(phantom_manifest)
