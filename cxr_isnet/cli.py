@@ -175,7 +175,7 @@ _OLD_SETTINGS = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit status 0; 2 for bad input, told in one message; 3 for a training that diverged."""
+    """Entry point. Exit status 0; 2 for bad input, reported in one message; 3 for a training that diverged."""
     _quiet()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib"):
@@ -385,7 +385,7 @@ def _hint(error: str, arguments: list[str]) -> str:
     """What to do about a setting that is not understood: which is spelt most like it, and where all are listed."""
     words = [word for word in arguments if not word.startswith("-")][:2]
     command = _command(words)
-    unknown = re.search(r"does not accept option '([\w.]+)'|Unrecognized arguments?: --([\w.]+)", error)
+    unknown = re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", error)
     close: list[str] = []
     if command is not None and unknown is not None:
         close = difflib.get_close_matches(unknown[1] or unknown[2], _options(command.settings(), ""), n=1, cutoff=0.7)

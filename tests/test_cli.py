@@ -12,9 +12,11 @@ import yaml
 from cxr_isnet import __version__
 from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
 from cxr_isnet.commands import train as train_command
+from cxr_isnet.commands.evaluate import named_tables
 from cxr_isnet.commands.manifest import BuildConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import DivergedError
+from cxr_isnet.imaging.acceptance import AcceptanceConfig
 
 EVERY_COMMAND = [
     ((name, *rest), command)
@@ -240,3 +242,126 @@ def test_as_a_process_it_refuses_with_a_status_and_without_a_traceback(tmp_path:
         "cxr-isnet: best.pt: there is no such checkpoint. Give best.pt of a training's folder\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.training", "a.csv", "b.csv"],
+        ["--data.training", "a.csv", "--data.training", "b.csv"],
+        ["--data.training=a.csv", "--data.training=b.csv"],
+        ["--data.training=[a.csv, b.csv]"],
+        ["--data.training", "[a.csv, b.csv]"],
+    ],
+    ids=" ".join,
+)
+def test_lists_are_given_as_people_type_them(words, run, monkeypatch):
+    configs = []
+    monkeypatch.setattr(train_command, "run", configs.append)
+
+    run("train", *words, "--data.classes", "normal", "ill", "--output=out", "--epochs", "3")
+
+    assert (configs[0].data.training, configs[0].data.classes, configs[0].epochs) == (
+        ["a.csv", "b.csv"],
+        ["normal", "ill"],
+        3,
+    )
+
+
+def test_tables_of_several_models_are_given_with_their_names(run, monkeypatch):
+    configs = []
+    monkeypatch.setattr("cxr_isnet.commands.evaluate.evaluate", configs.append)
+
+    run("evaluate", "--predictions", "ours=a.csv", "theirs=b.csv", "--validation", "c.csv", "d.csv", "-o", "out")
+    run("evaluate", "--predictions={ours: a.csv, theirs: b.csv}", "-o", "out")
+
+    assert [named_tables(config.predictions) for config in configs] == [{"ours": "a.csv", "theirs": "b.csv"}] * 2
+    assert configs[0].validation == ["c.csv", "d.csv"]
+
+
+@pytest.mark.parametrize(
+    ("old", "module", "function", "expected"),
+    [
+        (["evaluate", "--model=b.pt", "--manifest=[a.csv]"], "evaluate_model", "evaluate_model", {"model": "b.pt"}),
+        (
+            ["evaluate", "--leave-one-site-out=e.yaml"],
+            "leave_one_site_out",
+            "leave_one_site_out",
+            {"experiment": "e.yaml"},
+        ),
+        (["train", *TRAIN[1:-1], "--start_from=b.pt"], "train", "run", {"init_from": "b.pt"}),
+        (["train", *TRAIN[1:-1], "--start-from", "b.pt"], "train", "run", {"init_from": "b.pt"}),
+        (
+            ["intake", "folder", "--gate.multiframe=true"],
+            "intake",
+            "intake",
+            {"acceptance": AcceptanceConfig(multiframe=True)},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_spellings_of_the_last_release_work_with_a_warning(old, module, function, expected, run, monkeypatch):
+    configs = []
+    monkeypatch.setattr(f"cxr_isnet.commands.{module}.{function}", configs.append)
+
+    status, _, warning = run(*old, "--output=out")
+
+    assert status == 0
+    assert "is now" in warning
+    assert {name: getattr(configs[0], name) for name in expected} == expected
+
+
+def test_a_config_file_of_the_last_release_works_with_a_warning(run, monkeypatch, tmp_path):
+    configs = []
+    monkeypatch.setattr(train_command, "run", configs.append)
+    settings = {
+        "start_from": "b.pt",
+        "method": "densenet121",
+        "options": {"isnet": {"cuts": [0.1, 1.0], "tuning_epochs": 3}},
+    }
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(settings))
+
+    _, _, warning = run(*TRAIN, "--config", str(tmp_path / "old.yaml"))
+
+    assert all(f"'{name}' is now" in warning for name in ("start_from", "cuts", "tuning_epochs"))
+    assert (configs[0].init_from, configs[0].options.isnet.bounds) == ("b.pt", (0.1, 1.0))
+    with pytest.warns(UserWarning, match="is now called 'cross_entropy'"):
+        assert configs[0].resolved()["method"] == "cross_entropy"
+
+
+def test_the_demonstration_needs_no_config_and_takes_settings_over_its_own(run, monkeypatch, tmp_path):
+    configs = []
+    monkeypatch.setattr("cxr_isnet.commands.demo.demo", configs.append)
+    monkeypatch.chdir(tmp_path)
+
+    run("demo", "--output", "elsewhere", "--train.epochs", "3")
+
+    assert (configs[0].output, configs[0].train.epochs, configs[0].patients) == ("elsewhere", 3, 220)
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [("--data.image.sise=64", "data.image.size"), ("--options.isnet.heatmap_wieght=1", "options.isnet.heatmap_weight")],
+)
+def test_a_setting_that_is_misspelt_is_answered_with_the_one_that_was_meant(setting, meant, run):
+    status, _, message = run(*TRAIN, setting)
+
+    assert status == BAD_INPUT
+    assert f"Did you mean '{meant}'?" in message
+
+
+def test_what_the_package_offers_is_imported_when_it_is_used():
+    code = """
+import sys
+import cxr_isnet
+assert "torch" not in sys.modules
+assert set(cxr_isnet.__all__) <= set(dir(cxr_isnet))
+assert all(getattr(cxr_isnet, name) is not None for name in cxr_isnet.__all__)
+try:
+    cxr_isnet.nothing
+except AttributeError as error:
+    assert "nothing" in str(error)
+else:
+    raise SystemExit("an attribute that is not there")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,10 +24,10 @@ class LeaveOneSiteOutConfig(EvaluationConfig):
     """Training of an experiment once for every hospital, on the others, and its evaluation on that one.
 
     Attributes:
-        experiment: Config (YAML) of a training, or the name of a recipe. Its output and register are not looked at.
+        experiment: Config (YAML) of a training, or the name of a recipe. Its output and register are ignored.
         output: Folder for the results and, in `folds`, the trainings; must be empty unless `resume`.
         manifest: Manifests of the hospitals; empty takes all that the experiment names.
-        resume: Goes on with the unfinished evaluation in `output`.
+        resume: Resumes the unfinished evaluation in `output`.
         tracking: MLflow.
     """
 
@@ -72,7 +72,7 @@ def leave_one_site_out(config: LeaveOneSiteOutConfig) -> str:
 
 
 def _all_hospitals(experiment: TrainConfig, manifests: list[str]) -> TrainConfig:
-    """The experiment as the folder of the study remembers it: all that decides about its trainings."""
+    """The experiment as the run directory stores it: all that decides about its trainings."""
     data = replace(experiment.data, training=manifests, external=[])
     return replace(experiment, data=data, output="", register=None, resume=False)
 

@@ -4,7 +4,7 @@ from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPo
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
-from cxr_isnet.data.preparation import ImageConfig, equalize, prepare_image, prepare_mask
+from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "RandPoseXrayd",
     "check_files",
     "equalize",
+    "load_image",
     "make_dataset",
     "make_loader",
     "make_transform",

@@ -76,7 +76,7 @@ class CXRDataset(Dataset[Item]):
         """Set up and, with a cache, load.
 
         Args:
-            items: dictionaries with `image`, `mask` (paths), `label`, `site`, `patient_id`, `path`.
+            items: dictionaries with `image`, `mask` (paths), `label`, `site`, `site_name`, `patient_id`, `path`.
             transform: as `make_transform` returns it.
             cache: keep the outcome of all steps before the random ones in memory.
 
@@ -109,8 +109,8 @@ class CXRDataset(Dataset[Item]):
             index: place in the data set, or place and seed of the random changes (0 when not given).
 
         Returns:
-            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` () int64, and the texts
-            `site`, `patient_id` and `path`.
+            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` and `site` () int64, and the texts
+            `site_name`, `patient_id` and `path`.
 
         Raises:
             InputError: without a cache: a file cannot be used.
@@ -161,12 +161,14 @@ def make_dataset(
 
 def _items(frame: pd.DataFrame, classes: list[str]) -> list[Item]:
     indices = {name: index for index, name in enumerate(classes)}
+    sites = sorted({str(site) for site in frame["site"]})
     return [
         {
             "image": str(row["image"]),
             "mask": str(row["mask"]),
             "label": torch.tensor(indices.get(row["label"], -1)),
-            "site": str(row["site"]),
+            "site": torch.tensor(sites.index(str(row["site"]))),
+            "site_name": str(row["site"]),
             "patient_id": str(row["patient_id"]),
             "path": str(row["image"]),
         }

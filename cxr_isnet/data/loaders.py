@@ -91,8 +91,8 @@ def make_loader(
         world_size: number of distributed processes.
 
     Returns:
-        Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` (B,)
-        int64, and lists of B texts `site`, `patient_id`, `path`.
+        Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` and
+        `site` (B,) int64, and lists of B texts `site_name`, `patient_id`, `path`.
 
     Raises:
         InputError: the data set is empty or has fewer images than one full batch with `drop_last`.

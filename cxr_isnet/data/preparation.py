@@ -1,5 +1,6 @@
 """What every image goes through before a network sees it, in training and in use."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image
 
 SMALLEST_SIZE = 32
 HISTOGRAM_BINS = 1024
@@ -46,6 +48,25 @@ def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
     """
     resized = resize_image(image, config)
     return equalize(resized) if config.equalize else resized
+
+
+def load_image(path: str | os.PathLike[str], config: ImageConfig = ImageConfig()) -> Tensor:
+    """An image file as a network gets it: read, resized, equalized.
+
+    Args:
+        path: DICOM, PNG or JPEG.
+        config: size and equalization; that of a trained classifier is its `image`.
+
+    Returns:
+        (1, size, size) float32 in [0, 1].
+
+    Raises:
+        InputError: the file cannot be read; names it.
+
+    Example:
+        >>> image = load_image("chest.dcm", ImageConfig(size=128))  # doctest: +SKIP
+    """
+    return prepare_image(read_image(os.fspath(path)), config)
 
 
 def resize_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:

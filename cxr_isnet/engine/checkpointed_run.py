@@ -1,4 +1,4 @@
-"""A training that is kept epoch by epoch: history, best network, and the state from which a killed one goes on."""
+"""A training that is saved epoch by epoch: history, best network, and the state from which a killed one resumes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointedRun:
-    """Runs a trainer and keeps each of its epochs.
+    """Runs a trainer and saves each of its epochs.
 
     Args:
         trainer: What is trained.
-        directory: Where state, history and best network are kept.
+        directory: Where state, history and best network are saved.
         context: This process among all.
         epochs: Most epochs.
         patience: Ends after so many epochs without a lower validation loss; None for never.
         save_best: Writes the network of the moment to a file, whole or not at all.
-        log_metrics: Called in the main process with the loss terms of an epoch and its number, before it is kept.
+        log_metrics: Called in the main process with the loss terms of an epoch and its number, before it is saved.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class CheckpointedRun:
         return self._best[1]
 
     def run(self, before_first: Callable[[], None] = lambda: None) -> None:
-        """Trains, or goes on where the directory's state says; calls `before_first` unless an epoch is kept already.
+        """Trains, or resumes from the saved state; calls `before_first` unless an epoch is saved already.
 
         Raises:
-            InputError: The directory's state is damaged or another network's.
+            InputError: The saved state is damaged or another network's.
             DivergedError: A loss became NaN or infinite.
         """
         state = self._directory.load_state()
@@ -68,7 +68,7 @@ class CheckpointedRun:
             self._trainer.restore(state["trainer"], self._directory.state_file)
             completed, self.history = state["epoch"], state["history"]
             self._best = (state["best_loss"], state["best_epoch"])
-            _log.info("going on after epoch %d of %d", completed, self._epochs)
+            _log.info("resuming after epoch %d of %d", completed, self._epochs)
             if self._out_of_patience(completed):
                 return
         self._trainer.run(self._after_epoch, completed=completed)

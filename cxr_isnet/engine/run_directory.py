@@ -50,7 +50,7 @@ class RunDirectory:
         if directory.path.is_dir() and any(directory.path.iterdir()):
             if not resume:
                 unfinished = directory.config_file.is_file() and not directory.metrics_file.is_file()
-                hint = "add --resume true to go on with the unfinished training in it, or " if unfinished else ""
+                hint = "add --resume true to resume the unfinished training in it, or " if unfinished else ""
                 raise InputError(f"output '{directory.path}' is not empty: {hint}name another folder")
             directory._check_same(settings)
             return directory
@@ -133,15 +133,15 @@ class RunDirectory:
         if differing:
             key, old, new = differing[0]
             raise InputError(
-                f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training goes on with its "
-                "own settings; resume with the same ones, or name another folder"
+                f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training is resumed with "
+                "its own settings; give the same ones, or name another folder"
             )
         if self.manifests_file.is_file():
             for manifest, before in json.loads(self.manifests_file.read_text())["sha256"].items():
                 if digest(manifest) != before:
                     raise InputError(
-                        f"{manifest}: changed since the training in output '{self.path}' began: a training goes on "
-                        "with its own images; restore the table, or name another folder"
+                        f"{manifest}: changed since the training in output '{self.path}' began: a training is "
+                        "resumed with its own images; restore the table, or name another folder"
                     )
 
 

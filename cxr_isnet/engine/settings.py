@@ -62,7 +62,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What a `Trainer` is told of a run.
+    """The settings of a `Trainer`.
 
     Attributes:
         optimizer: Optimiser and schedule.

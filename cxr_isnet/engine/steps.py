@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from cxr_isnet.errors import DivergedError
+from cxr_isnet.objectives import Batch
 
-_TENSORS = ("image", "mask", "has_mask", "label")
 
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
     """The tensors of a batch on `device`, without the texts."""
-    return {key: batch[key].to(device, non_blocking=True) for key in _TENSORS}
+    image, mask, has_mask, label, site = (
+        batch[key].to(device, non_blocking=True) for key in ("image", "mask", "has_mask", "label", "site")
+    )
+    return Batch(image=image, mask=mask, has_mask=has_mask, label=label, site=site)
 
 
 class TrainingStep:

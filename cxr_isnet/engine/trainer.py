@@ -1,7 +1,7 @@
 """Epochs of training and validation of one objective, on MONAI engines.
 
-Whatever is random in an epoch (order, augmentation, dropout, drawn classes) depends on the seed and the epoch's number
-only, so a training that goes on after a kill ends with the weights of one that was never interrupted.
+Whatever is random in an epoch (order, augmentation, dropout, sampled classes) depends on the seed and the epoch's
+number only, so a training that is resumed after a kill ends with the weights of one that was never interrupted.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.config import is_import_path
-from cxr_isnet.data import ImageConfig, prepare_image
+from cxr_isnet.data import ImageConfig, load_image
 from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging import read_image
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.method import Explanation, Method
@@ -145,7 +144,7 @@ class Classifier:
 
     def load_image(self, path: str | os.PathLike[str]) -> Tensor:
         """A file as the network gets it: (1, size, size) in [0, 1]; raises `InputError` if it cannot be read."""
-        return prepare_image(read_image(os.fspath(path)), self.image)
+        return load_image(path, self.image)
 
     def explain(self, paths: Sequence[str | os.PathLike[str]], kind: Explanation | None = None) -> Tensor:
         """A map for every class of every file, (N, classes, size, size) on the CPU, signed.

@@ -15,7 +15,7 @@ from cxr_isnet.relevance import LRP, RelevanceError
 
 
 class AttendingNetwork(Protocol):
-    """A network that tells where it attends."""
+    """A network that returns attention maps."""
 
     def attention(self, images: Tensor, /) -> tuple[Tensor, Tensor]:
         """Images (B, 1, H, W) to logits (B, classes) and maps (B, classes, H, W)."""
@@ -47,7 +47,7 @@ def make_explainer(
         kind: How it is to be explained; None takes the method's own way.
 
     Raises:
-        InputError: `kind` is attention, which the network does not tell.
+        InputError: `kind` is attention, and the network has no `attention`.
     """
     way = method.explanation if kind is None else kind
     if way is Explanation.NONE:

@@ -168,11 +168,11 @@ def _draw_strength(axes: Axes, case: HeatmapCase) -> None:
     top = np.percentile(strength, _BRIGHTEST)
     shown = np.clip(strength / top, 0, 1) if top > 0 else np.zeros_like(strength)
     axes.imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.35 + 0.65 * np.sqrt(shown))
-    told = f"says {case.predicted}"
+    caption = f"predicted {case.predicted}"
     if case.mask is not None:
         share = relevance_in_lung(case.maps[None], case.mask[None, None], np.ones(1))[0]
-        told += f"\n{share:.0%} in lungs"
-    axes.set_xlabel(told, fontsize=8)
+        caption += f"\n{share:.0%} in lungs"
+    axes.set_xlabel(caption, fontsize=8)
     _finish(axes, case)
 
 

@@ -108,8 +108,10 @@ def predict_manifest(
             readable = [(place, item) for place, item, error in batch if not error]
             if readable:
                 at = [place for place, _ in readable]
-                rows[at], shares[at], told = _predict(classifier, explainer, [item for _, item in readable], calibrated)
-                for place, reason in zip(at, told, strict=True):
+                rows[at], shares[at], missing = _predict(
+                    classifier, explainer, [item for _, item in readable], calibrated
+                )
+                for place, reason in zip(at, missing, strict=True):
                     reasons[place] = reason
             bar.update(len(batch))
     columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}

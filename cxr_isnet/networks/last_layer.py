@@ -1,4 +1,4 @@
-"""The last linear layer, which tells the classes apart, and the features that it reads."""
+"""The last linear layer, which separates the classes, and the features that it reads."""
 
 from __future__ import annotations
 

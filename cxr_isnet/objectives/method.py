@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
+from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.objectives.objective import Objective
@@ -32,6 +33,9 @@ class Explanation(StrEnum):
     """No maps."""
 
 
+spell_by_value(Explanation)
+
+
 def _network_itself(network: nn.Module, options: Any) -> nn.Module:
     return network
 
@@ -47,8 +51,8 @@ class Method:
         build: (predictor, its backbone, options) -> objective, whose `network` is the predictor.
         network: Name of the default backbone.
         predictor: How it predicts: (backbone's network, options) -> module from images (B, 1, H, W) to logits (B,
-            classes), trained and stored as a whole. The network itself unless it is told otherwise, as by a method that
-            segments the lungs first.
+            classes), trained and stored as a whole. The network itself by default; a method that segments the lungs
+            first wraps it.
         explanation: How it is explained: a kind, or (predictor) -> function as of `Explain`.
         needs_relevance_rules: It cannot train a backbone without relevance rules.
         needs_masks: It cannot train without images that have a lung mask.

@@ -68,7 +68,7 @@ def _options_class() -> type[Any]:
     )
     lines = [f"        {name}: Options of method {name}." for name, _, _ in named]
     lines.append("        custom: Options of a method given by its import path.")
-    built.__doc__ = "Settings by name of method; those of other methods are not looked at.\n\n    Attributes:\n"
+    built.__doc__ = "Settings by name of method; those of other methods are ignored.\n\n    Attributes:\n"
     built.__doc__ += "\n".join(lines)
     return built
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 from torch import Tensor, nn
 
-Batch = Mapping[str, Any]
-"""`image` (B, 1, H, W) float32 in [0, 1], `mask` likewise in {0, 1}, `has_mask` (B,) bool, `label` (B,) int64."""
+
+class Batch(TypedDict):
+    """The tensors of one batch, all on one device.
+
+    Attributes:
+        image: (B, 1, H, W) float32 in [0, 1].
+        mask: (B, 1, H, W) float32 of 0 and 1, the lungs; zeros where there is no mask.
+        has_mask: (B,) bool.
+        label: (B,) int64, index of the class.
+        site: (B,) int64, index of the hospital among those of the data set, in the order of their names.
+    """
+
+    image: Tensor
+    mask: Tensor
+    has_mask: Tensor
+    label: Tensor
+    site: Tensor
 
 
 class Objective(nn.Module, ABC):

@@ -1,6 +1,11 @@
-"""Training: config in, judged and logged classifier out."""
+"""Training of classifiers: an experiment config in, an evaluated, logged and registered model out.
 
-from cxr_isnet.training.config import TrainConfig
+Reading order: `config` (everything that decides what a run does), `partitions` (rows by role), `initialisation`
+(weights to start from), `bound_estimation`, `experiment` (all of it together), `temperature`, `leave_one_site_out`.
+"""
+
+from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.experiment import train
+from cxr_isnet.training.initialisation import read_experiment_config
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["DataConfig", "TrainConfig", "read_experiment_config", "train"]

@@ -1,4 +1,4 @@
-"""What a training run is made of. A YAML file and the command line fill these; nothing else decides what a run does."""
+"""The config of an experiment. A YAML file and the command line fill it; nothing else decides what a run does."""
 
 from __future__ import annotations
 
@@ -68,11 +68,10 @@ class TrainConfig:
         data: X-rays.
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
         method: Name of a method, e.g. cross_entropy or isnet; or the import path of one, as my_method.METHOD.
-        options: Settings by name of method, so that one file serves several; those of other methods are not looked at.
+        options: Settings by name of method, so that one file serves several; those of other methods are ignored.
         network: Network in place of the method's own.
-        init_from: Another training's `best.pt`, whose weights this one starts from, with the last layer fitted to the
-            new classes; or its recipe (YAML), which is then trained first, once, with this network. Null for weights
-            drawn at random.
+        init_from: Initial weights: another training's `best.pt`, with the last layer fitted to the new classes; or its
+            config (YAML) or recipe, which is then trained first, once, with this network. Null for random weights.
         optimizer: Optimiser and schedule.
         epochs: Most epochs.
         patience: Ends after so many epochs without a lower validation loss; null for never.
@@ -80,7 +79,7 @@ class TrainConfig:
         seed: Of everything random.
         precision: Arithmetic.
         device: Where.
-        resume: Goes on with the unfinished training in `output`.
+        resume: Resumes the unfinished training in `output`.
         resamples: Bootstrap resamples of each interval in the evaluation.
         tracking: MLflow.
         register: Name under which the model is registered; null for not.

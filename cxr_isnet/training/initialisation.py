@@ -1,5 +1,5 @@
-"""Weights to start from: another training's, which is run first if there is only its recipe, and a last layer fitted to
-the new classes."""
+"""Initial weights: another training's, which is run first if there is only its config, and a last layer fitted to the
+new classes."""
 
 from __future__ import annotations
 
@@ -34,30 +34,29 @@ difference of the classes' means; a closer one reads a mark out of the features 
 
 
 def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network: NetworkConfig) -> Path:
-    """The checkpoint that `source` names, or that of the training whose recipe it names.
+    """The checkpoint that `source` names, or that of the training whose config it names.
 
-    A recipe is trained once: its output folder is looked up, an unfinished training in it goes on, a finished one is
-    used as it is.
+    A config is trained once: an unfinished training in its output directory is resumed, a finished one is used as is.
 
     Args:
-        source: `best.pt` of a training, or a recipe (YAML).
-        train: What trains a recipe.
-        network: Replaces the recipe's own network, in an output folder of that name beside the recipe's; a network can
-            start from its own kind only.
+        source: `best.pt` of a training; or a config (YAML), or the name of a recipe.
+        train: What trains a config.
+        network: Replaces the config's own network, in an output directory of that name beside the config's; a network
+            can be initialised from its own kind only.
 
     Raises:
-        InputError: If the recipe cannot be read.
+        InputError: If the config cannot be read.
     """
     path = locate(source)
     if path.suffix.lower() not in MAPPING_SUFFIXES:
         return path
-    recipe = read_experiment_config(path)
-    recipe = replace(recipe, network=network, output=f"{recipe.output}_{network.name}")
-    folder = RunDirectory(Path(recipe.output))
-    if not folder.metrics_file.is_file():
-        _log.info("%s first: training what this one starts from, into %s", path, recipe.output)
-        train(replace(recipe, resume=folder.config_file.is_file()))
-    return folder.best_file
+    config = read_experiment_config(path)
+    config = replace(config, network=network, output=f"{config.output}_{network.name}")
+    directory = RunDirectory(Path(config.output))
+    if not directory.metrics_file.is_file():
+        _log.info("training the initial weights first: %s, into %s", path, config.output)
+        train(replace(config, resume=directory.config_file.is_file()))
+    return directory.best_file
 
 
 def read_experiment_config(path: str | Path) -> TrainConfig:
@@ -66,13 +65,13 @@ def read_experiment_config(path: str | Path) -> TrainConfig:
     try:
         settings = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable recipe: {error}") from error
+        raise InputError(f"{path}: not a readable config: {error}") from error
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TrainConfig, "recipe")
+    parser.add_class_arguments(TrainConfig, "config")
     try:
-        config: TrainConfig = parser.instantiate(parser.parse_object({"recipe": settings})).recipe
+        config: TrainConfig = parser.instantiate(parser.parse_object({"config": settings})).config
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not the recipe of a training: {error}") from error
+        raise InputError(f"{path}: not the config of a training: {error}") from error
     return config
 
 
@@ -80,26 +79,26 @@ def sites_trained_on(source: str) -> set[str] | None:
     """Sites whose images the weights of `source`, as in `initial_checkpoint`, have seen, or will have.
 
     Returns:
-        None where it cannot be told: a checkpoint without the `config.yaml` of its training beside it.
+        None where it is unknown: a checkpoint without the `config.yaml` of its training beside it.
 
     Raises:
-        InputError: If a recipe or a manifest of it cannot be read.
+        InputError: If a config or a manifest of it cannot be read.
     """
     path = locate(source)
     if path.suffix.lower() not in MAPPING_SUFFIXES:
         path = RunDirectory(path.parent).config_file
         if not path.is_file():
             return None
-    recipe = read_experiment_config(path)
-    sites = {str(site) for manifest in recipe.data.training for site in inspect_manifest(manifest)[0]["site"]}
-    before = set() if recipe.init_from is None else sites_trained_on(recipe.init_from)
+    config = read_experiment_config(path)
+    sites = {str(site) for manifest in config.data.training for site in inspect_manifest(manifest)[0]["site"]}
+    before = set() if config.init_from is None else sites_trained_on(config.init_from)
     return None if before is None else sites | before
 
 
 def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     """Gives `network` the weights of a trained classifier, except those of its last linear layer.
 
-    The last layer tells the other training's classes apart; it keeps the weights that it was drawn with, until
+    The last layer separates the other training's classes; it keeps its random weights until
     `fit_last_layer`.
 
     Raises:
@@ -119,7 +118,7 @@ def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
 def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:
     """Fits the last linear layer to the classes, on the features that the network starts with; nothing else moves.
 
-    A drawn last layer sorts the classes at random, often the wrong way round. Cross-entropy turns that in a few steps;
+    A random last layer sorts the classes at random, often the wrong way round. Cross-entropy turns that in a few steps;
     a penalty on heatmaps, which holds every logit's relevance between bounds, can keep it as it is for good.
 
     Args:

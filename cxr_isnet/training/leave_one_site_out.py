@@ -1,5 +1,5 @@
-"""Leave one site out: a recipe trained once for every hospital on all others, each judged by the network that never saw
-it."""
+"""Leave one site out: an experiment trained once for every hospital on all others, each evaluated by the network that
+never saw it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SiteFolds:
-    """A recipe and the hospitals to leave out one by one; and where the trainings lie.
+    """An experiment and the hospitals to leave out one by one; and where the trainings lie.
 
     Attributes:
         output: Folder; the trainings lie in `folds/<site>/training`.
-        recipe: What is trained. Its output, its register and which hospitals it names do not matter.
+        experiment: What is trained. Its output, its register and which hospitals it names do not matter.
         training: Manifests of the hospitals.
     """
 
     output: str
-    recipe: TrainConfig
+    experiment: TrainConfig
     training: list[str]
 
     def __post_init__(self) -> None:
@@ -72,8 +72,8 @@ def plan(folds: SiteFolds) -> FoldPlan:
         InputError: A table or a file cannot be used; there are fewer than two sites, or none can be left out; the
             starting weights were trained on one of them.
     """
-    recipe = folds.recipe
-    frame = read_manifests(folds.training, classes=recipe.data.classes)
+    experiment = folds.experiment
+    frame = read_manifests(folds.training, classes=experiment.data.classes)
     sites = sorted({str(site) for site in frame["site"]})
     if len(sites) < 2:
         raise InputError(
@@ -82,18 +82,18 @@ def plan(folds: SiteFolds) -> FoldPlan:
         )
     if len({folds.folder(site) for site in sites}) < len(sites):
         raise InputError(f"column 'site': {sites} do not differ in letters and digits: rename a site")
-    if recipe.init_from is not None:
-        _check_start(recipe.init_from, sites)
-    lacking = {site: _lacking_without(site, frame, recipe) for site in sites}
+    if experiment.init_from is not None:
+        _check_initial_weights(experiment.init_from, sites)
+    lacking = {site: _lacking_without(site, frame, experiment) for site in sites}
     not_evaluated = {site: reason for site, reason in lacking.items() if reason}
     if len(not_evaluated) == len(sites):
-        told = "; ".join(f"without {site!r} {reason}" for site, reason in not_evaluated.items())
+        reasons = "; ".join(f"without {site!r} {reason}" for site, reason in not_evaluated.items())
         raise InputError(
-            f"column 'label' of {', '.join(folds.training)}: no site can be left out: {told}. Add a hospital with "
+            f"column 'label' of {', '.join(folds.training)}: no site can be left out: {reasons}. Add a hospital with "
             "images of all of data.classes"
         )
     for site, reason in not_evaluated.items():
-        _log.warning("%s is not judged: without it, %s", site, reason)
+        _log.warning("%s is not evaluated: without it, %s", site, reason)
     check_files(frame)
     return FoldPlan(frame, tuple(s for s in sites if s not in not_evaluated), not_evaluated)
 
@@ -120,7 +120,7 @@ def train_folds(folds: SiteFolds, chosen: FoldPlan, run: Run) -> None:
 def fold_tables(folds: SiteFolds, chosen: FoldPlan) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """By site the predictions of its images, with the manifest's columns, and of its network's validation images."""
     found = {}
-    classes = folds.recipe.data.classes
+    classes = folds.experiment.data.classes
     for site in chosen.sites:
         parts = []
         for part in ("external", "validation"):
@@ -140,28 +140,32 @@ def galleries(folds: SiteFolds, chosen: FoldPlan) -> dict[str, Path]:
 
 
 def _fold(folds: SiteFolds, site: str) -> TrainConfig:
-    """The recipe on all hospitals but one; nothing is registered, since no fold is the model to use."""
-    folder, recipe = folds.folder(site), folds.recipe
-    data = replace(recipe.data, training=[str(folder / "training.csv")], external=[str(folder / "left_out.csv")])
-    tracking = replace(recipe.tracking, run_name=f"without {site}")
+    """The experiment on all hospitals but one; nothing is registered, since no fold is the model to use."""
+    folder, experiment = folds.folder(site), folds.experiment
+    data = replace(experiment.data, training=[str(folder / "training.csv")], external=[str(folder / "left_out.csv")])
+    tracking = replace(experiment.tracking, run_name=f"without {site}")
     output = str(folder / "training")
-    return replace(recipe, data=data, output=output, tracking=tracking, register=None, resume=False)
+    return replace(experiment, data=data, output=output, tracking=tracking, register=None, resume=False)
 
 
 def _sites(frame: pd.DataFrame) -> list[str]:
     return sorted({str(site) for site in frame["site"]})
 
 
-def _lacking_without(site: str, frame: pd.DataFrame, recipe: TrainConfig) -> str:
+def _lacking_without(site: str, frame: pd.DataFrame, experiment: TrainConfig) -> str:
     others = frame[frame["site"] != site].reset_index(drop=True)
-    return classes_lacking(divided(others, recipe.data, recipe.seed), recipe.data.classes)
+    return classes_lacking(divided(others, experiment.data, experiment.seed), experiment.data.classes)
 
 
-def _check_start(source: str, sites: Sequence[str]) -> None:
-    """Weights that have seen a hospital cannot be judged on it."""
+def _check_initial_weights(source: str, sites: Sequence[str]) -> None:
+    """Weights that have seen a hospital cannot be evaluated on it."""
     seen = sites_trained_on(source)
     if seen is None:
-        _log.warning("%s: no config.yaml beside it tells its hospitals; it must not have seen %s", source, list(sites))
+        _log.warning(
+            "%s: its hospitals are unknown without the config.yaml beside it; it must not have seen %s",
+            source,
+            list(sites),
+        )
     elif seen & set(sites):
         raise InputError(
             f"{source}: init_from was trained on {sorted(seen & set(sites))}, which would be left out after it was "

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def fit_and_store_temperature(classifier: Classifier, validation: pd.DataFrame, best_file: Path) -> dict[str, float]:
-    """Fits the classifier's temperature and writes the checkpoint anew with it; trainer again changes nothing.
+    """Fits the classifier's temperature and writes the checkpoint again with it; fitting once more changes nothing.
 
     Its own probabilities stay as they are: the predictions were made without a temperature, and are after it.
 
@@ -28,12 +28,12 @@ def fit_and_store_temperature(classifier: Classifier, validation: pd.DataFrame, 
 
     Returns:
         `temperature`, and the log loss of those images as given and with the temperature. The temperature is 1 where
-        every one of them is said right, since the fit then has no end.
+        every one of them is classified correctly, since the fit then does not converge.
     """
     labels, scores = label_indices(validation, classifier.classes), probabilities(validation, classifier.classes)
     fitted = fit_temperature(labels, scores)
     if math.isnan(fitted):
-        _log.info("no temperature was fitted: all %d validation images are said right", len(validation))
+        _log.info("no temperature was fitted: all %d validation images are classified correctly", len(validation))
     classifier.temperature = 1.0 if math.isnan(fitted) else fitted
     classifier.save(best_file)
     every_class = range(len(classifier.classes))

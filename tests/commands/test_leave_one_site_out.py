@@ -169,7 +169,7 @@ def test_finished_folds_of_another_recipe_are_not_taken(study, config, recipe, t
     [
         ({"groups": ["eye_colour"]}, "groups names 'eye_colour', which is no column of the manifests"),
         ({"prevalence": {"flu": 0.1}}, "prevalence is 0.1 of 'flu'"),
-        ({"experiment": "nowhere.yaml"}, r"nowhere\.yaml: not a readable recipe"),
+        ({"experiment": "nowhere.yaml"}, r"nowhere\.yaml: not a readable config"),
     ],
 )
 def test_what_the_report_would_stumble_over_is_told_before_anything_is_trained(config, changes, message, tmp_path):

@@ -19,7 +19,24 @@ def test_item_is_as_the_contract_says(phantoms):
     assert item["has_mask"].dtype == torch.bool
     assert (item["label"].item(), item["label"].dtype) == (1, torch.int64)
     assert item["path"] == phantoms["image"][1]
-    assert (item["site"], item["patient_id"]) == ("Alder", phantoms["patient_id"][1])
+    assert (item["site"].item(), item["site"].dtype, item["site_name"]) == (0, torch.int64, "Alder")
+    assert item["patient_id"] == phantoms["patient_id"][1]
+
+
+def test_sites_are_numbered_in_the_order_of_their_names(phantoms):
+    phantoms["site"] = ["Cedar", "Alder", "Birch"] * 4
+
+    items = [make_dataset(phantoms, CLASSES, SMALL, cache=False)[index] for index in range(3)]
+
+    assert [item["site"].item() for item in items] == [2, 0, 1]
+
+
+def test_a_label_that_is_no_class_is_refused_or_unknown(phantoms):
+    phantoms.loc[1, "label"] = "flu"
+
+    with pytest.raises(InputError, match="'flu', not a class"):
+        make_dataset(phantoms, CLASSES, SMALL)
+    assert make_dataset(phantoms, CLASSES, SMALL, cache=False, labelled=False)[1]["label"].item() == -1
 
 
 def test_labels_follow_the_order_of_the_classes(phantoms):

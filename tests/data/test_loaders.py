@@ -35,7 +35,8 @@ def test_batch_is_as_the_contract_says(dataset):
     assert (batch["mask"].shape, batch["mask"].dtype) == ((5, 1, 32, 32), torch.float32)
     assert (batch["has_mask"].shape, batch["has_mask"].dtype) == ((5,), torch.bool)
     assert batch["label"].tolist() == [0, 1, 0, 1, 0]
-    assert all(isinstance(batch[key], list) for key in ("site", "patient_id", "path"))
+    assert (batch["site"].tolist(), batch["site"].dtype) == ([0] * 5, torch.int64)
+    assert all(isinstance(batch[key], list) for key in ("site_name", "patient_id", "path"))
 
 
 def test_epoch_does_not_depend_on_what_went_before(dataset):

@@ -41,13 +41,13 @@ def test_a_row_of_images_is_followed_by_a_row_per_method():
 def test_beneath_a_map_stands_what_the_method_says_and_its_share_in_the_lungs():
     figure = comparison_figure({"isnet": [make_case()]})
 
-    assert figure.axes[1].get_xlabel() == "says normal\n50% in lungs"  # 64 + 64 inside, 128 outside
+    assert figure.axes[1].get_xlabel() == "predicted normal\n50% in lungs"  # 64 + 64 inside, 128 outside
 
 
 def test_without_a_mask_no_share_is_told_and_no_lung_drawn():
     figure = comparison_figure({"isnet": [make_case(mask=None)]})
 
-    assert figure.axes[1].get_xlabel() == "says normal"
+    assert figure.axes[1].get_xlabel() == "predicted normal"
     assert not any(axes.collections for axes in figure.axes)
 
 

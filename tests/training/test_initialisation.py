@@ -176,7 +176,7 @@ def test_the_start_is_the_same_whether_its_recipe_was_trained_before_or_just_now
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [("[1", "not a readable recipe"), ("output: x\n", "not the recipe of a training.*data")]
+    ("text", "fault"), [("[1", "not a readable config"), ("output: x\n", "not the config of a training.*data")]
 )
 def test_a_faulty_recipe_is_named(tmp_path, text, fault):
     path = tmp_path / "faulty.yaml"
