@@ -163,6 +163,13 @@ COMMANDS: Mapping[str, Command | Group] = {
         ("model", "manifest"),
     ),
     "explain": Command("draw the heatmaps of images", "explain", "ExplainConfig", "explain"),
+    "export": Command(
+        "write a trained classifier in a format that other programs run",
+        "export",
+        "ExportConfig",
+        "export",
+        ("format", "model"),
+    ),
 }
 
 _OLD_SETTINGS = {

@@ -37,8 +37,12 @@ class Classifier:
             where none was fitted. Probabilities are the network's own unless calibrated ones are asked for.
 
     Example:
-        >>> classifier = Classifier.load("runs/first/best.pt")     # doctest: +SKIP
-        >>> classifier.predict(["a.dcm", "b.png"])                 # doctest: +SKIP
+        >>> classifier = Classifier.load("runs/first/best.pt")
+        >>> table = classifier.predict(["chest.dcm"])
+        >>> list(table.columns)
+        ['path', 'probability_normal', 'probability_tuberculosis']
+        >>> classifier.explain(["chest.dcm"]).shape
+        torch.Size([1, 2, 32, 32])
     """
 
     network: nn.Module

@@ -89,6 +89,13 @@ def predict_manifest(
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
         read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
         there is none), error (why the image could not be read; "" where it could), and the manifest's other columns.
+
+    Example:
+        >>> from cxr_isnet import Classifier, read_manifest
+        >>> frame = read_manifest("hospital_a/manifest.csv")
+        >>> table = predict_manifest(Classifier.load("runs/first/best.pt"), frame)
+        >>> table["relevance_in_lung"].between(0, 1).all()
+        np.True_
     """
     dataset = make_dataset(
         frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,

@@ -19,6 +19,10 @@ class NetworkConfig:
     Attributes:
         name: Of a built-in backbone, or the import path of a `Backbone`, as `my_network.BACKBONE`.
         dropout: Probability of dropping a feature map, where the network has dropout; 0 for none.
+
+    Example:
+        >>> NetworkConfig("densenet_small", dropout=0.1)
+        NetworkConfig(name='densenet_small', dropout=0.1)
     """
 
     name: str = "densenet121"
@@ -40,9 +44,8 @@ class Backbone:
         smallest_size: Fewest rows and columns of an image.
         size_multiple: What rows and columns must be a multiple of.
 
-    Example:
-        A file `my_network.py` with `BACKBONE = Backbone("mine", build)` is used from a config as
-        `network: {name: my_network.BACKBONE}`.
+    A file `my_network.py` with `BACKBONE = Backbone("mine", build)` is used from a config as
+    `network: {name: my_network.BACKBONE}`.
     """
 
     name: str

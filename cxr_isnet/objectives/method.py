@@ -57,8 +57,7 @@ class Method:
         needs_relevance_rules: It cannot train a backbone without relevance rules.
         needs_masks: It cannot train without images that have a lung mask.
 
-    Example:
-        A file `my_method.py` with `METHOD = Method("mine", ...)` is used from a config as `method: my_method.METHOD`.
+    A file `my_method.py` with `METHOD = Method("mine", ...)` is used from a config as `method: my_method.METHOD`.
     """
 
     name: str

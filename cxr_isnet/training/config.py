@@ -35,6 +35,10 @@ class DataConfig:
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
         workers: Loading processes; 0 loads in the training process, which is fast with cached images.
         cache: Keeps the prepared images in memory.
+
+    Example:
+        >>> DataConfig(training=["hospital_a/manifest.csv"], classes=["normal", "tuberculosis"]).validation_fraction
+        0.2
     """
 
     training: list[str]
@@ -83,6 +87,12 @@ class TrainConfig:
         resamples: Bootstrap resamples of each interval in the evaluation.
         tracking: MLflow.
         register: Name under which the model is registered; null for not.
+
+    Example:
+        >>> data = DataConfig(training=["hospital_a/manifest.csv"], classes=["normal", "tuberculosis"])
+        >>> config = TrainConfig(data, output="runs/second", method="isnet_selective")
+        >>> config.resolved()["options"]["isnet_selective"]["epsilon"]
+        0.01
     """
 
     data: DataConfig

@@ -59,6 +59,15 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     Raises:
         InputError: A setting, a table or a file cannot be used; nothing has been trained then.
         DivergedError: A loss became NaN or infinite.
+
+    Example:
+        >>> from cxr_isnet import DataConfig, ImageConfig, NetworkConfig, TrackingConfig
+        >>> data = DataConfig(["hospital_a/manifest.csv"], ["normal", "tuberculosis"], image=ImageConfig(32))
+        >>> settings = {"network": NetworkConfig("densenet_tiny"), "epochs": 1, "batch_size": 4, "resamples": 20}
+        >>> off = TrackingConfig(enabled=False)
+        >>> metrics = train(TrainConfig(data, "runs/third", "cross_entropy", tracking=off, **settings))
+        >>> metrics["method"], sorted(metrics["validation"]["clean"])
+        ('cross_entropy', ['Alder'])
     """
     method = find_method(config.method)
     network = config.network or NetworkConfig(method.network)

@@ -60,7 +60,15 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
 
 
 def read_experiment_config(path: str | Path) -> TrainConfig:
-    """A training's settings from a YAML file, or from a recipe by its name; raises `InputError` for a fault in it."""
+    """A training's settings from a YAML file, or from a recipe by its name.
+
+    Raises:
+        InputError: The file cannot be read, or has a fault.
+
+    Example:
+        >>> read_experiment_config("tb_shenzhen_montgomery").data.classes
+        ['normal', 'tuberculosis']
+    """
     path = locate(path)
     try:
         settings = yaml.safe_load(path.read_text())

@@ -1,0 +1,67 @@
+"""The exported program gives the classifier's probabilities, at any batch size and without the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cxr_isnet.cli import main
+from cxr_isnet.files import DISCLAIMER
+from cxr_isnet.inference import Classifier
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    main(["export", "pt2", str(trained / "best.pt"), "-o", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_probabilities_are_those_of_the_classifier(batch: int, exported: Path, trained: Path) -> None:
+    images = torch.rand(batch, 1, 32, 32, generator=torch.Generator().manual_seed(batch))
+
+    answer = torch.export.load(exported / "model.pt2").module()(images)
+
+    torch.testing.assert_close(answer, Classifier.load(trained / "best.pt").probabilities(images), atol=1e-5, rtol=0)
+
+
+def test_it_runs_without_this_package(exported: Path, trained: Path, tmp_path: Path) -> None:
+    images = torch.rand(3, 1, 32, 32)
+    np.save(tmp_path / "images.npy", images.numpy())
+    code = f"""
+import sys
+sys.modules["cxr_isnet"] = sys.modules["monai"] = None
+import numpy, torch
+program = torch.export.load({str(exported / "model.pt2")!r}).module()
+numpy.save("answer.npy", program(torch.from_numpy(numpy.load("images.npy"))).detach().numpy())
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+    expected = Classifier.load(trained / "best.pt").probabilities(images)
+    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+
+
+def test_it_says_how_images_are_prepared_and_what_it_is_not(exported: Path) -> None:
+    about = json.loads((exported / "model.json").read_text())
+
+    assert about["classes"] == ["normal", "tuberculosis"]
+    assert about["image"] == {"size": 32, "equalize": True}
+    assert about["input"]["shape"] == ["batch", 1, 32, 32]
+    assert about["disclaimer"] == DISCLAIMER
+
+
+def test_an_unknown_format_is_answered_with_those_there_are(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "pt3", str(trained / "best.pt"), "-o", str(tmp_path / "model")])
+
+    assert "format is 'pt3' (did you mean 'pt2'?); known: pt2" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
