@@ -17,7 +17,7 @@ from cxr_isnet.imaging.grayscale import GreyTable, inverted, percentiles, render
 from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
-from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.rejection import RejectedFile
 from cxr_isnet.imaging.views import find_view
 
 Grey = TypeVar("Grey", bound=np.generic)
@@ -83,9 +83,7 @@ def read_dicom(path: Path) -> NDArray[np.float32]:
         with path.open("rb") as stream:
             return read_radiograph(stream, AcceptanceConfig(), READING_RULES).image()
     except OSError as error:
-        raise RejectedFile(
-            RejectionReason.UNREADABLE, f"cannot be read: {error}. Correct the path", str(path)
-        ) from error
+        raise RejectedFile.unreadable(error, place=str(path)) from error
     except RejectedFile as refusal:
         raise refusal.at(str(path)) from refusal
 

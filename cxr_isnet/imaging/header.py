@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
@@ -128,6 +129,26 @@ def read_header(stream: BinaryIO) -> Dataset:
     if not len(dataset):
         raise RejectedFile(RejectionReason.BROKEN, "the file holds no data element. Copy the file anew from its source")
     return dataset
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator["Header"]:
+    """The header of a DICOM file, of which no pixels are read; pydicom is silent within the block.
+
+    Args:
+        path: a DICOM file.
+
+    Raises:
+        RejectedFile: the file cannot be read, is not DICOM, or its header does not parse; names no path, since a path
+            may hold a person's name.
+    """
+    with quiet_pydicom():
+        try:
+            with path.open("rb") as stream:
+                dataset = read_header(stream)
+        except OSError as error:
+            raise RejectedFile.unreadable(error) from error
+        yield Header(dataset)
 
 
 def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:

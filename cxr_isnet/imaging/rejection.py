@@ -50,6 +50,18 @@ class RejectedFile(InputError):
         self.reason = reason
         self.detail = detail
 
+    @classmethod
+    def unreadable(cls, error: OSError, kind: str = "file", place: str = "") -> "RejectedFile":
+        """The rejection of a file or folder that the operating system does not let us read.
+
+        Args:
+            error: what was raised; its text, which quotes the path, is not repeated.
+            kind: "file" or "folder".
+            place: path of the file, where it may be shown.
+        """
+        detail = f"the {kind} cannot be read ({type(error).__name__}). Correct its path or permissions"
+        return cls(RejectionReason.UNREADABLE, detail, place)
+
     def at(self, place: str) -> "RejectedFile":
         """The same refusal, told with the file's path."""
         return RejectedFile(self.reason, self.detail, place)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.header import Header, quiet_pydicom, read_header
+from cxr_isnet.imaging.header import open_header
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
 _INDEX_NAME = "DICOMDIR"
@@ -64,7 +64,7 @@ def _in_folder(folder: Path, prefix: str) -> Iterator[Found]:
         with os.scandir(folder) as entries:
             listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError as error:
-        yield Found(prefix or ".", folder, refusal=_unreadable(error, "folder"))
+        yield Found(prefix or ".", folder, refusal=RejectedFile.unreadable(error, "folder"))
         return
     for name, is_folder in listed:
         if is_folder:
@@ -77,7 +77,7 @@ def _of_file(path: Path, name: str) -> Iterator[Found]:
     try:
         status = path.stat()
     except OSError as error:
-        yield Found(name, path, refusal=_unreadable(error, "file"))
+        yield Found(name, path, refusal=RejectedFile.unreadable(error))
         return
     stamp = f"{status.st_size}:{status.st_mtime_ns}"
     if not path.is_file():
@@ -121,12 +121,8 @@ def _of_member(info: zipfile.ZipInfo) -> RejectedFile | None:
 def _of_index(path: Path, name: str, stamp: str) -> Iterator[Found]:
     """The index itself, and the files that it names and that are not there; those that are there the walk finds."""
     try:
-        with path.open("rb") as stream, quiet_pydicom():
-            index = Header(read_header(stream))
+        with open_header(path) as index:
             named = {item.texts("ReferencedFileID") for item in index.items("DirectoryRecordSequence")} - {()}
-    except OSError as error:
-        yield Found(name, path, stamp=stamp, refusal=_unreadable(error, "file"))
-        return
     except RejectedFile as refusal:
         yield Found(name, path, stamp=stamp, refusal=refusal)
         return
@@ -141,10 +137,4 @@ def _of_index(path: Path, name: str, stamp: str) -> Iterator[Found]:
 def _index() -> RejectedFile:
     return RejectedFile(
         RejectionReason.INDEX, "a DICOMDIR: an index, no image. The files that it names are taken by themselves"
-    )
-
-
-def _unreadable(error: OSError, kind: str) -> RejectedFile:
-    return RejectedFile(
-        RejectionReason.UNREADABLE, f"the {kind} cannot be read ({type(error).__name__}). Correct its permissions"
     )

@@ -164,10 +164,7 @@ class Importer:
                 stream.seek(0)
                 content = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
-            raise RejectedFile(
-                RejectionReason.UNREADABLE,
-                f"the file cannot be read ({type(error).__name__}). Correct its permissions and run the intake again",
-            ) from error
+            raise RejectedFile.unreadable(error) from error
         return self._settled(radiograph), content
 
     def _settled(self, radiograph: Radiograph) -> Radiograph:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydicom.misc import is_dicom
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.manifests.source_parsing.dicom_header import header_values
+from cxr_isnet.imaging.dicom import is_dicom
+from cxr_isnet.imaging.header import open_header
 from cxr_isnet.manifests.source_parsing.labels import DroppedError
 
 _MAX_STRETCH = 0.02
@@ -57,8 +57,11 @@ def _size(image: Path) -> tuple[int, int]:
     """Columns and rows of an image, from its header."""
     try:
         if is_dicom(image):
-            columns, rows = header_values(image, "Columns", "Rows")
-            return int(columns), int(rows)
+            with open_header(image) as header:
+                columns, rows = header.integer("Columns"), header.integer("Rows")
+            if not columns or not rows:
+                raise DroppedError("image cannot be opened")
+            return columns, rows
         with Image.open(image) as picture:
             return picture.size
     except _UNREADABLE as error:

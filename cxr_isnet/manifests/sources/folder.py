@@ -12,9 +12,9 @@ from logging import getLogger
 from pathlib import Path
 
 import pandas as pd
-from pydicom.misc import is_dicom
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging.dicom import is_dicom
 from cxr_isnet.manifests.source_parsing.labels import Labels
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import mapped, record_of
@@ -41,7 +41,7 @@ class AnyFolder(Source):
         for row in rows_of(frame):
             image = files.find(row["image"], table)
             named.add(image)
-            yield record_of(row, image, root, header=image.is_file() and is_dicom(image))
+            yield record_of(row, image, root, header=is_dicom(image))
         unnamed = len(files.all - named)
         if unnamed:
             logger.warning("%s: %d files are not named in %s (masks among them) and get no row", root, unnamed, table)

@@ -55,6 +55,15 @@ def test_headers_tell_what_the_table_does_not_and_never_the_person(hospital, tmp
     assert "Name^Of^A^Person" not in (tmp_path / "table.csv").read_text()
 
 
+def test_a_dicom_file_without_preamble_is_known_by_its_content(hospital, tmp_path):
+    whole = (hospital / "2024" / "1.2.840.7").read_bytes()
+    (hospital / "bare").write_bytes(whole[132:])  # it starts with group 0002
+
+    build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "bare"))
+
+    assert read_manifest(tmp_path / "table.csv")["view"].tolist() == ["AP"]
+
+
 def test_files_that_no_row_names_are_told(hospital, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "b.png"))
