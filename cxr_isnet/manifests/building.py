@@ -18,7 +18,7 @@ from cxr_isnet.manifests.reading import TABLE_SUFFIXES
 from cxr_isnet.manifests.schema import schema_problems
 from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, one_mask
 from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 
 logger = logging.getLogger(__name__)

@@ -7,14 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.checks import (
+from cxr_isnet.manifests.column_mapping import read_column_mapping
+from cxr_isnet.manifests.problems import (
+    ColumnProblem,
+    Place,
     label_problems,
     missing_file_problems,
+    patient_overlap_problems,
+    refuse,
     repeated_image_problems,
-    torn_patient_problems,
 )
-from cxr_isnet.manifests.column_mapping import read_column_mapping
-from cxr_isnet.manifests.problems import ColumnProblem, Place, refuse
 from cxr_isnet.manifests.schema import check_columns, schema_problems
 from cxr_isnet.manifests.text_tables import read_text_table
 from cxr_isnet.shipped import locate
@@ -48,7 +50,7 @@ def _accepted(path: str | Path, classes: Sequence[str] | None) -> pd.DataFrame:
     refuse(problems)
     if classes is not None:
         refuse(label_problems(frame, str(path), classes))
-    for rule in (missing_file_problems, repeated_image_problems, torn_patient_problems):
+    for rule in (missing_file_problems, repeated_image_problems, patient_overlap_problems):
         refuse(rule(frame, str(path)))
     return frame
 
@@ -62,7 +64,7 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
     Returns:
         One row per image, as from `read_manifest` but for an index that numbers the data rows from 1 and an `age` of
         NaN where it is no number; and the cells that break the schema, none if all is well. Whether the files exist
-        and the rows agree is not looked at (`cxr_isnet.manifests.checks`).
+        and the rows agree is not looked at (`cxr_isnet.manifests.problems`).
 
     Raises:
         InputError: the table cannot be read, has no rows, or lacks a required column.
@@ -103,7 +105,7 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
     frames = [_accepted(path, classes) for path in paths]
     frame = join_tables(paths, frames)
     names = " + ".join(str(path) for path in paths)
-    for rule in (repeated_image_problems, torn_patient_problems):
+    for rule in (repeated_image_problems, patient_overlap_problems):
         refuse(rule(frame, names))
     return frame.reset_index(drop=True)
 

@@ -7,12 +7,12 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 from .sources.files import picture
 
-LABELS = Labels({"ill": "tuberculosis", "well": "normal"})
+LABELS = LabelMapping({"ill": "tuberculosis", "well": "normal"})
 
 
 def source_of(*records: Record) -> PublishedSet:

@@ -8,7 +8,7 @@ from PIL import Image
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging.dicom import is_dicom
 from cxr_isnet.imaging.header import open_header
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 
 _MAX_STRETCH = 0.02
 _UNREADABLE = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cxr_isnet.imaging.header import open_header
 from cxr_isnet.imaging.rejection import RejectedFile
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.source_parsing.demographics import sex, years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis
 
-LABELS = Labels({"0": Diagnosis.NORMAL, "1": Diagnosis.TUBERCULOSIS})
+LABELS = LabelMapping({"0": Diagnosis.NORMAL, "1": Diagnosis.TUBERCULOSIS})
 LICENCE = "NLM research set: cite the papers, do not pass on"
 CITATION = (
     "Jaeger et al., Two public chest X-ray datasets for computer-aided screening of pulmonary diseases, "

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import locate
 
 
@@ -94,7 +94,7 @@ class Source(ABC):
     name: str
     title: str
     layout: str
-    labels: Labels
+    labels: LabelMapping
     licence: str
     citation: str
     keeps_unknown_view: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches, the_one
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns
@@ -68,7 +68,7 @@ SOURCE = PublishedSet(
 derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
 sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""",
     expects=(_LABELS, _PARTICIPANTS, _IMAGES),
-    labels=Labels({"COVID 19": Diagnosis.COVID}),
+    labels=LabelMapping({"COVID 19": Diagnosis.COVID}),
     licence="BIMCV-COVID19 research use agreement",
     citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, arXiv:2006.01174",
     read=_read,

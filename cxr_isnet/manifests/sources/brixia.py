@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import the_one
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
@@ -43,7 +43,7 @@ SOURCE = PublishedSet(
     layout="""metadata_global_v2.csv
 dicom_clean/<Filename>""",
     expects=(_TABLE, _FOLDER),
-    labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
+    labels=LabelMapping({"COVID-19 patient": Diagnosis.COVID}),
     licence="BrixIA research use agreement: not to be passed on, no derivatives",
     citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "
     "Medical Image Analysis 2021, doi:10.1016/j.media.2021.102046",

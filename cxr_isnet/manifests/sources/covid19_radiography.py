@@ -10,7 +10,7 @@ places of single images stand in Excel tables and are not read. Source: the data
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
 _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
@@ -30,7 +30,7 @@ SOURCE = PublishedSet(
     layout="""COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/images/COVID-1.png
 COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/masks/COVID-1.png""",
     expects=tuple(f"{folder}/images" for folder in _FOLDERS),
-    labels=Labels(
+    labels=LabelMapping(
         {
             "COVID": Diagnosis.COVID,
             "Lung_Opacity": Diagnosis.OTHER_PNEUMONIA,

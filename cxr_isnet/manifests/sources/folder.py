@@ -15,7 +15,7 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.dicom import is_dicom
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import mapped, record_of
 from cxr_isnet.manifests.text_tables import rows_of
@@ -76,7 +76,7 @@ SOURCE = AnyFolder(
     title="any folder",
     layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
 table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
-    labels=Labels(None),
+    labels=LabelMapping(None),
     licence="",
     citation="",
     keeps_unknown_view=True,

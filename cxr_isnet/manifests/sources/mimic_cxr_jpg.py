@@ -10,9 +10,9 @@ reader.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.chexpert_labels import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.source_parsing.layout import the_one
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.chexpert import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))

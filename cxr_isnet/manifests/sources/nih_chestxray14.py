@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import by_name, matches, the_one
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
@@ -63,7 +63,7 @@ SOURCE = PublishedSet(
 images/00000001_000.png   (or images_001/images/00000001_000.png)
 train_val_list.txt, test_list.txt   (if you have them)""",
     expects=(_TABLE, _IMAGES),
-    labels=Labels({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
+    labels=LabelMapping({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
     licence="NIH: no restriction on use, cite",
     citation=CITATION,
     read=_read,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import first
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
@@ -54,7 +54,7 @@ SOURCE = PublishedSet(
 stage_2_train_images/<patientId>.dcm
 pneumonia-challenge-dataset-mappings_2018.json   (if you have it)""",
     expects=(_DETAILS, "stage_2_train_images/*.dcm"),
-    labels=Labels({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
+    labels=LabelMapping({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
     licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
     citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",
     read=_read,

@@ -11,7 +11,7 @@ from cxr_isnet.manifests.column_mapping import ColumnMapping, read_column_mappin
 from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.text_tables import read_text_table, rows_of
 
@@ -85,7 +85,7 @@ SOURCE = AnyTable(
     title="any table",
     layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
 or a mapping <mapping>.yaml over such a table (data_manifests/README.md)""",
-    labels=Labels(None),
+    labels=LabelMapping(None),
     licence="",
     citation="",
     keeps_unknown_view=True,

@@ -11,7 +11,7 @@ them; not checked against the publisher's data dictionary.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import the_one
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
@@ -45,7 +45,7 @@ SOURCE = PublishedSet(
     layout="""TB_Portals_CXRs_August_2023.csv
 TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm""",
     expects=(_TABLE,),
-    labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
+    labels=LabelMapping({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, excluding=frozenset({_OUTLIER})),
     licence="TB Portals data use agreement",
     citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
     read=_read,

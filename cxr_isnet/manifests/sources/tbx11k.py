@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
@@ -60,7 +60,7 @@ TBX11K/annotations/json/TBX11K_{train,val}.json""",
         *(f"lists/TBX11K_{split}.txt" for split in ("train", "val")),
         *(f"annotations/json/TBX11K_{split}.json" for split in ("train", "val")),
     ),
-    labels=Labels({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
+    labels=LabelMapping({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
     licence="terms at https://mmcheng.net/tb",
     citation="Liu et al., Rethinking computer-aided tuberculosis diagnosis, CVPR 2020",
     read=_read,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
@@ -53,7 +53,7 @@ SOURCE = PublishedSet(
     layout="""annotations/image_labels_train.csv, annotations/image_labels_test.csv
 train/<image_id>.dicom, test/<image_id>.dicom""",
     expects=("annotations/image_labels_train.csv", "annotations/image_labels_test.csv", "train|test"),
-    labels=Labels(
+    labels=LabelMapping(
         {
             "No finding": Diagnosis.NORMAL,
             "Pneumonia": Diagnosis.OTHER_PNEUMONIA,

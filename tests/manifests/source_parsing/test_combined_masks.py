@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, one_mask
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from tests.manifests.sources.files import dicom, picture
 
 

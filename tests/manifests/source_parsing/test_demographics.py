@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header, years
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record
 from tests.manifests.sources.files import dicom
 

@@ -4,7 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.chexpert_labels import OBSERVATIONS
+from cxr_isnet.manifests.sources.chexpert import OBSERVATIONS
 
 from .files import dicom, picture, table
 from .miniature import miniature

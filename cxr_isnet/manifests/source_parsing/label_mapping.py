@@ -11,25 +11,25 @@ class DroppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelMapping:
     """Which of the publisher's labels mean which class. What is not named here is dropped, never guessed.
 
     An image gets a class when its labels name exactly one. Labels without a class may stand beside one that has
-    (pneumonia with effusion is pneumonia), but not beside a class of `alone`.
+    (pneumonia with effusion is pneumonia), but not beside a class of `exclusive`.
 
     Attributes:
         classes: Publisher's label to class; None takes every label as the name of its class.
         ignored: Labels that say nothing of the lungs, as those of devices.
-        vetoes: Labels that drop an image whatever else it has.
-        alone: Classes that no other label may accompany.
+        excluding: Labels that drop an image whatever else it has.
+        exclusive: Classes that no other label may accompany.
         hierarchy: Divides the levels of labels that are paths; a label without a class then takes its parent's. Empty
             where labels are not paths.
     """
 
     classes: Mapping[str, str] | None
     ignored: frozenset[str] = frozenset()
-    vetoes: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset({"normal"})
+    excluding: frozenset[str] = frozenset()
+    exclusive: frozenset[str] = frozenset({"normal"})
     hierarchy: str = ""
 
     def class_of(self, findings: tuple[str, ...], uncertain: tuple[str, ...] = ()) -> str:
@@ -46,7 +46,7 @@ class Labels:
             if self._class_of(label):
                 raise DroppedError(f"label '{label}' is uncertain")
         for label in findings:
-            if label in self.vetoes:
+            if label in self.excluding:
                 raise DroppedError(f"label '{label}' excludes the image")
         telling = [label for label in findings if label and label not in self.ignored]
         if not telling:
@@ -59,7 +59,7 @@ class Labels:
             )
         if len(classes) > 1:
             raise DroppedError(f"labels of several classes: {' + '.join(classes)}")
-        if classes[0] in self.alone and not all(named.values()):
+        if classes[0] in self.exclusive and not all(named.values()):
             raise DroppedError(f"'{classes[0]}' beside another label")
         return classes[0]
 
