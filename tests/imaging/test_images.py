@@ -62,7 +62,7 @@ def test_truncated(tmp_path, name):
         read_image(tmp_path / name)
 
 
-def test_floating_point_pixels_are_refused(tmp_path):
+def test_floating_point_pixels_are_an_error(tmp_path):
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tiff")
 
     with pytest.raises(InputError, match="floating-point"):
