@@ -1,4 +1,4 @@
-"""View, sex and age, which every publisher spells in another way."""
+"""View, sex and age in one spelling, from the publisher's words or the DICOM header."""
 
 import logging
 import re
@@ -28,20 +28,20 @@ _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
 
 
 def frontal_view(text: str, *, keeps_unknown: bool) -> str:
-    """`PA`, `AP`, or "" for a frontal image whose view is not told.
+    """`PA`, `AP`, or "" for a frontal image of unknown view.
 
     Args:
         text: the publisher's word for the view.
         keeps_unknown: whether "" stands for a frontal image.
 
     Raises:
-        DroppedError: not a frontal view, or none is told.
+        DroppedError: not a frontal view, or an unknown one.
     """
     view = text.strip()
     if not view:
         if keeps_unknown:
             return ""
-        raise DroppedError("view is not told")
+        raise DroppedError("view is unknown")
     known = _VIEWS.get(re.sub(r"[\s_-]+", " ", view).lower())
     if known is None:
         raise DroppedError(f"view '{view}' is not frontal")
@@ -49,7 +49,7 @@ def frontal_view(text: str, *, keeps_unknown: bool) -> str:
 
 
 def sex(text: str) -> str:
-    """`F`, `M`, `O`, or "" where none of them is told; w, for the German word, is female."""
+    """`F`, `M`, `O`, or "" where unknown; w, the initial of the German word, is female."""
     return _SEXES.get(text.strip().lower(), "")
 
 

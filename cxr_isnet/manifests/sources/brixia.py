@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
-from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -20,7 +20,7 @@ _FOLDER = "dicom_clean|*/dicom_clean"
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path, images = the_one(root, _TABLE), the_one(root, _FOLDER)
+    path, images = only_match(root, _TABLE), only_match(root, _FOLDER)
     frame = read_text_table(path, separator=";")
     require_columns(frame, path, ("Filename", "Subject", "Sex", "AgeAtStudyDateFiveYear", "BrixiaScoreGlobal"))
     for row in rows_of(frame):

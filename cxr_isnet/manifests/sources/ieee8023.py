@@ -44,7 +44,7 @@ def _read(root: Path) -> Iterator[Record]:
             sex=row["sex"],
             age=years(row["age"]),
             masks=(mask,) if mask.is_file() else (),
-            licence=row["license"] or "not told",
+            licence=row["license"] or "not stated",
             more={"location": row["location"], "mask_source": "lungVAE" if mask.is_file() else ""},
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
-from cxr_isnet.manifests.source_parsing.layout import by_name, matches, the_one
+from cxr_isnet.manifests.source_parsing.layout import by_name, matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -27,7 +27,7 @@ def patient_of(name: str) -> str:
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path = the_one(root, _TABLE)
+    path = only_match(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("Image Index", "Finding Labels", "Patient Age", "View Position"))
     images = by_name(matches(root, _IMAGES))

@@ -2,9 +2,9 @@
 
 Layout: PhysioNet's. A training image has a row from each of three radiologists: what two or three mark holds, what one
 marks alone is uncertain, so that an image on which they are divided has no class. A test image has one row. Which of
-the two hospitals made an image is not told, nor who the patient is: each image counts as one. Sex and age come from the
-DICOM header. Source: Nguyen et al. 2022 and https://vindr.ai/datasets/cxr (views, readers); columns as public readers
-use them.
+the two hospitals made an image is not published, nor is the patient: each image counts as one. Sex and age come from
+the DICOM header. Source: Nguyen et al. 2022 and https://vindr.ai/datasets/cxr (views, readers); columns as public
+readers use them.
 """
 
 from collections.abc import Iterator

@@ -32,9 +32,9 @@ def test_other_views_are_dropped(text, keeps_unknown):
         frontal_view(text, keeps_unknown=keeps_unknown)
 
 
-def test_an_untold_view_is_kept_only_where_it_stands_for_a_frontal_one():
+def test_an_unknown_view_is_kept_only_where_it_stands_for_a_frontal_one():
     assert frontal_view(" ", keeps_unknown=True) == ""
-    with pytest.raises(DroppedError, match="view is not told"):
+    with pytest.raises(DroppedError, match="view is unknown"):
         frontal_view("", keeps_unknown=False)
 
 
@@ -71,13 +71,13 @@ def record(image: Path, **given: object) -> Record:
     return Record(image, ("ill",), "p", "Alder", **given)
 
 
-def test_what_the_publisher_does_not_tell_comes_from_the_header(tmp_path):
+def test_what_the_publisher_does_not_give_comes_from_the_header(tmp_path):
     found = with_header(record(dicom(tmp_path / "a.dcm")))
 
     assert (found.view, found.sex, found.age) == ("PA", "F", 41)
 
 
-def test_what_the_publisher_tells_stays(tmp_path):
+def test_what_the_publisher_gives_stays(tmp_path):
     found = with_header(record(dicom(tmp_path / "a.dcm"), view="AP", sex="M", age=3.0))
 
     assert (found.view, found.sex, found.age) == ("AP", "M", 3)
