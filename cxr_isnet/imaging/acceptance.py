@@ -64,6 +64,7 @@ class AcceptanceNote:
 
 
 AcceptanceRule = Callable[[Header, AcceptanceConfig], AcceptanceNote | None]
+"""Header and criteria to a note on an accepted file, None for none; raises `RejectedFile` for any other file."""
 
 _CHEST_PARTS = ("CHEST", "THORAX", "LUNG", "RIB", "STERNUM", "TORSO")
 _CHEST_WORDS = ("CHEST", "THORAX", "THORAC", "LUNG", "CXR")

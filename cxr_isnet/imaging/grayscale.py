@@ -44,6 +44,7 @@ class GrayscaleLUT:
 
 
 RenderingStep = Callable[[GrayscaleLUT, Header], GrayscaleLUT]
+"""LUT before the step and header to the LUT after it."""
 
 
 def render(pixels: NDArray[np.unsignedinteger], header: Header) -> GrayscaleLUT:
@@ -214,6 +215,9 @@ def percentiles(lut: GrayscaleLUT, low: float, high: float) -> tuple[float, floa
         lut: counts at least one pixel.
         low: in percent, above 0.
         high: in percent, at most 100.
+
+    Returns:
+        The values at both.
     """
     seen = np.flatnonzero(lut.counts)
     order = seen[np.argsort(lut.values[seen], kind="stable")]

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.phantoms import Corner, glyphs
+from cxr_isnet.phantoms import glyphs
 from cxr_isnet.phantoms.anatomy import Chest, Field, blur
+from cxr_isnet.phantoms.glyphs import Corner
 
 BITS = 12
 """Bits stored per pixel."""
