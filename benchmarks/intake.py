@@ -1,4 +1,4 @@
-"""Images per second of intake against a bare loop of `pydicom.dcmread(path).pixel_array` over the same files.
+"""Images per second of intake compared with a bare loop of `pydicom.dcmread(path).pixel_array` over the same files.
 
     python benchmarks/intake.py --files 48 --size 2048 --workers 2 --json result.json
 
@@ -6,8 +6,8 @@ Phantom X-rays with the noise of a detector, an equal share in each of six trans
 in turn by the bare loop and by intake in both of its formats: `reference`, which decodes and checks every file, and
 `png`, which also writes every image. Intake's time includes the start of its processes. Ratios above 1: intake is
 faster; medians over the rounds. The CPU seconds of an image, over all processes and threads, are steadier where other
-programs compete for the cores; of the bare loop they are more than its time, because GDCM decodes JPEG 2000 in two
-threads. `bare_decoders` are what pydicom itself asks first; intake's faster decoders are not among them. Memory is the
+programs compete for the cores; of the bare loop they exceed its time, because GDCM decodes JPEG 2000 in two threads.
+`bare_decoders` are those that pydicom itself tries first; intake's faster decoders are not among them. Memory is the
 highest of the main process and of a worker, measured over the files and over a part of them: a peak that does not grow
 with the files is flat.
 """
@@ -92,20 +92,20 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write_files(folder: Path, files: int, size: int) -> dict[str, list[Path]]:
-    """The files of each transfer syntax."""
+    """Writes the files; returns those of each transfer syntax."""
     from cxr_isnet.phantoms import PhantomHospital
     from cxr_isnet.phantoms.dicom import write_dicom
     from cxr_isnet.phantoms.hospitals import BITS
     from cxr_isnet.phantoms.writer import draw_patient
 
     hospital = PhantomHospital("Alder")
-    drawn = [draw_patient(hospital, number, ill=False, seed=0, size=size)[1:] for number in range(PHANTOMS)]
+    images = [draw_patient(hospital, number, ill=False, seed=0, size=size)[1:] for number in range(PHANTOMS)]
     groups: dict[str, list[Path]] = {}
     for number in range(files // len(SYNTAXES) * len(SYNTAXES)):
         name, syntax = list(SYNTAXES.items())[number % len(SYNTAXES)]
         path = folder / f"{name.replace(' ', '_')}_{number:05d}.dcm"
         path.parent.mkdir(exist_ok=True)
-        pixels, record = drawn[number % PHANTOMS]
+        pixels, record = images[number % PHANTOMS]
         noise = np.random.default_rng(number).normal(0, 6, pixels.shape)
         write_dicom(path, np.clip(pixels + noise, 0, 2**BITS - 1).astype(np.uint16), record, BITS)
         if syntax != uid.ExplicitVRLittleEndian:
@@ -122,7 +122,7 @@ def _bare_loop(paths: list[Path]) -> float:
 
 
 def _first_decoder(syntax: uid.UID) -> str:
-    """The plugin that `pixel_array` asks first; intake's own decoders are none of pydicom's."""
+    """The plugin that `pixel_array` tries first; intake's own decoders are not among pydicom's."""
     return next(iter(get_decoder(syntax)._available), "none needed")
 
 
@@ -159,18 +159,18 @@ def _measure(root: Path, work: Path, kind: ImageFormat, workers: int, sender: An
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of the processes of its own that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
 def _peak_of_this_process() -> float:
-    """Megabytes, from /proc: what getrusage tells of a process itself includes the one that it was started from."""
+    """Peak megabytes, from /proc: getrusage includes the process that this one was started from."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _memory(work: Path, groups: dict[str, list[Path]], workers: int) -> dict[str, dict[str, float]]:
-    """Peaks over two files of each syntax, and over all."""
+    """Peak megabytes over two files of each syntax, and over all."""
     few = work / "few"
     few.mkdir()
     for path in (path for paths in groups.values() for path in paths[:2]):

@@ -1,6 +1,6 @@
 """DICOM files of any transfer syntax, made from uncompressed ones."""
 
-import zlib  # noqa: F401  GDCM's own zlib takes the place of Python's if it is loaded first, and crashes it
+import zlib  # noqa: F401  GDCM's own zlib replaces Python's if it is loaded first, and crashes it
 from pathlib import Path
 
 import gdcm
@@ -11,7 +11,7 @@ _BY_PYDICOM = (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLi
 
 
 def transcode(path: Path, syntax: UID) -> None:
-    """Rewrite a file of explicit little endian in another transfer syntax.
+    """Rewrites a file of explicit little endian in another transfer syntax.
 
     Args:
         path: the file; 8 or 16 bits allocated, grey.

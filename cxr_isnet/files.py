@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their names, and the folders that they are written to."""
+"""Atomic writes, file names, and output folders."""
 
 import json
 import os
@@ -14,14 +14,13 @@ DISCLAIMER = "Research software, not a medical device: not for diagnosis or trea
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of `path` when the block ends well and vanishes when it does
-    not.
+    """A temporary path that replaces `path` when the block succeeds and is removed when it fails.
 
     Args:
-        path: the file to make or to replace; its folder exists.
+        path: the file to create or replace; its folder exists.
 
     Yields:
-        A path in the same folder with the same suffix.
+        A path in the same folder with the same suffix, to write to.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -32,14 +31,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def output_folder(output: str, *, may_hold: bool = False) -> Path:
-    """The path of a folder to write to; makes nothing.
+    """The path of a folder to write to; creates nothing.
 
     Args:
-        output: as a user gave it.
-        may_hold: it may hold something already.
+        output: as the user gave it.
+        may_hold: whether it may hold files already.
 
     Raises:
-        InputError: it is a file, or holds something that it may not.
+        InputError: it is a file, or not empty although it must be.
     """
     path = Path(output)
     if path.is_file() or (not may_hold and path.is_dir() and any(path.iterdir())):
@@ -48,15 +47,19 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
 
 
 def file_slug(name: str) -> str:
-    """A name that every file system takes: letters of any script, digits, '_-.' kept, all else '_'."""
+    """A name that is valid on every file system: letters of any script, digits and '_-.' kept, others '_'."""
     return re.sub(r"[^\w.-]+", "_", name).strip("._") or "unnamed"
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON that opens with the statement of what this software is not; whole or not at all.
+    """Writes JSON, whole or not at all, whose first key is the disclaimer.
+
+    Args:
+        path: the file; its folder exists.
+        content: what JSON can hold.
 
     Raises:
-        ValueError: `content` holds a NaN or an infinity, which JSON does not know.
+        ValueError: `content` holds a NaN or an infinity, which JSON cannot hold.
     """
     with atomic_write(path) as partial:
         text = json.dumps({"disclaimer": DISCLAIMER, **content}, indent=2, allow_nan=False)

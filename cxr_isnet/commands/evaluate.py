@@ -18,7 +18,7 @@ from cxr_isnet.evaluation.report import FILES, write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables, study_metrics, study_text
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest
-from cxr_isnet.manifests.problems import refuse
+from cxr_isnet.manifests.problems import raise_first
 from cxr_isnet.manifests.reading import inspect_manifest, join_tables
 from cxr_isnet.tracking import Run, TrackingConfig, start_run
 
@@ -158,7 +158,7 @@ def _listed(manifests: Sequence[str]) -> pd.DataFrame | None:
     frames = []
     for path in manifests:
         frame, problems = inspect_manifest(path)
-        refuse(problems)
+        raise_first(problems)
         frames.append(frame)
     return join_tables(manifests, frames).reset_index(drop=True)
 

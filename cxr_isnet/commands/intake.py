@@ -1,4 +1,4 @@
-"""`cxr-isnet intake`: a hospital's folder of DICOM files to a manifest without a person's identity."""
+"""`cxr-isnet intake`: a hospital's folder of DICOM files to a de-identified manifest."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging.acceptance import AcceptanceConfig, Flag
 from cxr_isnet.imaging.rejection import RejectionReason
-from cxr_isnet.intake.discovery import Found, find_files
+from cxr_isnet.intake.discovery import FoundFile, find_files
 from cxr_isnet.intake.import_log import ImportLog
 from cxr_isnet.intake.importer import (
     IMAGE_FOLDER,
     Candidate,
-    Dates,
+    DateAction,
     ImageFormat,
     ImportConfig,
     Imported,
     Importer,
     PolarityAction,
     Rejected,
-    Unwritable,
+    UnwritableOutput,
 )
-from cxr_isnet.intake.label_join import UNLABELLED, read_labels
-from cxr_isnet.intake.process_pool import Failure, ProcessPool
-from cxr_isnet.intake.pseudonyms import Pseudonyms, find_key
-from cxr_isnet.intake.tables import MANIFEST, QUARANTINE, Tally, write_tables
+from cxr_isnet.intake.label_join import UNLABELLED, read_label_table
+from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
+from cxr_isnet.intake.pseudonyms import Pseudonyms, load_pseudonyms
+from cxr_isnet.intake.tables import MANIFEST, QUARANTINE, IntakeCounts, write_tables
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class IntakeConfig:
-    """A hospital's DICOM files to a manifest.
+    """De-identified import of a hospital's DICOM files.
 
     Attributes:
         root: Folder to walk (zip archives in it are opened), or one file, archive or DICOMDIR.
         output: Folder for `manifest.csv`, `provenance.csv`, `quarantine.csv` and the images; outside root. A second run
-            into it goes on where the first was.
+            into it resumes the first.
         site: Name of the hospital, the manifest's column `site`.
         labels: CSV with `label` and one of `patient_id`, `accession`, `file` (path from root); null for none.
         label: Label of images that the table of labels does not name.
         licence: Terms of use, the manifest's column `licence`.
         format: `png`, rendered images of 16 bits; or `reference`, links to the DICOM files as they are.
-        polarity: What happens to a picture that looks like a negative: `record` it, `quarantine` it, `correct` it.
+        polarity: What happens to an image that looks like a negative: `record` it, `quarantine` it, `correct` it.
         dates: `drop`, or `shift` by a secret number of days per patient.
-        acceptance: What is let in.
+        acceptance: Acceptance criteria.
         key_file: File with the secret for pseudonyms, at least 16 bytes; null for the variable CXR_ISNET_INTAKE_KEY, or
-            a key that is made in `<output>.private`.
-        workers: DistributedContext; null for one per core.
+            a key that is generated in `<output>.private`.
+        workers: Worker processes; null for one per core.
     """
 
     root: str
@@ -69,7 +69,7 @@ class IntakeConfig:
     licence: str = ""
     format: ImageFormat = ImageFormat.PNG
     polarity: PolarityAction = PolarityAction.RECORD
-    dates: Dates = Dates.DROP
+    dates: DateAction = DateAction.DROP
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
     key_file: str | None = None
     workers: int | None = None
@@ -84,42 +84,50 @@ class IntakeConfig:
 
 
 def intake(config: IntakeConfig) -> str:
-    """Takes in a folder; returns what was taken, refused and flagged, and where it is."""
+    """Imports a folder.
+
+    Returns:
+        The counts of accepted, rejected and flagged files, and where the tables are, as text.
+
+    Raises:
+        InputError: a path or a table of labels is wrong, the output holds an intake with other settings, or it cannot
+            be written to.
+    """
     root, output = Path(config.root), Path(config.output)
-    _check_places(root, output)
+    _check_paths(root, output)
     output.mkdir(parents=True, exist_ok=True)
     private = _private_folder(output)
-    pseudonyms = find_key(config.key_file, private)
-    labels = read_labels(config.labels, config.label, pseudonyms)
-    importing = ImportConfig(output, config.format, config.polarity, config.dates, config.acceptance, pseudonyms)
+    pseudonyms = load_pseudonyms(config.key_file, private)
+    labels = read_label_table(config.labels, config.label, pseudonyms)
+    import_config = ImportConfig(output, config.format, config.polarity, config.dates, config.acceptance, pseudonyms)
     with ImportLog(output) as log:
-        log.agree(_settings(importing))
+        log.check_settings(_settings(import_config))
         _remove_partial_files(output, private)
-        with _names_file(private / "files.csv", pseudonyms) as named:
-            _take_in(root, importing, log, named, config.workers or os.cpu_count() or 1)
+        with _file_names(private / "files.csv", pseudonyms) as file_id_of:
+            _import_files(root, import_config, log, file_id_of, config.workers or os.cpu_count() or 1)
         constants = {"site": config.site, "licence": config.licence}
-        tally = write_tables(log, output, labels, constants, config.dates is Dates.SHIFT)
-    return _summary(tally, output, private)
+        counts = write_tables(log, output, labels, constants, config.dates is DateAction.SHIFT)
+    return _summary(counts, output, private)
 
 
-def _check_places(root: Path, output: Path) -> None:
+def _check_paths(root: Path, output: Path) -> None:
     if not root.exists():
         raise InputError(f"root '{root}' is neither a folder nor a file. Correct the path")
     if root.is_dir() and output.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"output '{output}' lies in root '{root}', and would be taken in itself. Name another folder")
+        raise InputError(f"output '{output}' lies in root '{root}', and would be imported itself. Name another folder")
     if output.exists() and not output.is_dir():
         raise InputError(f"output '{output}' is a file. Name a folder")
 
 
 def _private_folder(output: Path) -> Path:
-    """Beside the output, for its owner only: the key, and which pseudonym is which file."""
+    """Creates the folder beside the output, for its owner only, of the key and of the names of the files."""
     private = output.resolve().with_name(f"{output.resolve().name}.private")
     private.mkdir(mode=0o700, exist_ok=True)
     return private
 
 
 def _settings(config: ImportConfig) -> dict[str, str]:
-    """What decides on the outcome of a file: it cannot change in the middle."""
+    """The settings that the outcome of a file depends on; they cannot change when an intake is resumed."""
     return {
         "format": config.format.value,
         "polarity": config.polarity.value,
@@ -131,7 +139,7 @@ def _settings(config: ImportConfig) -> dict[str, str]:
 
 
 def _remove_partial_files(output: Path, private: Path) -> None:
-    """What a killed run was writing."""
+    """Removes what a killed run was writing."""
     for folder, pattern in (
         (output / IMAGE_FOLDER, "*/.*.partial.*"),
         (output, ".*.partial.csv"),
@@ -142,8 +150,8 @@ def _remove_partial_files(output: Path, private: Path) -> None:
 
 
 @contextmanager
-def _names_file(path: Path, pseudonyms: Pseudonyms) -> Iterator[Callable[[Found], str]]:
-    """The private table from pseudonyms to the names of files; yields the function that adds a file to it."""
+def _file_names(path: Path, pseudonyms: Pseudonyms) -> Iterator[Callable[[FoundFile], str]]:
+    """Writes the private table of pseudonyms and file names; yields the function that adds a file and gives its id."""
     with (
         atomic_write(path) as partial,
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
@@ -151,7 +159,7 @@ def _names_file(path: Path, pseudonyms: Pseudonyms) -> Iterator[Callable[[Found]
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("file_id", "file"))
 
-        def add(found: Found) -> str:
+        def add(found: FoundFile) -> str:
             file_id = pseudonyms.of("file", found.name)
             writer.writerow((file_id, found.name))
             return file_id
@@ -159,44 +167,48 @@ def _names_file(path: Path, pseudonyms: Pseudonyms) -> Iterator[Callable[[Found]
         yield add
 
 
-def _take_in(root: Path, config: ImportConfig, log: ImportLog, named: Callable[[Found], str], workers: int) -> None:
+def _import_files(
+    root: Path, config: ImportConfig, log: ImportLog, file_id_of: Callable[[FoundFile], str], workers: int
+) -> None:
     total = sum(1 for _ in find_files(root))
     with tqdm(total=total, desc="intake", unit="file", disable=None) as bar:
-        candidates = _candidates(root, config.output, log, named, bar)
-        with ProcessPool[Candidate, Imported | Rejected | Unwritable](Importer(config), workers) as pool:
+        candidates = _candidates(root, config.output, log, file_id_of, bar)
+        with ProcessPool[Candidate, Imported | Rejected | UnwritableOutput](Importer(config), workers) as pool:
             for candidate, outcome in pool.results(candidates):
-                if isinstance(outcome, Unwritable):
-                    raise InputError(f"{outcome.detail}. Make room or correct the permissions; run again to go on")
-                if isinstance(outcome, Failure):
+                if isinstance(outcome, UnwritableOutput):
+                    raise InputError(
+                        f"{outcome.detail}. Free some space or correct the permissions; run again to resume"
+                    )
+                if isinstance(outcome, TaskFailure):
                     logger.error("file %s: %s", candidate.file_id, outcome.detail)
                     outcome = Rejected(RejectionReason.CRASHED, outcome.detail)
-                log.enter(candidate.file_id, candidate.stamp, outcome)
+                log.record(candidate.file_id, candidate.stamp, outcome)
                 bar.update()
 
 
 def _candidates(
-    root: Path, output: Path, log: ImportLog, named: Callable[[Found], str], bar: tqdm[None]
+    root: Path, output: Path, log: ImportLog, file_id_of: Callable[[FoundFile], str], bar: tqdm[None]
 ) -> Iterator[Candidate]:
-    """The files that have to be opened; all others are dealt with on the way."""
+    """Yields the files to import; records those that are rejected unopened and skips those imported before."""
     for found in find_files(root):
-        file_id = named(found)
-        known = log.meet(file_id)
-        if found.refusal is not None:
-            log.enter(file_id, found.stamp, Rejected(found.refusal.reason, found.refusal.detail))
-        elif known is None or known[0] != found.stamp or not (output / known[1]).exists():
+        file_id = file_id_of(found)
+        earlier = log.mark_seen(file_id)
+        if found.rejection is not None:
+            log.record(file_id, found.stamp, Rejected(found.rejection.reason, found.rejection.detail))
+        elif earlier is None or earlier[0] != found.stamp or not (output / earlier[1]).exists():
             yield Candidate(file_id, found.path, found.member, found.stamp)
             continue
         bar.update()
 
 
-def _summary(tally: Tally, output: Path, private: Path) -> str:
-    refused = sum(tally.refused.values())
-    lines = [f"{tally.accepted} images of {tally.patients} patients taken, {refused} files refused"]
-    for title, counts in (("label", tally.labels), ("refused", tally.refused), ("flagged", tally.flags)):
-        lines += [f"  {title} {name}: {count}" for name, count in sorted(counts.items())]
-    if tally.flags[Flag.POLARITY.value]:
+def _summary(counts: IntakeCounts, output: Path, private: Path) -> str:
+    rejected = sum(counts.rejected.values())
+    lines = [f"{counts.accepted} images of {counts.patients} patients accepted, {rejected} files rejected"]
+    for title, by_name in (("label", counts.labels), ("rejected", counts.rejected), ("flagged", counts.flags)):
+        lines += [f"  {title} {name}: {count}" for name, count in sorted(by_name.items())]
+    if counts.flags[Flag.POLARITY.value]:
         lines.append(
-            "  those flagged 'polarity' look like negatives: see them; polarity 'correct' or 'quarantine' acts"
+            "  images flagged 'polarity' look like negatives: review them, or set polarity to 'correct' or 'quarantine'"
         )
-    lines.append(f"{output / MANIFEST}, {output / QUARANTINE}; who is who, not to be passed on: {private}")
+    lines.append(f"{output / MANIFEST}, {output / QUARANTINE}; key and file names, not to be shared: {private}")
     return "\n".join(lines)

@@ -52,7 +52,7 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class SourcesConfig:
-    """What sets are known, and how each must be laid out.
+    """The known data sets and the layout that each must have.
 
     Attributes:
         name: One set; all of them if left out.
@@ -84,8 +84,8 @@ def list_sources(config: SourcesConfig) -> str:
 def _described(source: Source) -> str:
     classes = source.labels.classes
     labels = ", ".join(f"{label} -> {name}" for label, name in classes.items()) if classes else "each its own class"
-    told = {"labels": labels, "licence": source.licence, "cite": source.citation}
-    lines = [f"  {what}: {text}" for what, text in told.items() if text]
+    details = {"labels": labels, "licence": source.licence, "cite": source.citation}
+    lines = [f"  {what}: {text}" for what, text in details.items() if text]
     return "\n".join([f"{source.name}: {source.title}", indent(source.layout, "    "), *lines])
 
 
@@ -96,7 +96,7 @@ _SCHEMA = Check(SCHEMA_CHECK, "tables can be read, and have the columns and cell
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Checking manifests, and the files that they name, before any training.
+    """Checks of manifests, and of the files that they name, before any training.
 
     Attributes:
         tables: Manifests, tables or recipes; checked one by one and against each other.
@@ -121,10 +121,10 @@ class CheckConfig:
 
 
 def check(config: CheckConfig) -> tuple[str, int]:
-    """Looks at tables and files and writes the reports; returns the text and the exit status.
+    """Checks tables and files and writes the reports; returns the text and the exit status.
 
-    The status is 0 when all is clean, 1 when something was found, 2 when a table is unusable. Notes of severity info
-    leave it at 0.
+    The status is 0 without findings, 1 with findings, 2 when a table is unusable. Findings of severity info leave it at
+    0.
     """
     scan = scan_manifests(config.tables, workers=config.workers, crop_limit=config.crop_limit)
     groups = run_checks(scan)
@@ -137,9 +137,9 @@ def check(config: CheckConfig) -> tuple[str, int]:
 
 
 def run_checks(scan: ManifestScan) -> Sequence[tuple[Check, tuple[Finding, ...]]]:
-    """Every check with what it found; the schema first."""
+    """Every check with its findings; the schema first."""
     groups: list[tuple[Check, tuple[Finding, ...]]] = [(_SCHEMA, scan.schema_findings)]
-    for one in CHECKS if scan.tables else ():
-        logger.info("check %s: %s", one.name, one.about)
-        groups.append((one, tuple(one.find(scan))))
+    for rule in CHECKS if scan.tables else ():
+        logger.info("check %s: %s", rule.name, rule.about)
+        groups.append((rule, tuple(rule.find(scan))))
     return groups

@@ -15,7 +15,7 @@ from cxr_isnet.evaluation.predictions_table import ERROR_COLUMN, probability_col
 from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, predict_manifest
 from cxr_isnet.inference.predict import files_frame
-from cxr_isnet.manifests.problems import refuse
+from cxr_isnet.manifests.problems import raise_first
 from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, TABLE_SUFFIXES, inspect_manifest, join_tables
 from cxr_isnet.objectives.method import Explanation
 
@@ -100,7 +100,7 @@ def read_inputs(inputs: Sequence[str]) -> pd.DataFrame:
         frames = []
         for path in tables:
             frame, problems = inspect_manifest(path)
-            refuse(problems)
+            raise_first(problems)
             frames.append(frame)
         return join_tables(tables, frames).reset_index(drop=True)
     files = [file for path in inputs for file in _files_of(Path(path))]

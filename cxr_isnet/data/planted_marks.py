@@ -163,7 +163,7 @@ def stamped(image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice
         intensity: grey value of the glyph, in [0, 1].
     """
     side = place[0].stop - place[0].start
-    cover = torch.from_numpy(glyphs.enlarge(glyph, side).copy())
+    cover = torch.from_numpy(glyphs.resize(glyph, side).copy())
     drawn = image.clone()
     under = drawn[:, place[0], place[1]]
     drawn[:, place[0], place[1]] = under * (1 - cover) + intensity * cover

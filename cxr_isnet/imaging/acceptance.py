@@ -1,4 +1,7 @@
-"""What is let in, by the header alone. A rule is one function, added to one of the two tuples at the end."""
+"""Acceptance: whether a DICOM file is a usable chest radiograph, by its header alone.
+
+A rule is one function; a new one is added to one of the two tuples at the end.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from cxr_isnet.imaging.views import View, find_view
 
 
 class Flag(Enum):
-    """What a person should look at, as the column `flags` spells it."""
+    """A reason for manual review of an accepted file, as the column `flags` spells it."""
 
     COLOUR = "colour"
     SECONDARY_CAPTURE = "secondary_capture"
@@ -32,13 +35,13 @@ class Flag(Enum):
 
 @dataclass(frozen=True)
 class AcceptanceConfig:
-    """What bulk intake lets in beyond frontal chest radiographs of one frame.
+    """Acceptance criteria of bulk intake, which by default accepts frontal chest radiographs of one frame.
 
     Attributes:
-        modalities: Values of Modality (0008,0060) that are let in.
-        multiframe: Take the first frame of files with several, instead of refusing them.
-        other_views: Let in lateral, oblique and decubitus views too; the column `view` tells them apart.
-        burned_in: Let in files whose BurnedInAnnotation (0028,0301) is YES: their pixels may show a name.
+        modalities: Values of Modality (0008,0060) that are accepted.
+        multiframe: Accepts files of several frames and reads the first, instead of rejecting them.
+        other_views: Accepts lateral, oblique and decubitus views too; the column `view` says which it is.
+        burned_in: Accepts files whose BurnedInAnnotation (0028,0301) is YES: their pixels may show a name.
     """
 
     modalities: tuple[str, ...] = ("CR", "DX", "DR")
@@ -48,19 +51,20 @@ class AcceptanceConfig:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a rule has to say of a file that it lets in.
+class AcceptanceNote:
+    """What a rule notes about a file that it accepts.
 
     Attributes:
-        assumed: what was taken for granted, "" for nothing.
-        flag: what a person should look at.
+        assumed: the assumption made, "" for none.
+        flag: reason for manual review, None for none.
     """
 
     assumed: str = ""
     flag: Flag | None = None
 
 
-Rule = Callable[[Header, AcceptanceConfig], Finding | None]
+AcceptanceRule = Callable[[Header, AcceptanceConfig], AcceptanceNote | None]
+"""Header and criteria to a note on an accepted file, None for none; raises `RejectedFile` for any other file."""
 
 _CHEST_PARTS = ("CHEST", "THORAX", "LUNG", "RIB", "STERNUM", "TORSO")
 _CHEST_WORDS = ("CHEST", "THORAX", "THORAC", "LUNG", "CXR")
@@ -68,8 +72,8 @@ _DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName", "Acqui
 _CHEST_CODES = (codes.SCT.Chest, codes.SCT.Lung, Code("51185008", "SCT", "Thorax"), Code("T-D3000", "SRT", "Chest"))
 
 
-def modality(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Projection radiographs only."""
+def modality(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Accepts projection radiographs only."""
     if header.text("Modality") not in config.modalities:
         raise RejectedFile(
             RejectionReason.MODALITY,
@@ -79,8 +83,8 @@ def modality(header: Header, config: AcceptanceConfig) -> Finding | None:
     return None
 
 
-def presentation(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Raw detector data is meant for a vendor's processing, not for reading (PS3.3, C.8.11.1)."""
+def presentation(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Rejects raw detector data, which is meant for a vendor's processing, not for reading (PS3.3, C.8.11.1)."""
     raw = header.text("PresentationIntentType").upper() == "FOR PROCESSING"
     if raw or header.text("SOPClassUID") == DigitalXRayImageStorageForProcessing:
         raise RejectedFile(
@@ -91,8 +95,8 @@ def presentation(header: Header, config: AcceptanceConfig) -> Finding | None:
     return None
 
 
-def frames(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """One frame, or the first of several when asked."""
+def frames(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Accepts one frame, or the first of several if the configuration says so."""
     number = header.integer("NumberOfFrames") or 1
     if number == 1:
         return None
@@ -101,11 +105,11 @@ def frames(header: Header, config: AcceptanceConfig) -> Finding | None:
             RejectionReason.FRAMES,
             f"NumberOfFrames (0028,0008) is {number}, not 1. Give one frame per file, or ask for multiframe",
         )
-    return Finding(assumed=f"first of {number} frames")
+    return AcceptanceNote(assumed=f"first of {number} frames")
 
 
-def colour(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Colour is the mark of a screenshot: taken as luma, for a person to look at."""
+def colour(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Accepts RGB as luma and flags it, since a radiograph in colour is likely to be a screenshot."""
     samples = header.integer("SamplesPerPixel") or 1
     if samples not in (1, 3) or header.text("PhotometricInterpretation") == "PALETTE COLOR":
         raise RejectedFile(
@@ -113,17 +117,17 @@ def colour(header: Header, config: AcceptanceConfig) -> Finding | None:
             f"PhotometricInterpretation (0028,0004) is {header.code('PhotometricInterpretation')!r} with {samples} "
             "samples per pixel. Export the grey image",
         )
-    return Finding(assumed="grey is the luma of the colours", flag=Flag.COLOUR) if samples == 3 else None
+    return AcceptanceNote(assumed="grey is the luma of the colours", flag=Flag.COLOUR) if samples == 3 else None
 
 
-def capture(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Secondary captures have been through another program, which may have changed grey values."""
+def capture(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Flags secondary captures: another program, which may have changed grey values, has written them."""
     captures = (SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage)
-    return Finding(flag=Flag.SECONDARY_CAPTURE) if header.text("SOPClassUID") in captures else None
+    return AcceptanceNote(flag=Flag.SECONDARY_CAPTURE) if header.text("SOPClassUID") in captures else None
 
 
-def body_part(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """The chest by BodyPartExamined or AnatomicRegionSequence; by a description, or by nothing, it is assumed."""
+def body_part(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Accepts the chest by BodyPartExamined or AnatomicRegionSequence; assumes it by a description or without a tag."""
     part = header.text("BodyPartExamined").upper()
     if any(word in part for word in _CHEST_PARTS):
         return None
@@ -143,24 +147,24 @@ def body_part(header: Header, config: AcceptanceConfig) -> Finding | None:
         )
     for keyword in _DESCRIPTIONS:
         if any(word in header.text(keyword).upper() for word in _CHEST_WORDS):
-            return Finding(assumed=f"chest, by {keyword}")
-    return Finding(assumed="chest: no tag names the body part", flag=Flag.UNKNOWN_BODY_PART)
+            return AcceptanceNote(assumed=f"chest, by {keyword}")
+    return AcceptanceNote(assumed="chest: no tag names the body part", flag=Flag.UNKNOWN_BODY_PART)
 
 
-def frontal_view(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """PA, AP or frontal; where no tag says it, the file is let in and flagged."""
+def view_position(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Accepts PA, AP or frontal views; flags files of which no tag gives the view."""
     view, keyword = find_view(header)
     if view is View.UNKNOWN:
-        return Finding(assumed="frontal: no tag names the view", flag=Flag.UNKNOWN_VIEW)
+        return AcceptanceNote(assumed="frontal: no tag names the view", flag=Flag.UNKNOWN_VIEW)
     if view in (View.LATERAL, View.OTHER) and not config.other_views:
         raise RejectedFile(
-            RejectionReason.VIEW, f"{keyword} says a view of kind '{view.value}', not a frontal one. Drop the file"
+            RejectionReason.VIEW, f"{keyword} gives a view of kind '{view.value}', not a frontal one. Drop the file"
         )
-    return None if keyword == "ViewPosition" else Finding(assumed=f"view, by {keyword}")
+    return None if keyword == "ViewPosition" else AcceptanceNote(assumed=f"view, by {keyword}")
 
 
-def burned_in(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Pixels that may show a person's name (PS3.3, C.7.6.1)."""
+def burned_in(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Rejects files whose pixels may show a person's name (PS3.3, C.7.6.1)."""
     if header.text("BurnedInAnnotation").upper() == "YES" and not config.burned_in:
         raise RejectedFile(
             RejectionReason.BURNED_IN,
@@ -169,27 +173,34 @@ def burned_in(header: Header, config: AcceptanceConfig) -> Finding | None:
     return None
 
 
-def patient(header: Header, config: AcceptanceConfig) -> Finding | None:
-    """Without an identifier, images of one patient could come to lie in two splits."""
+def patient(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+    """Rejects files without a PatientID: images of one patient could come to lie in two splits."""
     if not header.text("PatientID"):
         raise RejectedFile(RejectionReason.NO_PATIENT, "PatientID (0010,0020) is missing. Fill it in, or drop the file")
     return None
 
 
-READING_RULES: tuple[Rule, ...] = (modality, presentation, frames, colour)
-"""What must hold for the pixels to be rendered right, for a file that a manifest names."""
+READING_RULES: tuple[AcceptanceRule, ...] = (modality, presentation, frames, colour)
+"""Rules for a file that a manifest names: what must hold for its pixels to be rendered right."""
 
-INTAKE_RULES: tuple[Rule, ...] = (*READING_RULES, capture, body_part, frontal_view, burned_in, patient)
-"""What must hold for a file found in a hospital's folder."""
+INTAKE_RULES: tuple[AcceptanceRule, ...] = (*READING_RULES, capture, body_part, view_position, burned_in, patient)
+"""Rules for a file found in a hospital's folder."""
 
 
-def check_acceptance(header: Header, config: AcceptanceConfig, rules: tuple[Rule, ...]) -> tuple[Finding, ...]:
-    """Ask every rule.
+def check_acceptance(
+    header: Header, config: AcceptanceConfig, rules: tuple[AcceptanceRule, ...]
+) -> tuple[AcceptanceNote, ...]:
+    """Applies acceptance rules in turn.
+
+    Args:
+        header: of the file.
+        config: acceptance criteria.
+        rules: `READING_RULES` or `INTAKE_RULES`.
 
     Returns:
-        What the rules noted of a file that is let in.
+        The notes of the rules on an accepted file.
 
     Raises:
-        RejectedFile: the first rule that does not let it in.
+        RejectedFile: by the first rule that is not met.
     """
-    return tuple(finding for rule in rules if (finding := rule(header, config)) is not None)
+    return tuple(note for rule in rules if (note := rule(header, config)) is not None)

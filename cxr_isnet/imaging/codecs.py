@@ -1,8 +1,8 @@
-"""Decoders of the package imagecodecs, as a plugin of pydicom, for the syntaxes that its own decoders are slow at.
+"""Decoders of the package imagecodecs, as a plugin of pydicom, for the transfer syntaxes that its own decode slowly.
 
-They decode plain, whole frames of grey to the same values. A frame that looks unusual or damaged is an error here:
-pydicom's own decoders have to judge it. Damage inside a scan of JPEG lossless that leaves its markers in place can be
-seen by none of them: each makes other wrong values of it.
+They decode plain, whole grey frames to the same values. A frame that looks unusual or damaged is an error here and is
+left to pydicom's own decoders. Damage inside a scan of JPEG lossless that leaves its markers in place is detected by
+none of them: each gives other wrong values.
 """
 
 import struct
@@ -27,13 +27,19 @@ PLUGIN = "imagecodecs"
 
 
 class UnusualFrameError(ValueError):
-    """A frame that is left to pydicom's own decoders."""
+    """A frame that must be left to pydicom's own decoders."""
 
 
 @cache
 def fast_decoder(syntax: UID) -> Decoder | None:
-    """The decoder of a transfer syntax with this plugin only; None where pydicom's own is as fast, or imagecodecs is
-    not installed. pydicom's own decoders stay as they are."""
+    """The decoder of a transfer syntax that has this plugin only; pydicom's own decoders stay as they are.
+
+    Args:
+        syntax: of the pixel data.
+
+    Returns:
+        None where pydicom's own decoder is as fast, or imagecodecs is not installed.
+    """
     if syntax not in _DECODE or find_spec("imagecodecs") is None:
         return None
     decoder = Decoder(syntax)
@@ -42,16 +48,16 @@ def fast_decoder(syntax: UID) -> Decoder | None:
 
 
 def is_available(syntax: str) -> bool:
-    """Whether frames of a syntax can be decoded; pydicom asks it of every plugin."""
+    """Whether frames of a transfer syntax can be decoded; pydicom calls it for every plugin."""
     return syntax in _DECODE
 
 
 def decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
-    """Decode one frame.
+    """Decodes one frame; pydicom calls it.
 
     Args:
         src: the encoded frame.
-        runner: pydicom's, which knows the header.
+        runner: pydicom's, with the values of the header.
 
     Returns:
         The pixels as bytes, row by row, in little endian; not a copy, as pydicom makes one.
@@ -70,7 +76,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
 
 
 def _rle(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedinteger]:
-    """RLE (PS3.5, Annex G); the table of segments is checked here because imagecodecs trusts it."""
+    """Decodes RLE (PS3.5, Annex G); the table of segments is checked here because imagecodecs trusts it."""
     import imagecodecs
 
     if len(src) < _RLE_HEADER.size:
@@ -90,7 +96,7 @@ _RLE_HEADER = struct.Struct("<16L")
 
 
 def _jpeg_lossless(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedinteger]:
-    """JPEG lossless (process 14) by libjpeg-turbo, which fills in what is missing of a damaged scan in silence."""
+    """Decodes JPEG lossless (process 14) by libjpeg-turbo, which fills gaps of a damaged scan without an error."""
     import imagecodecs
 
     _check_scan(src, _stuffed_by_zero)
@@ -98,7 +104,7 @@ def _jpeg_lossless(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.
 
 
 def _jpeg_ls(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedinteger]:
-    """JPEG-LS by CharLS, which imagecodecs lets wait for the rest of a truncated scan without end."""
+    """Decodes JPEG-LS by CharLS, which in imagecodecs never returns from a truncated scan."""
     import imagecodecs
 
     _check_scan(src, _stuffed_by_a_bit)
@@ -106,17 +112,17 @@ def _jpeg_ls(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsign
 
 
 def _stuffed_by_zero(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What may follow 0xFF in a scan of JPEG: zero or the code of a restart (ITU-T T.81, B.1.1.5)."""
+    """Whether a byte may follow 0xFF in a scan of JPEG: zero or the code of a restart (ITU-T T.81, B.1.1.5)."""
     return np.asarray((codes == 0) | (codes & 0xF8 == 0xD0))
 
 
 def _stuffed_by_a_bit(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What may follow 0xFF in a scan of JPEG-LS: a zero bit (ITU-T T.87, Annex A)."""
+    """Whether a byte may follow 0xFF in a scan of JPEG-LS: it begins with a zero bit (ITU-T T.87, Annex A)."""
     return codes < 0x80
 
 
 def _check_scan(src: bytes, may_follow: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> None:
-    """There is one scan, and it ends where the image does."""
+    """Raises `UnusualFrameError` unless there is one scan and it ends where the image does."""
     codes = np.frombuffer(src, np.uint8, offset=_start_of_scan(src))
     follower = np.flatnonzero(codes[:-1] == 0xFF) + 1
     markers = follower[~may_follow(codes[follower])]
@@ -125,7 +131,7 @@ def _check_scan(src: bytes, may_follow: Callable[[NDArray[np.uint8]], NDArray[np
 
 
 def _start_of_scan(src: bytes) -> int:
-    """Where the entropy-coded data of the first scan begin (ITU-T T.81, B.1)."""
+    """The offset at which the entropy-coded data of the first scan begin (ITU-T T.81, B.1)."""
     place = 2
     while place + 4 < len(src):
         marker, length = struct.unpack_from(">HH", src, place)
@@ -140,7 +146,8 @@ def _start_of_scan(src: bytes) -> int:
 
 
 def _check_categories(table: bytes) -> None:
-    """One Huffman table of process 14: a code at most for each of the categories 0 to 16 (ITU-T T.81, H.1.2.2)."""
+    """Raises `UnusualFrameError` unless it is one Huffman table of process 14: at most one code for each of the
+    categories 0 to 16 (ITU-T T.81, H.1.2.2)."""
     categories = table[16:]
     if len(categories) != sum(table[:16]) or len(set(categories)) < len(categories) or max(categories, default=17) > 16:
         raise UnusualFrameError("a damaged Huffman table, or several of them")

@@ -1,4 +1,4 @@
-"""From pixel data in any transfer syntax to the stored values of one frame."""
+"""Pixel data in any transfer syntax to the stored values of one frame."""
 
 import logging
 from typing import Any
@@ -32,33 +32,34 @@ _FASTEST = {
     JPEGBaseline8Bit: "pillow",
     **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"),
 }
-"""Which of pydicom's decoders is asked where its own order puts a slower one first; the values are the same."""
+"""The plugin to prefer where pydicom tries a slower one first; the decoded values are the same."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArray[np.unsignedinteger], tuple[str, ...]]:
-    """Decode the first frame.
+    """Decodes the first frame.
 
     Args:
         dataset: with its pixel data.
-        header: of the same file, past the acceptance.
+        header: of the same file, which has been accepted.
         syntax: of the pixel data, from `transfer_syntax`.
 
     Returns:
-        (rows, columns), uint8 or uint16: the stored bit patterns, sign not interpreted; colour as luma; and what
-        was assumed of missing tags.
+        (rows, columns), uint8 or uint16: the stored bit patterns, sign not interpreted; colour as luma; and the values
+        assumed for missing tags.
 
     Raises:
-        RejectedFile: no pixel data, a format that is none of a radiograph's, or data that do not decode.
+        RejectedFile: no pixel data, a pixel format that radiographs do not have, or data that do not decode.
     """
-    assumed = _complete(dataset, header)
+    assumed = _fill_missing_tags(dataset, header)
     try:
         pixels = _first_frame(dataset, header, syntax)
     except DICOM_ERRORS as error:
         raise RejectedFile(
             RejectionReason.UNDECODABLE,
-            f"pixel data (7FE0,0010) in transfer syntax {_name(syntax)} cannot be decoded ({type(error).__name__}). "
+            f"pixel data (7FE0,0010) in transfer syntax {_syntax_name(syntax)} cannot be decoded "
+            f"({type(error).__name__}). "
             "Copy the file anew from its source, or install the decoders with pip install 'cxr-isnet[dicom]'",
         ) from error
     if pixels.ndim == 3:
@@ -81,7 +82,7 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
             frame, found = fast.as_buffer(dataset, index=0, decoding_plugin=PLUGIN)
             return np.frombuffer(frame, f"<u{int(found['bits_allocated']) // 8}").reshape(-1, int(found["columns"]))
         except DICOM_ERRORS:
-            logger.debug("left to the decoders of pydicom")
+            logger.debug("left to pydicom's own decoders")
     decoder = get_decoder(syntax)
     plugin = _FASTEST.get(syntax, "")
     pixels, _ = decoder.as_array(
@@ -94,8 +95,8 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
     return pixels
 
 
-def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
-    """Check the tags that decoding needs; fill in those with one sensible value."""
+def _fill_missing_tags(dataset: Dataset, header: Header) -> tuple[str, ...]:
+    """Checks the tags that decoding needs and fills in those of which only one value makes sense."""
     if not header.has("PixelData"):
         raise RejectedFile(
             RejectionReason.NO_PIXELS, "PixelData (7FE0,0010) is missing. Copy the file anew from its source"
@@ -135,7 +136,7 @@ def _complete(dataset: Dataset, header: Header) -> tuple[str, ...]:
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
-    """As the file says; a file without the meta group says it by its encoding (PS3.5, 10.1)."""
+    """The transfer syntax by TransferSyntaxUID (0002,0010), else by the encoding of the header (PS3.5, 10.1)."""
     given = dataset.file_meta.get("TransferSyntaxUID")
     if given:
         return UID(given)
@@ -144,5 +145,5 @@ def transfer_syntax(dataset: Dataset) -> UID:
     return syntax
 
 
-def _name(syntax: UID) -> str:
+def _syntax_name(syntax: UID) -> str:
     return f"{syntax.name} ({syntax})" if syntax.is_valid and syntax.is_transfer_syntax else "of an unknown kind"

@@ -1,4 +1,4 @@
-"""One DICOM radiograph: header, acceptance, pixels, rendering, picture check, and the record of it all."""
+"""One DICOM radiograph: header, acceptance, pixels, rendering, check of the polarity, and provenance."""
 
 from __future__ import annotations
 
@@ -11,55 +11,62 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from cxr_isnet.imaging.acceptance import READING_RULES, AcceptanceConfig, Finding, Flag, Rule, check_acceptance
+from cxr_isnet.imaging.acceptance import (
+    READING_RULES,
+    AcceptanceConfig,
+    AcceptanceNote,
+    AcceptanceRule,
+    Flag,
+    check_acceptance,
+)
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
-from cxr_isnet.imaging.grayscale import GreyTable, inverted, percentiles, render, sampled
+from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
 from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
-from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.rejection import RejectedFile
 from cxr_isnet.imaging.views import find_view
 
 Grey = TypeVar("Grey", bound=np.generic)
 
 _LOW_CONTRAST = 0.1
-_ROWS_AT_A_TIME = 32
+_BAND_ROWS = 32
 _DEVICE_LENGTH = 64  # of a value of VR LO (PS3.5, 6.2)
 
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A decoded radiograph with the table that renders it.
+    """A decoded radiograph with the lookup table that renders it.
 
     Attributes:
         pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
-        table: `table.values[pixels]` is the image in [0, 1]; bright is dense.
+        lut: `lut.values[pixels]` is the image in [0, 1]; bright is dense.
         provenance: what was read, applied and assumed.
         header: all tags; holds the patient's identity.
     """
 
     pixels: NDArray[np.unsignedinteger]
-    table: GreyTable
+    lut: GrayscaleLUT
     provenance: Provenance
     header: Header = field(repr=False)
 
     def image(self) -> NDArray[np.float32]:
-        """The image, (rows, columns) in [0, 1]."""
-        return np.concatenate(list(_looked_up(self.table.values.astype(np.float32), self.pixels)))
+        """The rendered image, (rows, columns) float32 in [0, 1]; bright is dense."""
+        return np.concatenate(list(_look_up(self.lut.values.astype(np.float32), self.pixels)))
 
-    def sixteen_bit(self) -> Iterator[NDArray[np.uint16]]:
-        """The image from 0 to 65535, some rows of all columns at a time, in big endian, as PNG stores it."""
-        return _looked_up(np.rint(self.table.values * 65535).astype(">u2"), self.pixels)
+    def uint16_bands(self) -> Iterator[NDArray[np.uint16]]:
+        """The rendered image from 0 to 65535 in bands of some rows, big endian, as PNG stores it."""
+        return _look_up(np.rint(self.lut.values * 65535).astype(">u2"), self.pixels)
 
 
-def _looked_up(table: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> Iterator[NDArray[Grey]]:
-    """`table[pixels]`, some rows at a time, which stay in the cache."""
-    for top in range(0, len(pixels), _ROWS_AT_A_TIME):
-        yield table.take(pixels[top : top + _ROWS_AT_A_TIME], mode="clip")  # every pixel has its place: none is clipped
+def _look_up(values: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> Iterator[NDArray[Grey]]:
+    """`values[pixels]` in bands of some rows, which stay in the CPU's cache."""
+    for top in range(0, len(pixels), _BAND_ROWS):
+        yield values.take(pixels[top : top + _BAND_ROWS], mode="clip")  # no pixel is out of range: none is clipped
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file is DICOM by its content, whatever its name."""
+    """Whether a file is DICOM by its content, whatever its name; False where it cannot be read."""
     try:
         with path.open("rb") as stream:
             return starts_like_dicom(stream.read(PREAMBLE + 4))
@@ -68,66 +75,67 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path) -> NDArray[np.float32]:
-    """Read one radiograph that a manifest names.
+    """Reads and renders one radiograph that a manifest names.
 
     Args:
         path: a DICOM file of modality CR, DX or DR with one frame, for presentation.
 
     Returns:
-        (rows, columns) in [0, 1]; bright is dense.
+        (rows, columns) float32 in [0, 1]; bright is dense.
 
     Raises:
-        InputError: names the file and the tag that stands in the way.
+        RejectedFile: names the file, the tag, the value seen and the remedy.
     """
     try:
         with path.open("rb") as stream:
             return read_radiograph(stream, AcceptanceConfig(), READING_RULES).image()
     except OSError as error:
-        raise RejectedFile(
-            RejectionReason.UNREADABLE, f"cannot be read: {error}. Correct the path", str(path)
-        ) from error
-    except RejectedFile as refusal:
-        raise refusal.at(str(path)) from refusal
+        raise RejectedFile.unreadable(error).with_path(path) from error
+    except RejectedFile as rejected:
+        raise rejected.with_path(path) from rejected
 
 
-def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple[Rule, ...]) -> Radiograph:
-    """Read one file: header and acceptance before the pixels are touched.
+def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple[AcceptanceRule, ...]) -> Radiograph:
+    """Reads one file; the header is checked before any pixel is decoded.
 
     Args:
         stream: the file; is read from its start.
-        acceptance: what is let in.
-        rules: of the acceptance.
+        acceptance: acceptance criteria.
+        rules: `READING_RULES` or `INTAKE_RULES`.
+
+    Returns:
+        The radiograph, of which the first frame is decoded.
 
     Raises:
-        RejectedFile: whatever stands in the way.
+        RejectedFile: the header is not accepted, or header or pixels cannot be read; free of identity.
         OSError: the file cannot be read.
     """
     with quiet_pydicom():
         dataset = read_header(stream)
         header = Header(dataset)
-        findings = check_acceptance(header, acceptance, rules)
+        notes = check_acceptance(header, acceptance, rules)
         read_pixel_data(stream, dataset)
         syntax = transfer_syntax(dataset)
-        pixels, filled_in = stored_pixels(dataset, header, syntax)
-        table = render(pixels, header)
-        return _recorded(pixels, table, header, findings, filled_in, syntax)
+        pixels, assumed = stored_pixels(dataset, header, syntax)
+        lut = render(pixels, header)
+        return _with_provenance(pixels, lut, header, notes, assumed, syntax)
 
 
-def _recorded(
+def _with_provenance(
     pixels: NDArray[np.unsignedinteger],
-    table: GreyTable,
+    lut: GrayscaleLUT,
     header: Header,
-    findings: tuple[Finding, ...],
-    filled_in: tuple[str, ...],
+    notes: tuple[AcceptanceNote, ...],
+    assumed_tags: tuple[str, ...],
     syntax: UID,
 ) -> Radiograph:
-    flags = [finding.flag for finding in findings if finding.flag]
-    score = polarity_score(table.values[sampled(pixels)])
+    flags = [note.flag for note in notes if note.flag]
+    score = polarity_score(lut.values[subsample(pixels)])
     if score < NEGATIVE_BELOW:
         flags.append(Flag.POLARITY)
-    if _contrast(table) < _LOW_CONTRAST:
+    if _contrast(lut) < _LOW_CONTRAST:
         flags.append(Flag.LOW_CONTRAST)
-    assumed = (*(finding.assumed for finding in findings if finding.assumed), *filled_in, *table.assumed)
+    assumed = (*(note.assumed for note in notes if note.assumed), *assumed_tags, *lut.assumed)
     provenance = Provenance(
         modality=header.code("Modality"),
         sop_class=_uid_name(header.text("SOPClassUID")),
@@ -142,24 +150,24 @@ def _recorded(
         manufacturer=_device(header, "Manufacturer"),
         model=_device(header, "ManufacturerModelName"),
         polarity_score=round(score, 4),
-        applied=table.applied,
+        applied=lut.applied,
         assumed=assumed,
         flags=tuple(flags),
     )
-    return Radiograph(pixels, table, provenance, header)
+    return Radiograph(pixels, lut, provenance, header)
 
 
-def with_polarity_corrected(radiograph: Radiograph) -> Radiograph:
-    """The negative of a radiograph whose picture contradicts its tags, recorded as such."""
+def correct_polarity(radiograph: Radiograph) -> Radiograph:
+    """The inverted image of a radiograph whose picture contradicts its tags; the provenance records the correction."""
     provenance = radiograph.provenance
-    table = inverted(radiograph.table, "inverted by the picture check")
+    lut = invert(radiograph.lut, "inverted by the picture check")
     flags = tuple(Flag.POLARITY_CORRECTED if flag is Flag.POLARITY else flag for flag in provenance.flags)
-    return replace(radiograph, table=table, provenance=replace(provenance, applied=table.applied, flags=flags))
+    return replace(radiograph, lut=lut, provenance=replace(provenance, applied=lut.applied, flags=flags))
 
 
-def _contrast(table: GreyTable) -> float:
-    """Span of grey between the 1st and the 99th percentile of the picture."""
-    low, high = percentiles(table, 1, 99)
+def _contrast(lut: GrayscaleLUT) -> float:
+    """The range of grey, in [0, 1], between the 1st and the 99th percentile of the image."""
+    low, high = percentiles(lut, 1, 99)
     return high - low
 
 
@@ -177,6 +185,6 @@ def _device(header: Header, keyword: str) -> str:
 
 
 def _uid_name(uid: str) -> str:
-    """The standard's name of a UID; one that it does not know is not shown."""
+    """The standard's name of a UID; any other UID may be identifying and is not shown."""
     known = UID(uid, validation_mode=0)
     return known.name if known.name != uid else "(not shown)" if uid else ""

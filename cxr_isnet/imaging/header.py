@@ -1,4 +1,4 @@
-"""DICOM headers read with patience: what cannot be read as its type counts as absent."""
+"""Tolerant reading of DICOM headers: a value that cannot be read as its type counts as absent."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
@@ -36,7 +37,7 @@ DICOM_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What pydicom and its decoders raise, between them, on files that are not as they should be."""
+"""Exceptions that pydicom and its decoders raise on malformed files."""
 
 PREAMBLE = 128
 _PREFIX = b"DICM"
@@ -46,9 +47,9 @@ _CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silences pydicom's warnings, which quote values of any tag, a name among them.
+    """Silences pydicom's warnings, which may quote any tag, a person's name among them.
 
-    Threads may be inside at once: the first that enters silences, for all, and the last that leaves ends it.
+    Threads may overlap: the first that enters silences for all, and the last that leaves restores.
     """
     _silence.begin()
     try:
@@ -58,7 +59,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 class _Silence:
-    """Of pydicom's log and of all warnings, which Python keeps for the process, not for a thread."""
+    """Silences pydicom's log and all warnings, which Python keeps per process, not per thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,7 +72,7 @@ class _Silence:
             if self._inside == 1:
                 self._undo.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
-                self._undo.enter_context(_log_led_nowhere())
+                self._undo.enter_context(_mute_log())
 
     def end(self) -> None:
         with self._lock:
@@ -84,32 +85,38 @@ _silence = _Silence()
 
 
 @contextmanager
-def _log_led_nowhere() -> Iterator[None]:
-    """Its level is left alone: a change of level makes every logger of the process forget what it is enabled for, which
-    takes a millisecond."""
+def _mute_log() -> Iterator[None]:
+    """Detaches the handlers of pydicom's log.
+
+    Its level is left alone: a change of level clears the cache of every logger of the process, which takes a
+    millisecond.
+    """
     log = logging.getLogger("pydicom")
-    led_to = log.handlers, log.propagate
+    saved = log.handlers, log.propagate
     log.handlers, log.propagate = [logging.NullHandler()], False
     try:
         yield
     finally:
-        log.handlers, log.propagate = led_to
+        log.handlers, log.propagate = saved
 
 
 def starts_like_dicom(head: bytes) -> bool:
     """Whether a file is DICOM by its first 132 bytes.
 
-    It has the prefix after the preamble (PS3.10, 7.1); or neither, as some exports leave it, and starts with an element
-    of group 0002 or 0008 in little endian.
+    Either the prefix DICM follows the preamble (PS3.10, 7.1), or the file has neither, as some exports do, and starts
+    with an element of group 0002 or 0008 in little endian.
     """
     return head[PREAMBLE : PREAMBLE + 4] == _PREFIX or head[:2] in _BARE_STARTS
 
 
 def read_header(stream: BinaryIO) -> Dataset:
-    """Parse a file up to its pixel data.
+    """Parses a file up to its pixel data.
 
     Args:
         stream: the file; is read from its start.
+
+    Returns:
+        The data set without pixel data.
 
     Raises:
         RejectedFile: not DICOM, or the header does not parse.
@@ -130,12 +137,32 @@ def read_header(stream: BinaryIO) -> Dataset:
     return dataset
 
 
-def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
-    """Parse the rest of a file into the data set of its header.
+@contextmanager
+def open_header(path: Path) -> Iterator["Header"]:
+    """The header of a DICOM file, of which no pixels are read; pydicom is silent within the block.
 
     Args:
-        stream: the file, where `read_header` has left it.
-        dataset: what `read_header` has made of it.
+        path: a DICOM file.
+
+    Raises:
+        RejectedFile: the file cannot be read, is not DICOM, or its header does not parse; names no path, since a path
+            may hold a person's name.
+    """
+    with quiet_pydicom():
+        try:
+            with path.open("rb") as stream:
+                dataset = read_header(stream)
+        except OSError as error:
+            raise RejectedFile.unreadable(error) from error
+        yield Header(dataset)
+
+
+def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
+    """Parses the rest of a file into the data set of its header.
+
+    Args:
+        stream: the file, positioned where `read_header` stopped.
+        dataset: as returned by `read_header`; is changed.
 
     Raises:
         RejectedFile: it does not parse, or ends too early.
@@ -143,7 +170,7 @@ def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
     implicit, little = dataset.original_encoding
     start = stream.tell()
     try:
-        if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # was inflated as a whole
+        if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # inflated as a whole
             stream.seek(0)
             rest: Dataset = pydicom.dcmread(stream, force=True)
         else:
@@ -164,26 +191,32 @@ def _unparsed(error: Exception) -> RejectedFile:
 
 
 class Header:
-    """The header of one file by keyword, every value as a plain type."""
+    """The header of one file: values by keyword, as plain types.
+
+    Attributes:
+        dataset: the data set of pydicom.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
-        """Wrap a data set; nothing is copied."""
+        """Wraps a data set; nothing is copied.
+
+        Args:
+            dataset: as returned by `read_header`.
+        """
         self.dataset = dataset
 
     def _value(self, keyword: str) -> object:
         try:
             return self.dataset.get(keyword)
         except DICOM_ERRORS:
-            return (
-                None  # pydicom converts values when they are asked for: one that it cannot convert is as good as none
-            )
+            return None  # pydicom converts values on access: one that it cannot convert counts as absent
 
     def has(self, keyword: str) -> bool:
-        """Whether the element is there, whatever its value."""
+        """Whether the element is present, whatever its value."""
         return keyword in self.dataset
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """All values of an element as stripped text; () where absent or empty."""
+        """All values of an element as stripped text, () where absent or empty."""
         value = self._value(keyword)
         values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
         texts = (str(entry).strip(" \0") for entry in values if entry is not None)
@@ -207,15 +240,15 @@ class Header:
         return int(number) if number is not None and number == int(number) else None
 
     def items(self, keyword: str) -> Iterator["Header"]:
-        """The items of a sequence; none where it is absent or no sequence."""
+        """The items of a sequence, none where it is absent or no sequence."""
         value = self._value(keyword)
         if isinstance(value, pydicom.Sequence):
             yield from (Header(item) for item in value)
 
     def code(self, keyword: str) -> str:
-        """The first value for use in tables: one that is no code string (PS3.5, 6.2) is not shown.
+        """The first value for use in tables, "(not shown)" where it is not a code string (PS3.5, 6.2).
 
-        A field of free text may hold a name; a code string of up to 16 capitals is what the standard allows.
+        A field of free text may hold a name; the standard allows code strings of up to 16 capitals.
         """
         text = self.text(keyword).upper()
         return text if not text or _CODE_STRING.fullmatch(text) else "(not shown)"

@@ -1,4 +1,4 @@
-"""Chest X-rays of any supported format as arrays in [0, 1]."""
+"""Chest X-rays of any supported format as arrays in [0, 1], and lung masks as arrays of 0 and 1."""
 
 from pathlib import Path
 
@@ -21,33 +21,62 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
-    """Read one chest X-ray, whatever its file name ends in.
+    """Reads one chest X-ray, whatever the suffix of its name.
 
-    DICOM is known by its content and rendered by `read_dicom`. Of the formats that Pillow reads, 8-bit grey
-    is divided by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R 601).
+    DICOM is recognised by its content and rendered by `read_dicom`. Of the formats that Pillow reads, 8-bit grey is
+    divided by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R BT.601).
 
     Args:
         path: a DICOM file, or PNG, JPEG, TIFF.
 
     Returns:
-        (rows, columns) in [0, 1]; bright is dense.
+        (rows, columns) float32 in [0, 1]; bright is dense.
 
     Raises:
-        InputError: the file is missing, truncated, of another kind, or not a single frontal-type radiograph
-            frame.
+        InputError: the file is missing, truncated, of another kind, or a DICOM file that is no projection radiograph of
+            one frame; `RejectedFile` for DICOM.
     """
     path = Path(path)
     return read_dicom(path) if is_dicom(path) else _scaled(decode_picture(path), path)
 
 
+def read_mask(path: str | Path) -> NDArray[np.uint8]:
+    """Reads one lung mask.
+
+    Foreground is what lies above the middle of the format's range: above 127 in 8-bit pictures (colour as luma), above
+    32767 in 16-bit ones, set in 1-bit ones. A mask stored as 0 and 1 in 8 bits would be empty by this rule; it is
+    recognised by its largest value and used as it is.
+
+    Args:
+        path: PNG or another format that Pillow reads.
+
+    Returns:
+        (rows, columns) uint8 of 0 and 1; may be empty, which is an error for `cxr_isnet.data.read_pair`.
+
+    Raises:
+        InputError: the file is missing or cannot be decoded.
+    """
+    picture = decode_picture(Path(path))
+    if picture.mode == "F":
+        raise InputError(f"{path}: a mask with floating-point pixels. Save it as 8-bit grey, lung = 255")
+    wide = picture.mode.startswith("I")
+    values = np.asarray(picture if wide else picture.convert("L"))
+    if values.max() == 1:
+        return values.astype(np.uint8)
+    return (values > (32767 if wide else 127)).astype(np.uint8)
+
+
 def decode_picture(path: Path) -> Image.Image:
-    """Decode a file that is not DICOM.
+    """Decodes a file that is not DICOM.
+
+    Args:
+        path: of any format that Pillow reads.
 
     Returns:
         The picture, its pixels loaded.
 
     Raises:
-        InputError: Pillow cannot read it whole.
+        InputError: there is no such file, or Pillow cannot read it whole.
     """
     try:
         with Image.open(path) as picture:

@@ -1,12 +1,12 @@
-"""A check on the picture itself: does it look like a chest X-ray, or like the negative of one?"""
+"""Polarity by the picture itself: whether it looks like a chest X-ray or like the negative of one."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 NEGATIVE_BELOW = -0.3
-"""Scores below this are flagged. On 2109 X-rays of five sources one was, and of their negatives all but six
-(tests/intake/test_polarity.py). The contrasts were chosen by three of
-the sources, with the scores of all in view, so the rate is somewhat optimistic."""
+"""Scores below this are flagged. Of 2109 X-rays of five sources one was flagged, and of their negatives all but six
+(tests/imaging/test_polarity.py). The contrasts were chosen on three of the sources, with the scores of all in view, so
+the rates are somewhat optimistic."""
 
 _SIDE = 64
 
@@ -17,28 +17,28 @@ _ABDOMEN = ((0.82, 0.97, 0.30, 0.70),)
 _UPPER_CORNERS = ((0.0, 0.12, 0.0, 0.12), (0.0, 0.12, 0.88, 1.0))
 
 _CONTRASTS = ((1.0, _MEDIASTINUM, _LUNGS), (0.5, _ABDOMEN, _LUNGS), (0.5, _MEDIASTINUM, _UPPER_CORNERS))
-"""Weight, what is bright in a chest X-ray, what is dark."""
+"""Weight, regions that are bright in a chest X-ray, regions that are dark."""
 
 
 def polarity_score(image: NDArray[np.floating]) -> float:
     """How much denser the mediastinum and the abdomen look than the lungs and the air beside the neck.
 
     Args:
-        image: (rows, columns), any range; a frontal chest, upright.
+        image: (rows, columns) in any range; a frontal chest, upright.
 
     Returns:
-        The weighted contrasts in standard deviations of the picture: around 2 for a chest X-ray, as much below
-        zero for its negative, 0 for a picture of one grey.
+        The sum of weighted contrasts in standard deviations of the image: around 2 for a chest X-ray, around -2 for its
+        negative, 0 for an image of one grey.
     """
-    small = _shrunk(image)
+    small = _downsample(image)
     spread = float(small.std())
     if spread <= 1e-9 * float(np.abs(small).max()):
         return 0.0
     return float(sum(w * (_mean(small, bright) - _mean(small, dark)) for w, bright, dark in _CONTRASTS)) / spread
 
 
-def _shrunk(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Means of 64 x 64 blocks of equal size, as near as can be; nearest pixels of a smaller image."""
+def _downsample(image: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Means of 64 x 64 blocks of as nearly equal size as possible; nearest pixels of a smaller image."""
     rows, columns = (np.arange(_SIDE) * side // _SIDE for side in image.shape)
     if min(image.shape) < _SIDE:
         return np.asarray(image, dtype=np.float64)[np.ix_(rows, columns)]

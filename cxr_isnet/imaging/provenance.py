@@ -1,4 +1,4 @@
-"""What was read from a file, applied to it and assumed about it; free of a person's identity."""
+"""Provenance of an image: what was read from its file, applied and assumed; free of a person's identity."""
 
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -8,7 +8,7 @@ from cxr_isnet.imaging.acceptance import Flag
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of one radiograph.
+    """The provenance of one radiograph, a row of `provenance.csv`.
 
     Attributes:
         modality: Modality (0008,0060).
@@ -24,10 +24,10 @@ class Provenance:
         body_part: BodyPartExamined (0018,0015).
         manufacturer: Manufacturer (0008,0070).
         model: ManufacturerModelName (0008,1090).
-        polarity_score: of `cxr_isnet.imaging.polarity`, after the tags were obeyed.
+        polarity_score: as `cxr_isnet.imaging.polarity` gives it, of the image rendered by its tags.
         applied: steps of the rendering, in order.
-        assumed: what was taken for granted.
-        flags: what a person should look at.
+        assumed: assumptions, where tags are missing or make no sense.
+        flags: reasons for manual review.
     """
 
     modality: str
@@ -48,7 +48,7 @@ class Provenance:
     flags: tuple[Flag, ...]
 
     def cells(self) -> dict[str, str]:
-        """The record as text by column; several entries of a field are joined by "; "."""
+        """The cells of the row by column; several entries of a field are joined by "; "."""
         return {column.name: _cell(getattr(self, column.name)) for column in fields(self)}
 
 

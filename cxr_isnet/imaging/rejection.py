@@ -1,12 +1,13 @@
-"""Why a file is not taken: a closed set of reasons, told without a word of the patient."""
+"""Rejected files: a closed set of reasons, and an error whose text is free of the patient's identity."""
 
 from enum import Enum
+from pathlib import Path
 
 from cxr_isnet.errors import InputError
 
 
 class RejectionReason(Enum):
-    """Reasons of a refusal, as the column `reason` of `quarantine.csv` spells them."""
+    """Reason of a rejection, as the column `reason` of `quarantine.csv` spells it."""
 
     UNREADABLE = "unreadable"
     ARCHIVE = "archive"
@@ -31,25 +32,36 @@ class RejectionReason(Enum):
 
 
 class RejectedFile(InputError):
-    """A file that intake does not take; the only error that reading a file of any content raises.
+    """A file that is not accepted; the only error that the content of a file can raise.
 
     Attributes:
-        reason: what kind of obstacle.
+        reason: one of the closed set.
         detail: the tag, the value seen and the remedy, free of a person's identity and of file names.
     """
 
-    def __init__(self, reason: RejectionReason, detail: str, place: str = "") -> None:
-        """Refuse.
+    def __init__(self, reason: RejectionReason, detail: str, path: Path | None = None) -> None:
+        """The rejection, by default without the file's name, as intake's tables and logs need it.
 
         Args:
-            reason: what kind of obstacle.
+            reason: one of the closed set.
             detail: the tag, the value seen and the remedy.
-            place: path of the file, where it may be shown; "" in tables and logs.
+            path: of the file, where it may be shown.
         """
-        super().__init__(f"{place}: {detail}" if place else detail)
+        super().__init__(detail if path is None else f"{path}: {detail}")
         self.reason = reason
         self.detail = detail
 
-    def at(self, place: str) -> "RejectedFile":
-        """The same refusal, told with the file's path."""
-        return RejectedFile(self.reason, self.detail, place)
+    @classmethod
+    def unreadable(cls, error: OSError, kind: str = "file") -> "RejectedFile":
+        """The rejection of a file or folder that the operating system cannot read.
+
+        Args:
+            error: what was raised; its text, which quotes the path, is not repeated.
+            kind: "file" or "folder".
+        """
+        detail = f"the {kind} cannot be read ({type(error).__name__}). Correct its path or permissions"
+        return cls(RejectionReason.UNREADABLE, detail)
+
+    def with_path(self, path: Path) -> "RejectedFile":
+        """The same rejection with the file's path in its text."""
+        return RejectedFile(self.reason, self.detail, path)

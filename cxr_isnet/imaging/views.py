@@ -1,4 +1,4 @@
-"""From which side a chest was X-rayed, by the tags that say so."""
+"""The view of a radiograph (PA, AP, lateral), by the tags that give it."""
 
 from enum import Enum
 
@@ -9,7 +9,7 @@ from cxr_isnet.imaging.header import Header
 
 
 class View(Enum):
-    """View of a radiograph, as the manifest's column `view` spells it."""
+    """View position of a radiograph, as the manifest's column `view` spells it."""
 
     PA = "PA"
     AP = "AP"
@@ -37,29 +37,33 @@ _CODES: tuple[tuple[Code, View], ...] = (
 
 
 def find_view(header: Header) -> tuple[View, str]:
-    """The view and the keyword of the tag that told it.
+    """The view, and the keyword of the tag that gives it.
 
-    Asked in this order: ViewPosition (0018,5101), ViewCodeSequence (0054,0220), PatientOrientation (0020,0020).
+    The first that gives a view counts: ViewPosition (0018,5101), ViewCodeSequence (0054,0220), PatientOrientation
+    (0020,0020).
+
+    Args:
+        header: of the file.
 
     Returns:
-        (UNKNOWN, "") where no tag says it.
+        (`View.UNKNOWN`, "") where no tag gives it.
 
     Source: DICOM PS3.3, C.8.1.2 (CR view positions), C.8.11.5 (DX positioning), C.7.6.1.1.1 (orientation);
     PS3.16, CID 4010 (DX view).
     """
-    for keyword, ask in (
-        ("ViewPosition", _of_position),
-        ("ViewCodeSequence", _of_codes),
-        ("PatientOrientation", _of_orientation),
+    for keyword, view_of in (
+        ("ViewPosition", _from_position),
+        ("ViewCodeSequence", _from_codes),
+        ("PatientOrientation", _from_orientation),
     ):
-        view = ask(header)
+        view = view_of(header)
         if view is not View.UNKNOWN:
             return view, keyword
     return View.UNKNOWN, ""
 
 
-def _of_position(header: Header) -> View:
-    """Any word that is known decides, the oblique and decubitus ones first: `AP SUPINE`, `DECUBITUS AP`."""
+def _from_position(header: Header) -> View:
+    """The view by any known word, oblique and decubitus ones first: `AP SUPINE`, `DECUBITUS AP`."""
     words = header.text("ViewPosition").upper().replace("_", " ").split()
     found = [_POSITIONS[word] for word in words if word in _POSITIONS]
     for view in (View.OTHER, View.LATERAL):
@@ -68,8 +72,8 @@ def _of_position(header: Header) -> View:
     return found[0] if found else View.UNKNOWN
 
 
-def _of_codes(header: Header) -> View:
-    """By value and scheme; pydicom compares the older SNOMED-RT codes with their SCT successors."""
+def _from_codes(header: Header) -> View:
+    """The view by code and scheme; pydicom compares the older SNOMED-RT codes with their SCT successors."""
     for item in header.items("ViewCodeSequence"):
         value, scheme = item.text("CodeValue"), item.text("CodingSchemeDesignator")
         if not value or not scheme:
@@ -80,8 +84,8 @@ def _of_codes(header: Header) -> View:
     return View.UNKNOWN
 
 
-def _of_orientation(header: Header) -> View:
-    """Rows that run left-right over columns that run head-foot are frontal; which side faced the tube stays open."""
+def _from_orientation(header: Header) -> View:
+    """Frontal where rows run left-right and columns head-foot; which side faced the tube stays unknown."""
     directions = header.texts("PatientOrientation")
     if len(directions) != 2:
         return View.UNKNOWN

@@ -1,6 +1,6 @@
 """A hospital's folder of DICOM files to a de-identified manifest.
 
-Reading order: `discovery` (which files there are), `importer` (one file to one image), `process_pool` (many at once),
-`import_log` (what became of each, kept on disk), `pseudonyms`, `label_join` (labels by patient, accession or file),
+Reading order: `discovery` (the files of a folder), `importer` (one file to one image), `process_pool` (many at once),
+`import_log` (the outcome of each, on disk), `pseudonyms`, `label_join` (labels by patient, accession or file),
 `tables` (what is written).
 """

@@ -1,4 +1,4 @@
-"""Which files there are: a tree in a fixed order, with the members of zip archives and the entries of DICOMDIRs."""
+"""The files of a folder in a fixed order, with the members of zip archives and the entries of DICOMDIRs."""
 
 import os
 import zipfile
@@ -7,144 +7,139 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.header import Header, quiet_pydicom, read_header
+from cxr_isnet.imaging.header import open_header
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
-_INDEX_NAME = "DICOMDIR"
+_DICOMDIR_NAME = "DICOMDIR"
 _ARCHIVE_SUFFIX = ".zip"
-LARGEST_MEMBER = 2**30
-"""Bytes of the largest archive member that is unpacked, to memory."""
+MAX_MEMBER_BYTES = 2**30
+"""The largest archive member that is unpacked, which is done in memory."""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """One file, or one member of an archive.
 
     Attributes:
         name: path from the root, with `/`, and `!` before a member of an archive. May hold a person's name.
         path: of the file or of the archive.
-        member: position in the archive's list; None for a plain file.
-        stamp: changes when the content does.
-        refusal: why it need not be opened.
+        member: index in the archive's list of members; None for a plain file.
+        stamp: size and modification time, or size and CRC of a member; changes when the content does.
+        rejection: why it is rejected without being opened; None if it must be opened.
     """
 
     name: str
     path: Path
     member: int | None = None
     stamp: str = ""
-    refusal: RejectedFile | None = None
+    rejection: RejectedFile | None = None
 
 
-def find_files(root: Path) -> Iterator[Found]:
-    """Walk a folder, or take one file, archive or DICOMDIR.
+def find_files(root: Path) -> Iterator[FoundFile]:
+    """Walks a folder, or lists one file, archive or DICOMDIR.
 
-    Folders that are links are not followed. Memory grows with the largest single folder, not with the tree.
+    Links to folders are not followed. Memory grows with the largest single folder, not with the tree.
 
     Args:
         root: folder or file. A DICOMDIR stands for its folder.
 
     Yields:
-        Everything that is there, each once, in the order of the names.
+        Every file and member once, in the order of their names.
 
     Raises:
         InputError: there is no such folder or file.
     """
     if root.is_dir():
-        yield from _in_folder(root, "")
-    elif root.name.upper() == _INDEX_NAME and root.is_file():
-        yield from _in_folder(root.parent, "")
+        yield from _walk_folder(root, "")
+    elif root.name.upper() == _DICOMDIR_NAME and root.is_file():
+        yield from _walk_folder(root.parent, "")
     elif root.is_file():
-        yield from _of_file(root, root.name)
+        yield from _list_file(root, root.name)
     else:
         raise InputError(f"root '{root}' is neither a folder nor a file. Correct the path")
 
 
-def _in_folder(folder: Path, prefix: str) -> Iterator[Found]:
+def _walk_folder(folder: Path, prefix: str) -> Iterator[FoundFile]:
     try:
         with os.scandir(folder) as entries:
             listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError as error:
-        yield Found(prefix or ".", folder, refusal=_unreadable(error, "folder"))
+        yield FoundFile(prefix or ".", folder, rejection=RejectedFile.unreadable(error, "folder"))
         return
     for name, is_folder in listed:
         if is_folder:
-            yield from _in_folder(folder / name, f"{prefix}{name}/")
+            yield from _walk_folder(folder / name, f"{prefix}{name}/")
         else:
-            yield from _of_file(folder / name, f"{prefix}{name}")
+            yield from _list_file(folder / name, f"{prefix}{name}")
 
 
-def _of_file(path: Path, name: str) -> Iterator[Found]:
+def _list_file(path: Path, name: str) -> Iterator[FoundFile]:
     try:
         status = path.stat()
     except OSError as error:
-        yield Found(name, path, refusal=_unreadable(error, "file"))
+        yield FoundFile(name, path, rejection=RejectedFile.unreadable(error))
         return
     stamp = f"{status.st_size}:{status.st_mtime_ns}"
     if not path.is_file():
-        yield Found(name, path, stamp=stamp, refusal=RejectedFile(RejectionReason.NOT_DICOM, "no regular file"))
-    elif path.name.upper() == _INDEX_NAME:
-        yield from _of_index(path, name, stamp)
+        special = RejectedFile(RejectionReason.NOT_DICOM, "not a regular file. Remove it")
+        yield FoundFile(name, path, stamp=stamp, rejection=special)
+    elif path.name.upper() == _DICOMDIR_NAME:
+        yield from _list_dicomdir(path, name, stamp)
     elif path.suffix.lower() == _ARCHIVE_SUFFIX:
-        yield from _of_archive(path, name, stamp)
+        yield from _list_archive(path, name, stamp)
     else:
-        yield Found(name, path, stamp=stamp)
+        yield FoundFile(name, path, stamp=stamp)
 
 
-def _of_archive(path: Path, name: str, stamp: str) -> Iterator[Found]:
+def _list_archive(path: Path, name: str, stamp: str) -> Iterator[FoundFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [(info.filename, at, info) for at, info in enumerate(archive.infolist()) if not info.is_dir()]
+            members = [
+                (info.filename, index, info) for index, info in enumerate(archive.infolist()) if not info.is_dir()
+            ]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         detail = f"not a readable zip archive ({type(error).__name__}). Copy it anew from its source"
-        yield Found(name, path, stamp=stamp, refusal=RejectedFile(RejectionReason.ARCHIVE, detail))
+        yield FoundFile(name, path, stamp=stamp, rejection=RejectedFile(RejectionReason.ARCHIVE, detail))
         return
     seen: dict[str, int] = {}
-    for filename, at, info in sorted(members, key=lambda member: member[:2]):
+    for filename, index, info in sorted(members, key=lambda member: member[:2]):
         seen[filename] = seen.get(filename, 0) + 1
-        again = f"#{seen[filename]}" if seen[filename] > 1 else ""
-        yield Found(f"{name}!{filename}{again}", path, at, f"{info.file_size}:{info.CRC:08x}", _of_member(info))
+        repeat = f"#{seen[filename]}" if seen[filename] > 1 else ""
+        member_stamp = f"{info.file_size}:{info.CRC:08x}"
+        yield FoundFile(f"{name}!{filename}{repeat}", path, index, member_stamp, _member_rejection(info))
 
 
-def _of_member(info: zipfile.ZipInfo) -> RejectedFile | None:
+def _member_rejection(info: zipfile.ZipInfo) -> RejectedFile | None:
     name = info.filename.rsplit("/", 1)[-1]
-    if name.upper() == _INDEX_NAME:
-        return _index()
+    if name.upper() == _DICOMDIR_NAME:
+        return _dicomdir_rejection()
     if name.lower().endswith(_ARCHIVE_SUFFIX):
         return RejectedFile(RejectionReason.ARCHIVE, "an archive within an archive. Unpack the outer one")
     if info.flag_bits & 1:
         return RejectedFile(RejectionReason.ARCHIVE, "an encrypted member of an archive. Unpack it with its password")
-    if info.file_size > LARGEST_MEMBER:
+    if info.file_size > MAX_MEMBER_BYTES:
         return RejectedFile(RejectionReason.ARCHIVE, f"a member of {info.file_size} bytes. Unpack the archive")
     return None
 
 
-def _of_index(path: Path, name: str, stamp: str) -> Iterator[Found]:
-    """The index itself, and the files that it names and that are not there; those that are there the walk finds."""
+def _list_dicomdir(path: Path, name: str, stamp: str) -> Iterator[FoundFile]:
+    """Lists a DICOMDIR and the files that it names but that do not exist; the walk finds those that do."""
     try:
-        with path.open("rb") as stream, quiet_pydicom():
-            index = Header(read_header(stream))
-            named = {item.texts("ReferencedFileID") for item in index.items("DirectoryRecordSequence")} - {()}
-    except OSError as error:
-        yield Found(name, path, stamp=stamp, refusal=_unreadable(error, "file"))
+        with open_header(path) as header:
+            named = {item.texts("ReferencedFileID") for item in header.items("DirectoryRecordSequence")} - {()}
+    except RejectedFile as rejected:
+        yield FoundFile(name, path, stamp=stamp, rejection=rejected)
         return
-    except RejectedFile as refusal:
-        yield Found(name, path, stamp=stamp, refusal=refusal)
-        return
-    yield Found(name, path, stamp=stamp, refusal=_index())
+    yield FoundFile(name, path, stamp=stamp, rejection=_dicomdir_rejection())
     folder = name.rpartition("/")[0]
+    missing = RejectedFile(RejectionReason.MISSING, "named by a DICOMDIR, but does not exist. Copy the medium anew")
     for parts in sorted(named):
-        if not path.parent.joinpath(*parts).is_file():
-            missing = RejectedFile(RejectionReason.MISSING, "named by a DICOMDIR, and not there. Copy the medium anew")
-            yield Found("/".join((*filter(None, [folder]), *parts)), path.parent.joinpath(*parts), refusal=missing)
+        target = path.parent.joinpath(*parts)
+        if not target.is_file():
+            yield FoundFile("/".join((*filter(None, [folder]), *parts)), target, rejection=missing)
 
 
-def _index() -> RejectedFile:
+def _dicomdir_rejection() -> RejectedFile:
     return RejectedFile(
-        RejectionReason.INDEX, "a DICOMDIR: an index, no image. The files that it names are taken by themselves"
-    )
-
-
-def _unreadable(error: OSError, kind: str) -> RejectedFile:
-    return RejectedFile(
-        RejectionReason.UNREADABLE, f"the {kind} cannot be read ({type(error).__name__}). Correct its permissions"
+        RejectionReason.INDEX, "a DICOMDIR: an index, not an image. The files that it names are read by themselves"
     )

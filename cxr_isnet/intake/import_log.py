@@ -1,4 +1,4 @@
-"""What an intake has done so far: one SQLite file, so that it can be killed at any moment and go on."""
+"""The import log: the outcome of every file in one SQLite database, so that a killed intake can be resumed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.rejection import RejectionReason
 from cxr_isnet.intake.importer import Imported, Rejected
 
-LEDGER_NAME = "log.sqlite"
-_SECONDS = 1.0  # of work that a kill may cost
+IMPORT_LOG_NAME = "import_log.sqlite"
+_OLD_NAME = "log.sqlite"
+_COMMIT_INTERVAL = 1.0  # seconds of work that a kill may cost
 
-_TRIED_AGAIN = (RejectionReason.UNREADABLE.value, RejectionReason.CRASHED.value)
-"""Reasons that lie in the circumstances: the file may be as it was, and yet be read next time."""
+_RETRIED = (RejectionReason.UNREADABLE.value, RejectionReason.CRASHED.value)
+"""Reasons that lie in the circumstances: the same file may be readable next time."""
 
-_TABLES = """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
     file_id TEXT PRIMARY KEY,
@@ -35,32 +36,32 @@ CREATE TABLE IF NOT EXISTS files (
 );
 CREATE INDEX IF NOT EXISTS by_content ON files (content);
 CREATE INDEX IF NOT EXISTS by_instance ON files (instance);
-CREATE TEMP TABLE present (file_id TEXT PRIMARY KEY);
+CREATE TEMP TABLE seen (file_id TEXT PRIMARY KEY);
 """
 
 _ACCEPTED = """
 SELECT file_id, patient, accession, record,
     instance <> '' AND EXISTS (
-        SELECT 1 FROM files AS other JOIN present USING (file_id)
+        SELECT 1 FROM files AS other JOIN seen USING (file_id)
         WHERE other.instance = files.instance AND other.content <> files.content AND other.reason = ''
     )
-FROM files JOIN present USING (file_id)
+FROM files JOIN seen USING (file_id)
 WHERE reason = '' AND file_id = (
-    SELECT min(twin.file_id) FROM files AS twin JOIN present USING (file_id)
+    SELECT min(twin.file_id) FROM files AS twin JOIN seen USING (file_id)
     WHERE twin.content = files.content AND twin.reason = ''
 )
 ORDER BY patient, file_id
 """
 
 _QUARANTINED = """
-SELECT file_id, reason, record, '' FROM files JOIN present USING (file_id) WHERE reason <> ''
+SELECT file_id, reason, record, '' FROM files JOIN seen USING (file_id) WHERE reason <> ''
 UNION ALL
 SELECT file_id, reason, '', first FROM (
     SELECT files.file_id, reason, (
-        SELECT min(twin.file_id) FROM files AS twin JOIN present USING (file_id)
+        SELECT min(twin.file_id) FROM files AS twin JOIN seen USING (file_id)
         WHERE twin.content = files.content AND twin.reason = ''
     ) AS first
-    FROM files JOIN present USING (file_id) WHERE reason = ''
+    FROM files JOIN seen USING (file_id) WHERE reason = ''
 ) WHERE file_id <> first
 ORDER BY 1
 """
@@ -68,14 +69,14 @@ ORDER BY 1
 
 @dataclass(frozen=True)
 class AcceptedRow:
-    """A file of the manifest.
+    """A row of the manifest: an accepted file.
 
     Attributes:
         file_id: pseudonym of its name.
         patient: pseudonym of its patient.
         accession: pseudonym of its accession number, or "".
-        record: the rest of its `Imported`.
-        repeated: whether another accepted file of other content carries the same SOPInstanceUID.
+        record: the other fields of its `Imported`.
+        repeated: whether another accepted file of different content has the same SOPInstanceUID.
     """
 
     file_id: str
@@ -87,12 +88,12 @@ class AcceptedRow:
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A file of the quarantine.
+    """A row of the quarantine: a rejected file, or a copy of an accepted one.
 
     Attributes:
         file_id: pseudonym of its name.
         reason: value of `RejectionReason`; "" for a copy.
-        detail: what stands in the way.
+        detail: the tag, the value seen and the remedy; "" for a copy.
         copy_of: pseudonym of the file that it is a copy of, or "".
     """
 
@@ -103,24 +104,29 @@ class QuarantinedRow:
 
 
 class ImportLog:
-    """The record of an intake. Holds pseudonyms only. Use as a context."""
+    """The import log of one output folder, a context manager. Holds pseudonyms only."""
 
     def __init__(self, folder: Path) -> None:
-        """Open, or make.
+        """Opens the log, or creates it.
 
         Args:
-            folder: of the output; exists.
+            folder: the output; exists.
 
         Raises:
-            InputError: another intake is writing, or the file is no log.
+            InputError: another intake is writing, the file is not an import log, or it is one of an earlier version.
         """
-        self._path = folder / LEDGER_NAME
+        if (folder / _OLD_NAME).exists():
+            raise InputError(
+                f"{folder / _OLD_NAME}: an import log of an earlier version, which cannot be resumed. "
+                "Name another output, or remove this folder"
+            )
+        self._path = folder / IMPORT_LOG_NAME
         self._database = sqlite3.connect(self._path, timeout=0)
         self._committed = time.monotonic()
         try:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.executescript(_TABLES)
+            self._database.executescript(_SCHEMA)
             self._database.execute("BEGIN IMMEDIATE")
             self._database.commit()
         except sqlite3.DatabaseError as error:
@@ -136,8 +142,11 @@ class ImportLog:
         self._database.commit()
         self._database.close()
 
-    def agree(self, settings: dict[str, str]) -> None:
-        """Note the settings, or check that they are those of the earlier runs.
+    def check_settings(self, settings: dict[str, str]) -> None:
+        """Stores the settings of the first run; checks that those of a later run are the same.
+
+        Args:
+            settings: name to value.
 
         Raises:
             InputError: names the settings that differ.
@@ -151,18 +160,30 @@ class ImportLog:
         if differing:
             raise InputError(
                 f"{self._path.parent}: was begun with another {', '.join(differing)}. "
-                "Use the same settings to go on, or name another output"
+                "Use the same settings to resume, or name another output"
             )
 
-    def meet(self, file_id: str) -> tuple[str, str] | None:
-        """Note that a file is there; returns its stamp and image ("" for a refused one) if it was dealt with
-        before and need not be tried again."""
-        self._database.execute("INSERT OR IGNORE INTO present VALUES (?)", (file_id,))
-        row = self._database.execute("SELECT stamp, image, reason FROM files WHERE file_id = ?", (file_id,)).fetchone()
-        return None if row is None or row[2] in _TRIED_AGAIN else (str(row[0]), str(row[1]))
+    def mark_seen(self, file_id: str) -> tuple[str, str] | None:
+        """Marks a file as seen in this run: the tables list no others.
 
-    def enter(self, file_id: str, stamp: str, outcome: Imported | Rejected) -> None:
-        """Write an outcome, in place of an earlier one of the same file; it is safe after a second."""
+        Args:
+            file_id: pseudonym of its name.
+
+        Returns:
+            Its stamp and its image, "" for a rejected one; None if it has no outcome yet or must be tried again.
+        """
+        self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (file_id,))
+        row = self._database.execute("SELECT stamp, image, reason FROM files WHERE file_id = ?", (file_id,)).fetchone()
+        return None if row is None or row[2] in _RETRIED else (str(row[0]), str(row[1]))
+
+    def record(self, file_id: str, stamp: str, outcome: Imported | Rejected) -> None:
+        """Records an outcome in place of an earlier one of the same file; it is committed within a second.
+
+        Args:
+            file_id: pseudonym of the file's name.
+            stamp: of the file.
+            outcome: of its import.
+        """
         if isinstance(outcome, Imported):
             fields = asdict(outcome)
             keys = [fields.pop(name) for name in ("patient", "accession", "content", "instance")]
@@ -170,16 +191,16 @@ class ImportLog:
         else:
             row = (file_id, stamp, "", "", "", "", "", outcome.reason.value, outcome.detail)
         self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        if time.monotonic() - self._committed > _SECONDS:
+        if time.monotonic() - self._committed > _COMMIT_INTERVAL:
             self._database.commit()
             self._committed = time.monotonic()
 
     def accepted(self) -> Iterator[AcceptedRow]:
-        """The files that are there and were taken, one of each content, by patient and file."""
+        """The accepted files seen in this run, one of each content, sorted by patient and file."""
         for file_id, patient, accession, record, repeated in self._database.execute(_ACCEPTED):
             yield AcceptedRow(file_id, patient, accession, json.loads(record), bool(repeated))
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
-        """The files that are there and were refused, and the copies, by file."""
+        """The rejected files seen in this run, and the copies of accepted ones, sorted by file."""
         for row in self._database.execute(_QUARANTINED):
             yield QuarantinedRow(*map(str, row))

@@ -1,4 +1,4 @@
-"""One found file to one outcome: an image in the output with its rows, or a refusal."""
+"""The import of one file: an image in the output with its rows in the tables, or a rejection."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any, BinaryIO
 from cxr_isnet.config import spell_by_value
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
-from cxr_isnet.imaging.dicom import Radiograph, read_radiograph, with_polarity_corrected
+from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, read_radiograph
 from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
-from cxr_isnet.intake.pseudonyms import Pseudonyms, age_in_years, sex
+from cxr_isnet.intake.pseudonyms import Pseudonyms, patient_age, patient_sex
 
 IMAGE_FOLDER = "images"
 
 
 class ImageFormat(Enum):
-    """What the manifest points to.
+    """What the manifest's column `image` names.
 
-    PNG: the rendered image, 16 bits, without a header. REFERENCE: a link, under a name that says nothing, to the DICOM
-    file as it is.
+    PNG: the rendered image in 16 bits, without a header. REFERENCE: a symbolic link with a pseudonym for a name to the
+    original DICOM file.
     """
 
     PNG = "png"
@@ -37,53 +37,53 @@ class ImageFormat(Enum):
 
 
 class PolarityAction(Enum):
-    """What happens to a file whose picture looks like a negative after its tags were obeyed."""
+    """What happens to a file whose image, rendered by its tags, looks like a negative."""
 
     RECORD = "record"
     QUARANTINE = "quarantine"
     CORRECT = "correct"
 
 
-class Dates(Enum):
-    """What the manifest tells of the day of the study: nothing, or a day moved by a secret number per patient."""
+class DateAction(Enum):
+    """What the manifest holds of the study date: nothing, or a date shifted by a secret number of days per patient."""
 
     DROP = "drop"
     SHIFT = "shift"
 
 
-spell_by_value(ImageFormat, PolarityAction, Dates)
+spell_by_value(ImageFormat, PolarityAction, DateAction)
 
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """How every file of an intake is treated.
+    """Settings of the import of every file.
 
     Attributes:
-        output: folder of the manifest; images go below it.
+        output: folder of the manifest; images are written below it.
         format: PNG or reference.
         polarity: what happens to a suspected negative.
         dates: drop or shift.
-        acceptance: what is let in.
+        acceptance: acceptance criteria.
         pseudonyms: with the intake's key.
     """
 
     output: Path
     format: ImageFormat
     polarity: PolarityAction
-    dates: Dates
+    dates: DateAction
     acceptance: AcceptanceConfig
     pseudonyms: Pseudonyms
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to be opened.
+    """A file to import.
 
     Attributes:
         file_id: pseudonym of its name.
         path: of the file or of the archive.
-        member: position in the archive; None for a plain file.
-        stamp: changes when the content does.
+        member: index in the archive's list of members; None for a plain file.
+        stamp: as in `FoundFile`.
     """
 
     file_id: str
@@ -94,17 +94,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Imported:
-    """A file that was taken.
+    """The outcome of an accepted file.
 
     Attributes:
-        image: path of the image from the output folder.
+        image: path of the image, relative to the output folder.
         patient: pseudonym of PatientID.
         accession: pseudonym of AccessionNumber, "" where there is none.
         content: pseudonym of the file's SHA-256.
         instance: pseudonym of SOPInstanceUID, "" where there is none.
         manifest: cells of the manifest's row that come from the file.
         provenance: cells of the row of `provenance.csv`.
-        flags: what a person should look at.
+        flags: reasons for manual review.
     """
 
     image: str
@@ -119,15 +119,24 @@ class Imported:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that was not taken, and why."""
+    """The outcome of a rejected file.
+
+    Attributes:
+        reason: one of the closed set.
+        detail: the tag, the value seen and the remedy, free of identity.
+    """
 
     reason: RejectionReason
     detail: str
 
 
 @dataclass(frozen=True)
-class Unwritable:
-    """The output cannot be written to, which is no fault of the file: the intake has to stop."""
+class UnwritableOutput:
+    """The output folder cannot be written to, whatever the file: the intake has to stop.
+
+    Attributes:
+        detail: the folder and the error.
+    """
 
     detail: str
 
@@ -138,112 +147,117 @@ class _WriteError(Exception):
 
 @dataclass(frozen=True)
 class Importer:
-    """The function that a pool applies to candidates."""
+    """The function that a pool of processes applies to candidates.
+
+    Attributes:
+        config: settings of the import.
+    """
 
     config: ImportConfig
 
-    def __call__(self, candidate: Candidate) -> Imported | Rejected | Unwritable:
-        """Read, check, and write the image.
+    def __call__(self, candidate: Candidate) -> Imported | Rejected | UnwritableOutput:
+        """Reads and checks a file and writes its image.
 
         Args:
             candidate: the file.
+
+        Returns:
+            The outcome; errors of the file or of the output are outcomes too.
         """
         try:
-            radiograph, content = self._read(candidate)
-            return self._admit(radiograph, candidate, content)
-        except RejectedFile as refusal:
-            return Rejected(refusal.reason, refusal.detail)
+            radiograph, file_sha256 = self._read(candidate)
+            return self._import(radiograph, candidate, file_sha256)
+        except RejectedFile as rejected:
+            return Rejected(rejected.reason, rejected.detail)
         except _WriteError as error:
-            return Unwritable(str(error))
+            return UnwritableOutput(str(error))
 
     def _read(self, candidate: Candidate) -> tuple[Radiograph, str]:
         """The radiograph and the SHA-256 of its file."""
         try:
-            with _opened(candidate) as stream:
+            with _open(candidate) as stream:
                 radiograph = read_radiograph(stream, self.config.acceptance, INTAKE_RULES)
                 stream.seek(0)
-                content = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+                file_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
-            raise RejectedFile(
-                RejectionReason.UNREADABLE,
-                f"the file cannot be read ({type(error).__name__}). Correct its permissions and run the intake again",
-            ) from error
-        return self._settled(radiograph), content
+            raise RejectedFile.unreadable(error) from error
+        return self._resolve_polarity(radiograph), file_sha256
 
-    def _settled(self, radiograph: Radiograph) -> Radiograph:
-        """What the setting asks for a suspected negative."""
+    def _resolve_polarity(self, radiograph: Radiograph) -> Radiograph:
+        """Handles a suspected negative as the setting `polarity` says."""
         score = radiograph.provenance.polarity_score
         if Flag.POLARITY not in radiograph.provenance.flags or self.config.polarity is PolarityAction.RECORD:
             return radiograph
         if self.config.polarity is PolarityAction.CORRECT:
-            return with_polarity_corrected(radiograph)
+            return correct_polarity(radiograph)
         tag = radiograph.provenance.photometric
         raise RejectedFile(
             RejectionReason.POLARITY,
-            f"looks like a negative (score {score:g}) though PhotometricInterpretation (0028,0004) {tag!r} was obeyed. "
-            "Correct the tag, or take it with polarity 'correct'",
+            f"looks like a negative (score {score:g}) though PhotometricInterpretation (0028,0004) {tag!r} was "
+            "applied. Correct the tag, or import it with polarity 'correct'",
         )
 
-    def _admit(self, radiograph: Radiograph, candidate: Candidate, content: str) -> Imported:
-        header, record, pseudonyms = radiograph.header, radiograph.provenance, self.config.pseudonyms
+    def _import(self, radiograph: Radiograph, candidate: Candidate, file_sha256: str) -> Imported:
+        """Writes the image of an accepted file and collects the cells of its rows."""
+        header, provenance, pseudonyms = radiograph.header, radiograph.provenance, self.config.pseudonyms
         patient = header.text("PatientID")
-        name = pseudonyms.of("content", content)
-        image, digest = self._write(radiograph, candidate, name, content)
-        years = age_in_years(header)
+        content = pseudonyms.of("content", file_sha256)
+        image, image_sha256 = self._write(radiograph, candidate, content, file_sha256)
+        age = patient_age(header)
         cells: dict[str, Any] = {
-            "view": record.view,
-            "sex": sex(header),
-            "age": "" if years is None else f"{years:g}",
-            "body_part": record.body_part,
-            "device": " ".join(filter(None, (record.manufacturer, record.model))),
-            "sha256": digest,
+            "view": provenance.view,
+            "sex": patient_sex(header),
+            "age": "" if age is None else f"{age:g}",
+            "body_part": provenance.body_part,
+            "device": " ".join(filter(None, (provenance.manufacturer, provenance.model))),
+            "sha256": image_sha256,
         }
-        if self.config.dates is Dates.SHIFT:
-            cells["study_date"] = pseudonyms.shifted(header.text("StudyDate"), patient)
+        if self.config.dates is DateAction.SHIFT:
+            cells["study_date"] = pseudonyms.shift_date(header.text("StudyDate"), patient)
         accession, instance = header.text("AccessionNumber"), header.text("SOPInstanceUID")
         return Imported(
             image=image,
             patient=pseudonyms.of("patient", patient),
             accession=pseudonyms.of("accession", accession) if accession else "",
-            content=name,
+            content=content,
             instance=pseudonyms.of("instance", instance) if instance else "",
             manifest=cells,
-            provenance=record.cells(),
-            flags=tuple(flag.value for flag in record.flags),
+            provenance=provenance.cells(),
+            flags=tuple(flag.value for flag in provenance.flags),
         )
 
-    def _write(self, radiograph: Radiograph, candidate: Candidate, name: str, content: str) -> tuple[str, str]:
-        """The image's path from the output folder, and its SHA-256. Equal files share an image."""
+    def _write(self, radiograph: Radiograph, candidate: Candidate, content: str, file_sha256: str) -> tuple[str, str]:
+        """Writes the image; returns its path relative to the output and its SHA-256. Equal files share an image."""
         by_reference = self.config.format is ImageFormat.REFERENCE
         if by_reference and candidate.member is not None:
             raise RejectedFile(
-                RejectionReason.ARCHIVE, "a member of an archive cannot be referred to. Unpack it, or use format 'png'"
+                RejectionReason.ARCHIVE, "a member of an archive cannot be linked to. Unpack it, or use format 'png'"
             )
-        image = f"{IMAGE_FOLDER}/{name[:2]}/{name}.{'dcm' if by_reference else 'png'}"
+        image = f"{IMAGE_FOLDER}/{content[:2]}/{content}.{'dcm' if by_reference else 'png'}"
         target = self.config.output / image
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as partial:
                 if by_reference:
                     os.symlink(candidate.path.resolve(), partial)
-                    return image, content
+                    return image, file_sha256
                 return image, _write_png(radiograph, partial)
         except OSError as error:
             raise _WriteError(f"{target.parent}: {error.strerror}") from error
 
 
 def _write_png(radiograph: Radiograph, path: Path) -> str:
-    """The SHA-256 of what was written."""
+    """Writes the rendered image; returns its SHA-256."""
     digest = hashlib.sha256()
     with path.open("wb") as stream:
-        for piece in encode_png(radiograph.pixels.shape, radiograph.sixteen_bit()):
+        for piece in encode_png(radiograph.pixels.shape, radiograph.uint16_bands()):
             digest.update(piece)
             stream.write(piece)
     return digest.hexdigest()
 
 
 @contextmanager
-def _opened(candidate: Candidate) -> Iterator[BinaryIO]:
+def _open(candidate: Candidate) -> Iterator[BinaryIO]:
     if candidate.member is None:
         with candidate.path.open("rb") as stream:
             yield stream

@@ -1,4 +1,4 @@
-"""Labels from a hospital's own table, joined by pseudonyms, so that the table's identifiers end in memory."""
+"""Labels of a hospital's own table, joined by pseudonyms, so that its identifiers never leave memory."""
 
 import csv
 from dataclasses import dataclass
@@ -12,40 +12,43 @@ KEYS = ("patient_id", "accession", "file")
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelTable:
     """Labels by the pseudonym of a patient, an examination or a file.
 
     Attributes:
-        key: which of `KEYS` the table goes by; "" without a table.
+        key: the table's key column, one of `KEYS`; "" without a table.
         by_key: pseudonym to label.
-        otherwise: label of images that the table does not name.
+        default: label of images that the table does not name.
     """
 
     key: str
     by_key: dict[str, str]
-    otherwise: str
+    default: str
 
-    def of(self, row: AcceptedRow) -> str:
-        """The label of a row."""
-        wanted = {"patient_id": row.patient, "accession": row.accession, "file": row.file_id}.get(self.key, "")
-        return self.by_key.get(wanted, self.otherwise)
+    def label_of(self, row: AcceptedRow) -> str:
+        """The label of an accepted file."""
+        pseudonym = {"patient_id": row.patient, "accession": row.accession, "file": row.file_id}.get(self.key, "")
+        return self.by_key.get(pseudonym, self.default)
 
 
-def read_labels(path: str | None, otherwise: str, pseudonyms: Pseudonyms) -> Labels:
-    """Read a table of labels.
+def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms) -> LabelTable:
+    """Reads a table of labels.
 
     Args:
         path: UTF-8 CSV with the column `label` and one of `patient_id` (PatientID), `accession` (AccessionNumber) or
             `file` (path from the root, with `/`); None for no table.
-        otherwise: label of images that the table does not name.
+        default: label of images that the table does not name.
         pseudonyms: of the intake.
+
+    Returns:
+        The labels; without a table, the default for every image.
 
     Raises:
         InputError: the table cannot be read, lacks a column, or gives one key two labels. Rows are named by number,
             because keys may identify a person.
     """
     if path is None:
-        return Labels("", {}, otherwise)
+        return LabelTable("", {}, default)
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
@@ -56,18 +59,18 @@ def read_labels(path: str | None, otherwise: str, pseudonyms: Pseudonyms) -> Lab
                     f"{path}: has the columns {', '.join(map(repr, columns))}; needed are 'label' and exactly one of "
                     f"{', '.join(map(repr, KEYS))}. Rename or remove columns"
                 )
-            return Labels(keys[0], _collect(reader, keys[0], path, pseudonyms), otherwise)
+            return LabelTable(keys[0], _labels_by_pseudonym(reader, keys[0], path, pseudonyms), default)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable table ({type(error).__name__}). Save it as UTF-8 CSV") from error
 
 
-def _collect(reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms) -> dict[str, str]:
+def _labels_by_pseudonym(reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms) -> dict[str, str]:
     kind = "patient" if key == "patient_id" else key
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for number, row in enumerate(reader, start=1):
         value, label = (row[key] or "").strip(), (row["label"] or "").strip()
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
-        if found.setdefault(pseudonyms.of(kind, value), label) != label:
+        if labels.setdefault(pseudonyms.of(kind, value), label) != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
-    return found
+    return labels

@@ -1,10 +1,10 @@
-"""A pool of processes that survives the death of its members and does not survive its own.
+"""A pool of worker processes that survives crashes of its workers, and whose workers exit when its own process dies.
 
-Each member has a pipe of its own. When one dies, the task that it held is known; when the pool's process is killed,
-every member reads the end of its pipe and leaves. The pools of the standard library offer neither.
+Each worker has a pipe of its own. When one crashes, its task is known; when the parent process is killed, every worker
+reads the end of its pipe and exits. The pools of the standard library offer neither.
 
-Where it can, a member starts as a fork of the pool's process, with all modules imported: at once instead of after half
-a second. It must not use what belongs to the pool's process: its threads, databases and open files.
+On Linux a worker is forked from the parent process, with all modules imported: it starts at once instead of after half
+a second. It must not use the parent's threads, databases and open files.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any, Generic, TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-PATIENCE = 600.0
-"""Seconds that one task may take before its process is killed."""
-_TRIES = 2
+TASK_TIMEOUT = 600.0
+"""Seconds after which the worker of an unfinished task is killed."""
+_MAX_TRIES = 2
 _FORKS = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What is known of a task that has no result.
+class TaskFailure:
+    """The failure of a task that has no result.
 
     Attributes:
         detail: how it failed, without the message of an exception, which may quote a header.
@@ -40,155 +40,154 @@ class Failure:
 
 
 @dataclass
-class _Member:
+class _Worker:
     process: BaseProcess
     pipe: Connection
 
 
 @dataclass(frozen=True)
-class _Job(Generic[Task]):
+class _RunningTask(Generic[Task]):
     task: Task
     tries: int
-    since: float
+    started: float  # by time.monotonic
 
 
 class ProcessPool(Generic[Task, Result]):
-    """Processes that apply one function to many tasks. Use as a context."""
+    """Worker processes that apply one function to many tasks; a context manager."""
 
-    def __init__(self, function: Callable[[Task], Result], size: int, patience: float = PATIENCE) -> None:
-        """Start the processes.
+    def __init__(self, function: Callable[[Task], Result], size: int, timeout: float = TASK_TIMEOUT) -> None:
+        """Starts the workers.
 
         Args:
-            function: picklable; what it raises becomes a `Failure`.
-            size: number of processes.
-            patience: seconds that one task may take.
+            function: picklable; an exception that it raises becomes a `TaskFailure`.
+            size: number of workers.
+            timeout: seconds that one task may take.
 
         Raises:
-            RuntimeError: a process does not start.
+            RuntimeError: a worker does not start.
         """
         self._function = function
-        self._patience = patience
-        self._killed: list[_Member] = []
-        self._members: list[_Member] = []
+        self._timeout = timeout
+        self._killed: list[_Worker] = []
+        self._workers: list[_Worker] = []
         for _ in range(size):
-            self._members.append(self._start())
-        for member in self._members:
-            _greet(member)
+            self._workers.append(self._start())
+        for worker in self._workers:
+            _wait_until_started(worker)
 
     def __enter__(self) -> ProcessPool[Task, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Dismiss everyone, also amid a task."""
-        for member in self._members:
-            member.pipe.close()
-            member.process.kill()
-        for member in self._members:
-            member.process.join()
+        """Kills all workers, even during a task."""
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
 
-    def results(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Failure]]:
-        """Hand out tasks as members become free.
+    def results(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | TaskFailure]]:
+        """Distributes tasks to idle workers.
 
         Args:
-            tasks: is drawn from as needed, never ahead of the members.
+            tasks: consumed as workers become idle, never ahead of them.
 
         Yields:
-            Each task with its result, in the order of completion. A task whose process died is given to another one
-            once.
+            Each task with its result, in order of completion. A task whose worker crashed is tried once more.
         """
-        waiting = iter(tasks)
-        idle = list(range(len(self._members)))
-        jobs: dict[int, _Job[Task]] = {}
+        pending = iter(tasks)
+        idle = list(range(len(self._workers)))
+        running: dict[int, _RunningTask[Task]] = {}
         while True:
-            while idle and (task := next(waiting, None)) is not None:
-                self._hand(idle.pop(), task, 1, jobs)
-            if not jobs:
+            while idle and (task := next(pending, None)) is not None:
+                self._submit(idle.pop(), task, 1, running)
+            if not running:
                 return
-            pipes: dict[Any, int] = {self._members[place].pipe: place for place in jobs}
-            for pipe in wait(list(pipes), timeout=self._kill_the_slow(jobs)):
-                place = pipes[pipe]
-                job = jobs.pop(place)
-                answer = self._receive(place, job)
-                if answer is None:
-                    self._hand(place, job.task, job.tries + 1, jobs)
+            pipes: dict[Any, int] = {self._workers[index].pipe: index for index in running}
+            for pipe in wait(list(pipes), timeout=self._kill_overdue(running)):
+                index = pipes[pipe]
+                finished = running.pop(index)
+                result = self._receive(index, finished)
+                if result is None:
+                    self._submit(index, finished.task, finished.tries + 1, running)
                 else:
-                    idle.append(place)
-                    yield job.task, answer
+                    idle.append(index)
+                    yield finished.task, result
 
-    def _hand(self, place: int, task: Task, tries: int, jobs: dict[int, _Job[Task]]) -> None:
+    def _submit(self, index: int, task: Task, tries: int, running: dict[int, _RunningTask[Task]]) -> None:
         try:
-            self._members[place].pipe.send(task)
-        except OSError:  # it died while it was idle: no fault of the task
-            self._replace(place)
-            self._members[place].pipe.send(task)
-        jobs[place] = _Job(task, tries, time.monotonic())
+            self._workers[index].pipe.send(task)
+        except OSError:  # it crashed while it was idle: the task is not the cause
+            self._replace(index)
+            self._workers[index].pipe.send(task)
+        running[index] = _RunningTask(task, tries, time.monotonic())
 
-    def _receive(self, place: int, job: _Job[Task]) -> Result | Failure | None:
-        """The answer of a member; None where it died and the task has another try."""
-        member = self._members[place]
+    def _receive(self, index: int, finished: _RunningTask[Task]) -> Result | TaskFailure | None:
+        """The result that a worker sent; None where it crashed and the task is to be tried again."""
+        worker = self._workers[index]
         try:
-            answer: Result | Failure = member.pipe.recv()
+            result: Result | TaskFailure = worker.pipe.recv()
         except (EOFError, OSError):
-            self._replace(place)
-            if member in self._killed:
-                self._killed.remove(member)
-                return Failure(f"took longer than {self._patience:g} s")
-            return Failure(f"its process died {_TRIES} times") if job.tries >= _TRIES else None
-        return answer
+            self._replace(index)
+            if worker in self._killed:
+                self._killed.remove(worker)
+                return TaskFailure(f"took longer than {self._timeout:g} s")
+            return TaskFailure(f"its process died {_MAX_TRIES} times") if finished.tries >= _MAX_TRIES else None
+        return result
 
-    def _kill_the_slow(self, jobs: dict[int, _Job[Task]]) -> float:
-        """Kills who exceeded its time; returns the seconds until the next one would."""
-        left = {place: job.since + self._patience - time.monotonic() for place, job in jobs.items()}
-        for place, seconds in left.items():
-            member = self._members[place]
-            if seconds < 0 and not member.pipe.poll():  # an answer may lie there that was not fetched yet
-                self._killed.append(member)
-                member.process.kill()
+    def _kill_overdue(self, running: dict[int, _RunningTask[Task]]) -> float:
+        """Kills the workers of overdue tasks; returns the seconds until the next task is overdue."""
+        left = {index: task.started + self._timeout - time.monotonic() for index, task in running.items()}
+        for index, seconds in left.items():
+            worker = self._workers[index]
+            if seconds < 0 and not worker.pipe.poll():  # a result may be there that was not received yet
+                self._killed.append(worker)
+                worker.process.kill()
         return max(min(left.values()), 0.05)
 
-    def _replace(self, place: int) -> None:
-        self._members[place].pipe.close()
-        self._members[place].process.join()
-        self._members[place] = self._start()
-        _greet(self._members[place])
+    def _replace(self, index: int) -> None:
+        self._workers[index].pipe.close()
+        self._workers[index].process.join()
+        self._workers[index] = self._start()
+        _wait_until_started(self._workers[index])
 
-    def _start(self) -> _Member:
+    def _start(self) -> _Worker:
         context: Any = multiprocessing.get_context("fork" if _FORKS else "spawn")
-        ours, theirs = context.Pipe()
-        inherited = [*(member.pipe for member in self._members), ours] if _FORKS else []
-        process = context.Process(target=_serve, args=(theirs, inherited, self._function), daemon=True)
+        parent_end, worker_end = context.Pipe()
+        inherited = [*(worker.pipe for worker in self._workers), parent_end] if _FORKS else []
+        process = context.Process(target=_worker_main, args=(worker_end, inherited, self._function), daemon=True)
         process.start()
-        theirs.close()  # or the end of the member would not show as the end of the pipe
-        return _Member(process, ours)
+        worker_end.close()  # otherwise the pipe would stay open when the worker exits
+        return _Worker(process, parent_end)
 
 
-def _greet(member: _Member) -> None:
-    """Waits until a process is up, so that one that cannot start is not taken for a fault of its first task."""
+def _wait_until_started(worker: _Worker) -> None:
+    """Waits until a worker has started, so that a failure to start is not attributed to its first task."""
     try:
-        member.pipe.recv()
+        worker.pipe.recv()
     except (EOFError, OSError) as error:
-        member.process.join()
-        raise RuntimeError(f"a process did not start: exit status {member.process.exitcode}") from error
+        worker.process.join()
+        raise RuntimeError(f"a worker did not start: exit status {worker.process.exitcode}") from error
 
 
-def _serve(pipe: Connection, inherited: list[Connection], function: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption from the keyboard is for the pool's process
+def _worker_main(pipe: Connection, inherited: list[Connection], function: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption from the keyboard is for the parent process
     for copy in inherited:
-        copy.close()  # or the end of the pool's process would not show as the end of any pipe
+        copy.close()  # otherwise no pipe would end when the parent process exits
     try:
         pipe.send(None)
         while True:
-            pipe.send(_answer(function, pipe.recv()))
+            pipe.send(_run_task(function, pipe.recv()))
     except (EOFError, OSError):
-        return  # the pool's process is gone
+        return  # the parent process has exited
 
 
-def _answer(function: Callable[[Any], Any], task: Any) -> Any:
+def _run_task(function: Callable[[Any], Any], task: Any) -> Any:
     try:
         return function(task)
-    except Exception as error:  # whatever it is, it must not stop the other tasks; the pool's user is told
+    except Exception as error:  # whatever it is, it must not stop the other tasks; the caller gets it as a result
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
-        return Failure(f"{type(error).__name__} at {place}, a fault of this program: please report it")
+        location = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+        return TaskFailure(f"{type(error).__name__} at {location}, a fault of this program: please report it")

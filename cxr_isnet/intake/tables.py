@@ -1,4 +1,4 @@
-"""The three tables of an intake, written whole from its log, in an order that does not depend on how it went."""
+"""The three tables of an intake, written from its import log in an order that does not depend on the run."""
 
 import csv
 from collections import Counter
@@ -12,7 +12,7 @@ from cxr_isnet.imaging.acceptance import Flag
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectionReason
 from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
-from cxr_isnet.intake.label_join import Labels
+from cxr_isnet.intake.label_join import LabelTable
 
 MANIFEST = "manifest.csv"
 PROVENANCE = "provenance.csv"
@@ -39,50 +39,57 @@ _QUARANTINE_COLUMNS = ("file_id", "reason", "detail")
 
 
 @dataclass
-class Tally:
-    """What the tables hold.
+class IntakeCounts:
+    """Counts of the rows of the tables.
 
     Attributes:
         accepted: rows of the manifest.
-        patients: pseudonyms of patients in the manifest.
-        refused: rows of the quarantine, by reason.
+        patients: patients of the manifest.
+        rejected: rows of the quarantine, by reason.
         flags: rows of the manifest, by flag.
         labels: rows of the manifest, by label.
     """
 
     accepted: int = 0
     patients: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
 
 
-def write_tables(log: ImportLog, output: Path, labels: Labels, constants: dict[str, str], shifted: bool) -> Tally:
-    """Write `manifest.csv`, `provenance.csv` and `quarantine.csv`, row by row.
+def write_tables(
+    log: ImportLog, output: Path, labels: LabelTable, constants: dict[str, str], shifted: bool
+) -> IntakeCounts:
+    """Writes `manifest.csv`, `provenance.csv` and `quarantine.csv`, each whole or not at all.
 
     Args:
-        log: complete.
-        output: folder.
+        log: of a finished intake.
+        output: folder of the tables; exists.
         labels: of the images.
         constants: columns of the manifest with one value for all rows.
-        shifted: whether the manifest has the column `study_date`.
+        shifted: whether the manifest has the column `study_date`, with shifted dates.
+
+    Returns:
+        The numbers of rows.
     """
-    tally = Tally()
+    counts = IntakeCounts()
     columns = [name for name in _MANIFEST_COLUMNS if shifted or name != "study_date"]
-    _write(output / MANIFEST, columns, _manifest(log, labels, constants, tally))
+    _write(output / MANIFEST, columns, _manifest(log, labels, constants, counts))
     _write(output / PROVENANCE, _PROVENANCE_COLUMNS, _provenance(log))
-    _write(output / QUARANTINE, _QUARANTINE_COLUMNS, _quarantine(log, tally))
-    return tally
+    _write(output / QUARANTINE, _QUARANTINE_COLUMNS, _quarantine(log, counts))
+    return counts
 
 
-def _manifest(log: ImportLog, labels: Labels, constants: dict[str, str], tally: Tally) -> Iterator[dict[str, Any]]:
+def _manifest(
+    log: ImportLog, labels: LabelTable, constants: dict[str, str], counts: IntakeCounts
+) -> Iterator[dict[str, Any]]:
     last = ""
     for row in log.accepted():
-        label, flags = labels.of(row), _flags(row)
-        tally.accepted += 1
-        tally.patients += row.patient != last
-        tally.labels[label] += 1
-        tally.flags.update(flags)
+        label, flags = labels.label_of(row), _flags(row)
+        counts.accepted += 1
+        counts.patients += row.patient != last
+        counts.labels[label] += 1
+        counts.flags.update(flags)
         last = row.patient
         yield {
             **constants,
@@ -105,11 +112,11 @@ def _provenance(log: ImportLog) -> Iterator[dict[str, Any]]:
         }
 
 
-def _quarantine(log: ImportLog, tally: Tally) -> Iterator[dict[str, Any]]:
+def _quarantine(log: ImportLog, counts: IntakeCounts) -> Iterator[dict[str, Any]]:
     for row in log.quarantined():
         reason = row.reason or RejectionReason.DUPLICATE.value
-        detail = row.detail or f"the same bytes as file {row.copy_of}, which is taken. Nothing needs to be done"
-        tally.refused[reason] += 1
+        detail = row.detail or f"the same bytes as file {row.copy_of}, which is accepted. Nothing needs to be done"
+        counts.rejected[reason] += 1
         yield {"file_id": row.file_id, "reason": reason, "detail": detail}
 
 

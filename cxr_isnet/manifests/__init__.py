@@ -1,4 +1,9 @@
-"""What exists: tables that say which X-ray, whose lungs, which label, which hospital."""
+"""Manifests: tables of images with their lung masks, labels, patients and hospitals.
+
+Reading order: `schema` (the columns), `reading` (tables to checked frames), `problems` (what may be wrong with rows),
+`splitting`; `column_mapping` (other tables as manifests); `building` (public data sets to manifests) with `sources`,
+one file per set, and `source_parsing`, what they share.
+"""
 
 from cxr_isnet.manifests.checksums import digest, file_digest
 from cxr_isnet.manifests.problems import ColumnProblem, Place

@@ -1,4 +1,4 @@
-"""From a source's folder to a manifest on disk: labels mapped, what cannot be used dropped and counted."""
+"""A source's folder to a manifest on disk: labels are mapped, unusable images are dropped and counted."""
 
 import logging
 import os
@@ -13,13 +13,12 @@ from tqdm import tqdm
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.manifests.problems import refuse
+from cxr_isnet.manifests.problems import raise_first
 from cxr_isnet.manifests.reading import TABLE_SUFFIXES
 from cxr_isnet.manifests.schema import schema_problems
-from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, one_mask
-from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex
-from cxr_isnet.manifests.source_parsing.dicom_header import with_header
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, combined_mask
+from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ _COLUMNS = ["image", "mask", "label", "patient_id", "site", "view", "sex", "age"
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What became of a source's images.
+    """Counts of the rows of a built manifest and of the images that were dropped.
 
     Attributes:
         source: Name of the source.
@@ -59,7 +58,7 @@ class BuildReport:
     citation: str
 
     def summary(self) -> str:
-        """The report as text, a line per count."""
+        """The report as text, one count per line."""
         lines = [
             f"{self.table}: {self.rows} images, {self.patients} patients, {self.sites} sites, {self.masks} lung masks",
             *(f"  {count:>7}  {label}" for label, count in self.labels.items()),
@@ -81,11 +80,11 @@ def build_manifest(
     labels: Mapping[str, str] | None = None,
     checksums: bool = False,
 ) -> BuildReport:
-    """Write the manifest of a source.
+    """Writes the manifest of a source.
 
     Rows are sorted by path. The table is written whole or not at all; masks that had to be made lie beside it, in
-    `<name of the table>_masks`. An image whose file is not there is dropped and counted, since sets are often had in
-    part; that nothing is left is an error.
+    `<name of the table>_masks`. An image whose file is missing is dropped and counted, since a download is often
+    partial; it is an error if no image is left.
 
     Args:
         source: which set.
@@ -107,7 +106,7 @@ def build_manifest(
     home, records = source.records(root, options)
     builder = _Builder(source, home, output, dict(labels or {}), checksums)
     frame = builder.frame(records)
-    refuse(schema_problems(frame.set_axis(range(1, len(frame) + 1), axis="index"), str(output)))
+    raise_first(schema_problems(frame.set_axis(range(1, len(frame) + 1), axis="index"), str(output)))
     _write(frame, output)
     for reason, count in builder.dropped.most_common():
         logger.info("%s: dropped %d: %s", source.name, count, reason)
@@ -127,7 +126,7 @@ def build_manifest(
 
 
 class _Builder:
-    """Records to rows, with the counts of what was lost on the way."""
+    """Turns records into rows and counts what is dropped or left empty."""
 
     def __init__(self, source: Source, home: Path, output: Path, labels: dict[str, str], checksums: bool) -> None:
         self.source = source
@@ -144,7 +143,7 @@ class _Builder:
     def frame(self, records: Iterable[Record]) -> pd.DataFrame:
         """All rows, sorted by path."""
         rows: dict[str, dict[str, str | float | None]] = {}
-        torn = set()
+        conflicting = set()
         for record in tqdm(records, desc=self.source.name, unit="image", disable=None):
             try:
                 row = self._row(record)
@@ -155,10 +154,10 @@ class _Builder:
             if image in rows:
                 self.dropped["listed again"] += 1
                 if row["label"] != rows[image]["label"]:
-                    torn.add(image)
+                    conflicting.add(image)
             else:
                 rows[image] = row
-        for image in torn:
+        for image in conflicting:
             del rows[image]
             self.dropped["listed with several classes"] += 1
         if not rows:
@@ -203,7 +202,7 @@ class _Builder:
         inside = [folder for folder in folders if folder != ".."]
         target = self.made_masks.joinpath(*inside, name.removesuffix(".png") + ".png")
         try:
-            return self._relative(one_mask(record.image, record.masks, target))
+            return self._relative(combined_mask(record.image, record.masks, target))
         except NoMaskError as reason:
             self.notes[str(reason)] += 1
             return ""
@@ -219,7 +218,7 @@ class _Builder:
 
 
 def _write(frame: pd.DataFrame, output: Path) -> None:
-    """Columns of the schema first; ages as short as they can be told."""
+    """Writes the table, columns of the schema first, ages without trailing zeros."""
     more = [column for column in frame.columns if column not in _COLUMNS]
     frame = frame[_COLUMNS + more]
     output.parent.mkdir(parents=True, exist_ok=True)

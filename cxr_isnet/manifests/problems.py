@@ -1,6 +1,7 @@
-"""What is wrong with some cells of a column: collected by a check of manifests, raised by what must have them right."""
+"""Problems of a manifest's cells, collected by checks and raised by readers, and the rules across rows."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -17,10 +18,9 @@ class ColumnProblem:
     Attributes:
         table: name of the file.
         column: name of the column.
-        values: the offending cells, at least one; the index names their rows: the numbers of the data rows from 1, or
-            a `Place` each.
+        values: the offending cells, at least one; their index is the number of the data row from 1, or a `Place`.
         problem: what is wrong with the cells, as "is empty".
-        remedy: what to do about it.
+        remedy: how to correct them.
     """
 
     table: str
@@ -39,7 +39,7 @@ class ColumnProblem:
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A row where several tables are in play.
+    """A row of one of several tables.
 
     Attributes:
         table: name of the file.
@@ -50,15 +50,75 @@ class Place:
     row: int
 
     def __str__(self) -> str:
-        """As errors name it."""
+        """The row as error messages name it."""
         return f"{self.row} of {self.table}"
 
 
-def refuse(problems: Iterable[ColumnProblem]) -> None:
-    """Raise the first problem, if there is one.
+def raise_first(problems: Iterable[ColumnProblem]) -> None:
+    """Raises the first problem, if there is one.
+
+    Args:
+        problems: consumed up to the first.
 
     Raises:
-        InputError: tells it.
+        InputError: with the text of the problem.
     """
     for problem in problems:
         raise InputError(str(problem))
+
+
+def label_problems(frame: pd.DataFrame, table: str, classes: Sequence[str]) -> Iterator[ColumnProblem]:
+    """The labels that are none of `classes`.
+
+    Args:
+        frame: as `inspect_manifest` returns it.
+        table: name of the file.
+        classes: labels that are allowed.
+    """
+    unknown = frame.loc[~frame["label"].isin(list(classes)), "label"]
+    if len(unknown):
+        remedy = "correct the label, add it to the classes, or drop the rows"
+        yield ColumnProblem(table, "label", unknown, f"is none of {', '.join(classes)}", remedy)
+
+
+def missing_file_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:
+    """The images and masks that do not exist.
+
+    Args:
+        frame: as `inspect_manifest` returns it.
+        table: name of the file.
+    """
+    for column in ("image", "mask"):
+        paths = frame.loc[frame[column] != "", column]
+        missing = paths[[not os.path.isfile(path) for path in paths]]
+        if len(missing):
+            remedy = "correct the path (it is relative to the table's folder), or drop the row"
+            yield ColumnProblem(table, column, missing, "names a file that does not exist", remedy)
+
+
+def repeated_image_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:
+    """The images that are listed more than once.
+
+    Args:
+        frame: as `inspect_manifest` or `join_tables` returns it.
+        table: name of the file or files.
+    """
+    images = frame.loc[frame["image"] != "", "image"]
+    repeated = images[images.duplicated(keep=False)].sort_values(kind="stable")
+    if len(repeated):
+        yield ColumnProblem(table, "image", repeated, "lists the same file more than once", "keep one row per image")
+
+
+def patient_overlap_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:
+    """The patients, identified by site and patient id, who are in more than one split: leakage.
+
+    Args:
+        frame: as `inspect_manifest` or `join_tables` returns it.
+        table: name of the file or files.
+    """
+    splits = frame[["site", "patient_id", "split"]].drop_duplicates()
+    overlap = splits[splits.duplicated(["site", "patient_id"], keep=False)].sort_values(["site", "patient_id"])
+    if len(overlap):
+        remedy = "put all images of a patient into one split, or leave the whole column empty to have it filled"
+        values = overlap["patient_id"] + " in split '" + overlap["split"] + "'"
+        yield ColumnProblem(table, "split", values, "puts one patient into two splits", remedy)

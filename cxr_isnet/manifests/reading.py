@@ -7,14 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.checks import (
+from cxr_isnet.manifests.column_mapping import read_column_mapping
+from cxr_isnet.manifests.problems import (
+    ColumnProblem,
+    Place,
     label_problems,
     missing_file_problems,
+    patient_overlap_problems,
+    raise_first,
     repeated_image_problems,
-    torn_patient_problems,
 )
-from cxr_isnet.manifests.column_mapping import read_column_mapping
-from cxr_isnet.manifests.problems import ColumnProblem, Place, refuse
 from cxr_isnet.manifests.schema import check_columns, schema_problems
 from cxr_isnet.manifests.text_tables import read_text_table
 from cxr_isnet.shipped import locate
@@ -24,7 +26,7 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read and check one manifest.
+    """Reads and checks one manifest.
 
     Args:
         path: a CSV or Parquet table, or a mapping (YAML) over another table.
@@ -43,18 +45,18 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
 
 
 def _accepted(path: str | Path, classes: Sequence[str] | None) -> pd.DataFrame:
-    """The rows of a manifest that breaks no rule; the index numbers the data rows from 1."""
+    """Reads a manifest that breaks no rule; the index numbers the data rows from 1."""
     frame, problems = inspect_manifest(path)
-    refuse(problems)
+    raise_first(problems)
     if classes is not None:
-        refuse(label_problems(frame, str(path), classes))
-    for rule in (missing_file_problems, repeated_image_problems, torn_patient_problems):
-        refuse(rule(frame, str(path)))
+        raise_first(label_problems(frame, str(path), classes))
+    for rule in (missing_file_problems, repeated_image_problems, patient_overlap_problems):
+        raise_first(rule(frame, str(path)))
     return frame
 
 
 def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem]]:
-    """Read one manifest as far as it goes.
+    """Reads one manifest and collects its problems instead of raising them.
 
     Args:
         path: as for `read_manifest`.
@@ -62,7 +64,7 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
     Returns:
         One row per image, as from `read_manifest` but for an index that numbers the data rows from 1 and an `age` of
         NaN where it is no number; and the cells that break the schema, none if all is well. Whether the files exist
-        and the rows agree is not looked at (`cxr_isnet.manifests.checks`).
+        and the rows agree is not checked (`cxr_isnet.manifests.problems`).
 
     Raises:
         InputError: the table cannot be read, has no rows, or lacks a required column.
@@ -86,7 +88,7 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
 
 
 def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read several manifests as one. A patient is known by site and patient id together.
+    """Reads several manifests as one. A patient is identified by site and patient id together.
 
     Args:
         paths: as for `read_manifest`.
@@ -103,13 +105,13 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
     frames = [_accepted(path, classes) for path in paths]
     frame = join_tables(paths, frames)
     names = " + ".join(str(path) for path in paths)
-    for rule in (repeated_image_problems, torn_patient_problems):
-        refuse(rule(frame, names))
+    for rule in (repeated_image_problems, patient_overlap_problems):
+        raise_first(rule(frame, names))
     return frame.reset_index(drop=True)
 
 
 def join_tables(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of several tables one below the other, the index saying which row of which table.
+    """The concatenated rows of several tables, indexed by table and row.
 
     Args:
         paths: names of the tables.
@@ -134,7 +136,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _with_years(frame: pd.DataFrame, table: str) -> tuple[pd.DataFrame, list[ColumnProblem]]:
-    """`age` as a number, and the cells that are none."""
+    """The frame with `age` as a number, and the cells that are not numbers."""
     if "age" not in frame.columns:
         return frame, []
     years = pd.to_numeric(frame["age"], errors="coerce").astype(float)

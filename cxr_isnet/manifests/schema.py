@@ -1,4 +1,4 @@
-"""The schema of a manifest, and pandera's findings told as problems that can be mended."""
+"""The schema of a manifest, and pandera's failure cases as problems with a remedy."""
 
 from collections.abc import Iterator, Mapping
 
@@ -45,18 +45,18 @@ MANIFEST_SCHEMA = pa.DataFrameSchema(
     },
     strict=False,
 )
-"""Columns of a manifest; columns that are not named here are kept as they are."""
+"""Columns of a manifest; any other column is kept as it is."""
 
 
 def check_columns(frame: pd.DataFrame, table: str) -> None:
-    """All required columns are there.
+    """Checks that all required columns are present.
 
     Args:
         frame: the table as text.
         table: name of the file, for the error.
 
     Raises:
-        InputError: names those that are missing and those that are there.
+        InputError: names the missing columns and those that the table has.
     """
     missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
     if missing:
@@ -68,7 +68,7 @@ def check_columns(frame: pd.DataFrame, table: str) -> None:
 
 
 def schema_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:
-    """Cells that their column does not allow, a problem per column and rule.
+    """The cells that break the schema, one problem per column and rule.
 
     Args:
         frame: the table as text, `age` as numbers; its index numbers the data rows from 1.

@@ -1,4 +1,4 @@
-"""Training and validation sets that share no patient."""
+"""Split by patient: training and validation sets that share no patient."""
 
 import logging
 from collections.abc import Hashable
@@ -14,19 +14,18 @@ Patient = tuple[Hashable, Hashable]
 
 
 def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: int) -> pd.DataFrame:
-    """Fill `split` with train and val, label by label, whole patients at a time.
+    """Fills `split` with train and val: a stratified group split by patient and label.
 
-    A frame whose rows all have a split comes back as it is. The outcome depends on the set of rows and the
-    seed, not on the order of the rows.
+    A frame whose rows all have a split is returned as it is. The result depends on the set of rows and the seed, not on
+    the order of the rows.
 
     Args:
-        frame: as `read_manifest` returns it; a patient is known by `site` and `patient_id`.
+        frame: as `read_manifest` returns it; a patient is identified by `site` and `patient_id`.
         validation_fraction: share of each label's images that go to validation, in [0, 1).
-        seed: chooses among the equally good splits.
+        seed: of the random choice of patients.
 
     Returns:
-        A copy with `split` filled. With a positive fraction, each label of two patients or more is in both
-        sets.
+        A copy with `split` filled. With a positive fraction, each label of at least two patients is in both sets.
 
     Raises:
         InputError: the fraction is out of range, or some rows have a split and others have none.
@@ -42,20 +41,20 @@ def split_by_patient(frame: pd.DataFrame, *, validation_fraction: float, seed: i
             f"column 'split' is filled in {given.sum()} rows and empty in {(~given).sum()} (rows {rows}, "
             "from 0 over all tables). Fill it for all rows of all tables, or for none"
         )
-    chosen = _validation_patients(frame, validation_fraction, seed)
+    validation = _validation_patients(frame, validation_fraction, seed)
     keys = zip(frame["site"], frame["patient_id"], strict=True)
-    return frame.assign(split=["val" if key in chosen else "train" for key in keys])
+    return frame.assign(split=["val" if key in validation else "train" for key in keys])
 
 
 def _validation_patients(frame: pd.DataFrame, fraction: float, seed: int) -> set[Patient]:
-    """Per label, shuffled patients until the wanted number of images is reached as nearly as can be."""
+    """Chooses, per label, shuffled patients until the number of images is as near to the fraction as possible."""
     generator = np.random.default_rng(seed)
     patients = frame.groupby(["site", "patient_id"], sort=True)["label"].agg([_main_label, "size"])
     chosen: set[Patient] = set()
     for label, members in patients.groupby("_main_label", sort=True):
         shuffled = members.iloc[generator.permutation(len(members))]
         if fraction > 0 and len(shuffled) == 1:
-            logger.warning("label %r has one patient only: it is in training and not in validation", label)
+            logger.warning("label %r has only one patient: it is in training and not in validation", label)
         if fraction == 0 or len(shuffled) == 1:
             continue
         reached = shuffled["size"].cumsum().to_numpy()

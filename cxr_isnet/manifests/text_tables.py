@@ -9,7 +9,7 @@ from cxr_isnet.errors import InputError
 
 
 def read_text_table(path: Path, *, separator: str = ",") -> pd.DataFrame:
-    """Read a Parquet table, or text of any suffix with a separator, also compressed.
+    """Reads a Parquet table, or text of any suffix with a separator, also compressed.
 
     Args:
         path: the table; UTF-8, with or without a byte order mark.
@@ -37,10 +37,15 @@ def read_text_table(path: Path, *, separator: str = ",") -> pd.DataFrame:
 
 
 def require_columns(frame: pd.DataFrame, path: Path, columns: tuple[str, ...]) -> None:
-    """Check that a publisher's table has the columns that are read.
+    """Checks that a publisher's table has the columns that are read.
+
+    Args:
+        frame: the table.
+        path: of the table, for the error.
+        columns: that are read.
 
     Raises:
-        InputError: names what is missing and what is there.
+        InputError: names the missing columns and those that the table has.
     """
     missing = [column for column in columns if column not in frame.columns]
     if missing:
@@ -51,7 +56,11 @@ def require_columns(frame: pd.DataFrame, path: Path, columns: tuple[str, ...]) -
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """The rows of a table that `read_text_table` returned, cells by column."""
+    """The rows of a table, each as cells by column.
+
+    Args:
+        frame: as `read_text_table` returns it.
+    """
     names = [str(name) for name in frame.columns]
     for cells in zip(*(frame[name] for name in frame.columns), strict=True):
         yield dict(zip(names, cells, strict=True))

@@ -1,4 +1,4 @@
-"""Synthetic hospitals: drawn chests as DICOM files with lung masks and a manifest. No person was examined."""
+"""Synthetic hospitals: phantom chest X-rays as DICOM files with lung masks and a manifest, without any patient."""
 
 from cxr_isnet.phantoms.glyphs import Corner
 from cxr_isnet.phantoms.hospitals import PhantomHospital

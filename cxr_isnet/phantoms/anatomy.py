@@ -1,8 +1,7 @@
-"""Phantom chests: the attenuation of a frontal thorax, drawn from smooth shapes, and where its lungs are.
+"""Phantom chests: the attenuation of a frontal thorax, composed of smooth shapes, and its lung mask.
 
-Not a simulation of physics: grey values are put together so that bones, soft tissue, air and their edges
-lie where a radiologist expects them. Coordinates: x from -1 (picture's left, the patient's right) to 1, y
-from -1 (head) to 1.
+Not a simulation of physics: grey values are composed so that bones, soft tissue, air and their edges lie where a
+radiologist expects them. Coordinates: x from -1 (left in the image, the patient's right) to 1, y from -1 (head) to 1.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from scipy import ndimage
 Field = NDArray[np.float32]
 
 SOFTNESS = 0.012
-"""Half-width of an organ's edge, in units of half the picture's side."""
+"""Half-width of an organ's edge, in units of half the image's side."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Chest:
     """One phantom.
 
     Attributes:
-        density: (size, size) from 0 (direct exposure) to about 1 (spine over heart).
-        lungs: (size, size) True where lung is seen; heart, mediastinum and what lies below the diaphragm
-            left out.
+        density: (size, size) float32 from 0 (direct exposure) to about 1 (spine over heart).
+        lungs: (size, size) bool, True where lung is visible, without heart, mediastinum and the region below the
+            diaphragm.
     """
 
     density: Field
@@ -34,7 +33,7 @@ class Chest:
 
 @dataclass(frozen=True)
 class _Body:
-    """The measures of one patient, in units of half the picture's side."""
+    """The measures of one patient, in units of half the image's side."""
 
     chest_width: float
     apex: float
@@ -49,8 +48,8 @@ class _Body:
     arch: float
 
     @staticmethod
-    def draw(generator: np.random.Generator) -> "_Body":
-        """A body at random, each measure drawn evenly from its range."""
+    def sample(generator: np.random.Generator) -> "_Body":
+        """A random body, each measure uniform within its range."""
         return _Body(
             chest_width=generator.uniform(0.64, 0.76),
             apex=generator.uniform(-0.80, -0.70),
@@ -67,31 +66,34 @@ class _Body:
 
 
 def draw_chest(size: int, ill: bool, generator: np.random.Generator) -> Chest:
-    """Draw one patient.
+    """Draws one patient.
 
     Args:
         size: rows and columns, in pixels.
-        ill: put opacities into the lungs.
-        generator: source of the patient's anatomy and disease.
+        ill: whether the lungs have opacities.
+        generator: random generator of the anatomy and the disease.
+
+    Returns:
+        Density and lung mask.
     """
-    body = _Body.draw(generator)
-    x, y = _places(size, generator)
+    body = _Body.sample(generator)
+    x, y = _coordinates(size, generator)
     lungs = _lungs(x, y, body)
-    cage = _inside(_half_width(y, body) + 0.035 - np.abs(x))
+    cage = _soft_edge(_half_width(y, body) + 0.035 - np.abs(x))
     density = _soft_tissue(x, y, body)
     density -= (0.50 * lungs) * (0.80 + 0.20 * _smooth_noise(size, 24, generator))
     density += lungs * _vessels(x, y, size, generator)
     density += 0.13 * _ribs(x, y, body) * cage
     density += 0.16 * _clavicles(x, y, body)
-    density += _middle(x, y, body)
+    density += _midline(x, y, body)
     if ill:
         density += lungs * _opacities(lungs, x, y, generator)
     density += 0.02 * _smooth_noise(size, 12, generator) * (density > 0.1)
     return Chest(np.clip(density, 0.0, 1.2).astype(np.float32), lungs > 0.5)
 
 
-def _places(size: int, generator: np.random.Generator) -> tuple[Field, Field]:
-    """x and y of every pixel in a patient who stands a little turned, off the middle, nearer or farther."""
+def _coordinates(size: int, generator: np.random.Generator) -> tuple[Field, Field]:
+    """x and y of every pixel for a patient who is slightly rotated, off centre, nearer or farther."""
     angle, zoom = generator.normal(0, 0.02), generator.normal(1.0, 0.03)
     shift_x, shift_y = generator.normal(0, 0.025), generator.normal(0, 0.03)
     steps = np.linspace(-1, 1, size, dtype=np.float32)
@@ -101,8 +103,8 @@ def _places(size: int, generator: np.random.Generator) -> tuple[Field, Field]:
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def _inside(distance: Field, softness: float = SOFTNESS) -> Field:
-    """1 inside, 0 outside, a smooth edge between; `distance` is positive inside."""
+def _soft_edge(distance: Field, softness: float = SOFTNESS) -> Field:
+    """1 inside, 0 outside, with a smooth edge; `distance` is positive inside."""
     ramp = np.clip(distance / (2 * softness) + 0.5, 0.0, 1.0)
     return _field(ramp * ramp * (3.0 - 2.0 * ramp))
 
@@ -112,7 +114,7 @@ def _field(values: NDArray[Any]) -> Field:
 
 
 def _half_width(y: Field, body: _Body) -> Field:
-    """From the middle to the ribs' inner side: narrow at the apex, widest near the diaphragm."""
+    """Half the inner width of the rib cage: narrow at the apex, widest near the diaphragm."""
     depth = np.clip((y - body.apex) / (0.55 - body.apex), 0.0, 1.0)
     return _field(body.chest_width * (depth ** np.float32(0.33)) * (1.0 - 0.10 * np.clip(depth - 0.8, 0, 1)))
 
@@ -144,11 +146,11 @@ def _lungs(x: Field, y: Field, body: _Body) -> Field:
     walls = _half_width(y, body) - np.abs(x)
     domes = _diaphragm(x, body) - y
     organs = np.maximum(_heart(x, y, body), _mediastinum(x, y, body))
-    return _inside(np.minimum(np.minimum(walls, domes), -organs))
+    return _soft_edge(np.minimum(np.minimum(walls, domes), -organs))
 
 
 def _soft_tissue(x: Field, y: Field, body: _Body) -> Field:
-    """Neck, shoulders and trunk; thicker towards the belly."""
+    """Density of neck, shoulders and trunk; thicker towards the abdomen."""
     slope = np.clip((y - body.shoulder) / 0.30, 0.0, 1.0)
     trunk = body.chest_width + body.fat + 0.06
     half = np.where(y < body.shoulder, 0.25, 0.25 + (trunk + 0.10 - 0.25) * np.sqrt(slope))
@@ -156,20 +158,20 @@ def _soft_tissue(x: Field, y: Field, body: _Body) -> Field:
     edge = half - np.abs(x)
     thickness = np.sqrt(np.clip(edge / 0.55, 0.0, 1.0))
     belly = 0.14 * np.clip((y - body.base) / 0.5, 0.0, 1.0) + 0.04
-    return _field(_inside(_field(edge), 0.02) * (0.22 + 0.38 * thickness + belly))
+    return _field(_soft_edge(_field(edge), 0.02) * (0.22 + 0.38 * thickness + belly))
 
 
 def _ribs(x: Field, y: Field, body: _Body) -> Field:
-    """Rear ribs climb from the spine and fall to the side; fainter front ribs fall inwards."""
-    out = np.abs(x)
-    rear = (y - 0.50 * out * out + 0.18 * out) / body.rib_spacing + body.rib_phase
-    front = (y + 0.75 * out * out - 0.10 * out) / (1.15 * body.rib_spacing) + body.rib_phase
-    drawn = _band(_field(rear), 0.42) + 0.40 * _band(_field(front), 0.36) * (out > 0.22)
-    return _field(drawn * np.clip((y + 0.86) / 0.06, 0, 1) * np.clip((0.92 - y) / 0.3, 0, 1))
+    """Density of the ribs: posterior ones rise from the spine and fall laterally, fainter anterior ones medially."""
+    lateral = np.abs(x)
+    posterior = (y - 0.50 * lateral * lateral + 0.18 * lateral) / body.rib_spacing + body.rib_phase
+    anterior = (y + 0.75 * lateral * lateral - 0.10 * lateral) / (1.15 * body.rib_spacing) + body.rib_phase
+    bones = _band(_field(posterior), 0.42) + 0.40 * _band(_field(anterior), 0.36) * (lateral > 0.22)
+    return _field(bones * np.clip((y + 0.86) / 0.06, 0, 1) * np.clip((0.92 - y) / 0.3, 0, 1))
 
 
 def _band(phase: Field, share: float) -> Field:
-    """1 in a share of each unit of `phase`, brighter along the rims as the rind of a bone is."""
+    """1 in a share of each unit of `phase`, brighter along the rims as cortical bone is."""
     place = np.abs(phase - np.floor(phase) - 0.5) * 2.0
     body = np.clip((share - place) / 0.10, 0.0, 1.0)
     rim = np.clip(1.0 - np.abs(place - share + 0.10) / 0.12, 0.0, 1.0)
@@ -177,24 +179,26 @@ def _band(phase: Field, share: float) -> Field:
 
 
 def _clavicles(x: Field, y: Field, body: _Body) -> Field:
-    out = np.abs(x)
-    course = body.clavicle + 0.05 - 0.20 * np.clip(out - 0.08, 0, 1) + 0.05 * np.sin(7.0 * out)
+    lateral = np.abs(x)
+    course = body.clavicle + 0.05 - 0.20 * np.clip(lateral - 0.08, 0, 1) + 0.05 * np.sin(7.0 * lateral)
     bone = np.clip(1.0 - np.abs(y - course) / 0.038, 0.0, 1.0)
-    return _field(np.sqrt(bone) * _inside(np.minimum(out - 0.07, 0.66 - out), 0.02))
+    return _field(np.sqrt(bone) * _soft_edge(np.minimum(lateral - 0.07, 0.66 - lateral), 0.02))
 
 
-def _middle(x: Field, y: Field, body: _Body) -> Field:
-    """Heart, mediastinum, spine with its discs, and the dark windpipe."""
-    heart = 0.16 * np.sqrt(np.clip(_heart(x, y, body) / 0.16, 0.0, 1.0)) * _inside(_diaphragm(x, body) + 0.1 - y, 0.06)
+def _midline(x: Field, y: Field, body: _Body) -> Field:
+    """Density of heart, mediastinum, spine with its discs, and the dark trachea."""
+    heart = (
+        0.16 * np.sqrt(np.clip(_heart(x, y, body) / 0.16, 0.0, 1.0)) * _soft_edge(_diaphragm(x, body) + 0.1 - y, 0.06)
+    )
     vessels = 0.10 * np.sqrt(np.clip(_mediastinum(x, y, body) / 0.10, 0.0, 1.0))
-    column = _inside(_field(0.085 - np.abs(x)), 0.02)
+    column = _soft_edge(_field(0.085 - np.abs(x)), 0.02)
     discs = 0.75 + 0.25 * np.cos(2 * np.pi * y / (0.72 * body.rib_spacing))
-    trachea = np.exp(-((x / 0.035) ** 2)) * _inside(-0.32 - y, 0.06)
+    trachea = np.exp(-((x / 0.035) ** 2)) * _soft_edge(-0.32 - y, 0.06)
     return _field(heart + vessels + 0.16 * column * discs - 0.10 * trachea)
 
 
 def _vessels(x: Field, y: Field, size: int, generator: np.random.Generator) -> Field:
-    """Fine bright lines that fade from the hila outwards, and the hila themselves."""
+    """Density of the lung vessels: fine bright lines that fade from the hila outwards, and the hila."""
     lines = np.exp(-((_smooth_noise(size, 22, generator) / 0.22) ** 2))
     fine = np.exp(-((_smooth_noise(size, 40, generator) / 0.25) ** 2))
     from_hilum = np.sqrt((np.abs(x) - 0.17) ** 2 + (y + 0.08) ** 2)
@@ -203,25 +207,25 @@ def _vessels(x: Field, y: Field, size: int, generator: np.random.Generator) -> F
 
 
 def _opacities(lungs: Field, x: Field, y: Field, generator: np.random.Generator) -> Field:
-    """Patches with a ragged outline and small nodules, most of them in the upper lobes."""
+    """Density of the disease: ragged patches and small nodules, most of them in the upper lobes."""
     size = len(lungs)
     weight = np.where(lungs > 0.9, np.exp(-2.2 * (y + 0.7)), 0.0).ravel()
     patches, nodules = int(generator.integers(2, 5)), int(generator.integers(5, 13))
     chosen = generator.choice(weight.size, size=patches + nodules, p=weight / weight.sum())
     centers_x, centers_y = x.ravel()[chosen], y.ravel()[chosen]
-    drawn = np.zeros_like(lungs)
+    opacity = np.zeros_like(lungs)
     for number, (center_x, center_y) in enumerate(zip(centers_x, centers_y, strict=True)):
         patch = number < patches
         radius = generator.uniform(0.09, 0.17) if patch else generator.uniform(0.022, 0.045)
         strength = generator.uniform(0.24, 0.38) if patch else generator.uniform(0.16, 0.28)
         stretch = generator.uniform(0.7, 1.4)
         reach = ((x - center_x) * stretch) ** 2 + ((y - center_y) / stretch) ** 2
-        drawn += strength * np.exp(-reach / (radius * radius))
-    return _field(drawn * (0.75 + 0.35 * _smooth_noise(size, 30, generator)))
+        opacity += strength * np.exp(-reach / (radius * radius))
+    return _field(opacity * (0.75 + 0.35 * _smooth_noise(size, 30, generator)))
 
 
 def _smooth_noise(size: int, cells: int, generator: np.random.Generator) -> Field:
-    """Noise of mean 0 and standard deviation about 1 that varies over 1 / `cells` of the picture."""
+    """Noise of mean 0 and standard deviation about 1 that varies over 1 / `cells` of the image."""
     coarse = generator.standard_normal((cells + 3, cells + 3), dtype=np.float32)
     places = np.linspace(1.0, cells + 1.0, size, dtype=np.float32)
     rows = _spline(places, cells + 3)
@@ -237,10 +241,13 @@ def _spline(places: Field, count: int) -> Field:
 
 
 def blur(picture: Field, sigma: float) -> Field:
-    """The focal spot's and the detector's unsharpness.
+    """Applies a Gaussian blur, the unsharpness of focal spot and detector.
 
     Args:
-        picture: (rows, columns).
+        picture: (rows, columns) float32.
         sigma: standard deviation in pixels.
+
+    Returns:
+        (rows, columns) float32.
     """
     return np.asarray(ndimage.gaussian_filter(picture, sigma, truncate=3.0), dtype=np.float32)

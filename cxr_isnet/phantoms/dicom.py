@@ -1,4 +1,4 @@
-"""Phantom X-rays as DICOM CR files whose header says that nobody was examined."""
+"""Phantom X-rays as DICOM CR files, marked as synthetic in the header."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _UID_ROOT = "2.25."
 
 @dataclass(frozen=True)
 class PhantomRecord:
-    """What a header says of one phantom.
+    """The header values of one phantom.
 
     Attributes:
-        patient_id: identifier, plainly synthetic.
+        patient_id: identifier, recognisable as synthetic.
         site: institution.
         sex: "F" or "M".
         age: years.
         seed: distinguishes data sets with equal names; part of all UIDs.
-        monochrome1: store low values as bright.
+        monochrome1: whether low values are stored as bright.
     """
 
     patient_id: str
@@ -35,13 +35,13 @@ class PhantomRecord:
 
 
 def write_dicom(path: Path, pixels: NDArray[np.uint16], record: PhantomRecord, bits: int) -> None:
-    """Write one file; equal arguments give equal bytes.
+    """Writes one file; equal arguments give equal bytes.
 
     Args:
         path: file to write.
-        pixels: (rows, columns), bright is dense.
-        record: the header's contents.
-        bits: bits stored per pixel.
+        pixels: (rows, columns) uint16 from 0 to 2**bits - 1; bright is dense.
+        record: the header values.
+        bits: BitsStored.
     """
     highest = 2**bits - 1
     stored = (highest - pixels) if record.monochrome1 else pixels

@@ -1,4 +1,4 @@
-"""Bright signs on a small grid, and the corners they lie in: planted marks, and the lead markers of phantom X-rays."""
+"""Bright glyphs on a small grid and the corners they are placed in: planted marks, and lead markers of phantoms."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Corner(StrEnum):
-    """A corner of the picture as it is shown."""
+    """A corner of the displayed image."""
 
     TOP_LEFT = "top_left"
     TOP_RIGHT = "top_right"
@@ -83,20 +83,20 @@ _LETTERS = {
 }
 
 MARK_COUNT = len(_MARKS)
-"""How many classes can have a mark of their own."""
+"""Number of classes that can have a mark of their own."""
 
 LETTERS = tuple(_LETTERS)
 """Letters that a marker can show."""
 
 
 def mark(index: int) -> NDArray[np.float32]:
-    """The mark of one class: shapes that differ, on 21 to 24 of 49 cells.
+    """The mark of one class: a distinct shape on 21 to 24 of 49 cells.
 
     Args:
         index: class, from 0 to `MARK_COUNT` - 1.
 
     Returns:
-        (7, 7) of 0 and 1.
+        (7, 7) float32 of 0 and 1.
     """
     return _grid(_MARKS[index])
 
@@ -108,20 +108,20 @@ def letter(name: str) -> NDArray[np.float32]:
         name: one of `LETTERS`.
 
     Returns:
-        (7, 7) of 0 and 1.
+        (7, 7) float32 of 0 and 1.
     """
     return _grid(_LETTERS[name])
 
 
-def enlarge(glyph: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Draw a glyph larger or smaller, each pixel the mean of what it covers.
+def resize(glyph: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Resizes a glyph; each pixel is the mean of the area that it covers.
 
     Args:
-        glyph: (7, 7) in [0, 1].
-        side: wanted rows and columns, in pixels.
+        glyph: (7, 7) float32 in [0, 1].
+        side: rows and columns of the result, in pixels.
 
     Returns:
-        (side, side) in [0, 1].
+        (side, side) float32 in [0, 1].
     """
     fine = np.kron(glyph, np.ones((side, side), dtype=np.float32))
     return np.asarray(fine.reshape(side, len(glyph), side, len(glyph)).mean(axis=(1, 3)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How a hospital's machine shows a chest: exposure, noise, collimation, lead marker, grey scale."""
+"""The imaging chain of a phantom hospital: exposure, noise, collimation, lead marker, grey scale."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.phantoms import Corner, glyphs
+from cxr_isnet.phantoms import glyphs
 from cxr_isnet.phantoms.anatomy import Chest, Field, blur
+from cxr_isnet.phantoms.glyphs import Corner
 
 BITS = 12
 """Bits stored per pixel."""
@@ -15,17 +16,17 @@ BITS = 12
 
 @dataclass(frozen=True)
 class PhantomHospital:
-    """One hospital's look.
+    """The imaging characteristics of one hospital.
 
     Attributes:
         name: the site in the manifest and the institution in the DICOM header.
         gamma: exponent of the grey values; above 1 is darker.
         noise: standard deviation of the noise, as a share of the grey scale.
         unsharpness: standard deviation of the blur, in pixels of a 256-pixel image.
-        collimation: width of the dark border that the collimator leaves, as a share of the image's side.
+        collimation: mean width of the dark border of collimation, as a share of the image's side.
         marker: letter of the lead marker; "" for none.
-        marker_corner: where the marker lies.
-        monochrome1: write low values as bright.
+        marker_corner: corner of the lead marker.
+        monochrome1: whether DICOM files store low values as bright.
     """
 
     name: str
@@ -50,15 +51,15 @@ class PhantomHospital:
 
 
 def expose(chest: Chest, hospital: PhantomHospital, generator: np.random.Generator) -> NDArray[np.uint16]:
-    """Take the picture.
+    """Simulates the acquisition of one image.
 
     Args:
         chest: the patient.
-        hospital: the machine.
-        generator: source of noise, of the day's exposure and of the marker's place.
+        hospital: its imaging characteristics.
+        generator: random generator of noise, exposure, collimation and the position of the marker.
 
     Returns:
-        (size, size) from 0 to 4095, bright is dense whatever `monochrome1` says.
+        (size, size) uint16 from 0 to 4095; bright is dense whatever `monochrome1` is.
     """
     size = len(chest.density)
     density = blur(chest.density, hospital.unsharpness * size / 256)
@@ -66,13 +67,13 @@ def expose(chest: Chest, hospital: PhantomHospital, generator: np.random.Generat
     grain = generator.standard_normal(picture.shape, dtype=np.float32)
     picture = picture + hospital.noise * grain * np.sqrt(0.3 + picture)
     if hospital.marker:
-        _lay_marker(picture, hospital, generator)
+        _add_marker(picture, hospital, generator)
     _collimate(picture, hospital, generator)
     return np.asarray(np.rint(np.clip(picture, 0.0, 1.0) * (2**BITS - 1)), dtype=np.uint16)
 
 
-def _lay_marker(picture: Field, hospital: PhantomHospital, generator: np.random.Generator) -> None:
-    """Put the letter into its corner, a little off each time, over whatever is there."""
+def _add_marker(picture: Field, hospital: PhantomHospital, generator: np.random.Generator) -> None:
+    """Adds the letter to its corner at a slightly random position, over the image."""
     size = len(picture)
     side = max(round(0.075 * size), glyphs.GLYPH_SIDE)
     edge = round((hospital.collimation + 0.03) * size)
@@ -82,11 +83,11 @@ def _lay_marker(picture: Field, hospital: PhantomHospital, generator: np.random.
     if hospital.marker_corner.value.endswith("right"):
         left = size - side - left
     place = picture[top : top + side, left : left + side]
-    np.maximum(place, 0.97 * glyphs.enlarge(glyphs.letter(hospital.marker), side), out=place)
+    np.maximum(place, 0.97 * glyphs.resize(glyphs.letter(hospital.marker), side), out=place)
 
 
 def _collimate(picture: Field, hospital: PhantomHospital, generator: np.random.Generator) -> None:
-    """Darken a border of which each side is a little wider or narrower each time."""
+    """Darkens a border, each side of random width."""
     if hospital.collimation == 0:
         return
     size = len(picture)

@@ -1,4 +1,4 @@
-"""Phantom hospitals on disk: DICOM X-rays, lung masks and a manifest, for demonstration and tests."""
+"""Writing a phantom hospital: DICOM X-rays, lung masks and a manifest, for demonstration and tests."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ from cxr_isnet.phantoms.hospitals import BITS, PhantomHospital, expose
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_SIZE = 64
+MIN_SIZE = 64
 
 
 def write_hospital(
@@ -29,30 +29,29 @@ def write_hospital(
     seed: int = 0,
     size: int = 256,
 ) -> Path:
-    """Draw the patients of one hospital, one image each, the classes in turn.
+    """Writes the patients of one hospital, one image each, of alternating classes.
 
-    Equal arguments give equal files. A patient depends on the hospital's name, the seed and its number only.
+    Equal arguments give equal files. A patient's anatomy depends on the hospital's name, the seed and its number only.
 
     Args:
-        folder: where `images/`, `masks/` and `manifest.csv` go; made when missing.
-        hospital: its machine's look.
-        patients: number of images.
+        folder: folder of `images/`, `masks/` and `manifest.csv`; created if missing.
+        hospital: its imaging characteristics.
+        patients: number of patients, each with one image.
         classes: label of the healthy and label of the ill.
-        seed: at least 0.
-        size: rows and columns, in pixels.
+        seed: of the random generators, at least 0.
+        size: rows and columns, in pixels, at least 64.
 
     Returns:
         Path of the manifest.
 
     Raises:
-        InputError: not two classes, too few patients, too small images, or a folder that holds a manifest
-            already.
+        InputError: not two classes, too few patients, too small images, or a folder that holds a manifest already.
     """
     folder = Path(folder)
-    if len(classes) != 2 or patients < 1 or size < SMALLEST_SIZE:
+    if len(classes) != 2 or patients < 1 or size < MIN_SIZE:
         raise InputError(
             f"phantoms were asked for {len(classes)} classes, {patients} patients, {size} pixels; "
-            f"give 2 classes (healthy, ill), at least 1 patient and {SMALLEST_SIZE} pixels"
+            f"give 2 classes (healthy, ill), at least 1 patient and {MIN_SIZE} pixels"
         )
     manifest = folder / "manifest.csv"
     if manifest.exists():
@@ -69,17 +68,17 @@ def write_hospital(
 def draw_patient(
     hospital: PhantomHospital, number: int, *, ill: bool, seed: int, size: int
 ) -> tuple[Chest, np.ndarray[tuple[int, int], np.dtype[np.uint16]], PhantomRecord]:
-    """Draw and expose one patient.
+    """Draws and images one patient.
 
     Args:
-        hospital: its machine's look.
+        hospital: its imaging characteristics.
         number: of the patient, from 0.
-        ill: put opacities into the lungs.
-        seed: at least 0.
+        ill: whether the lungs have opacities.
+        seed: of the random generator, at least 0.
         size: rows and columns, in pixels.
 
     Returns:
-        The chest; (size, size) pixels from 0 to 4095, bright is dense; what the header says.
+        The chest; the image, (size, size) uint16 from 0 to 4095, bright is dense; the header values.
     """
     generator = np.random.default_rng([seed, number, *hospital.name.encode()])
     chest = draw_chest(size, ill, generator)

@@ -1,4 +1,4 @@
-"""A hospital's folder, taken in whole: what comes out, and what must not."""
+"""The intake of a whole folder of a hospital: what comes out, and what must not."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from cxr_isnet.commands.intake import IntakeConfig, intake
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
-from cxr_isnet.intake.importer import Dates, ImageFormat, PolarityAction
+from cxr_isnet.intake.importer import DateAction, ImageFormat, PolarityAction
 from cxr_isnet.manifests import read_manifest
 from tests.imaging.chest_files import BROKEN, SECRET, chest_bytes, chest_pixels, write_chest
 
@@ -43,7 +43,7 @@ def rows(path):
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory):
+def finished(tmp_path_factory):
     """Folder of a finished intake, its summary and its log; not to be changed."""
     folder = tmp_path_factory.mktemp("hospital")
     write_tree(folder / "root")
@@ -61,11 +61,11 @@ def names_of(out):
     return {row["file_id"]: row["file"] for row in rows(f"{out}.private/files.csv")}
 
 
-def test_every_file_is_in_the_manifest_or_in_the_quarantine_with_its_reason(taken):
-    out, _, _ = taken
+def test_every_file_is_in_the_manifest_or_in_the_quarantine_with_its_reason(finished):
+    out, _, _ = finished
     names = names_of(out)
     accepted = [names[row["file_id"]] for row in rows(out / "manifest.csv")]
-    refused = {names[row["file_id"]]: row["reason"] for row in rows(out / "quarantine.csv")}
+    rejected = {names[row["file_id"]]: row["reason"] for row in rows(out / "quarantine.csv")}
 
     twins = {"copy_of_1", f"{SECRET}_Jane/IM1"}
     kept = [name for name in accepted if name in twins]
@@ -74,12 +74,12 @@ def test_every_file_is_in_the_manifest_or_in_the_quarantine_with_its_reason(take
     expected = {f"{SECRET}_{name}": reason for name, (_, reason) in BROKEN.items()} | {
         "more.zip!notes.txt": "not_dicom"
     }
-    assert refused == expected | {(twins - set(kept)).pop(): "duplicate"}
-    assert sorted(names.values()) == sorted([*accepted, *refused])
+    assert rejected == expected | {(twins - set(kept)).pop(): "duplicate"}
+    assert sorted(names.values()) == sorted([*accepted, *rejected])
 
 
-def test_the_manifest_reads_as_a_manifest(taken):
-    out, _, _ = taken
+def test_the_manifest_reads_as_a_manifest(finished):
+    out, _, _ = finished
 
     frame = read_manifest(out / "manifest.csv")
 
@@ -92,8 +92,8 @@ def test_the_manifest_reads_as_a_manifest(taken):
     assert set(frame["device"]) == {"Acme Plate 1"}
 
 
-def test_images_are_the_rendering_in_16_bits(taken):
-    out, _, _ = taken
+def test_images_are_the_rendering_in_16_bits(finished):
+    out, _, _ = finished
     frame = read_manifest(out / "manifest.csv")
 
     image = read_image(frame["image"][frame["view"] == "AP"].item())
@@ -102,8 +102,8 @@ def test_images_are_the_rendering_in_16_bits(taken):
     assert len(list((out / "images").rglob("*.png"))) == 4
 
 
-def test_the_record_says_what_was_done_and_the_negative_is_flagged(taken):
-    out, summary, _ = taken
+def test_the_record_says_what_was_done_and_the_negative_is_flagged(finished):
+    out, summary, _ = finished
     names = names_of(out)
     record = {names[row["file_id"]]: row for row in rows(out / "provenance.csv")}
 
@@ -111,11 +111,11 @@ def test_the_record_says_what_was_done_and_the_negative_is_flagged(taken):
     assert record["negative.dcm"]["applied"] == "full range 0 to 4095"
     assert record[f"{SECRET}_Jane/IM2.dcm"]["flags"] == ""
     assert "flagged polarity: 1" in summary
-    assert "4 images of 3 patients taken" in summary
+    assert "4 images of 3 patients accepted" in summary
 
 
-def test_nothing_tells_who_was_examined(taken):
-    out, summary, log = taken
+def test_no_output_identifies_a_patient(finished):
+    out, summary, log = finished
 
     assert SECRET not in summary + log
     for path in out.rglob("*"):
@@ -126,16 +126,16 @@ def test_nothing_tells_who_was_examined(taken):
         assert trace not in (out / "manifest.csv").read_text() + (out / "provenance.csv").read_text()
 
 
-def test_the_private_folder_is_beside_the_output_and_for_its_owner_only(taken):
-    out, _, _ = taken
+def test_the_private_folder_is_beside_the_output_and_for_its_owner_only(finished):
+    out, _, _ = finished
     private = Path(f"{out}.private")
 
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert sorted(path.name for path in private.iterdir()) == ["files.csv", "key"]
 
 
-def test_run_again_nothing_is_done_twice_and_labels_come_in(taken):
-    out, _, _ = taken
+def test_run_again_nothing_is_done_twice_and_labels_come_in(finished):
+    out, _, _ = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     tables = {name: (out / name).read_bytes() for name in ("provenance.csv", "quarantine.csv")}
     (out.parent / "labels.csv").write_text(f"patient_id,label\n{SECRET}-1,ill\n")
@@ -154,12 +154,12 @@ def test_run_again_nothing_is_done_twice_and_labels_come_in(taken):
     [
         ({"polarity": PolarityAction.CORRECT}, "begun with another polarity"),
         ({"acceptance": AcceptanceConfig(other_views=True)}, "begun with another acceptance"),
-        ({"output": "root/out"}, "would be taken in itself"),
+        ({"output": "root/out"}, "would be imported itself"),
         ({"root": "nowhere"}, "neither a folder nor a file"),
     ],
 )
-def test_what_does_not_fit_is_refused(taken, change, message):
-    folder = taken[0].parent
+def test_wrong_paths_and_changed_settings_are_errors(finished, change, message):
+    folder = finished[0].parent
     settings = {"root": "root", "output": "out", "acceptance": AcceptanceConfig()} | change
     settings |= {name: str(folder / settings[name]) for name in ("root", "output")}
 
@@ -185,7 +185,11 @@ def test_settings_that_make_no_sense(settings):
 def test_by_reference_with_shifted_dates(tmp_path):
     write_chest(tmp_path / f"root/{SECRET}.dcm", 1)
 
-    intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), format=ImageFormat.REFERENCE, dates=Dates.SHIFT))
+    intake(
+        IntakeConfig(
+            str(tmp_path / "root"), str(tmp_path / "out"), format=ImageFormat.REFERENCE, dates=DateAction.SHIFT
+        )
+    )
 
     row = read_manifest(tmp_path / "out/manifest.csv").iloc[0]
     assert SECRET not in row["image"]
@@ -199,10 +203,10 @@ def test_real_files(real_data_folder, tmp_path):
 
     names = names_of(tmp_path / "out")
     flags = {names[row["file_id"]]: row["flags"] for row in rows(tmp_path / "out/manifest.csv")}
-    refused = {names[row["file_id"]]: row["detail"] for row in rows(tmp_path / "out/quarantine.csv")}
+    rejected = {names[row["file_id"]]: row["detail"] for row in rows(tmp_path / "out/quarantine.csv")}
     assert {name for name, flag in flags.items() if "polarity" in flag} == {"nih_cr_chest_wrong_monochrome1.dcm"}
     assert set(flags) == {"RG1_J2KI.dcm", "nih_cr_chest.dcm", "nih_cr_chest_wrong_monochrome1.dcm"}
-    assert {name: "'HIP'" in detail or "'EXTREMITY'" in detail for name, detail in refused.items()} == dict.fromkeys(
+    assert {name: "'HIP'" in detail or "'EXTREMITY'" in detail for name, detail in rejected.items()} == dict.fromkeys(
         ("RG2_JPLL.dcm", "RG3_J2KR.dcm", "RG3_RLE.dcm"), True
     )
     assert json.dumps(rows(tmp_path / "out/provenance.csv")).find("Hamburg") == -1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr_isnet.commands.intake import IntakeConfig, intake
-from cxr_isnet.intake.import_log import LEDGER_NAME
+from cxr_isnet.intake.import_log import IMPORT_LOG_NAME
 from tests.imaging.chest_files import BROKEN, write_chest
 
 TABLES = ("manifest.csv", "provenance.csv", "quarantine.csv")
@@ -19,13 +19,13 @@ KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from cxr_isnet.intake import import_log
 from cxr_isnet.commands.intake import IntakeConfig, intake
-entered, enter = [], import_log.ImportLog.enter
+entered, enter = [], import_log.ImportLog.record
 def enter_and_die(self, *outcome):
     enter(self, *outcome)
     entered.append(outcome)
     if len(entered) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-import_log.ImportLog.enter = enter_and_die
+import_log.ImportLog.record = enter_and_die
 intake(IntakeConfig(sys.argv[1], sys.argv[2], key_file=sys.argv[4], workers=2))
 """
 
@@ -87,7 +87,7 @@ def test_two_thousand_files_killed_from_outside_twice(tmp_path, key):
             process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL
         assert not (tmp_path / "out/manifest.csv").exists()
-        assert (tmp_path / "out" / LEDGER_NAME).exists()
+        assert (tmp_path / "out" / IMPORT_LOG_NAME).exists()
 
     found = undisturbed(tmp_path / "root", tmp_path / "out", key)
 

@@ -6,7 +6,7 @@ from cxr_isnet.manifests import read_manifest
 from tests.manifests.sources.miniatures_tuberculosis import shenzhen
 
 
-def test_build_writes_the_table_and_tells_what_is_in_it(tmp_path):
+def test_build_writes_the_table_and_reports_what_is_in_it(tmp_path):
     shenzhen(tmp_path)
     output = tmp_path / "tables" / "shenzhen.csv"
 
@@ -31,7 +31,7 @@ def test_unknown_source(tmp_path):
         build(BuildConfig("chest", str(tmp_path), "t.csv"))
 
 
-def test_sources_tell_layout_labels_and_terms():
+def test_sources_list_layout_labels_and_terms():
     everything, one = list_sources(SourcesConfig()), list_sources(SourcesConfig("brixia"))
 
     assert one in everything

@@ -56,7 +56,7 @@ def test_two_tables_with_a_patient_in_common(alder, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "a,b\n1,2\n", "image,label,patient_id,site\n"])
-def test_an_unusable_table_is_status_2_and_is_told(tmp_path, content):
+def test_an_unusable_table_is_status_2_and_is_reported(tmp_path, content):
     table = tmp_path / "bad.csv"
     if content is not None:
         table.write_text(content)
@@ -72,6 +72,6 @@ def test_an_unusable_table_is_status_2_and_is_told(tmp_path, content):
 @pytest.mark.parametrize(
     "settings", [{"workers": 0}, {"crop_limit": -1}, {"html": "no/such/folder/a.html"}, {"json": "."}]
 )
-def test_settings_out_of_range_are_refused(settings):
+def test_settings_out_of_range_are_errors(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         CheckConfig(["a.csv"], **settings)

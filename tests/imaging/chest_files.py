@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 SECRET = "CANARY"
-"""In every tag, and in some file names, that could tell who was examined."""
+"""In every tag, and in some file names, that could identify the patient."""
 
 
 def chest_pixels(size: int = 64, seed: int = 0) -> np.ndarray:
@@ -97,4 +97,4 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "no_pixels": (chest_bytes(908, PixelData=None), "no_pixels"),
     "foot": (chest_bytes(909, BodyPartExamined="FOOT"), "body_part"),
 }
-"""Contents of files that are not to be taken, with the reason."""
+"""Contents of files that must be rejected, with the reason."""

@@ -9,8 +9,8 @@ from cxr_isnet.imaging.rejection import RejectedFile
 from tests.imaging.chest_files import BROKEN, SECRET, chest_bytes
 
 
-def read(content, **gate):
-    return read_radiograph(BytesIO(content), AcceptanceConfig(**gate), INTAKE_RULES).provenance
+def read(content, **criteria):
+    return read_radiograph(BytesIO(content), AcceptanceConfig(**criteria), INTAKE_RULES).provenance
 
 
 def region(value, scheme):
@@ -20,14 +20,14 @@ def region(value, scheme):
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_not_to_be_taken_is_refused_with_the_reason_and_without_identity(kind):
+def test_unacceptable_files_are_rejected_with_the_reason_and_without_identity(kind):
     content, reason = BROKEN[kind]
 
-    with pytest.raises(RejectedFile) as refused:
+    with pytest.raises(RejectedFile) as rejected:
         read(content)
 
-    assert refused.value.reason.value == reason
-    assert SECRET not in str(refused.value)
+    assert rejected.value.reason.value == reason
+    assert SECRET not in str(rejected.value)
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,19 @@ def test_chest_by_description_is_assumed_and_the_description_is_not_repeated():
     assert read(chest_bytes(BodyPartExamined="")).assumed == ("chest, by StudyDescription",)
 
 
-def test_unknown_body_part_and_view_are_let_in_and_flagged():
+def test_unknown_body_part_and_view_are_accepted_and_flagged():
     record = read(chest_bytes(BodyPartExamined=None, StudyDescription=None, ViewPosition=None))
 
     assert {flag.value for flag in record.flags} == {"unknown_body_part", "unknown_view"}
     assert record.view == "unknown"
 
 
-def test_region_that_is_no_chest_is_refused():
+def test_a_region_that_is_not_the_chest_is_rejected():
     with pytest.raises(RejectedFile, match="AnatomicRegionSequence"):
         read(chest_bytes(BodyPartExamined=None, AnatomicRegionSequence=region("56459004", "SCT")))
 
 
-def test_what_is_asked_for_is_let_in():
+def test_criteria_can_be_relaxed():
     assert read(chest_bytes(ViewPosition="LL"), other_views=True).view == "lateral"
     assert read(chest_bytes(BurnedInAnnotation="YES"), burned_in=True).view == "PA"
     assert read(chest_bytes(Modality="RF"), modalities=("RF",)).modality == "RF"

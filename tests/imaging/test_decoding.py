@@ -84,13 +84,13 @@ def test_lossless_syntaxes_give_the_stored_values(lossless):
 
 
 @pytest.mark.parametrize("share", [0.97, 0.5])
-def test_truncated_files_are_refused_in_every_syntax(lossless, share):
+def test_truncated_files_are_rejected_in_every_syntax(lossless, share):
     content, _ = lossless
 
-    with pytest.raises(RejectedFile) as refused:
+    with pytest.raises(RejectedFile) as rejected:
         read(content[: int(len(content) * share)])
 
-    assert refused.value.reason.value in ("broken", "undecodable")
+    assert rejected.value.reason.value in ("broken", "undecodable")
 
 
 def test_near_lossless_jpeg_ls_and_lossy_jpeg_2000_are_close(tmp_path):
@@ -150,7 +150,7 @@ def test_jpeg_baseline_of_8_bits(tmp_path):
     assert np.abs(radiograph.pixels.astype(int) - eight).mean() < 2
 
 
-def test_colour_is_taken_as_luma_and_flagged():
+def test_colour_is_read_as_luma_and_flagged():
     red = np.zeros((64, 64, 3), dtype=np.uint8)
     red[..., 0] = 200
     elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "RGB"}
@@ -193,7 +193,7 @@ def test_missing_tags_of_one_sensible_value_are_assumed(keyword):
     assert any(note.startswith(keyword) for note in radiograph.provenance.assumed)
 
 
-def test_unknown_transfer_syntax_is_refused():
+def test_unknown_transfer_syntax_is_rejected():
     content = encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, "1.2.3.4")
 
     with pytest.raises(RejectedFile, match="of an unknown kind cannot be decoded"):

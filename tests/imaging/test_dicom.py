@@ -93,7 +93,7 @@ def test_known_by_content_not_by_name(make_dicom, tmp_path):
         ({"PixelData": STEPS.astype("<u2").tobytes()[:100]}, r"cannot be decoded"),
     ],
 )
-def test_what_stands_in_the_way_is_named(make_dicom, elements, message):
+def test_an_unusable_header_is_named_with_tag_and_value(make_dicom, elements, message):
     path = make_dicom(**elements)
 
     with pytest.raises(InputError, match=rf"image\.dcm: .*{message}"):

@@ -145,7 +145,7 @@ def test_sixteen_bit_rendering_is_the_same_picture(rendered):
     radiograph = rendered(WindowCenter="1500", WindowWidth="900", PhotometricInterpretation="MONOCHROME1")
 
     np.testing.assert_allclose(
-        np.concatenate(list(radiograph.sixteen_bit())) / 65535, radiograph.image(), atol=1 / 65535
+        np.concatenate(list(radiograph.uint16_bands())) / 65535, radiograph.image(), atol=1 / 65535
     )
 
 

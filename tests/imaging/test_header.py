@@ -4,7 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cxr_isnet.imaging.header import quiet_pydicom
+from cxr_isnet.imaging.header import open_header, quiet_pydicom
+from cxr_isnet.imaging.rejection import RejectedFile
+from tests.imaging.chest_files import SECRET, write_chest
 
 
 @pytest.fixture
@@ -55,3 +57,24 @@ def test_threads_that_overlap_are_all_silent_and_leave_the_log_as_it_was(heard):
     logging.getLogger("pydicom").error("Doe^Jane")
 
     assert len(heard) == 2
+
+
+def test_an_open_header_is_read_and_pydicom_is_silent_within(heard, tmp_path):
+    with open_header(write_chest(tmp_path / "a")) as header:
+        complain()
+        assert (header.text("PatientAge"), header.integer("Rows")) == ("070Y", 64)
+
+    assert not heard
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "unreadable"), (b"<html>", "not_dicom")])
+def test_a_header_that_does_not_open_is_rejected_without_the_files_name(tmp_path, content, reason):
+    path = tmp_path / f"{SECRET}.dcm"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(RejectedFile) as rejected, open_header(path):
+        pass
+
+    assert rejected.value.reason.value == reason
+    assert SECRET not in str(rejected.value)

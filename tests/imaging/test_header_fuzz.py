@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it ends in a radiograph or in a refusal."""
+"""Whatever a file holds, reading it ends in a radiograph or in a rejection."""
 
 from io import BytesIO
 

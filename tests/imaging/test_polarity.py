@@ -28,7 +28,7 @@ def test_a_picture_of_one_grey_says_nothing():
     assert polarity_score(np.full((100, 80), 0.4)) == 0
 
 
-def test_phantoms_are_told_from_their_negatives():
+def test_phantoms_differ_from_their_negatives():
     for number in range(6):
         _, pixels, _ = draw_patient(PhantomHospital("Alder"), number, ill=number % 2 == 0, seed=0, size=96)
 

@@ -43,7 +43,7 @@ def dataset(**elements):
     ],
     ids=str,
 )
-def test_view_and_the_tag_that_told_it(elements, view, keyword):
+def test_view_and_the_tag_that_gives_it(elements, view, keyword):
     assert find_view(dataset(**elements)) == (view, keyword)
 
 

@@ -12,7 +12,7 @@ from cxr_isnet.intake.discovery import find_files
 
 def found(root):
     """Name to reason, "" for a file that is to be opened."""
-    return {item.name: item.refusal.reason.value if item.refusal else "" for item in find_files(root)}
+    return {item.name: item.rejection.reason.value if item.rejection else "" for item in find_files(root)}
 
 
 def write_index(path, *names):
@@ -40,7 +40,7 @@ def test_a_tree_is_walked_in_the_order_of_names_whatever_the_names(tmp_path):
     assert list(found(tmp_path)) == ["a/y", "a/z.dcm", "a.txt", "b/IM0001"]
 
 
-def test_linked_folders_are_not_followed_and_dangling_links_are_told(tmp_path):
+def test_linked_folders_are_not_followed_and_dangling_links_are_rejected(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
 
@@ -66,7 +66,7 @@ def test_members_of_archives(tmp_path):
     }
 
 
-def test_an_index_tells_what_is_missing(tmp_path):
+def test_files_that_a_dicomdir_names_but_that_are_missing_are_rejected(tmp_path):
     (tmp_path / "disc/IMAGES").mkdir(parents=True)
     (tmp_path / "disc/IMAGES/A1").write_bytes(b"x")
     write_index(tmp_path / "disc/DICOMDIR", "IMAGES/A1", "IMAGES/A2")
@@ -76,7 +76,7 @@ def test_an_index_tells_what_is_missing(tmp_path):
     assert found(tmp_path / "disc/DICOMDIR") == {name.removeprefix("disc/"): expected[name] for name in expected}
 
 
-def test_a_broken_index_is_told(tmp_path):
+def test_a_broken_dicomdir_is_rejected(tmp_path):
     (tmp_path / "DICOMDIR").write_bytes(b"no index")
 
     assert found(tmp_path) == {"DICOMDIR": "not_dicom"}

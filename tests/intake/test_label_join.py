@@ -2,7 +2,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.intake.import_log import AcceptedRow
-from cxr_isnet.intake.label_join import read_labels
+from cxr_isnet.intake.label_join import read_label_table
 from cxr_isnet.intake.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"sixteen bytes ok")
@@ -17,21 +17,21 @@ def row(patient="7", accession="A7", file="x/7"):
 def labels(tmp_path):
     def read(text):
         (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
-        return read_labels(str(tmp_path / "labels.csv"), "unlabelled", PSEUDONYMS)
+        return read_label_table(str(tmp_path / "labels.csv"), "unlabelled", PSEUDONYMS)
 
     return read
 
 
 @pytest.mark.parametrize("table", ["patient_id,label\n7,ill\n", "label,accession\nill,A7\n", "file,label\nx/7,ill\n"])
 def test_labels_by_patient_examination_or_file(labels, table):
-    read = labels(table)
+    found = labels(table)
 
-    assert read.of(row()) == "ill"
-    assert read.of(row("8", "A8", "x/8")) == "unlabelled"
+    assert found.label_of(row()) == "ill"
+    assert found.label_of(row("8", "A8", "x/8")) == "unlabelled"
 
 
 def test_without_a_table_every_image_has_the_given_label():
-    assert read_labels(None, "normal", PSEUDONYMS).of(row()) == "normal"
+    assert read_label_table(None, "normal", PSEUDONYMS).label_of(row()) == "normal"
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_tables_that_do_not_do(labels, table, message):
 
 def test_missing_table(tmp_path):
     with pytest.raises(InputError, match="not a readable table"):
-        read_labels(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS)
+        read_label_table(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS)

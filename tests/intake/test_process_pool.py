@@ -1,7 +1,7 @@
 import os
 import signal
 
-from cxr_isnet.intake.process_pool import Failure, ProcessPool
+from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
 
 
 def treat(task):
@@ -28,27 +28,27 @@ def test_every_task_has_its_result_also_when_processes_die_or_raise(tmp_path):
         results = dict(pool.results(tasks))
 
     assert {task: results[task] for task in (1, 2, 3, once)} == {1: 1, 2: 4, 3: 9, once: "second try"}
-    assert results["die"] == Failure("its process died 2 times")
+    assert results["die"] == TaskFailure("its process died 2 times")
     assert results["raise"].detail.startswith("KeyError at ")
     assert "CANARY" not in results["raise"].detail
 
 
-def test_a_task_that_takes_too_long_is_given_up():
-    with ProcessPool(treat, size=1, patience=0.5) as pool:
-        assert list(pool.results(["hang"])) == [("hang", Failure("took longer than 0.5 s"))]
+def test_an_overdue_task_fails():
+    with ProcessPool(treat, size=1, timeout=0.5) as pool:
+        assert list(pool.results(["hang"])) == [("hang", TaskFailure("took longer than 0.5 s"))]
 
 
-def test_tasks_are_drawn_as_they_are_needed():
-    drawn = []
+def test_tasks_are_consumed_as_they_are_needed():
+    consumed = []
 
     def tasks():
         for number in range(50):
-            drawn.append(number)
+            consumed.append(number)
             yield number
 
     with ProcessPool(treat, size=2) as pool:
         for done, _ in enumerate(pool.results(tasks()), start=1):
-            assert len(drawn) <= done + 2
+            assert len(consumed) <= done + 2
 
 
 def test_no_tasks():

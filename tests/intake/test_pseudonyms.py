@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.header import Header
-from cxr_isnet.intake.pseudonyms import KEY_VARIABLE, Pseudonyms, age_in_years, find_key, sex
+from cxr_isnet.intake.pseudonyms import KEY_VARIABLE, Pseudonyms, load_pseudonyms, patient_age, patient_sex
 
 KEY = b"sixteen bytes ok"
 
@@ -24,7 +24,7 @@ def test_pseudonym_is_the_keyed_hash():
     assert Pseudonyms(KEY).of("patient", "12345") == expected
 
 
-def test_kinds_and_keys_tell_equal_values_apart():
+def test_equal_values_of_other_kinds_or_keys_have_other_pseudonyms():
     names = [Pseudonyms(key).of(kind, "1") for key in (KEY, KEY + b"2") for kind in ("patient", "file")]
 
     assert len(set(names)) == 4
@@ -41,23 +41,23 @@ def test_the_key_does_not_show():
 def test_dates_keep_their_distance_within_a_patient_and_move_back_at_most_a_year():
     pseudonyms = Pseudonyms(KEY)
 
-    first, second = (date.fromisoformat(pseudonyms.shifted(day, "1")) for day in ("20200228", "20200315"))
+    first, second = (date.fromisoformat(pseudonyms.shift_date(day, "1")) for day in ("20200228", "20200315"))
 
     assert (second - first).days == 16
     assert 1 <= (date(2020, 2, 28) - first).days <= 365
-    assert len({pseudonyms.shifted("20200228", str(patient)) for patient in range(20)}) > 10
+    assert len({pseudonyms.shift_date("20200228", str(patient)) for patient in range(20)}) > 10
 
 
 @pytest.mark.parametrize("day", ["", "2020", "20201341", "yesterday", "00010101"])
 def test_what_is_no_date_is_left_out(day):
-    assert Pseudonyms(KEY).shifted(day, "1") == ""
+    assert Pseudonyms(KEY).shift_date(day, "1") == ""
 
 
 def test_a_made_key_is_for_its_owner_only_and_stays(tmp_path):
-    first = find_key(None, tmp_path)
+    first = load_pseudonyms(None, tmp_path)
 
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
-    assert find_key(None, tmp_path) == first
+    assert load_pseudonyms(None, tmp_path) == first
     assert len(first.key) >= 32
 
 
@@ -65,8 +65,8 @@ def test_a_named_file_goes_before_the_environment(tmp_path, monkeypatch):
     (tmp_path / "mine").write_bytes(KEY + b"\n")
     monkeypatch.setenv(KEY_VARIABLE, "another key of the environment")
 
-    assert find_key(str(tmp_path / "mine"), tmp_path).key == KEY
-    assert find_key(None, tmp_path).key == b"another key of the environment"
+    assert load_pseudonyms(str(tmp_path / "mine"), tmp_path).key == KEY
+    assert load_pseudonyms(None, tmp_path).key == b"another key of the environment"
     assert not (tmp_path / "key").exists()
 
 
@@ -74,12 +74,12 @@ def test_a_key_that_is_too_short_or_missing(tmp_path, monkeypatch):
     (tmp_path / "short").write_bytes(b"secret")
 
     with pytest.raises(InputError, match="a key of 6 bytes"):
-        find_key(str(tmp_path / "short"), tmp_path)
+        load_pseudonyms(str(tmp_path / "short"), tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
-        find_key(str(tmp_path / "gone"), tmp_path)
+        load_pseudonyms(str(tmp_path / "gone"), tmp_path)
     monkeypatch.setenv(KEY_VARIABLE, "short")
     with pytest.raises(InputError, match=KEY_VARIABLE):
-        find_key(None, tmp_path)
+        load_pseudonyms(None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_age(given, years):
     file = Dataset()
     file.add_new("PatientAge", "LO", given)
 
-    assert age_in_years(Header(file)) == years
+    assert patient_age(Header(file)) == years
 
 
 def test_sex():
     def of(value):
         file = Dataset()
         file.add_new("PatientSex", "LO", value)
-        return sex(Header(file))
+        return patient_sex(Header(file))
 
     assert [of(value) for value in ("m", "F", "O", "male", "")] == ["M", "F", "O", "", ""]

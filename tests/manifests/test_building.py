@@ -7,12 +7,12 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 from .sources.files import picture
 
-LABELS = Labels({"ill": "tuberculosis", "well": "normal"})
+LABELS = LabelMapping({"ill": "tuberculosis", "well": "normal"})
 
 
 def source_of(*records: Record) -> PublishedSet:
@@ -42,7 +42,7 @@ def test_a_missing_file_is_dropped_and_counted(record, tmp_path):
     assert (report.rows, report.dropped) == (1, {"image file is missing": 1})
 
 
-def test_nothing_left_is_an_error_that_tells_why(record, tmp_path):
+def test_nothing_left_is_an_error_with_the_reasons(record, tmp_path):
     gone = [replace(record, image=tmp_path / f"{number}.png") for number in range(3)]
 
     with pytest.raises(InputError, match=r"no image of .* is left: 3 image file is missing; 1 no patient id"):

@@ -6,7 +6,7 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import digest
 from cxr_isnet.manifests.checksums import checksum_problems
-from cxr_isnet.manifests.problems import refuse
+from cxr_isnet.manifests.problems import raise_first
 
 
 def test_digest_of_a_table_is_that_of_its_bytes(rows, write_table):
@@ -57,4 +57,4 @@ def test_a_wrong_digest_names_the_file():
     (problem,) = checksum_problems(frame, ["1f", "77"], "table.csv")
 
     with pytest.raises(InputError, match=r"table\.csv: column 'sha256' differs.*b\.png"):
-        refuse([problem])
+        raise_first([problem])

@@ -2,7 +2,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import Place, inspect_manifest, join_tables
-from cxr_isnet.manifests.problems import ColumnProblem, refuse
+from cxr_isnet.manifests.problems import ColumnProblem, raise_first
 
 
 def test_a_sound_table_has_no_problems_and_rows_count_from_one(rows, write_table):
@@ -12,7 +12,7 @@ def test_a_sound_table_has_no_problems_and_rows_count_from_one(rows, write_table
     assert list(frame.index) == [1, 2, 3, 4]
 
 
-def test_all_problems_are_told_at_once(rows, write_table):
+def test_all_problems_are_reported_at_once(rows, write_table):
     spoilt = rows.assign(sex=["F", "female", "M", "male"], age=["old", "40", "130", ""])
     spoilt.loc[0, "site"] = ""
 
@@ -38,7 +38,7 @@ def test_joined_rows_know_their_table(rows, write_table):
 
 
 def test_the_first_problem_is_raised_and_none_is_not(rows):
-    refuse([])
+    raise_first([])
 
     with pytest.raises(InputError, match=r"table: column 'image' is odd \(row 0: 'a\.png'.*Change it"):
-        refuse([ColumnProblem("table", "image", rows["image"], "is odd", "change it")])
+        raise_first([ColumnProblem("table", "image", rows["image"], "is odd", "change it")])

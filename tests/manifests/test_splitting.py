@@ -68,7 +68,7 @@ def test_given_splits_are_kept():
     assert split_by_patient(frame, validation_fraction=0.5, seed=0)["split"].tolist() == ["test", "val"]
 
 
-def test_partly_given_splits_are_refused():
+def test_partly_given_splits_are_an_error():
     frame = frame_of([("A", "1", "ill"), ("A", "2", "ill")]).assign(split=["train", ""])
 
     with pytest.raises(InputError, match=r"column 'split' is filled in 1 rows and empty in 1"):
@@ -76,6 +76,6 @@ def test_partly_given_splits_are_refused():
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_fraction_out_of_range_is_refused(fraction):
+def test_a_fraction_out_of_range_is_an_error(fraction):
     with pytest.raises(InputError, match="validation_fraction"):
         split_by_patient(frame_of([("A", "1", "ill")]), validation_fraction=fraction, seed=0)

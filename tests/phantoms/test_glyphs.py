@@ -20,12 +20,12 @@ def test_marks_differ_in_many_cells():
 
 
 @pytest.mark.parametrize("side", [5, 7, 13, 22])
-def test_enlarged_glyph_keeps_its_share(side):
-    drawn = glyphs.enlarge(glyphs.mark(1), side)
+def test_a_resized_glyph_keeps_its_share(side):
+    resized = glyphs.resize(glyphs.mark(1), side)
 
-    assert drawn.shape == (side, side)
-    assert drawn.mean() == pytest.approx(glyphs.mark(1).mean(), abs=1e-5)
-    assert 0 <= drawn.min() <= drawn.max() <= 1
+    assert resized.shape == (side, side)
+    assert resized.mean() == pytest.approx(glyphs.mark(1).mean(), abs=1e-5)
+    assert 0 <= resized.min() <= resized.max() <= 1
 
 
 @pytest.mark.parametrize("name", glyphs.LETTERS)

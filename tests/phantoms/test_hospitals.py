@@ -48,6 +48,6 @@ def test_collimation_darkens_a_border():
 @pytest.mark.parametrize(
     "wrong", [{"name": ""}, {"marker": "Q"}, {"gamma": 0.0}, {"noise": -1.0}, {"collimation": 0.3}]
 )
-def test_wrong_settings_are_refused(wrong):
+def test_wrong_settings_are_errors(wrong):
     with pytest.raises(InputError, match="phantom hospital"):
         PhantomHospital(**({"name": "Alder"} | wrong))

@@ -54,6 +54,6 @@ def test_existing_manifest_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"patients": 0}, {"classes": ("a", "b", "c")}, {"size": 16}])
-def test_wrong_requests_are_refused(tmp_path, wrong):
+def test_wrong_arguments_are_errors(tmp_path, wrong):
     with pytest.raises(InputError, match="phantoms were asked for"):
         write_hospital(tmp_path, ALDER, **({"patients": 1} | wrong))

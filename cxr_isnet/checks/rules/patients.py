@@ -9,7 +9,7 @@ import pandas as pd
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.manifests.checks import torn_patient_problems
+from cxr_isnet.manifests.problems import patient_overlap_problems
 
 _PATIENT = ["site", "patient_id"]
 _NAMED = 5
@@ -19,7 +19,7 @@ _SHOWN = 6
 def find(scan: ManifestScan) -> Iterator[Finding]:
     """Leaks of patients; a patient is known by site and patient id."""
     frame = scan.frame
-    for problem in torn_patient_problems(frame, " + ".join(scan.tables)):
+    for problem in patient_overlap_problems(frame, " + ".join(scan.tables)):
         yield from_problem(problem, "patients", Severity.ERROR, _pictures(frame.loc[problem.values.index]))
     tables = pd.Series([place.table for place in frame.index], index=frame.index)
     yield from _shared(

@@ -1,37 +1,40 @@
-"""One lung mask of the image's size, from what a publisher ships: one file or one per lung, of any size."""
+"""Combining a publisher's mask files, one or one per lung and of any size, into one lung mask of the image's size."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydicom.misc import is_dicom
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.manifests.source_parsing.dicom_header import header_values
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.imaging.dicom import is_dicom
+from cxr_isnet.imaging.header import open_header
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 
 _MAX_STRETCH = 0.02
 _UNREADABLE = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
 
 class NoMaskError(Exception):
-    """An image that keeps its row without a mask; the message is the reason under which it is counted."""
+    """An image that keeps its row, but without a mask; the message is the reason under which it is counted."""
 
 
-def one_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
-    """The publisher's file where it fits as it is, else a mask made of the files and written to `target`.
+def combined_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
+    """The publisher's file where it fits as it is, else a mask combined from the files and written to `target`.
 
-    Masks are united by their maximum, and brought to the image's size by nearest neighbour: no grey is invented.
+    Masks are combined by their maximum and resized by nearest neighbour, so that no intermediate grey values arise.
 
     Args:
         image: DICOM, PNG or JPEG.
         masks: one or more files that together cover the lungs.
-        target: PNG to write if one must be made.
+        target: PNG to write if masks must be combined.
+
+    Returns:
+        Path of the mask.
 
     Raises:
         DroppedError: the image cannot be opened.
-        NoMaskError: a mask is missing or cannot be opened, the masks are of several sizes, or their shape is not the
-            image's, so that bringing them to its size would distort them.
+        NoMaskError: a mask is missing or cannot be opened, the masks differ in size, or their aspect ratio is not the
+            image's.
     """
     if not all(mask.is_file() for mask in masks):
         raise NoMaskError("mask file is missing")
@@ -41,15 +44,15 @@ def one_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
             with Image.open(masks[0]) as picture:
                 if picture.size == size:
                     return masks[0]
-        united = _united(masks)
+        combined = _union(masks)
     except _UNREADABLE as error:
         raise NoMaskError("mask cannot be opened") from error
-    stretch = (united.width / size[0]) / (united.height / size[1])
+    stretch = (combined.width / size[0]) / (combined.height / size[1])
     if abs(stretch - 1) > _MAX_STRETCH:
         raise NoMaskError("mask has another shape than its image")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as partial:
-        united.resize(size, Image.Resampling.NEAREST).save(partial)
+        combined.resize(size, Image.Resampling.NEAREST).save(partial)
     return target
 
 
@@ -57,15 +60,18 @@ def _size(image: Path) -> tuple[int, int]:
     """Columns and rows of an image, from its header."""
     try:
         if is_dicom(image):
-            columns, rows = header_values(image, "Columns", "Rows")
-            return int(columns), int(rows)
+            with open_header(image) as header:
+                columns, rows = header.integer("Columns"), header.integer("Rows")
+            if not columns or not rows:
+                raise DroppedError("image cannot be opened")
+            return columns, rows
         with Image.open(image) as picture:
             return picture.size
     except _UNREADABLE as error:
         raise DroppedError("image cannot be opened") from error
 
 
-def _united(masks: tuple[Path, ...]) -> Image.Image:
+def _union(masks: tuple[Path, ...]) -> Image.Image:
     layers = []
     for mask in masks:
         with Image.open(mask) as picture:

@@ -1,8 +1,15 @@
-"""View, sex and age, which every publisher spells in another way."""
+"""View, sex and age in one spelling, from the publisher's words or the DICOM header."""
 
+import logging
 import re
+from dataclasses import replace
 
-from cxr_isnet.manifests.source_parsing.labels import DroppedError
+from cxr_isnet.imaging.header import open_header
+from cxr_isnet.imaging.rejection import RejectedFile
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
+from cxr_isnet.manifests.source_parsing.source import Record
+
+logger = logging.getLogger(__name__)
 
 _VIEWS = {
     "pa": "PA",
@@ -21,20 +28,20 @@ _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
 
 
 def frontal_view(text: str, *, keeps_unknown: bool) -> str:
-    """`PA`, `AP`, or "" for a frontal image whose view is not told.
+    """`PA`, `AP`, or "" for a frontal image of unknown view.
 
     Args:
         text: the publisher's word for the view.
         keeps_unknown: whether "" stands for a frontal image.
 
     Raises:
-        DroppedError: not a frontal view, or none is told.
+        DroppedError: not a frontal view, or an unknown one.
     """
     view = text.strip()
     if not view:
         if keeps_unknown:
             return ""
-        raise DroppedError("view is not told")
+        raise DroppedError("view is unknown")
     known = _VIEWS.get(re.sub(r"[\s_-]+", " ", view).lower())
     if known is None:
         raise DroppedError(f"view '{view}' is not frontal")
@@ -42,7 +49,7 @@ def frontal_view(text: str, *, keeps_unknown: bool) -> str:
 
 
 def sex(text: str) -> str:
-    """`F`, `M`, `O`, or "" where none of them is told; w, for the German word, is female."""
+    """`F`, `M`, `O`, or "" where unknown; w, the initial of the German word, is female."""
     return _SEXES.get(text.strip().lower(), "")
 
 
@@ -56,3 +63,25 @@ def years(text: str) -> float | None:
         return None
     number, unit = found.groups()
     return round(float(number) / _PER_YEAR.get(unit[:1].lower() or "y", 1.0), 2)
+
+
+def with_header(record: Record) -> Record:
+    """The record with view, sex and age filled from the DICOM header where the publisher gives none.
+
+    The tags are ViewPosition (0018,5101), PatientSex (0010,0040) and PatientAge (0010,1010); no tag that names a person
+    is looked at.
+
+    Raises:
+        DroppedError: the file is not DICOM, or its header is broken.
+    """
+    try:
+        with open_header(record.image) as header:
+            return replace(
+                record,
+                view=record.view or header.text("ViewPosition"),
+                sex=record.sex or header.text("PatientSex"),
+                age=years(header.text("PatientAge")) if record.age is None else record.age,
+            )
+    except RejectedFile as error:
+        logger.warning("%s: the DICOM header cannot be read: %s", record.image, error)
+        raise DroppedError("DICOM header cannot be read") from error

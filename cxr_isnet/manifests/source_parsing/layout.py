@@ -1,4 +1,4 @@
-"""Finding a publisher's layout in a folder, and saying what is wrong when it is not there."""
+"""Finding a publisher's layout in a folder, and the error where it is not found."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,25 +8,25 @@ from cxr_isnet.errors import InputError
 _SHOWN = 12
 
 
-def locate(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Path:
+def find_layout(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Path:
     """The folder beneath which every pattern matches: `root`, or one of its subfolders.
 
     Args:
-        root: what the user gave.
-        expects: glob patterns; alternatives are divided by '|'.
+        root: as the user gave it.
+        expects: glob patterns; alternatives are separated by '|'.
         title: name of the data set, for the error.
         layout: the layout in words, for the error.
 
     Raises:
-        InputError: says what was expected, what is missing and what was found.
+        InputError: names what was expected, what is missing and what was found.
     """
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder (working directory {Path.cwd()}). Correct the path")
     children = sorted(child for child in root.iterdir() if child.is_dir())
     for folder in (root, *children):
-        if all(first(folder, pattern) for pattern in expects):
+        if all(first_match(folder, pattern) for pattern in expects):
             return folder
-    missing = [pattern.replace("|", " or ") for pattern in expects if not first(root, pattern)]
+    missing = [pattern.replace("|", " or ") for pattern in expects if not first_match(root, pattern)]
     found = sorted(child.name + ("/" if child.is_dir() else "") for child in root.iterdir())
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise InputError(
@@ -35,14 +35,14 @@ def locate(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Pat
     )
 
 
-def first(folder: Path, pattern: str) -> Path | None:
-    """The first match of a pattern beneath a folder, None where there is none; alternatives are divided by '|'."""
+def first_match(folder: Path, pattern: str) -> Path | None:
+    """The first match of a pattern beneath a folder, None where there is none; alternatives are separated by '|'."""
     found = (match for alternative in pattern.split("|") for match in folder.glob(alternative))
     return next(found, None)
 
 
-def the_one(folder: Path, pattern: str) -> Path:
-    """The only match of a pattern; alternatives are divided by '|'.
+def only_match(folder: Path, pattern: str) -> Path:
+    """The only match of a pattern; alternatives are separated by '|'.
 
     Raises:
         InputError: there is none, or there are several, as of two releases of a set.
@@ -55,11 +55,11 @@ def the_one(folder: Path, pattern: str) -> Path:
 
 
 def by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Files by their names; of two files of a name, the first in the alphabet of paths."""
+    """Files by name; of several files with one name, the first in the order of paths."""
     return {path.name: path for path in sorted(paths, reverse=True)}
 
 
 def matches(folder: Path, pattern: str) -> Iterator[Path]:
-    """All matches of a pattern, sorted; alternatives are divided by '|'."""
+    """All matches of a pattern, sorted; alternatives are separated by '|'."""
     for alternative in pattern.split("|"):
         yield from sorted(folder.glob(alternative))

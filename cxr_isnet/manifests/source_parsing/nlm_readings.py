@@ -1,8 +1,8 @@
-"""What the two tuberculosis sets of the U.S. National Library of Medicine share: file names and clinical readings.
+"""File names and clinical readings of the two tuberculosis sets of the U.S. National Library of Medicine.
 
-An image `<set>_<number>_<0 or 1>.png` says in its last digit whether it shows tuberculosis. Its reading is a text file
+The last digit of a file name `<set>_<number>_<0 or 1>.png` is the label, 1 for tuberculosis. Its reading is a text file
 of the same name: in Shenzhen a line as 'male 45yrs' (also 'femal 32yrs', 'male 16month'), in Montgomery lines as
-"Patient's Sex: F" and "Patient's Age: 027Y"; below them stands what was seen.
+"Patient's Sex: F" and "Patient's Age: 027Y"; the findings follow below.
 """
 
 import re
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.source_parsing.demographics import sex, years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis
 
-LABELS = Labels({"0": Diagnosis.NORMAL, "1": Diagnosis.TUBERCULOSIS})
+LABELS = LabelMapping({"0": Diagnosis.NORMAL, "1": Diagnosis.TUBERCULOSIS})
 LICENCE = "NLM research set: cite the papers, do not pass on"
 CITATION = (
     "Jaeger et al., Two public chest X-ray datasets for computer-aided screening of pulmonary diseases, "
@@ -27,7 +27,7 @@ _AGE = re.compile(r"Age:\s*(\S+)|(\d+\s*(?:y|m|d)[a-z]*)", re.IGNORECASE)
 
 
 def parse_name(image: Path) -> tuple[str, str]:
-    """Patient id and label of an image.
+    """Patient id and label of an image, from its name.
 
     Raises:
         InputError: the name does not follow the publisher's pattern.
@@ -38,15 +38,15 @@ def parse_name(image: Path) -> tuple[str, str]:
     return found["patient"], found["label"]
 
 
-def parse_reading(text: str) -> tuple[str, float | None]:
-    """Sex and years of a clinical reading, each empty where it is not told."""
-    told_sex, told_age = _SEX.search(text), _AGE.search(text)
-    word = (told_sex[1] or told_sex[2]).lower() if told_sex else ""
-    age = (told_age[1] or told_age[2]) if told_age else ""
+def parse_clinical_reading(text: str) -> tuple[str, float | None]:
+    """Sex and age in years of a clinical reading, "" and None where missing."""
+    sex_found, age_found = _SEX.search(text), _AGE.search(text)
+    word = (sex_found[1] or sex_found[2]).lower() if sex_found else ""
+    age = (age_found[1] or age_found[2]) if age_found else ""
     return sex("female" if word == "femal" else word), years(age)
 
 
-def reading_of(image: Path) -> tuple[str, float | None]:
-    """Sex and years from the reading beside the image's folder, empty where there is no such file."""
+def read_clinical_reading(image: Path) -> tuple[str, float | None]:
+    """Sex and age in years from the reading beside the image's folder, "" and None where there is no such file."""
     path = image.parent.parent / "ClinicalReadings" / f"{image.stem}.txt"
-    return parse_reading(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ("", None)
+    return parse_clinical_reading(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ("", None)

@@ -1,4 +1,4 @@
-"""What a source is: a folder as its publisher ships it -> records -> rows of a manifest."""
+"""The interface of a data source: a folder as its publisher ships it -> records -> rows of a manifest."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import locate
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import find_layout
 
 
 class Diagnosis(StrEnum):
-    """Classes of this project's studies; what a source's labels are mapped to unless told otherwise."""
+    """Classes of this project's studies, to which the labels of the public sets are mapped by default."""
 
     NORMAL = "normal"
     TUBERCULOSIS = "tuberculosis"
@@ -24,20 +24,20 @@ class Diagnosis(StrEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One image as its publisher describes it, before anything is dropped.
+    """One image as its publisher describes it, before any is dropped.
 
     Attributes:
-        image: The file; it may turn out not to be there.
-        findings: The publisher's labels that hold for the image, in the publisher's words.
+        image: The file, which may be missing.
+        findings: The labels that are present, in the publisher's words.
         patient_id: The same for all images of a patient.
         site: Hospital that made the image.
-        uncertain: Labels that the publisher neither affirms nor denies.
-        view: As the publisher says it, "" where nothing is said.
-        sex: As the publisher says it, "" where nothing is said.
-        age: Years, None where not known.
+        uncertain: The labels that are uncertain.
+        view: In the publisher's words, "" where unknown.
+        sex: In the publisher's words, "" where unknown.
+        age: Years, None where unknown.
         masks: Lung masks that together cover the lungs; empty where there is none.
         licence: Terms of this image, where they differ from the source's.
-        header: Whether view, sex and age that are not given here are looked up in the DICOM header.
+        header: Whether a missing view, sex and age are read from the DICOM header.
         more: Further columns of the manifest.
     """
 
@@ -57,7 +57,7 @@ class Record:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Where the sources `folder` and `table` find their labels; the publishers' own sources take none.
+    """Options of the sources `folder` and `table`; the public sets have none.
 
     Attributes:
         table: CSV or Parquet table of labels (`folder`).
@@ -78,34 +78,34 @@ class TableOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A data set: what its folder looks like and what its labels mean.
+    """A data set: the layout of its folder and the meaning of its labels.
 
     Attributes:
         name: As given on the command line.
-        title: As people know the set.
-        layout: The folder's layout, for people: one path a line.
+        title: The publisher's name of the set.
+        layout: The folder's layout in words, one path per line.
         labels: Classes of the publisher's labels.
         licence: Terms of use in one line; empty where images bring their own.
-        citation: What whoever uses the set cites.
-        keeps_unknown_view: Whether an image of which no view is told is kept: so where all images are frontal by the
-            publisher's word, and where the publisher says nothing of views.
+        citation: References to cite.
+        keeps_unknown_view: Whether images of unknown view are kept, as where the publisher states that all are frontal,
+            or gives no views at all.
     """
 
     name: str
     title: str
     layout: str
-    labels: Labels
+    labels: LabelMapping
     licence: str
     citation: str
     keeps_unknown_view: bool = False
 
     @abstractmethod
     def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterable[Record]]:
-        """The folder that images lie beneath, and the records in any order.
+        """The folder that holds the images, and the records in any order.
 
         Args:
-            root: What the user gave.
-            options: What the user set.
+            root: As the user gave it.
+            options: As the user set them.
 
         Raises:
             InputError: `root` is not laid out as expected, or an option does not fit.
@@ -114,11 +114,11 @@ class Source(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSet(Source):
-    """A set with a layout and labels of its own.
+    """A public data set, with a layout and labels of its own.
 
     Attributes:
         expects: Patterns that each match beneath the folder or one of its subfolders; alternatives are divided by '|'.
-        read: Folder that fits `expects` -> records.
+        read: Function from a folder that matches `expects` to its records.
     """
 
     expects: tuple[str, ...]
@@ -128,5 +128,5 @@ class PublishedSet(Source):
         """As `Source.records`; the layout may lie in a subfolder, and no option may be set."""
         if options.given():
             raise InputError(f"source '{self.name}' has labels of its own: leave out {', '.join(options.given())}")
-        home = locate(root, self.expects, self.title, self.layout)
+        home = find_layout(root, self.expects, self.title, self.layout)
         return home, self.read(home)

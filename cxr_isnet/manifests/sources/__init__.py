@@ -1,4 +1,7 @@
-"""The public data sets, one file each, and `folder` and `table` for all others. A new one: a file and a line below."""
+"""The public data sets, one file each, and `folder` and `table` for all others.
+
+To add a set, add a file that defines `SOURCE` and its line in `SOURCES`.
+"""
 
 from cxr_isnet.config import choose
 from cxr_isnet.manifests.source_parsing.source import Source
@@ -43,9 +46,9 @@ SOURCES: tuple[Source, ...] = (
     tbx11k.SOURCE,
     vindr_cxr.SOURCE,
 )
-"""All sources, in the order in which they are listed."""
+"""All sources, in the order of listings."""
 
 
 def find_source(name: str) -> Source:
-    """The source of this name; raises `InputError` naming the choices."""
+    """The source of a name; raises `InputError` that lists the choices."""
     return choose("source", name, SOURCES)

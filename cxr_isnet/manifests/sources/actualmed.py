@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -35,7 +35,7 @@ SOURCE = PublishedSet(
     layout="""Actualmed-COVID-chestxray-dataset/metadata.csv
 Actualmed-COVID-chestxray-dataset/images/<imagename>""",
     expects=("metadata.csv", "images"),
-    labels=Labels({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
+    labels=LabelMapping({"COVID-19": Diagnosis.COVID, "No finding": Diagnosis.NORMAL}),
     licence="research use only, by the repository's README",
     citation="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
     read=_read,

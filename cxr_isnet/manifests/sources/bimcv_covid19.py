@@ -3,8 +3,9 @@
 Layout: the metadata archive and those of the subjects unpacked side by side. The label is that of the session's report:
 'COVID 19' is covid; 'COVID 19 uncertain' has no class; a normal X-ray of such a patient is no healthy control and has
 none either. The view is that of the file's name (`vp-pa`, `vp-ap`), which is wrong for some laterals. The hospital is
-not told. Not every file of `mod-rx` is a radiograph: only names that end in cr or dx are. Source: arXiv:2006.01174;
-columns `PatientID`, `ReportID`, `Labels`, `participant`, `age`, `gender` as public readers of the set use them.
+not published. Not every file of `mod-rx` is a radiograph: only names that end in cr or dx are. Source:
+arXiv:2006.01174; columns `PatientID`, `ReportID`, `Labels`, `participant`, `age`, `gender` as public readers of the set
+use them.
 """
 
 import re
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import matches, the_one
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
@@ -35,7 +36,7 @@ def _read(root: Path) -> Iterator[Record]:
             image,
             sessions.get((subject, session), ()) if radiograph else (_NO_RADIOGRAPH,),
             subject,
-            "Valencian region, Spain, hospital not told",
+            "Valencian region, Spain, hospital not published",
             view=view[1] if view else "",
             sex=sex,
             age=years(age),
@@ -43,7 +44,7 @@ def _read(root: Path) -> Iterator[Record]:
 
 
 def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    path = the_one(root, _LABELS)
+    path = only_match(root, _LABELS)
     frame = read_text_table(path, separator="\t")
     require_columns(frame, path, ("PatientID", "ReportID", "Labels"))
     cells = zip(frame["PatientID"], frame["ReportID"], frame["Labels"], strict=True)
@@ -54,7 +55,7 @@ def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
 
 
 def _people(root: Path) -> dict[str, tuple[str, str]]:
-    path = the_one(root, _PARTICIPANTS)
+    path = only_match(root, _PARTICIPANTS)
     frame = read_text_table(path, separator="\t")
     require_columns(frame, path, ("participant", "age", "gender"))
     cells = zip(frame["participant"], frame["gender"], frame["age"], strict=True)
@@ -68,7 +69,7 @@ SOURCE = PublishedSet(
 derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
 sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""",
     expects=(_LABELS, _PARTICIPANTS, _IMAGES),
-    labels=Labels({"COVID 19": Diagnosis.COVID}),
+    labels=LabelMapping({"COVID 19": Diagnosis.COVID}),
     licence="BIMCV-COVID19 research use agreement",
     citation="BIMCV COVID-19+: a large annotated dataset of RX and CT images from COVID-19 patients, arXiv:2006.01174",
     read=_read,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -20,7 +20,7 @@ _FOLDER = "dicom_clean|*/dicom_clean"
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path, images = the_one(root, _TABLE), the_one(root, _FOLDER)
+    path, images = only_match(root, _TABLE), only_match(root, _FOLDER)
     frame = read_text_table(path, separator=";")
     require_columns(frame, path, ("Filename", "Subject", "Sex", "AgeAtStudyDateFiveYear", "BrixiaScoreGlobal"))
     for row in rows_of(frame):
@@ -43,7 +43,7 @@ SOURCE = PublishedSet(
     layout="""metadata_global_v2.csv
 dicom_clean/<Filename>""",
     expects=(_TABLE, _FOLDER),
-    labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
+    labels=LabelMapping({"COVID-19 patient": Diagnosis.COVID}),
     licence="BrixIA research use agreement: not to be passed on, no derivatives",
     citation="Signoroni et al., BS-Net: learning COVID-19 pneumonia severity on a large chest X-ray dataset, "
     "Medical Image Analysis 2021, doi:10.1016/j.media.2021.102046",

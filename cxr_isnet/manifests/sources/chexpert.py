@@ -5,13 +5,42 @@ the first part being the unpacked folder. Laterals are dropped. An uncertain pne
 class. Source: Irvin et al. 2019; column names as in torchxrayvision's reader of the set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.chexpert_labels import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""Columns of the CheXpert labeller, which MIMIC-CXR-JPG uses too: 1 present, 0 absent, -1 uncertain, empty not
+mentioned."""
+
+LABELS = LabelMapping(
+    {"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}, ignored=frozenset({"Support Devices"})
+)
+
+
+def observed(row: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The observations that are present in a row of the labeller's table, and those that are uncertain."""
+    holds = tuple(name for name in OBSERVATIONS if row[name] in ("1", "1.0"))
+    return holds, tuple(name for name in OBSERVATIONS if row[name] in ("-1", "-1.0"))
 
 
 def _read(root: Path) -> Iterator[Record]:

@@ -2,7 +2,7 @@
 
 The table names an image by its path beneath the folder, or by its file name with or without suffix where that is
 unique. It must name the patient: a DICOM PatientID is never copied, since it may be a person's. View, sex and age that
-the table does not tell are looked up in DICOM headers.
+the table lacks are read from DICOM headers.
 """
 
 from collections import defaultdict
@@ -12,20 +12,20 @@ from logging import getLogger
 from pathlib import Path
 
 import pandas as pd
-from pydicom.misc import is_dicom
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.imaging.dicom import is_dicom
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.manifests.sources.table import mapped, record_of
+from cxr_isnet.manifests.sources.table import map_columns, to_record
 from cxr_isnet.manifests.text_tables import rows_of
 
 logger = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyFolder(Source):
-    """Files of a folder that a table of labels names."""
+class FolderSource(Source):
+    """The files of a folder that a table of labels names."""
 
     def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterator[Record]]:
         """As `Source.records`; `options.table` is needed."""
@@ -33,7 +33,7 @@ class AnyFolder(Source):
             raise InputError(f"{root}: there is no such folder (working directory {Path.cwd()}). Correct the path")
         if options.table is None:
             raise InputError("source 'folder' needs table: a CSV with the columns image, label, patient_id and site")
-        return root, self._records(root, mapped(Path(options.table), options), options.table)
+        return root, self._records(root, map_columns(Path(options.table), options), options.table)
 
     def _records(self, root: Path, frame: pd.DataFrame, table: str) -> Iterator[Record]:
         files = _Files(root)
@@ -41,14 +41,14 @@ class AnyFolder(Source):
         for row in rows_of(frame):
             image = files.find(row["image"], table)
             named.add(image)
-            yield record_of(row, image, root, header=image.is_file() and is_dicom(image))
+            yield to_record(row, image, root, header=is_dicom(image))
         unnamed = len(files.all - named)
         if unnamed:
             logger.warning("%s: %d files are not named in %s (masks among them) and get no row", root, unnamed, table)
 
 
 class _Files:
-    """Files beneath a folder, found by path, name or name without suffix."""
+    """The files beneath a folder, found by path, name or name without suffix."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -71,12 +71,12 @@ class _Files:
         return found[0] if found else self.root / cell
 
 
-SOURCE = AnyFolder(
+SOURCE = FolderSource(
     name="folder",
     title="any folder",
     layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
 table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
-    labels=Labels(None),
+    labels=LabelMapping(None),
     licence="",
     citation="",
     keeps_unknown_view=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -35,7 +35,7 @@ SOURCE = PublishedSet(
     layout="""covid-19-image-repository/data.csv
 covid-19-image-repository/png/<image_id>.png""",
     expects=("data.csv", "png"),
-    labels=Labels({"COVID-19 patient": Diagnosis.COVID}),
+    labels=LabelMapping({"COVID-19 patient": Diagnosis.COVID}),
     licence="CC BY 3.0",
     citation="COVID-19 Image Repository, Hannover Medical School, "
     "https://github.com/ml-workgroup/covid-19-image-repository",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -44,7 +44,7 @@ def _read(root: Path) -> Iterator[Record]:
             sex=row["sex"],
             age=years(row["age"]),
             masks=(mask,) if mask.is_file() else (),
-            licence=row["license"] or "not told",
+            licence=row["license"] or "not stated",
             more={"location": row["location"], "mask_source": "lungVAE" if mask.is_file() else ""},
         )
 
@@ -56,7 +56,7 @@ SOURCE = PublishedSet(
 covid-chestxray-dataset/images/<filename>
 covid-chestxray-dataset/annotations/lungVAE-masks/<filename without suffix>_mask.png""",
     expects=("metadata.csv", "images", "annotations"),
-    labels=Labels(
+    labels=LabelMapping(
         {
             "Pneumonia/Viral/COVID-19": Diagnosis.COVID,
             **dict.fromkeys(_OTHER, Diagnosis.OTHER_PNEUMONIA),

@@ -1,7 +1,7 @@
 """MIMIC-CXR-JPG: 377,110 X-rays of 227,827 studies, labels mined from reports.
 
 Layout: PhysioNet's, the tables compressed or not. Labels are those of the CheXpert labeller, per study; views are per
-image, and all but PA and AP are dropped, as are images whose view is not told. Sex and age are not part of this set. An
+image, and all but PA and AP are dropped, as are images of unknown view. Sex and age are not part of this set. An
 uncertain pneumonia (-1) leaves an image without a class; a study called free of findings beside a finding, which
 occurs, is dropped. Source: https://physionet.org/content/mimic-cxr-jpg/2.1.0; column names as in torchxrayvision's
 reader.
@@ -10,9 +10,9 @@ reader.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.chexpert_labels import LABELS, OBSERVATIONS, observed
-from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
+from cxr_isnet.manifests.sources.chexpert import LABELS, OBSERVATIONS, observed
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))
@@ -25,7 +25,7 @@ def _read(root: Path) -> Iterator[Record]:
         (_METADATA, ("dicom_id", "subject_id", "study_id", "ViewPosition")),
         (_SPLIT, ("dicom_id", "split")),
     ):
-        path = the_one(root, pattern)
+        path = only_match(root, pattern)
         tables[pattern] = read_text_table(path)
         require_columns(tables[pattern], path, columns)
     studies = {row["study_id"]: observed(row) for row in rows_of(tables[_CHEXPERT])}

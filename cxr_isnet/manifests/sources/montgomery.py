@@ -15,7 +15,7 @@ from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 def _read(root: Path) -> Iterator[Record]:
     for image in root.glob("CXR_png/*.png"):
         patient, label = nlm.parse_name(image)
-        sex, age = nlm.reading_of(image)
+        sex, age = nlm.read_clinical_reading(image)
         halves = tuple(root / "ManualMask" / side / image.name for side in ("leftMask", "rightMask"))
         yield Record(
             image,

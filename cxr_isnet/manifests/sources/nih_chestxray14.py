@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import by_name, matches, the_one
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import by_name, matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -27,7 +27,7 @@ def patient_of(name: str) -> str:
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path = the_one(root, _TABLE)
+    path = only_match(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("Image Index", "Finding Labels", "Patient Age", "View Position"))
     images = by_name(matches(root, _IMAGES))
@@ -63,7 +63,7 @@ SOURCE = PublishedSet(
 images/00000001_000.png   (or images_001/images/00000001_000.png)
 train_val_list.txt, test_list.txt   (if you have them)""",
     expects=(_TABLE, _IMAGES),
-    labels=Labels({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
+    labels=LabelMapping({"No Finding": Diagnosis.NORMAL, "Pneumonia": Diagnosis.OTHER_PNEUMONIA}),
     licence="NIH: no restriction on use, cite",
     citation=CITATION,
     read=_read,

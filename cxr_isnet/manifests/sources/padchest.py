@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path = the_one(root, _TABLE)
+    path = only_match(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, _COLUMNS)
     for row in rows_of(frame):
@@ -58,7 +58,7 @@ SOURCE = PublishedSet(
     layout="""PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv
 0/<ImageID>.png ... 54/<ImageID>.png""",
     expects=(_TABLE, "[0-9]/*.png|[0-9][0-9]/*.png"),
-    labels=Labels(
+    labels=LabelMapping(
         {
             "normal": Diagnosis.NORMAL,
             "pneumonia": Diagnosis.OTHER_PNEUMONIA,
@@ -66,7 +66,7 @@ SOURCE = PublishedSet(
             "tuberculosis": Diagnosis.TUBERCULOSIS,
         },
         ignored=frozenset({"unchanged"}),
-        vetoes=frozenset({"exclude", "suboptimal study"}),
+        excluding=frozenset({"exclude", "suboptimal study"}),
     ),
     licence="BIMCV: research use, terms at http://bimcv.cipf.es/bimcv-projects/padchest",
     citation="Bustos et al., PadChest: a large chest x-ray image dataset with multi-label annotated reports, "

@@ -3,7 +3,7 @@
 Layout: the Kaggle archive. `patientId` names an image, not a patient, and stands in several rows if several boxes were
 drawn; the class of an image is in the table of details. 'No Lung Opacity / Not Normal' has no class. The images are
 part of NIH ChestX-ray14: with RSNA's file of mappings beside the tables, patients get the ids that `nih_chestxray14`
-gives them, under the same site, so that a patient of both sets is known as one; without it each image counts as a
+gives them, under the same site, so that a patient of both sets is identified as one; without it each image counts as a
 patient. View, sex and age come from the DICOM header. Source: public readers of the archive and of the mappings
 (`subset_img_id`, `img_id`).
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import first
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import first_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns
@@ -27,7 +27,7 @@ def _read(root: Path) -> Iterator[Record]:
     path = root / _DETAILS
     frame = read_text_table(path)
     require_columns(frame, path, ("patientId", "class"))
-    patients = _patients(first(root, _MAPPINGS))
+    patients = _patients(first_match(root, _MAPPINGS))
     for name, classes in frame.groupby("patientId")["class"]:
         yield Record(
             root / "stage_2_train_images" / f"{name}.dcm",
@@ -54,7 +54,7 @@ SOURCE = PublishedSet(
 stage_2_train_images/<patientId>.dcm
 pneumonia-challenge-dataset-mappings_2018.json   (if you have it)""",
     expects=(_DETAILS, "stage_2_train_images/*.dcm"),
-    labels=Labels({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
+    labels=LabelMapping({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
     licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
     citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",
     read=_read,

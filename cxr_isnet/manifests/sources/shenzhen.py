@@ -17,7 +17,7 @@ def _read(root: Path) -> Iterator[Record]:
     masks = by_name(root.rglob("CHNCXR_*_mask.png"))
     for image in root.glob("CXR_png/*.png"):
         patient, label = nlm.parse_name(image)
-        sex, age = nlm.reading_of(image)
+        sex, age = nlm.read_clinical_reading(image)
         mask = masks.get(f"{image.stem}_mask.png")
         yield Record(
             image,

@@ -1,4 +1,4 @@
-"""`table`: any other CSV or Parquet table, its columns mapped by options or by a mapping."""
+"""`table`: any other CSV or Parquet table, its columns mapped by options or by a column mapping."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cxr_isnet.manifests.column_mapping import ColumnMapping, read_column_mappin
 from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.text_tables import read_text_table, rows_of
 
@@ -19,26 +19,26 @@ _OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyTable(Source):
-    """Rows of a table become records; paths are relative to the table's folder."""
+class TableSource(Source):
+    """The rows of a table; paths are relative to the table's folder."""
 
     def records(self, root: Path, options: TableOptions) -> tuple[Path, Iterator[Record]]:
-        """As `Source.records`; `root` is the table or a mapping, which takes no options."""
+        """As `Source.records`; `root` is the table, or a column mapping, which has no options."""
         if options.table is not None:
             raise InputError("source 'table' is given its table as root: leave out table")
         if root.suffix.lower() in MAPPING_SUFFIXES:
             if options.given():
-                raise InputError(f"{root}: a column mapping says it all: leave out {', '.join(options.given())}")
+                raise InputError(f"{root}: a column mapping has no options: leave out {', '.join(options.given())}")
             mapping = read_column_mapping(root)
             frame = mapping.apply(read_text_table(mapping.table), str(root))
             check_columns(frame, str(root))
             home = mapping.table.parent
         else:
-            frame, home = mapped(root, options), root.parent
-        return home, (record_of(row, home / row["image"], home) for row in rows_of(frame))
+            frame, home = map_columns(root, options), root.parent
+        return home, (to_record(row, home / row["image"], home) for row in rows_of(frame))
 
 
-def mapped(table: Path, options: TableOptions) -> pd.DataFrame:
+def map_columns(table: Path, options: TableOptions) -> pd.DataFrame:
     """The rows of a table under a manifest's column names.
 
     Args:
@@ -56,13 +56,13 @@ def mapped(table: Path, options: TableOptions) -> pd.DataFrame:
     return frame
 
 
-def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = False) -> Record:
-    """A row under a manifest's column names as a record.
+def to_record(row: dict[str, str], image: Path, home: Path, *, header: bool = False) -> Record:
+    """A row, under a manifest's column names, as a record.
 
     Args:
         row: cells by column.
         image: the file.
-        home: what masks are relative to.
+        home: folder that masks are relative to.
         header: as in `Record`.
     """
     return Record(
@@ -80,12 +80,12 @@ def record_of(row: dict[str, str], image: Path, home: Path, *, header: bool = Fa
     )
 
 
-SOURCE = AnyTable(
+SOURCE = TableSource(
     name="table",
     title="any table",
     layout="""<table>.csv or .parquet with a column each for image, label, patient_id and site, else mapped to them;
-or a mapping <mapping>.yaml over such a table (data_manifests/README.md)""",
-    labels=Labels(None),
+or a column mapping <mapping>.yaml over such a table (data_manifests/README.md)""",
+    labels=LabelMapping(None),
     licence="",
     citation="",
     keeps_unknown_view=True,

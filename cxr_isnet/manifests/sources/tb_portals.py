@@ -3,7 +3,7 @@
 Layout: the table `TB_Portals_CXRs_<release>.csv` names each file in `series_instance_content_url`, relative to the
 folder into which the image archives were unpacked (some of them put `GlobalBucket/` in front). All patients have
 tuberculosis, so the set has no other class. Only the country of a hospital is published. View, sex and age come from
-the DICOM header; laterals are among the files, so an image whose header tells no view is dropped. Images that the
+the DICOM header; laterals are among the files, so an image without a view in its header is dropped. Images that the
 publisher calls outliers (`cxr_outlier`) are dropped. Column names as public readers of the releases of 2023 to 2026 use
 them; not checked against the publisher's data dictionary.
 """
@@ -11,17 +11,17 @@ them; not checked against the publisher's data dictionary.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.labels import Labels
-from cxr_isnet.manifests.source_parsing.layout import the_one
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
 
 _TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
-_OUTLIER = "outlier by the publisher's word"
+_OUTLIER = "outlier by the publisher"
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path = the_one(root, _TABLE)
+    path = only_match(root, _TABLE)
     frame = read_text_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
     folders = _image_folders(root)
@@ -30,7 +30,7 @@ def _read(root: Path) -> Iterator[Record]:
         image = next((folder / name for folder in folders if (folder / name).is_file()), root / name)
         findings = ("tuberculosis patient", *([_OUTLIER] if row.get("cxr_outlier") == "outlier" else []))
         yield Record(
-            image, findings, row["patient_id"], f"TB Portals, {row['country'] or 'country not told'}", header=True
+            image, findings, row["patient_id"], f"TB Portals, {row['country'] or 'country not published'}", header=True
         )
 
 
@@ -45,7 +45,7 @@ SOURCE = PublishedSet(
     layout="""TB_Portals_CXRs_August_2023.csv
 TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm""",
     expects=(_TABLE,),
-    labels=Labels({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, vetoes=frozenset({_OUTLIER})),
+    labels=LabelMapping({"tuberculosis patient": Diagnosis.TUBERCULOSIS}, excluding=frozenset({_OUTLIER})),
     licence="TB Portals data use agreement",
     citation="NIAID TB Portals Program, https://tbportals.niaid.nih.gov",
     read=_read,

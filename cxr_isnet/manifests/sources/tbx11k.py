@@ -3,8 +3,8 @@
 Layout: the lists name images as `health/h0001.png`; what kind of tuberculosis an image of `tb/` shows stands in its
 boxes only. Active tuberculosis is tuberculosis; latent alone, and `tb` without a box, have no class. The publisher's
 test set has no labels; `imgs/extra` repeats other publishers' sets, Shenzhen and Montgomery among them: both are
-counted, not read. Patients, views and hospitals are not told: each image counts as a patient. Source: Liu et al. 2020;
-mednet's page on the set (boxes, mixed and unannotated images).
+counted, not read. Patients, views and hospitals are not published: each image counts as a patient. Source: Liu et al.
+2020; mednet's page on the set (boxes, mixed and unannotated images).
 """
 
 import json
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
-_SITE = "TBX11K, hospitals not told"
+_SITE = "TBX11K, hospitals not published"
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -60,7 +60,7 @@ TBX11K/annotations/json/TBX11K_{train,val}.json""",
         *(f"lists/TBX11K_{split}.txt" for split in ("train", "val")),
         *(f"annotations/json/TBX11K_{split}.json" for split in ("train", "val")),
     ),
-    labels=Labels({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
+    labels=LabelMapping({"health": Diagnosis.NORMAL, "ActiveTuberculosis": Diagnosis.TUBERCULOSIS}),
     licence="terms at https://mmcheng.net/tb",
     citation="Liu et al., Rethinking computer-aided tuberculosis diagnosis, CVPR 2020",
     read=_read,

@@ -2,9 +2,9 @@
 
 Layout: PhysioNet's. A training image has a row from each of three radiologists: what two or three mark holds, what one
 marks alone is uncertain, so that an image on which they are divided has no class. A test image has one row. Which of
-the two hospitals made an image is not told, nor who the patient is: each image counts as one. Sex and age come from the
-DICOM header. Source: Nguyen et al. 2022 and https://vindr.ai/datasets/cxr (views, readers); columns as public readers
-use them.
+the two hospitals made an image is not published, nor is the patient: each image counts as one. Sex and age come from
+the DICOM header. Source: Nguyen et al. 2022 and https://vindr.ai/datasets/cxr (views, readers); columns as public
+readers use them.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.labels import Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.text_tables import read_text_table, require_columns
 
@@ -53,7 +53,7 @@ SOURCE = PublishedSet(
     layout="""annotations/image_labels_train.csv, annotations/image_labels_test.csv
 train/<image_id>.dicom, test/<image_id>.dicom""",
     expects=("annotations/image_labels_train.csv", "annotations/image_labels_test.csv", "train|test"),
-    labels=Labels(
+    labels=LabelMapping(
         {
             "No finding": Diagnosis.NORMAL,
             "Pneumonia": Diagnosis.OTHER_PNEUMONIA,

@@ -1,7 +1,7 @@
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.layout import by_name, first, locate, the_one
+from cxr_isnet.manifests.source_parsing.layout import by_name, find_layout, first_match, only_match
 
 
 @pytest.fixture
@@ -13,12 +13,12 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("depth", ["unpacked", "."])
 def test_layout_is_found_in_the_folder_or_one_below(folder, depth):
-    assert locate(folder / depth, ("images", "labels.csv|names.csv"), "set", "") == folder / "unpacked"
+    assert find_layout(folder / depth, ("images", "labels.csv|names.csv"), "set", "") == folder / "unpacked"
 
 
-def test_what_is_missing_is_told_apart_from_what_is_there(folder):
+def test_the_error_lists_what_is_missing_and_what_is_there(folder):
     with pytest.raises(InputError, match=r"Missing: masks or masks/\*.png. Found: images/, labels.csv"):
-        locate(folder / "unpacked", ("images", "masks|masks/*.png"), "set", "")
+        find_layout(folder / "unpacked", ("images", "masks|masks/*.png"), "set", "")
 
 
 def test_a_long_listing_is_cut(tmp_path):
@@ -26,26 +26,26 @@ def test_a_long_listing_is_cut(tmp_path):
         (tmp_path / f"{number:02}.txt").touch()
 
     with pytest.raises(InputError, match=r"11\.txt and 8 more\. Expected"):
-        locate(tmp_path, ("images",), "set", "")
+        find_layout(tmp_path, ("images",), "set", "")
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"gone: there is no such folder"):
-        locate(tmp_path / "gone", ("images",), "set", "")
+        find_layout(tmp_path / "gone", ("images",), "set", "")
 
 
 def test_first_takes_alternatives_in_turn(folder):
-    assert first(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
-    assert first(folder, "*.csv") is None
+    assert first_match(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
+    assert first_match(folder, "*.csv") is None
 
 
 def test_one_match_is_needed_where_one_is_read(folder):
-    assert the_one(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
+    assert only_match(folder, "*.csv|*/*.csv") == folder / "unpacked" / "labels.csv"
     with pytest.raises(InputError, match=r"one file \*\.csv is needed; found none"):
-        the_one(folder, "*.csv")
+        only_match(folder, "*.csv")
     (folder / "labels_v2.csv").touch()
     with pytest.raises(InputError, match=r"found labels_v2\.csv, unpacked/labels\.csv\. Keep one release"):
-        the_one(folder, "*.csv|*/*.csv")
+        only_match(folder, "*.csv|*/*.csv")
 
 
 def test_of_two_files_of_a_name_the_first_counts(tmp_path):

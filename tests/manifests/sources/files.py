@@ -19,7 +19,7 @@ def picture(path: Path, *, size: tuple[int, int] = (6, 4), grey: int | np.ndarra
 
 
 def dicom(path: Path, **elements: Any) -> Path:
-    """A DICOM header without pixels: a female PA radiograph of 41 years unless told otherwise; None removes a tag."""
+    """A DICOM header without pixels: a female PA radiograph of 41 years by default; None removes a tag."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage

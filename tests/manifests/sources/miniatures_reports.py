@@ -4,7 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-from cxr_isnet.manifests.source_parsing.chexpert_labels import OBSERVATIONS
+from cxr_isnet.manifests.sources.chexpert import OBSERVATIONS
 
 from .files import dicom, picture, table
 from .miniature import miniature
@@ -38,8 +38,8 @@ def nih_chestxray14(root: Path) -> None:
     (root / "test_list.txt").write_text("00000003_000.png\n")
 
 
-def _observed(**told: object) -> dict[str, object]:
-    return {name: told.get(name.replace(" ", "_"), "") for name in OBSERVATIONS}
+def _observed(**values: object) -> dict[str, object]:
+    return {name: values.get(name.replace(" ", "_"), "") for name in OBSERVATIONS}
 
 
 CHEXPERT_DROPS = {
@@ -76,9 +76,9 @@ def chexpert(root: Path) -> None:
                 "Age": 68,
                 "Frontal/Lateral": side,
                 "AP/PA": view,
-                **_observed(**told),
+                **_observed(**values),
             }
-            for name, side, view, told in described
+            for name, side, view, values in described
             if name.startswith(split)
         ]
         table(home / f"{split}.csv", rows)
@@ -93,7 +93,7 @@ def chexpert(root: Path) -> None:
     dropped={
         **CHEXPERT_DROPS,
         "view 'LATERAL' is not frontal": 1,
-        "view is not told": 1,
+        "view is unknown": 1,
     },
 )
 def mimic_cxr_jpg(root: Path) -> None:
@@ -115,7 +115,7 @@ def mimic_cxr_jpg(root: Path) -> None:
         ("ffffffff", "10000764", "59999999", "AP"),
     ]
     tables = {
-        "chexpert": [{"subject_id": p, "study_id": s, **told} for (p, s), told in studies.items()],
+        "chexpert": [{"subject_id": p, "study_id": s, **values} for (p, s), values in studies.items()],
         "metadata": [{"dicom_id": d, "subject_id": p, "study_id": s, "ViewPosition": v} for d, p, s, v in images],
         "split": [{"dicom_id": d, "study_id": s, "subject_id": p, "split": "train"} for d, p, s, _ in images],
     }
@@ -136,7 +136,7 @@ def mimic_cxr_jpg(root: Path) -> None:
         "labels of several classes: other_pneumonia + tuberculosis": 1,
         "view 'L' is not frontal": 1,
         "view 'COSTAL' is not frontal": 1,
-        "view is not told": 1,
+        "view is unknown": 1,
         "'normal' beside another label": 1,
         "label 'scoliosis' has no class": 1,
         "no label": 1,

@@ -88,9 +88,9 @@ def tbx11k(root: Path) -> None:
     {"tuberculosis": 3},
     patients=2,
     dropped={
-        "label 'outlier by the publisher's word' excludes the image": 1,
+        "label 'outlier by the publisher' excludes the image": 1,
         "view 'LL' is not frontal": 1,
-        "view is not told": 1,
+        "view is unknown": 1,
         "image file is missing": 1,
     },
 )

@@ -44,7 +44,7 @@ def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):
     assert report.dropped == {"image file is missing": 1, "view 'LL' is not frontal": 1}
 
 
-def test_headers_tell_what_the_table_does_not_and_never_the_person(hospital, tmp_path):
+def test_headers_fill_what_the_table_lacks_but_never_the_patient(hospital, tmp_path):
     build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "1.2.840.7", "b.png"))
 
     frame = read_manifest(tmp_path / "table.csv")
@@ -55,14 +55,23 @@ def test_headers_tell_what_the_table_does_not_and_never_the_person(hospital, tmp
     assert "Name^Of^A^Person" not in (tmp_path / "table.csv").read_text()
 
 
-def test_files_that_no_row_names_are_told(hospital, tmp_path, caplog):
+def test_a_dicom_file_without_preamble_is_known_by_its_content(hospital, tmp_path):
+    whole = (hospital / "2024" / "1.2.840.7").read_bytes()
+    (hospital / "bare").write_bytes(whole[132:])  # it starts with group 0002
+
+    build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "bare"))
+
+    assert read_manifest(tmp_path / "table.csv")["view"].tolist() == ["AP"]
+
+
+def test_files_that_no_row_names_are_reported(hospital, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "b.png"))
 
     assert "4 files are not named in" in caplog.text
 
 
-def test_a_name_of_two_files_is_refused(hospital, tmp_path):
+def test_a_name_of_two_files_is_an_error(hospital, tmp_path):
     with pytest.raises(InputError, match=r"image 'twice.png' is the name of 2 files.*2024.twice.png and .*2025"):
         build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "twice.png"))
 

@@ -27,7 +27,7 @@ def test_labels_are_mapped_and_what_is_dropped_is_counted(built, name):
     assert report.dropped == expected.dropped
 
 
-def test_patients_are_told_apart_and_have_one_site_and_sex(built, name):
+def test_patients_are_distinct_and_have_one_site_and_sex(built, name):
     frame = built(name).frame
 
     assert frame["patient_id"].nunique() == built(name).report.patients == MINIATURES[name].patients
@@ -74,14 +74,14 @@ def test_another_layout_says_what_was_expected_and_found(name, tmp_path):
     assert not (tmp_path / "table.csv").exists()
 
 
-def test_options_of_folder_and_table_are_refused(name, tmp_path):
+def test_options_of_folder_and_table_are_an_error(name, tmp_path):
     with pytest.raises(InputError, match=rf"source '{name}' has labels of its own: leave out constants"):
         build_manifest(
             find_source(name), Path(tmp_path), tmp_path / "table.csv", options=TableOptions(constants={"site": "A"})
         )
 
 
-def test_terms_and_citation_are_told(built, name):
+def test_licence_and_citation_are_reported(built, name):
     source, report = find_source(name), built(name).report
 
     assert (report.licence, report.citation) == (source.licence, source.citation)

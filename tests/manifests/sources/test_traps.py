@@ -10,7 +10,7 @@ from PIL import Image
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.source_parsing.nlm_readings import parse_name, parse_reading
+from cxr_isnet.manifests.source_parsing.nlm_readings import parse_clinical_reading, parse_name
 from cxr_isnet.manifests.sources import find_source
 
 from .files import dicom
@@ -31,7 +31,7 @@ from .miniature import MINIATURES
     ],
 )
 def test_clinical_readings_of_the_tuberculosis_sets(text, expected):
-    assert parse_reading(text) == expected
+    assert parse_clinical_reading(text) == expected
 
 
 def test_a_foreign_file_among_the_tuberculosis_images_is_named():
@@ -39,7 +39,7 @@ def test_a_foreign_file_among_the_tuberculosis_images_is_named():
         parse_name(Path("Thumbs.png"))
 
 
-def test_shenzhen_tells_sex_and_age_and_finds_masks_where_they_were_unpacked(built):
+def test_shenzhen_has_sex_and_age_and_finds_masks_where_they_were_unpacked(built):
     row = built("shenzhen").row("CHNCXR_0327_1.png")
 
     assert (row["patient_id"], row["sex"], row["age"]) == ("CHNCXR_0327", "F", 32)
@@ -144,7 +144,7 @@ def test_rsna_images_of_one_patient_are_one_patient_and_known_to_nih(built):
     assert frame["site"].unique().tolist() == built("nih_chestxray14").frame["site"].unique().tolist()
 
 
-def test_rsna_without_mappings_takes_each_image_for_a_patient(tmp_path):
+def test_rsna_without_mappings_counts_each_image_as_a_patient(tmp_path):
     MINIATURES["rsna_pneumonia"].make(tmp_path)
     (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").unlink()
 
@@ -153,7 +153,7 @@ def test_rsna_without_mappings_takes_each_image_for_a_patient(tmp_path):
     assert report.patients == report.rows == 3
 
 
-def test_rsna_mappings_of_another_kind_are_refused(tmp_path):
+def test_rsna_mappings_of_another_kind_are_an_error(tmp_path):
     MINIATURES["rsna_pneumonia"].make(tmp_path)
     (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text('[{"id": 1}]')
 
@@ -161,7 +161,7 @@ def test_rsna_mappings_of_another_kind_are_refused(tmp_path):
         build_manifest(find_source("rsna_pneumonia"), tmp_path, tmp_path / "table.csv")
 
 
-def test_vindr_takes_what_two_of_three_readers_mark(built):
+def test_vindr_counts_what_two_of_three_readers_mark(built):
     frame = built("vindr_cxr").frame.set_index("patient_id")
 
     assert frame["label"].to_dict() == {
@@ -174,7 +174,7 @@ def test_vindr_takes_what_two_of_three_readers_mark(built):
     assert frame["view"].eq("PA").all()
 
 
-def test_vindr_refuses_marks_that_are_no_numbers(tmp_path):
+def test_vindr_marks_that_are_no_numbers_are_an_error(tmp_path):
     MINIATURES["vindr_cxr"].make(tmp_path)
     table = tmp_path / "annotations/image_labels_test.csv"
     table.write_text(table.read_text().replace(",1", ",yes"))
@@ -204,7 +204,7 @@ def test_ieee8023_is_one_site_and_an_image_has_its_own_location_and_licence(buil
 
     assert frame["site"].nunique() == 1
     assert frame.loc["ieee8023-2", "location"].tolist() == ["", "Cho Ray Hospital, Ho Chi Minh City, Vietnam"]
-    assert frame.loc["ieee8023-2", "licence"].tolist() == ["CC BY-NC-SA", "not told"]
+    assert frame.loc["ieee8023-2", "licence"].tolist() == ["CC BY-NC-SA", "not stated"]
 
 
 def test_hannover_women_are_w(built):

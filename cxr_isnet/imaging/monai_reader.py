@@ -1,4 +1,7 @@
-"""The reader as MONAI knows readers: `LoadImaged(keys="image", reader=CXRReader())`."""
+"""An image reader for MONAI's transforms: `LoadImaged(keys="image", reader=CXRReader())`.
+
+A file of its own, because importing MONAI takes seconds that the rest of the package does without.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +16,14 @@ from cxr_isnet.imaging.images import read_image
 
 
 class CXRReader(ImageReader):
-    """MONAI reader of chest X-rays: rows x columns, never transposed, in [0, 1].
+    """MONAI reader of chest X-rays: (rows, columns) in [0, 1], never transposed.
 
-    Files are decoded in `get_data`, not in `read`: MONAI's `LoadImage` hides the errors of `read` behind a
-    list of readers it tried, and `InputError` must be seen.
+    Files are decoded in `get_data`, not in `read`: MONAI's `LoadImage` replaces the errors of `read` by a list of the
+    readers that it tried, and `InputError` must reach the user.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Any name will do: the format is known by the content."""
+        """True for any name: the format is recognised by the content."""
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Path]:
@@ -28,20 +31,19 @@ class CXRReader(ImageReader):
 
         Args:
             data: one path or several.
-            **kwargs: none is known; MONAI's interface asks for them.
+            **kwargs: ignored; part of MONAI's interface.
         """
         names = [data] if isinstance(data, str | bytes | Path) or not isinstance(data, Sequence) else list(data)
         return [Path(str(name)) for name in names]
 
     def get_data(self, img: Sequence[Path]) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Decode.
+        """Decodes the images.
 
         Args:
-            img: what `read` returned.
+            img: as returned by `read`.
 
         Returns:
-            (rows, columns) for one file, (files, rows, columns) for several, and the metadata that MONAI
-            asks for.
+            (rows, columns) float32 in [0, 1] for one file, (files, rows, columns) for several; and MONAI's metadata.
 
         Raises:
             InputError: as `read_image`.

@@ -1,4 +1,4 @@
-"""From the publisher's labels of an image to one class, or to the reason why it has none."""
+"""Label mapping: from the publisher's labels of an image to one class, or to the reason why it has none."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ class DroppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Which of the publisher's labels mean which class. What is not named here is dropped, never guessed.
+class LabelMapping:
+    """A mapping of the publisher's labels to classes. An image with no mapped label is dropped, never guessed.
 
     An image gets a class when its labels name exactly one. Labels without a class may stand beside one that has
-    (pneumonia with effusion is pneumonia), but not beside a class of `alone`.
+    (pneumonia with effusion is pneumonia), but not beside a class of `exclusive`.
 
     Attributes:
         classes: Publisher's label to class; None takes every label as the name of its class.
-        ignored: Labels that say nothing of the lungs, as those of devices.
-        vetoes: Labels that drop an image whatever else it has.
-        alone: Classes that no other label may accompany.
-        hierarchy: Divides the levels of labels that are paths; a label without a class then takes its parent's. Empty
-            where labels are not paths.
+        ignored: Labels unrelated to the lungs, as those of devices.
+        excluding: Labels that drop an image whatever its other labels.
+        exclusive: Classes that drop an image with any other label.
+        hierarchy: Separator of the levels of labels that are paths; a label without a class inherits its parent's.
+            Empty where labels are not paths.
     """
 
     classes: Mapping[str, str] | None
     ignored: frozenset[str] = frozenset()
-    vetoes: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset({"normal"})
+    excluding: frozenset[str] = frozenset()
+    exclusive: frozenset[str] = frozenset({"normal"})
     hierarchy: str = ""
 
     def class_of(self, findings: tuple[str, ...], uncertain: tuple[str, ...] = ()) -> str:
         """The class of an image.
 
         Args:
-            findings: Labels that hold.
-            uncertain: Labels that may hold; one that has a class leaves the image without one.
+            findings: Labels that are present.
+            uncertain: Labels that may be present; one that has a class drops the image.
 
         Raises:
-            DroppedError: The labels name no class or several.
+            DroppedError: The labels have no class, or several.
         """
         for label in uncertain:
             if self._class_of(label):
                 raise DroppedError(f"label '{label}' is uncertain")
         for label in findings:
-            if label in self.vetoes:
+            if label in self.excluding:
                 raise DroppedError(f"label '{label}' excludes the image")
-        telling = [label for label in findings if label and label not in self.ignored]
-        if not telling:
+        relevant = [label for label in findings if label and label not in self.ignored]
+        if not relevant:
             raise DroppedError("no label")
-        named = {label: self._class_of(label) for label in telling}
+        named = {label: self._class_of(label) for label in relevant}
         classes = sorted({name for name in named.values() if name})
         if not classes:
             raise DroppedError(
-                f"label '{telling[0]}' has no class" if len(named) == 1 else "several labels, none has a class"
+                f"label '{relevant[0]}' has no class" if len(named) == 1 else "several labels, none has a class"
             )
         if len(classes) > 1:
             raise DroppedError(f"labels of several classes: {' + '.join(classes)}")
-        if classes[0] in self.alone and not all(named.values()):
+        if classes[0] in self.exclusive and not all(named.values()):
             raise DroppedError(f"'{classes[0]}' beside another label")
         return classes[0]
 

@@ -1,13 +1,13 @@
 import pytest
 
-from cxr_isnet.manifests.source_parsing.labels import DroppedError, Labels
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError, LabelMapping
 
-LABELS = Labels(
+LABELS = LabelMapping(
     {"No Finding": "normal", "Pneumonia": "other_pneumonia", "TB": "tuberculosis"},
     ignored=frozenset({"Pacemaker"}),
-    vetoes=frozenset({"blurred"}),
+    excluding=frozenset({"blurred"}),
 )
-TREE = Labels({"Pneumonia/Viral/COVID-19": "covid", "Pneumonia/Fungal": "other_pneumonia"}, hierarchy="/")
+TREE = LabelMapping({"Pneumonia/Viral/COVID-19": "covid", "Pneumonia/Fungal": "other_pneumonia"}, hierarchy="/")
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_in_a_tree_a_parent_or_a_sibling_has_no_class(label):
 
 
 def test_without_classes_a_label_is_its_own():
-    assert Labels(None).class_of(("sarcoidosis",)) == "sarcoidosis"
+    assert LabelMapping(None).class_of(("sarcoidosis",)) == "sarcoidosis"

@@ -1,0 +1,105 @@
+"""What the import log keeps between runs."""
+
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging.rejection import RejectionReason
+from cxr_isnet.intake.import_log import IMPORT_LOG_NAME, ImportLog
+from cxr_isnet.intake.importer import Imported, Rejected
+
+
+def imported(content="c1", patient="p1", instance="i1", image="images/c1.png"):
+    return Imported(image, patient, "", content, instance, {"view": "PA"}, {"modality": "CR"}, ("polarity",))
+
+
+def outcomes(log):
+    """Ids of the accepted files, and reason or original of the quarantined ones by id."""
+    return [row.file_id for row in log.accepted()], {
+        row.file_id: row.reason or row.copy_of for row in log.quarantined()
+    }
+
+
+def test_an_outcome_is_found_again_after_the_log_was_closed(tmp_path):
+    with ImportLog(tmp_path) as log:
+        log.mark_seen("a")
+        log.record("a", "stamp", imported())
+    with ImportLog(tmp_path) as log:
+        assert log.mark_seen("a") == ("stamp", "images/c1.png")
+        assert log.mark_seen("b") is None
+        (row,) = log.accepted()
+
+    assert (row.file_id, row.patient, row.repeated) == ("a", "p1", False)
+    assert row.record == {
+        "image": "images/c1.png",
+        "manifest": {"view": "PA"},
+        "provenance": {"modality": "CR"},
+        "flags": ["polarity"],
+    }
+
+
+@pytest.mark.parametrize("reason", RejectionReason)
+def test_a_rejection_stands_unless_it_lay_in_the_circumstances(tmp_path, reason):
+    with ImportLog(tmp_path) as log:
+        log.record("a", "stamp", Rejected(reason, "detail"))
+        known = log.mark_seen("a")
+
+    retried = reason in (RejectionReason.UNREADABLE, RejectionReason.CRASHED)
+    assert known == (None if retried else ("stamp", ""))
+
+
+def test_files_that_are_gone_are_in_no_table_and_the_next_copy_takes_their_row(tmp_path):
+    with ImportLog(tmp_path) as log:
+        for name in ("a", "b"):
+            log.mark_seen(name)
+            log.record(name, "", imported())
+        log.mark_seen("c")
+        log.record("c", "", Rejected(RejectionReason.VIEW, "lateral"))
+        assert outcomes(log) == (["a"], {"b": "a", "c": "view"})
+    with ImportLog(tmp_path) as log:
+        log.mark_seen("b")
+        assert outcomes(log) == (["b"], {})
+
+
+def test_other_content_of_one_instance_is_marked_as_repeated(tmp_path):
+    with ImportLog(tmp_path) as log:
+        for name, outcome in {
+            "a": imported("c1"),
+            "b": imported("c2"),
+            "c": imported("c3", instance=""),
+            "d": imported("c4", instance=""),
+        }.items():
+            log.mark_seen(name)
+            log.record(name, "", outcome)
+
+        assert {row.file_id: row.repeated for row in log.accepted()} == {"a": True, "b": True, "c": False, "d": False}
+
+
+def test_rows_are_sorted_by_patient(tmp_path):
+    with ImportLog(tmp_path) as log:
+        for name, patient in (("a", "p2"), ("b", "p1"), ("c", "p2")):
+            log.mark_seen(name)
+            log.record(name, "", imported(content=name, instance="", patient=patient))
+
+        assert outcomes(log)[0] == ["b", "a", "c"]
+
+
+def test_a_changed_setting_is_named(tmp_path):
+    with ImportLog(tmp_path) as log:
+        log.check_settings({"format": "png", "dates": "drop"})
+        log.check_settings({"format": "png", "dates": "drop"})
+
+        with pytest.raises(InputError, match="was begun with another dates, key"):
+            log.check_settings({"format": "png", "dates": "shift", "key": "x"})
+
+
+def test_two_intakes_cannot_write_at_once(tmp_path):
+    with ImportLog(tmp_path), pytest.raises(InputError, match="Wait for the other intake"):
+        ImportLog(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "message"), [(IMPORT_LOG_NAME, "not a database"), ("log.sqlite", "earlier version")])
+def test_a_file_that_is_no_import_log_of_this_version_is_an_error(tmp_path, name, message):
+    (tmp_path / name).write_text("no database, but long enough to be looked at by SQLite" * 30)
+
+    with pytest.raises(InputError, match=message):
+        ImportLog(tmp_path)
