@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from cxr_isnet.evaluation.assessment import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.bootstrap import Estimate
 from cxr_isnet.evaluation.confusion import IntArray
 from cxr_isnet.evaluation.groups import Grouping
 from cxr_isnet.evaluation.metrics import RankAUC, plain
+from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult
 

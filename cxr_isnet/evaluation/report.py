@@ -1,19 +1,29 @@
-"""What a study leaves behind: `report.html`, `report.json`, `metrics.csv`, `model_card.md`."""
+"""What a study leaves behind: `report.html`, `report.json`, `metrics.csv`, `model_card.md`, and its numbers elsewhere.
+
+Items of reporting guidelines that a run can answer are in the page; all others are the authors' to fill in. TRIPOD+AI:
+Collins et al., BMJ 385:e078378 (2024). CLAIM 2024 update: Tejani et al., Radiology: Artificial Intelligence (2024). The
+topics are in our words.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from cxr_isnet.evaluation.bootstrap import Draws
 from cxr_isnet.evaluation.calibration import BINS
-from cxr_isnet.evaluation.checklists import answers
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
+from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
 from cxr_isnet.evaluation.page import figure_uri, file_uri, write_page
-from cxr_isnet.evaluation.study import Study, study_json, study_table
+from cxr_isnet.evaluation.site import SiteResult
+from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
 
 FILES = ("report.html", "report.json", "metrics.csv", "model_card.md")
@@ -57,3 +67,161 @@ def _figures(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]
             },
         }
     return {"sites": figure_uri(sites_figure(list(study.models.values()))), "models": by_model}
+
+
+def study_json(study: Study) -> dict[str, Any]:
+    """The study as JSON can hold it: NaN becomes None. `study.schema.json` documents it."""
+    plain: dict[str, Any] = _plain(study)
+    return {"schema_version": 1, **plain}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as mappings without their resamples, enums as their values, NaN as None."""
+    if isinstance(value, SiteResult):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {part.name: getattr(value, part.name) for part in fields(value)}
+        return {name: _plain(part) for name, part in named.items() if not isinstance(part, Draws)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def study_table(study: Study) -> pd.DataFrame:
+    """Long table of every number with an interval.
+
+    Returns:
+        Columns: `model`; `part`, which is `site`, `drop`, or `by` and the column that groups are made by; `group`, the
+        site or group; `class`, "" for all together; `metric`; `method` of the interval; `value`, `low`, `high`; and,
+        but for drops, `n_images`, `n_patients`, and of sites `classes_present`.
+    """
+    rows: list[dict[str, Any]] = []
+    for model in study.models.values():
+        parts = {"validation": model.internal} if model.internal is not None else {}
+        parts |= {f"validation without {site}": fold.internal for site, fold in model.folds.items()}
+        for site, there in [*parts.items(), *model.sites.items()]:
+            rows += [{"model": model.name, "part": "site", "group": site} | row for row in _site_rows(there)]
+        for site, drops in model.drops.items():
+            at = {"model": model.name, "part": "drop", "group": site, "class": ""}
+            rows += [at | _number(metric, "bootstrap", e.value, e.low, e.high) for metric, e in drops.items()]
+        for grouping in model.groups:
+            for group in grouping.groups:
+                at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
+                counts = {"n_images": group.n_images, "n_patients": group.n_patients}
+                for metric, e in group.estimates.items():
+                    rows.append(at | _number(metric, "bootstrap", e.value, e.low, e.high) | counts)
+    return pd.DataFrame(rows)
+
+
+def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
+    result = there.result
+    counts = {
+        "n_images": result.n_labelled,
+        "n_patients": result.n_patients,
+        "classes_present": " ".join(result.classes_present),
+    }
+    rows = [
+        {"class": name} | _number(metric, "bootstrap", e.value, e.low, e.high)
+        for name, estimates in {"": result.estimates(), **result.by_class}.items()
+        for metric, e in estimates.items()
+    ]
+    rows += [{"class": n} | _number("auc", "delong", e.value, e.low, e.high) for n, e in there.delong.items()]
+    rows += [{"class": ""} | _number(m, "posterior", c.mean, c.low, c.high) for m, c in there.posterior.items()]
+    return [row | counts for row in rows]
+
+
+def _number(metric: str, method: str, value: float, low: float, high: float) -> dict[str, Any]:
+    return {"metric": metric, "method": method, "value": value, "low": low, "high": high}
+
+
+def study_metrics(study: Study) -> dict[str, float]:
+    """Flat numbers for a tracking server, as `isnet.north.auc_low`."""
+    return {
+        f"{name}.{site}.{metric}": value
+        for name, model in study.models.items()
+        for site, there in model.sites.items()
+        for metric, value in there.result.metrics().items()
+    }
+
+
+def study_text(study: Study) -> str:
+    """A line per model and site: counts, AUC and balanced accuracy with their intervals."""
+    lines = [f"{'model':<20} {'site':<28} {'images':>6} {'patients':>8}  {'AUC (95% interval)':<22} balanced accuracy"]
+    for name, model in study.models.items():
+        for site, there in model.sites.items():
+            r = there.result
+            auc, balanced = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.balanced_accuracy))
+            lines.append(f"{name:<20} {site:<28} {r.n_images:>6} {r.n_patients:>8}  {auc:<22} {balanced}")
+            missing = [c for c in study.classes if c not in r.classes_present]
+            if missing:
+                lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
+    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_evaluated.items()]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One item of a guideline and what the run says to it.
+
+    Attributes:
+        guideline: its name.
+        item: number of the item there.
+        topic: what the item asks for.
+        answer: what this run says.
+    """
+
+    guideline: str
+    item: str
+    topic: str
+    answer: str
+
+
+def answers(study: Study) -> tuple[Answer, ...]:
+    """The items that the study answers, by guideline and number."""
+    model = next(iter(study.models.values()))
+    sites = [site for site in model.sites if site != "pooled"]
+    everyone = model.overall.result
+    size = f"{everyone.n_images} images of {everyone.n_patients} patients at {len(sites)} site(s): {', '.join(sites)}"
+    cases = ", ".join(f"{share:.1%} {name}" for name, share in everyone.prevalence.items())
+    unlabelled = f"{everyone.n_images - everyone.n_labelled} images without a label count in no metric"
+    methods = (
+        "accuracy, balanced accuracy, macro F1, sensitivity, specificity, PPV, NPV, F1, AUC and average precision per "
+        f"class; reliability curve, ECE ({BINS} equal bins), Brier score, slope, intercept; net benefit"
+    )
+    uncertainty = (
+        f"BCa bootstrap over patients ({study.settings.resamples} resamples), DeLong over patients, "
+        "Dirichlet posterior; DeLong and McNemar tests with Holm's correction between models"
+    )
+    grouped = ", ".join(grouping.column for grouping in model.groups) or "no column to group by was given"
+    internal = "in-domain validation set the rule" if model.internal or model.folds else "no validation table was given"
+    scaled = {site: fold.temperature for site, fold in model.folds.items()} or {"": model.temperature}
+    temperatures = [f"{value:.3g} {site}".strip() for site, value in scaled.items() if np.isfinite(value)]
+    temperature = f"temperature scaling, told beside the numbers as given: {', '.join(temperatures)}"
+    return (
+        Answer("TRIPOD+AI", "5a", "data sources", size),
+        Answer("TRIPOD+AI", "11", "missing data", unlabelled),
+        Answer("TRIPOD+AI", "12d", "heterogeneity between clusters", "every site by itself and all pooled"),
+        Answer("TRIPOD+AI", "12e", "performance measures", methods),
+        Answer("TRIPOD+AI", "12f", "updating", temperature if temperatures else "none"),
+        Answer("TRIPOD+AI", "14", "fairness", f"groups: {grouped}"),
+        Answer("TRIPOD+AI", "15", "output and threshold", model.rule.origin),
+        Answer("TRIPOD+AI", "20b", "characteristics", f"labels: {cases}; groups: {grouped}"),
+        Answer("TRIPOD+AI", "21", "numbers analysed", size),
+        Answer("TRIPOD+AI", "23a", "performance with intervals", "sections Sites, Calibration and Groups"),
+        Answer("TRIPOD+AI", "23b", "heterogeneity of performance", "section Sites"),
+        Answer("CLAIM 2024", "7", "data sources", size),
+        Answer("CLAIM 2024", "12", "missing data", unlabelled),
+        Answer("CLAIM 2024", "28", "performance metrics", methods),
+        Answer("CLAIM 2024", "29", "significance and uncertainty", uncertainty),
+        Answer("CLAIM 2024", "32", "evaluation on internal data", internal),
+        Answer("CLAIM 2024", "33", "testing on external data", size),
+        Answer("CLAIM 2024", "35", "numbers included", f"{size}; {unlabelled}"),
+        Answer("CLAIM 2024", "37", "performance with uncertainty", "sections Sites and Comparison"),
+        Answer("CLAIM 2024", "38", "diagnostic performance and precision", "section Sites, table by class"),
+    )

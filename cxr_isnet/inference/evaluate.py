@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import check_predictions, write_predictions
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.site import SiteResult

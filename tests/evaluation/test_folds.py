@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.calibration import calibration, with_temperature
-from cxr_isnet.evaluation.report import write_report
-from cxr_isnet.evaluation.study import evaluate_folds, study_table, study_text
+from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.report import study_table, study_text, write_report
+from cxr_isnet.evaluation.study import evaluate_folds
 
 from .schema_check import faults
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 

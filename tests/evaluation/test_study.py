@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
 from cxr_isnet.evaluation.metrics import RankAUC
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
-from cxr_isnet.evaluation.report import FILES, write_report
-from cxr_isnet.evaluation.study import evaluate_tables, study_metrics, study_table, study_text
+from cxr_isnet.evaluation.report import FILES, study_metrics, study_table, study_text, write_report
+from cxr_isnet.evaluation.study import evaluate_tables
 from cxr_isnet.files import DISCLAIMER
 
 from .schema_check import faults
