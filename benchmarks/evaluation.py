@@ -40,7 +40,7 @@ def ours(n_images: int, resamples: int, models: int) -> tuple[float, float]:
         bootstrap = PatientBootstrap(patients, resamples)
         auc = RankAUC(labels == 1, labels == 0, score)
         rates = ConfusionRates(labels, (score > 0.5).astype(np.int64), CLASSES)
-        bootstrap.draw({"auc": auc}, [rates]).estimates()
+        bootstrap.resample({"auc": auc}, [rates]).intervals()
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 

@@ -5,7 +5,8 @@ Knows tables, never networks. Reading order: `predictions_table` (what goes in),
 (several), `report` (what is written).
 """
 
-from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import (
     check_predictions,
@@ -18,7 +19,8 @@ from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 
 __all__ = [
-    "Estimate",
+    "Interval",
+    "IntervalMethod",
     "PatientBootstrap",
     "Settings",
     "SiteResult",

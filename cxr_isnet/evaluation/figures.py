@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from cxr_isnet.evaluation.bootstrap import Estimate
 from cxr_isnet.evaluation.confusion import IntArray
 from cxr_isnet.evaluation.groups import Grouping
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import RankAUC, plain
 from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
@@ -160,7 +160,7 @@ def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
 def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     """A line per group with its interval, by column; None when no group has a number."""
     rows = [
-        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.estimates[grouping.metric])
+        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.intervals[grouping.metric])
         for grouping in groups
         if grouping.metric
         for group in grouping.groups
@@ -183,15 +183,15 @@ def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     return figure
 
 
-def _intervals(rows: Sequence[tuple[str, Estimate]]) -> tuple[Figure, Axes]:
+def _intervals(rows: Sequence[tuple[str, Interval]]) -> tuple[Figure, Axes]:
     """A line for each of the named numbers, from top to bottom; nothing where a number or an interval is undefined."""
     figure = Figure(figsize=(7.5, 1.0 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, (_, estimate) in enumerate(rows):
-        if np.isfinite(estimate.value):
-            axes.plot(estimate.value, place, "s", color="#1f4e79", markersize=5)
-        if np.isfinite(estimate.low):
-            axes.plot([estimate.low, estimate.high], [place, place], color="#1f4e79", linewidth=1.5)
+    for place, (_, interval) in enumerate(rows):
+        if np.isfinite(interval.estimate):
+            axes.plot(interval.estimate, place, "s", color="#1f4e79", markersize=5)
+        if np.isfinite(interval.low):
+            axes.plot([interval.low, interval.high], [place, place], color="#1f4e79", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
     axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5))
     return figure, axes

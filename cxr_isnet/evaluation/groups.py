@@ -1,4 +1,4 @@
-"""How a model does in groups of patients: by any column, age in bands."""
+"""How a model performs in groups of patients: by any column, age in bands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.site import evaluate_site
 from cxr_isnet.evaluation.thresholds import DecisionRule
 
@@ -19,7 +19,7 @@ AGE_BANDS = (0, 18, 40, 60, 80)
 UNKNOWN = "unknown"
 MOST_GROUPS = 50
 GROUP_METRICS = ("auc", "balanced_accuracy", "accuracy")
-_NONE = Estimate(np.nan, np.nan, np.nan, 0)
+_NONE = Interval(np.nan, np.nan, np.nan, IntervalMethod.BCA, 0)
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class GroupResult:
         group: value of the column; `UNKNOWN` where the cell is empty.
         n_images: images with a label.
         n_patients: patients.
-        estimates: AUC, balanced accuracy and accuracy; NaN where the group is empty or lacks a class.
+        intervals: AUC, balanced accuracy and accuracy; NaN where the group is empty or lacks a class.
     """
 
     group: str
     n_images: int
     n_patients: int
-    estimates: dict[str, Estimate]
+    intervals: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def groupings(
         values, names = _values(frame, column)
         if len(names) > MOST_GROUPS:
             raise InputError(f"column {column!r} has {len(names)} values, too many to group by; at most {MOST_GROUPS}")
-        results = [_judged(frame[values == name], name, classes, resamples, seed, rule) for name in names]
+        results = [_evaluate_group(frame[values == name], name, classes, resamples, seed, rule) for name in names]
         found.append(_grouping(column, results))
     return tuple(found)
 
@@ -120,22 +120,22 @@ def _values(frame: pd.DataFrame, column: str) -> tuple[pd.Series[str], list[str]
     return values, names + [UNKNOWN] * bool((values == UNKNOWN).any())
 
 
-def _judged(
+def _evaluate_group(
     frame: pd.DataFrame, name: str, classes: Sequence[str], resamples: int, seed: int, rule: DecisionRule
 ) -> GroupResult:
     if frame.empty:
         return GroupResult(name, 0, 0, dict.fromkeys(GROUP_METRICS, _NONE))
     result = evaluate_site(frame, classes, resamples=resamples, seed=seed, rule=rule)
-    estimates = result.estimates()
+    intervals = result.intervals()
     lacking = len(result.classes_present) < len(classes)
-    chosen = {metric: _NONE if lacking and metric != "accuracy" else estimates[metric] for metric in GROUP_METRICS}
+    chosen = {metric: _NONE if lacking and metric != "accuracy" else intervals[metric] for metric in GROUP_METRICS}
     return GroupResult(name, result.n_labelled, result.n_patients, chosen)
 
 
 def _grouping(column: str, results: Sequence[GroupResult]) -> Grouping:
     for metric in GROUP_METRICS:
         values: Mapping[str, float] = {
-            r.group: r.estimates[metric].value for r in results if np.isfinite(r.estimates[metric].value)
+            r.group: r.intervals[metric].estimate for r in results if np.isfinite(r.intervals[metric].estimate)
         }
         if len(values) > 1:
             worst = min(values, key=lambda name: values[name])

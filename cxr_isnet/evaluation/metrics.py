@@ -22,7 +22,7 @@ __all__ = [
     "MacroF1",
     "Metric",
     "MetricFamily",
-    "OneAgainstRest",
+    "OneVsRest",
     "RankAUC",
     "WeightedMean",
     "accuracy",
@@ -58,7 +58,7 @@ def classes_present(labels: IntArray) -> list[int]:
     return [int(index) for index in np.unique(labels) if index >= 0]
 
 
-class OneAgainstRest:
+class OneVsRest:
     """Two metrics of one class: `auc`, the area under the ROC curve, and `average_precision`.
 
     The AUC is the share of (positive, negative) pairs in the right order, ties half. The average precision is the area
@@ -90,37 +90,44 @@ class OneAgainstRest:
         self._first_alike = np.searchsorted(ones, ones, side="left")
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        positive, negative, beaten = self._beaten(weights)
-        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
-        positives, negatives = positive.sum(axis=1), negative[:, -1]
-        found = positives[:, None] - np.take(_cumulated(positive), self._first_alike, axis=1)
-        alarms = negatives[:, None] - beaten
-        precision = np.divide(found, found + alarms, out=np.zeros_like(found), where=found > 0)
+        positive, cumulative_negatives, negatives_below = self._sorted(weights)
+        positives, negatives = positive.sum(axis=1), cumulative_negatives[:, -1]
+        pairs = self._ordered_pairs(positive, cumulative_negatives, negatives_below)
+        true_positives = positives[:, None] - np.take(_cumulative(positive), self._first_alike, axis=1)
+        false_positives = negatives[:, None] - negatives_below
+        predicted = true_positives + false_positives
+        precision = np.divide(true_positives, predicted, out=np.zeros_like(predicted), where=true_positives > 0)
         average = np.einsum("rn,rn->r", positive, precision)
         return np.stack([ratio(pairs, positives * negatives), ratio(average, positives)], axis=1)
 
     def auc(self, weights: FloatArray) -> FloatArray:
         """The AUC alone: weights (R, N) to values (R,)."""
-        positive, negative, beaten = self._beaten(weights)
-        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
-        return ratio(pairs, positive.sum(axis=1) * negative[:, -1])
+        positive, cumulative_negatives, negatives_below = self._sorted(weights)
+        pairs = self._ordered_pairs(positive, cumulative_negatives, negatives_below)
+        return ratio(pairs, positive.sum(axis=1) * cumulative_negatives[:, -1])
 
-    def _beaten(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weights of the positives, cumulated weights of the negatives, and those below each positive."""
+    def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """By score: weights of the positives, cumulative weights of the negatives, and of those below each positive."""
         positive = np.take(weights, self._positives, axis=1)
-        negative = _cumulated(np.take(weights, self._negatives, axis=1))
-        return positive, negative, np.take(negative, self._below, axis=1)
+        cumulative_negatives = _cumulative(np.take(weights, self._negatives, axis=1))
+        return positive, cumulative_negatives, np.take(cumulative_negatives, self._below, axis=1)
 
-    def _with_ties(self, negative: FloatArray, beaten: FloatArray) -> FloatArray:
-        return np.asarray((beaten + np.take(negative, self._not_above, axis=1)) / 2, dtype=np.float64)
+    def _ordered_pairs(
+        self, positive: FloatArray, cumulative_negatives: FloatArray, negatives_below: FloatArray
+    ) -> FloatArray:
+        """Weight of the (positive, negative) pairs in the right order, ties half."""
+        if self._tied:
+            not_above = np.take(cumulative_negatives, self._not_above, axis=1)
+            negatives_below = (negatives_below + not_above) / 2
+        return np.asarray(np.einsum("rn,rn->r", positive, negatives_below), dtype=np.float64)
 
 
 class RankAUC:
-    """Area under the ROC curve of one class: the `auc` of `OneAgainstRest`."""
+    """Area under the ROC curve of one class: the `auc` of `OneVsRest`."""
 
     def __init__(self, positive: BoolArray, negative: BoolArray, score: FloatArray):
-        """Sort once; arguments as of `OneAgainstRest`."""
-        self._class = OneAgainstRest(positive, negative, score)
+        """Sort once; arguments as of `OneVsRest`."""
+        self._class = OneVsRest(positive, negative, score)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
         return self._class.auc(weights)
@@ -133,7 +140,7 @@ def _by_score(rows: BoolArray, score: FloatArray) -> tuple[IntArray, FloatArray]
     return ordered.astype(np.int64), score[ordered]
 
 
-def _cumulated(weights: FloatArray) -> FloatArray:
+def _cumulative(weights: FloatArray) -> FloatArray:
     """Sums of the weights (R, N) before every place, and of all: (R, N + 1)."""
     sums = np.empty((len(weights), weights.shape[1] + 1))
     sums[:, 0] = 0

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cxr_isnet import __version__
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.files import DISCLAIMER, atomic_write
 
 UNDEFINED = "\u2013"
@@ -45,14 +46,13 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if value is not None and np.isfinite(value) else UNDEFINED
 
 
-def interval(estimate: Any) -> str:
-    """Value and 95% interval of an `Estimate`, a `WaldEstimate` or, by its mean, a `Credible`."""
-    value = estimate.mean if hasattr(estimate, "mean") else estimate.value
-    if not np.isfinite(value):
+def interval(found: Interval) -> str:
+    """Estimate and 95% interval; a dash where undefined."""
+    if not np.isfinite(found.estimate):
         return UNDEFINED
-    if not np.isfinite(estimate.low):
-        return f"{number(value)} (no interval)"
-    return f"{number(value)} ({number(estimate.low)} to {number(estimate.high)})"
+    if not np.isfinite(found.low):
+        return f"{number(found.estimate)} (no interval)"
+    return f"{number(found.estimate)} ({number(found.low)} to {number(found.high)})"
 
 
 def p_value(value: float) -> str:

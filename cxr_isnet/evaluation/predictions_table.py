@@ -281,7 +281,7 @@ def _in_one_order(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
             only = len(set(table["path"]) ^ set(reference["path"]))
             raise InputError(
                 f"the predictions of {first!r} and {name!r} differ in {only} images. Give tables of the same images, "
-                "or judge the models one by one"
+                "or evaluate the models one by one"
             )
         table = table.set_index("path", drop=False).loc[list(reference["path"])].reset_index(drop=True)
         for column in _FROM_MANIFEST:

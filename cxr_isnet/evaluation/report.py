@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_isnet.evaluation.bootstrap import Draws
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
 from cxr_isnet.evaluation.page import figure_uri, file_uri, write_page
 from cxr_isnet.evaluation.site import SiteResult
@@ -72,16 +72,16 @@ def _figures(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]
 def study_json(study: Study) -> dict[str, Any]:
     """The study as JSON can hold it: NaN becomes None. `study.schema.json` documents it."""
     plain: dict[str, Any] = _plain(study)
-    return {"schema_version": 1, **plain}
+    return {"schema_version": 2, **plain}
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as mappings without their resamples, enums as their values, NaN as None."""
-    if isinstance(value, SiteResult):
+    """Dataclasses as mappings, enums as their values, NaN as None."""
+    if isinstance(value, (SiteResult, Interval)):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         named = {part.name: getattr(value, part.name) for part in fields(value)}
-        return {name: _plain(part) for name, part in named.items() if not isinstance(part, Draws)}
+        return {name: _plain(part) for name, part in named.items()}
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,9 +97,10 @@ def study_table(study: Study) -> pd.DataFrame:
     """Long table of every number with an interval.
 
     Returns:
-        Columns: `model`; `part`, which is `site`, `drop`, or `by` and the column that groups are made by; `group`, the
-        site or group; `class`, "" for all together; `metric`; `method` of the interval; `value`, `low`, `high`; and,
-        but for drops, `n_images`, `n_patients`, and of sites `classes_present`.
+        Columns: `model`; `part`, which is `site`, `internal_minus_external`, or `by` and the column that groups are
+        made by; `group`, the site or group; `class`, "" for all together; `metric`; `method` of the interval, as
+        `IntervalMethod`; `estimate`, `low`, `high`; and, but for differences, `n_images`, `n_patients`, and of sites
+        `classes_present`.
     """
     rows: list[dict[str, Any]] = []
     for model in study.models.values():
@@ -107,15 +108,14 @@ def study_table(study: Study) -> pd.DataFrame:
         parts |= {f"validation without {site}": fold.internal for site, fold in model.folds.items()}
         for site, there in [*parts.items(), *model.sites.items()]:
             rows += [{"model": model.name, "part": "site", "group": site} | row for row in _site_rows(there)]
-        for site, drops in model.drops.items():
-            at = {"model": model.name, "part": "drop", "group": site, "class": ""}
-            rows += [at | _number(metric, "bootstrap", e.value, e.low, e.high) for metric, e in drops.items()]
+        for site, differences in model.internal_minus_external.items():
+            at = {"model": model.name, "part": "internal_minus_external", "group": site, "class": ""}
+            rows += [at | _number(metric, found) for metric, found in differences.items()]
         for grouping in model.groups:
             for group in grouping.groups:
                 at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
                 counts = {"n_images": group.n_images, "n_patients": group.n_patients}
-                for metric, e in group.estimates.items():
-                    rows.append(at | _number(metric, "bootstrap", e.value, e.low, e.high) | counts)
+                rows += [at | _number(metric, found) | counts for metric, found in group.intervals.items()]
     return pd.DataFrame(rows)
 
 
@@ -127,17 +127,18 @@ def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
         "classes_present": " ".join(result.classes_present),
     }
     rows = [
-        {"class": name} | _number(metric, "bootstrap", e.value, e.low, e.high)
-        for name, estimates in {"": result.estimates(), **result.by_class}.items()
-        for metric, e in estimates.items()
+        {"class": name} | _number(metric, found)
+        for name, intervals in {"": result.intervals(), **result.by_class}.items()
+        for metric, found in intervals.items()
     ]
-    rows += [{"class": n} | _number("auc", "delong", e.value, e.low, e.high) for n, e in there.delong.items()]
-    rows += [{"class": ""} | _number(m, "posterior", c.mean, c.low, c.high) for m, c in there.posterior.items()]
+    rows += [{"class": name} | _number("auc", found) for name, found in there.delong.items()]
+    rows += [{"class": ""} | _number(metric, found) for metric, found in there.posterior.items()]
     return [row | counts for row in rows]
 
 
-def _number(metric: str, method: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"metric": metric, "method": method, "value": value, "low": low, "high": high}
+def _number(metric: str, found: Interval) -> dict[str, Any]:
+    numbers = {"estimate": found.estimate, "low": found.low, "high": found.high}
+    return {"metric": metric, "method": found.method.value, **numbers}
 
 
 def study_metrics(study: Study) -> dict[str, float]:
@@ -156,12 +157,12 @@ def study_text(study: Study) -> str:
     for name, model in study.models.items():
         for site, there in model.sites.items():
             r = there.result
-            auc, balanced = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.balanced_accuracy))
+            auc, balanced = (f"{e.estimate:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.balanced_accuracy))
             lines.append(f"{name:<20} {site:<28} {r.n_images:>6} {r.n_patients:>8}  {auc:<22} {balanced}")
             missing = [c for c in study.classes if c not in r.classes_present]
             if missing:
                 lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
-    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_evaluated.items()]
+    lines += [f"{'':<20} {site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
     return "\n".join(lines)
 
 
@@ -202,7 +203,7 @@ def answers(study: Study) -> tuple[Answer, ...]:
     internal = "in-domain validation set the rule" if model.internal or model.folds else "no validation table was given"
     scaled = {site: fold.temperature for site, fold in model.folds.items()} or {"": model.temperature}
     temperatures = [f"{value:.3g} {site}".strip() for site, value in scaled.items() if np.isfinite(value)]
-    temperature = f"temperature scaling, told beside the numbers as given: {', '.join(temperatures)}"
+    temperature = f"temperature scaling, reported beside the numbers as given: {', '.join(temperatures)}"
     return (
         Answer("TRIPOD+AI", "5a", "data sources", size),
         Answer("TRIPOD+AI", "11", "missing data", unlabelled),

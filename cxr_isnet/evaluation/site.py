@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Draws, Estimate, PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
 from cxr_isnet.evaluation.confusion import (
     CLASS_RATES,
     PREVALENCE_RATES,
@@ -18,11 +18,12 @@ from cxr_isnet.evaluation.confusion import (
     confusion_matrix,
     rate_of_class,
 )
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import (
     HandTillAUC,
     Metric,
     MetricFamily,
-    OneAgainstRest,
+    OneVsRest,
     WeightedMean,
     classes_present,
 )
@@ -35,8 +36,8 @@ from cxr_isnet.evaluation.predictions_table import (
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule
 
 POOLED = "pooled"
-ESTIMATES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "relevance_in_lung")
-CLASS_ESTIMATES = (*CLASS_RATES, *PREVALENCE_RATES, "auc", "average_precision")
+OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "relevance_in_lung")
+BY_CLASS = (*CLASS_RATES, *PREVALENCE_RATES, "auc", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SiteResult:
         n_relevance: images with that share.
         by_class: class to its sensitivity, specificity, PPV, NPV, F1, AUC and average precision, each against the
             rest, and PPV and NPV at a stated prevalence where there is one; NaN where undefined.
-        draws: the resamples behind the intervals.
+        replicates: the resamples behind the intervals.
     """
 
     site: str
@@ -70,19 +71,19 @@ class SiteResult:
     n_patients: int
     classes_present: tuple[str, ...]
     prevalence: dict[str, float]
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    auc: Estimate
+    accuracy: Interval
+    balanced_accuracy: Interval
+    macro_f1: Interval
+    auc: Interval
     confusion: list[list[int]]
-    relevance_in_lung: Estimate
+    relevance_in_lung: Interval
     n_relevance: int
-    by_class: dict[str, dict[str, Estimate]]
-    draws: Draws = field(repr=False, compare=False)
+    by_class: dict[str, dict[str, Interval]]
+    replicates: Replicates = field(repr=False, compare=False)
 
-    def estimates(self) -> dict[str, Estimate]:
+    def intervals(self) -> dict[str, Interval]:
         """The numbers that carry an interval, by name."""
-        return {name: getattr(self, name) for name in ESTIMATES}
+        return {name: getattr(self, name) for name in OVERALL}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON can hold it: NaN becomes None."""
@@ -97,9 +98,9 @@ class SiteResult:
             "confusion": self.confusion,
             "n_relevance": self.n_relevance,
         }
-        plain |= {name: _plain(estimate) for name, estimate in self.estimates().items()}
+        plain |= {name: found.to_dict() for name, found in self.intervals().items()}
         plain["by_class"] = {
-            name: {rate: _plain(estimate) for rate, estimate in rates.items()} for name, rates in self.by_class.items()
+            name: {rate: found.to_dict() for rate, found in rates.items()} for name, rates in self.by_class.items()
         }
         return plain
 
@@ -110,8 +111,8 @@ class SiteResult:
             "n_labelled": float(self.n_labelled),
             "n_patients": float(self.n_patients),
         }
-        for name, estimate in self.estimates().items():
-            flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        for name, found in self.intervals().items():
+            flat |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
         return flat
 
 
@@ -124,7 +125,7 @@ def evaluate_site(
     rule: DecisionRule = ARGMAX,
     prevalence: Mapping[str, float] | None = None,
 ) -> SiteResult:
-    """Judge the predictions of one site; of several, judge them pooled.
+    """Metrics of the predictions of one site; of several, pooled.
 
     Args:
         predictions: a predictions table.
@@ -152,11 +153,11 @@ def evaluate_site(
         metrics["auc"] = HandTillAUC(labels, scores)
     families: list[MetricFamily] = [ConfusionRates(labels, predicted, classes, prevalence)]
     for index, name in enumerate(classes):
-        one_against_rest = (labels == index, (labels >= 0) & (labels != index), scores[:, index])
+        one_vs_rest = (labels == index, (labels >= 0) & (labels != index), scores[:, index])
         keys = (_auc_key(name, classes), rate_of_class("average_precision", name))
-        families.append(OneAgainstRest(*one_against_rest, keys))
-    draws = bootstrap.draw(metrics, families)
-    estimates = draws.estimates()
+        families.append(OneVsRest(*one_vs_rest, keys))
+    replicates = bootstrap.resample(metrics, families)
+    intervals = replicates.intervals()
     n_labelled = int((labels >= 0).sum())
     sites = frame["site"].unique()
     return SiteResult(
@@ -172,9 +173,9 @@ def evaluate_site(
         },
         confusion=confusion_matrix(labels, predicted, len(classes)).tolist(),
         n_relevance=int(np.isfinite(shares).sum()),
-        by_class={name: _of_class(estimates, name, classes) for name in classes},
-        draws=draws,
-        **{name: estimates[name] for name in ESTIMATES},
+        by_class={name: _of_class(intervals, name, classes) for name in classes},
+        replicates=replicates,
+        **{name: intervals[name] for name in OVERALL},
     )
 
 
@@ -183,9 +184,9 @@ def _auc_key(name: str, classes: Sequence[str]) -> str:
     return "auc" if len(classes) == 2 and name == classes[1] else rate_of_class("auc", name)
 
 
-def _of_class(estimates: Mapping[str, Estimate], name: str, classes: Sequence[str]) -> dict[str, Estimate]:
-    keys = {rate: rate_of_class(rate, name) for rate in CLASS_ESTIMATES} | {"auc": _auc_key(name, classes)}
-    return {rate: estimates[key] for rate, key in keys.items() if key in estimates}
+def _of_class(intervals: Mapping[str, Interval], name: str, classes: Sequence[str]) -> dict[str, Interval]:
+    keys = {rate: rate_of_class(rate, name) for rate in BY_CLASS} | {"auc": _auc_key(name, classes)}
+    return {rate: intervals[key] for rate, key in keys.items() if key in intervals}
 
 
 def by_site(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -210,7 +211,7 @@ def evaluate_sites(
     rule: DecisionRule = ARGMAX,
     prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, SiteResult]:
-    """Judge every site of a table and, when there are several, all of them pooled.
+    """Metrics of every site of a table and, when there are several, of all pooled.
 
     Args:
         predictions: a predictions table.
@@ -237,15 +238,6 @@ def _relevance_shares(frame: pd.DataFrame) -> FloatArray:
     if RELEVANCE_COLUMN not in frame.columns:
         return np.full(len(frame), np.nan)
     return frame[RELEVANCE_COLUMN].to_numpy(dtype=np.float64)
-
-
-def _plain(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        "value": _number(estimate.value),
-        "low": _number(estimate.low),
-        "high": _number(estimate.high),
-        "resamples_used": estimate.resamples_used,
-    }
 
 
 def _number(value: float) -> float | None:

@@ -13,8 +13,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate, paired_difference, patient_numbers
-from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
+from cxr_isnet.evaluation.bootstrap import paired_difference, patient_numbers
+from cxr_isnet.evaluation.delong import DeLongTest, correlated_aucs
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.model_evaluation import (
     ModelEvaluation,
     Settings,
@@ -32,7 +33,7 @@ SUPERIORITY = ("accuracy", "balanced_accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Comparison:
-    """First model less second, on all sites together.
+    """First model minus second, on all sites together.
 
     Attributes:
         first: name of a model.
@@ -42,15 +43,15 @@ class Comparison:
             classes, of the second.
         mcnemar: whether one is right more often.
         superiority: metric to the posterior probability that the first is better, images taken as independent and
-            the models as if judged on different images, which is cautious.
+            the models as if evaluated on different images, which is cautious.
         delong_holm: class to the p-value after Holm's correction over all comparisons and classes.
         mcnemar_holm: the p-value after Holm's correction over all comparisons.
     """
 
     first: str
     second: str
-    differences: dict[str, Estimate]
-    delong: dict[str, WaldEstimate]
+    differences: dict[str, Interval]
+    delong: dict[str, DeLongTest]
     mcnemar: McNemar
     superiority: dict[str, float]
     delong_holm: dict[str, float]
@@ -63,8 +64,8 @@ class Study:
 
     Attributes:
         classes: names of the classes; of two, the second is the one to find.
-        settings: how the models were judged.
-        models: name to assessment.
+        settings: how the models were evaluated.
+        models: name to evaluation.
         comparisons: of every pair of models.
         audit: content of the shortcut audit's `audit.json`; None without one.
         not_evaluated: of models that were each trained without one site, the sites whose model could not be trained,
@@ -87,7 +88,7 @@ def evaluate_tables(
     audit: Mapping[str, Any] | None = None,
     temperatures: Mapping[str, float] | None = None,
 ) -> Study:
-    """Judge and compare models.
+    """Evaluate and compare models.
 
     Args:
         tables: name to checked predictions, all of the same images in the same order (`read_tables`).
@@ -107,7 +108,7 @@ def evaluate_tables(
     shipped = temperatures or {}
     models = {
         name: evaluate_model(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
-        for name, table in tqdm(tables.items(), desc="judging models", disable=None)
+        for name, table in tqdm(tables.items(), desc="evaluating models", disable=None)
     }
     return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
 
@@ -119,10 +120,10 @@ def evaluate_folds(
     settings: Settings,
     not_evaluated: Mapping[str, str],
 ) -> Study:
-    """Judge one recipe by models that were each trained on all sites but one.
+    """Evaluate one experiment by models that were each trained on all sites but one.
 
     Args:
-        name: of the recipe's method.
+        name: of the experiment's method.
         folds: as of `evaluate_model_folds`.
         classes: names of the classes.
         settings: how; `check_prevalence` of them.
@@ -145,7 +146,7 @@ def compare(
     """Every pair of models, with the p-values corrected for their number.
 
     Args:
-        models: name to assessment.
+        models: name to evaluation.
         tables: name to checked predictions, all of the same images in the same order.
         classes: names of the classes.
         seed: of the posteriors.
@@ -182,7 +183,7 @@ def _pair(
         first=first.name,
         second=second.name,
         differences={
-            metric: paired_difference(first.overall.result.draws, second.overall.result.draws, metric)
+            metric: paired_difference(first.overall.result.replicates, second.overall.result.replicates, metric)
             for metric in COMPARED
         },
         delong={
@@ -199,8 +200,8 @@ def _pair(
 
 
 def _superiority(first: SiteEvaluation, second: SiteEvaluation, classes: Sequence[str], seed: int) -> dict[str, float]:
-    drawn = [
+    draws = [
         posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
         for offset, site in enumerate((first, second))
     ]
-    return {metric: superiority(drawn[0][metric], drawn[1][metric]) for metric in SUPERIORITY}
+    return {metric: superiority(draws[0][metric], draws[1][metric]) for metric in SUPERIORITY}

@@ -16,7 +16,7 @@ class DecisionRule:
     Attributes:
         threshold: of two classes, the second is said from this probability on; None says the most probable class.
         origin: where the rule comes from, in words.
-        by_site: thresholds in place of `threshold` where every site was judged by another model; empty elsewhere.
+        by_site: thresholds in place of `threshold` where every site has a model of its own; empty elsewhere.
     """
 
     threshold: float | None = None
@@ -70,7 +70,7 @@ def frozen_rule(
     if not positive.any() or positive.all():
         raise InputError(
             f"{source}: column 'label' names only one of the classes {list(classes)}, so that no threshold can be "
-            "fitted. Give a validation table with both, or none, to judge the most probable class"
+            "fitted. Give a validation table with both, or none, to take the most probable class"
         )
     thresholds = np.unique(scores)
     hit = _share_from(scores[positive], thresholds)

@@ -96,10 +96,9 @@ def results_table(studies: Mapping[str, Study]) -> str:
     lines = [f"{'condition':<10} {'site':<32} {'n':>5}  {'AUC (95% interval)':<22} {'accuracy':<22} relevance in lungs"]
     for condition, study in studies.items():
         for site, r in site_results(study).items():
-            auc, accuracy = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.accuracy))
-            lines.append(
-                f"{condition:<10} {site:<32} {r.n_images:>5}  {auc:<22} {accuracy:<22} {r.relevance_in_lung.value:.3f}"
-            )
+            auc, accuracy = (f"{e.estimate:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.accuracy))
+            in_lung = f"{r.relevance_in_lung.estimate:.3f}"
+            lines.append(f"{condition:<10} {site:<32} {r.n_images:>5}  {auc:<22} {accuracy:<22} {in_lung}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from cxr_isnet.evaluation.metrics import (
     Accuracy,
     HandTillAUC,
     MacroF1,
-    OneAgainstRest,
+    OneVsRest,
     RankAUC,
     WeightedMean,
     accuracy,
@@ -142,7 +142,7 @@ def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
     labels, scores, weights = draw(decimals=decimals)
     weights[0] = 1
 
-    found = OneAgainstRest(labels == 1, labels != 1, scores[:, 1])(weights)
+    found = OneVsRest(labels == 1, labels != 1, scores[:, 1])(weights)
 
     for (auc, average), row in zip(found, weights, strict=True):
         chosen_labels, chosen = written_out(row, labels, scores)
@@ -154,7 +154,7 @@ def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
 def test_a_class_alone_has_no_auc_and_its_average_precision_needs_a_positive(present):
     everyone = np.full(3, present)
 
-    ((auc, average),) = OneAgainstRest(everyone, ~everyone, np.array([0.1, 0.2, 0.3]))(np.ones((1, 3)))
+    ((auc, average),) = OneVsRest(everyone, ~everyone, np.array([0.1, 0.2, 0.3]))(np.ones((1, 3)))
 
     assert np.isnan(auc)
     assert average == 1 if present else np.isnan(average)

@@ -141,7 +141,7 @@ def test_the_numbers_are_those_of_the_study(page, study, chromium, tmp_path):
         auc = model.sites["Montgomery County"].result.auc
         row = re.search(rf'<tr data-model="{name}" data-site="Montgomery County">.*?</tr>', shown, re.DOTALL)
         assert row
-        assert f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
+        assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
     with Image.open(tmp_path / "page.png") as picture:
         assert picture.size == (1200, 2000)
         assert len(picture.convert("L").getcolors(256)) > 100

@@ -87,9 +87,9 @@ def test_the_numbers_are_those_of_scikit_learn(study, tables):
 
     result = model.overall.result
 
-    assert result.auc.value == pytest.approx(roc_auc_score(table["label"], table["probability_tuberculosis"]))
-    assert result.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(table["label"], said))
-    assert model.overall.delong["tuberculosis"].value == pytest.approx(result.auc.value)
+    assert result.auc.estimate == pytest.approx(roc_auc_score(table["label"], table["probability_tuberculosis"]))
+    assert result.balanced_accuracy.estimate == pytest.approx(balanced_accuracy_score(table["label"], said))
+    assert model.overall.delong["tuberculosis"].estimate == pytest.approx(result.auc.estimate)
 
 
 def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
@@ -97,16 +97,18 @@ def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
 
     assert model.rule.threshold is not None
     assert "frozen" in model.rule.origin
-    assert model.drops["pooled"]["auc"].value == pytest.approx(0)  # validation is the same images here
+    assert model.internal_minus_external["pooled"]["auc"].estimate == pytest.approx(
+        0
+    )  # validation is the same images here
     assert model.overall.calibration_scaled["tuberculosis"].brier <= model.overall.calibration["tuberculosis"].brier
 
 
 def test_predictive_values_are_given_for_the_stated_prevalence(study):
     rates = study.models["isnet"].overall.result.by_class["tuberculosis"]
 
-    sensitivity, specificity = rates["sensitivity"].value, rates["specificity"].value
+    sensitivity, specificity = rates["sensitivity"].estimate, rates["specificity"].estimate
     expected = sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99)
-    assert rates["ppv_at_prevalence"].value == pytest.approx(expected)
+    assert rates["ppv_at_prevalence"].estimate == pytest.approx(expected)
 
 
 def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(study, tables):
@@ -118,7 +120,7 @@ def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(st
     drawn = np.concatenate(
         [areas[0](w) - areas[1](w) for w in PatientBootstrap.of(tables["isnet"], resamples=200).weights()]
     )
-    assert difference.value == pytest.approx(areas[0](np.ones((1, 160)))[0] - areas[1](np.ones((1, 160)))[0])
+    assert difference.estimate == pytest.approx(areas[0](np.ones((1, 160)))[0] - areas[1](np.ones((1, 160)))[0])
     assert drawn.min() < difference.low < difference.high < drawn.max()
     assert comparison.delong["tuberculosis"].p == comparison.delong_holm["tuberculosis"]  # one test alone
     assert comparison.superiority["accuracy"] > 0.9
@@ -139,11 +141,11 @@ def test_the_table_holds_what_the_json_holds(study):
 
     for name, model in study.models.items():
         for site, there in model.sites.items():
-            row = table.loc[(name, "site", site, "", "auc", "bootstrap")]
-            assert (row["value"], row["low"]) == (there.result.auc.value, there.result.auc.low)
-    assert ("isnet", "drop", "north", "", "auc", "bootstrap") in table.index
-    assert ("isnet", "by sex", "F", "", "auc", "bootstrap") in table.index
-    assert study_metrics(study)["isnet.north.auc"] == study.models["isnet"].sites["north"].result.auc.value
+            row = table.loc[(name, "site", site, "", "auc", "bca")]
+            assert (row["estimate"], row["low"]) == (there.result.auc.estimate, there.result.auc.low)
+    assert ("isnet", "internal_minus_external", "north", "", "auc", "bca") in table.index
+    assert ("isnet", "by sex", "F", "", "auc", "bca") in table.index
+    assert study_metrics(study)["isnet.north.auc"] == study.models["isnet"].sites["north"].result.auc.estimate
 
 
 class Page(HTMLParser):
@@ -193,7 +195,7 @@ def test_the_page_tells_audit_numbers_and_guidelines(written, study):
     text = (written / "report.html").read_text(encoding="utf-8")
 
     auc = study.models["isnet"].sites["north"].result.auc
-    assert f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
+    assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
     assert "no sign of a shortcut" in text
     assert "an AUC above chance is a sign" in text
     assert "TRIPOD+AI" in text
@@ -241,9 +243,9 @@ def test_a_class_that_a_site_lacks_is_named_and_nothing_is_made_up(odd):
 
     there = study.models["theirs"].sites["ill only"]
     assert np.isnan(
-        [there.result.auc.value, there.delong["tuberculosis"].value, there.calibration["tuberculosis"].slope]
+        [there.result.auc.estimate, there.delong["tuberculosis"].estimate, there.calibration["tuberculosis"].slope]
     ).all()
-    assert there.result.by_class["normal"]["specificity"].value <= 1
+    assert there.result.by_class["normal"]["specificity"].estimate <= 1
     assert "No image of normal" in (folder / "report.html").read_text(encoding="utf-8")
     assert "no image of normal at ill only" in study_text(study)
     assert "ill only has no image of normal" in (folder / "model_card.md").read_text(encoding="utf-8")
@@ -253,7 +255,7 @@ def test_a_site_of_one_image_is_judged_without_intervals(odd):
     result = odd[0].models["theirs"].sites["one image"].result
 
     assert (result.n_images, result.n_patients) == (1, 1)
-    assert np.isnan([result.accuracy.low, result.auc.value, result.auc.low]).all()
+    assert np.isnan([result.accuracy.low, result.auc.estimate, result.auc.low]).all()
 
 
 def test_a_site_without_labels_says_nothing_of_accuracy(odd):
@@ -261,14 +263,14 @@ def test_a_site_without_labels_says_nothing_of_accuracy(odd):
 
     assert (there.result.n_images, there.result.n_labelled) == (20, 0)
     assert np.isnan(
-        [there.result.accuracy.value, there.posterior["accuracy"].mean, there.calibration["tuberculosis"].ece]
+        [there.result.accuracy.estimate, there.posterior["accuracy"].estimate, there.calibration["tuberculosis"].ece]
     ).all()
 
 
 def test_what_is_undefined_is_null_in_the_json(odd):
     content = json.loads((odd[1] / "report.json").read_text())
 
-    assert content["models"]["theirs"]["sites"]["ill only"]["result"]["auc"]["value"] is None
+    assert content["models"]["theirs"]["sites"]["ill only"]["result"]["auc"]["estimate"] is None
 
 
 def test_a_model_without_validation_table_and_a_prevalence_of_no_class_are_refused(tables):
