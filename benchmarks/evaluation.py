@@ -18,8 +18,9 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
-from cxr_isnet.evaluation.confusion import ConfusionRates, FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import RankAUC
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import ConfusionRates
+from cxr_isnet.evaluation.ranking import RankAUC
 
 CLASSES = ("normal", "tuberculosis")
 

@@ -21,12 +21,11 @@ from cxr_isnet.evaluation.confusion import FloatArray
 from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.groups import Grouping, groupings
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, frozen_rule
-
-DIFFERENCE_METRICS = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -262,8 +261,8 @@ def _differences(internal: SiteEvaluation, external: SiteEvaluation) -> dict[str
     alike = internal.result.classes_present == external.result.classes_present
     unknown = Interval(float("nan"), float("nan"), float("nan"), IntervalMethod.BCA, 0)
     return {
-        metric: internal_minus_external(internal.result.replicates, external.result.replicates, metric)
-        if alike or metric == "accuracy"
+        metric.name: internal_minus_external(internal.result.replicates, external.result.replicates, metric.name)
+        if alike or not metric.needs_every_class
         else unknown
-        for metric in DIFFERENCE_METRICS
+        for metric in compared_metrics()
     }

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray, confusion_rates
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import confusion_rates
 
 DRAWS = 20_000
 MASS = 0.95
@@ -60,9 +61,10 @@ def highest_density(values: FloatArray, mass: float = MASS) -> tuple[float, floa
     return float(ordered[start]), float(ordered[start + inside])
 
 
-def superiority(first: FloatArray, second: FloatArray) -> float:
-    """Probability that the first rate is above the second, of draws that are independent of each other; NaN where
+def superiority(first: FloatArray, second: FloatArray, *, greater_is_better: bool = True) -> float:
+    """Probability that the first rate is better than the second, of draws that are independent of each other; NaN where
     undefined."""
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
-    return float(np.mean(first > second) + np.mean(first == second) / 2)
+    above = float(np.mean(first > second) + np.mean(first == second) / 2)
+    return above if greater_is_better else 1 - above

@@ -20,8 +20,15 @@ import pandas as pd
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
 from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import (
+    class_metrics,
+    compared_metrics,
+    group_metrics,
+    overall_metrics,
+    summary_metrics,
+)
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
-from cxr_isnet.evaluation.page import figure_uri, file_uri, write_page
+from cxr_isnet.evaluation.page import figure_uri, file_uri, interval, text_columns, write_page
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
@@ -45,7 +52,20 @@ def write_report(
     checklist = [asdict(answer) for answer in answers(study)]
     write_json(output / "report.json", {**study_json(study), "checklists": checklist})
     pictures = {title: file_uri(path) for title, path in (galleries or {}).items()}
-    content = {"study": study, "galleries": pictures, "checklist": answers(study), "bins": BINS}
+    metrics = {
+        "summary": summary_metrics(),
+        "overall": overall_metrics(),
+        "by_class": class_metrics(),
+        "groups": group_metrics(),
+        "comparison": compared_metrics(),
+    }
+    content = {
+        "study": study,
+        "metrics": metrics,
+        "galleries": pictures,
+        "checklist": answers(study),
+        "bins": BINS,
+    }
     figures = _figures(study, tables)
     write_page(output / "report.html", "evaluation_report.html", figures=figures, **content)
     write_page(output / "model_card.md", "model_card.md", figures={}, **content)
@@ -115,7 +135,7 @@ def study_table(study: Study) -> pd.DataFrame:
             for group in grouping.groups:
                 at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
                 counts = {"n_images": group.n_images, "n_patients": group.n_patients}
-                rows += [at | _number(metric, found) | counts for metric, found in group.intervals.items()]
+                rows += [at | _number(metric, found) | counts for metric, found in group.metrics.items()]
     return pd.DataFrame(rows)
 
 
@@ -128,7 +148,7 @@ def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
     }
     rows = [
         {"class": name} | _number(metric, found)
-        for name, intervals in {"": result.intervals(), **result.by_class}.items()
+        for name, intervals in {"": result.metrics, **result.by_class}.items()
         for metric, found in intervals.items()
     ]
     rows += [{"class": name} | _number("auc", found) for name, found in there.delong.items()]
@@ -147,23 +167,25 @@ def study_metrics(study: Study) -> dict[str, float]:
         f"{name}.{site}.{metric}": value
         for name, model in study.models.items()
         for site, there in model.sites.items()
-        for metric, value in there.result.metrics().items()
+        for metric, value in there.result.flat().items()
     }
 
 
 def study_text(study: Study) -> str:
-    """A line per model and site: counts, AUC and balanced accuracy with their intervals."""
-    lines = [f"{'model':<20} {'site':<28} {'images':>6} {'patients':>8}  {'AUC (95% interval)':<22} balanced accuracy"]
+    """A table for the terminal: a line per model and site with counts and the metrics of the summary."""
+    metrics = summary_metrics()
+    rows = [["model", "site", "images", "patients", *(metric.words for metric in metrics)]]
+    notes = []
     for name, model in study.models.items():
         for site, there in model.sites.items():
-            r = there.result
-            auc, balanced = (f"{e.estimate:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.balanced_accuracy))
-            lines.append(f"{name:<20} {site:<28} {r.n_images:>6} {r.n_patients:>8}  {auc:<22} {balanced}")
-            missing = [c for c in study.classes if c not in r.classes_present]
+            result = there.result
+            counts = [str(result.n_images), str(result.n_patients)]
+            rows.append([name, site, *counts, *(interval(result.metrics[metric.name]) for metric in metrics)])
+            missing = [c for c in study.classes if c not in result.classes_present]
             if missing:
-                lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
-    lines += [f"{'':<20} {site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
-    return "\n".join(lines)
+                notes.append(f"{name}: no image of {', '.join(missing)} at {site}: AUC and means are without it")
+    notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
+    return "\n".join([*text_columns(rows), *notes])
 
 
 @dataclass(frozen=True)
@@ -191,10 +213,9 @@ def answers(study: Study) -> tuple[Answer, ...]:
     size = f"{everyone.n_images} images of {everyone.n_patients} patients at {len(sites)} site(s): {', '.join(sites)}"
     cases = ", ".join(f"{share:.1%} {name}" for name, share in everyone.prevalence.items())
     unlabelled = f"{everyone.n_images - everyone.n_labelled} images without a label count in no metric"
-    methods = (
-        "accuracy, balanced accuracy, macro F1, sensitivity, specificity, PPV, NPV, F1, AUC and average precision per "
-        f"class; reliability curve, ECE ({BINS} equal bins), Brier score, slope, intercept; net benefit"
-    )
+    overall, by_class = (", ".join(m.words for m in found) for found in (overall_metrics(), class_metrics()))
+    calibrated = f"reliability curve, ECE ({BINS} equal bins), Brier score, slope, intercept"
+    methods = f"{overall}; per class {by_class}; {calibrated}; net benefit"
     uncertainty = (
         f"BCa bootstrap over patients ({study.settings.resamples} resamples), DeLong over patients, "
         "Dirichlet posterior; DeLong and McNemar tests with Holm's correction between models"

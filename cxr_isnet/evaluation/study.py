@@ -16,6 +16,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import paired_difference, patient_numbers
 from cxr_isnet.evaluation.delong import DeLongTest, correlated_aucs
 from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.model_evaluation import (
     ModelEvaluation,
     Settings,
@@ -26,9 +27,6 @@ from cxr_isnet.evaluation.model_evaluation import (
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
-
-COMPARED = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
-SUPERIORITY = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -183,8 +181,10 @@ def _pair(
         first=first.name,
         second=second.name,
         differences={
-            metric: paired_difference(first.overall.result.replicates, second.overall.result.replicates, metric)
-            for metric in COMPARED
+            metric.name: paired_difference(
+                first.overall.result.replicates, second.overall.result.replicates, metric.name
+            )
+            for metric in compared_metrics()
         },
         delong={
             name: correlated_aucs(
@@ -204,4 +204,10 @@ def _superiority(first: SiteEvaluation, second: SiteEvaluation, classes: Sequenc
         posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
         for offset, site in enumerate((first, second))
     ]
-    return {metric: superiority(draws[0][metric], draws[1][metric]) for metric in SUPERIORITY}
+    return {
+        metric.name: superiority(
+            draws[0][metric.name], draws[1][metric.name], greater_is_better=metric.greater_is_better
+        )
+        for metric in compared_metrics()
+        if metric.of_confusion
+    }

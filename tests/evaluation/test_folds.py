@@ -66,12 +66,12 @@ def test_every_image_is_decided_upon_by_the_threshold_of_its_own_model(study, fo
 
     assert model.folds["south"].rule.threshold > model.folds["north"].rule.threshold
     for site in NAMES:
-        assert model.sites[site].result.accuracy.estimate == accuracy_score(ill[site], said[site])
+        assert model.sites[site].result.metrics["accuracy"].estimate == accuracy_score(ill[site], said[site])
     pooled = accuracy_score(*(np.concatenate([part[s] for s in NAMES]) for part in (ill, said)))
-    assert model.overall.result.accuracy.estimate == pytest.approx(pooled)
+    assert model.overall.result.metrics["accuracy"].estimate == pytest.approx(pooled)
     by_site = next(grouping for grouping in model.groups if grouping.column == "site")
-    assert [g.intervals["accuracy"].estimate for g in by_site.groups] == [
-        model.sites[site].result.accuracy.estimate for site in NAMES
+    assert [g.metrics["accuracy"].estimate for g in by_site.groups] == [
+        model.sites[site].result.metrics["accuracy"].estimate for site in NAMES
     ]
 
 

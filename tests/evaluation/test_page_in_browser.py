@@ -138,7 +138,7 @@ def test_the_numbers_are_those_of_the_study(page, study, chromium, tmp_path):
     chromium(page, "--window-size=1200,2000", f"--screenshot={tmp_path / 'page.png'}")
 
     for name, model in study[0].models.items():
-        auc = model.sites["Montgomery County"].result.auc
+        auc = model.sites["Montgomery County"].result.metrics["auc"]
         row = re.search(rf'<tr data-model="{name}" data-site="Montgomery County">.*?</tr>', shown, re.DOTALL)
         assert row
         assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
