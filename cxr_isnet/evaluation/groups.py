@@ -60,11 +60,16 @@ class Grouping:
 
 
 def with_age_bands(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with `age_band` made of `age`, where there is one: years from the lower end to below the upper."""
+    """The table with `age_band` made of `age`, where there is one."""
     if "age" not in frame.columns or "age_band" in frame.columns:
         return frame
-    bands = pd.cut(frame["age"].astype(float), [*AGE_BANDS, np.inf], right=False, labels=age_band_names())
-    return frame.assign(age_band=bands.astype("object").where(bands.notna(), ""))
+    return frame.assign(age_band=age_bands(frame["age"]))
+
+
+def age_bands(ages: pd.Series[float]) -> pd.Series[str]:
+    """The band of every age in years, from its lower end to below the upper; "" where the age is unknown."""
+    bands = pd.cut(ages.astype(float), [*AGE_BANDS, np.inf], right=False, labels=age_band_names())
+    return bands.astype("object").where(bands.notna(), "")
 
 
 def age_band_names() -> list[str]:
