@@ -18,8 +18,9 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
-from cxr_isnet.evaluation.confusion import ConfusionRates, FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import RankAUC
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.metrics import ConfusionRates
+from cxr_isnet.evaluation.ranking import RankAUC
 
 CLASSES = ("normal", "tuberculosis")
 
@@ -40,7 +41,7 @@ def ours(n_images: int, resamples: int, models: int) -> tuple[float, float]:
         bootstrap = PatientBootstrap(patients, resamples)
         auc = RankAUC(labels == 1, labels == 0, score)
         rates = ConfusionRates(labels, (score > 0.5).astype(np.int64), CLASSES)
-        bootstrap.draw({"auc": auc}, [rates]).estimates()
+        bootstrap.resample({"auc": auc}, [rates]).intervals()
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 

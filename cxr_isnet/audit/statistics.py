@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.bootstrap import Draws
+from cxr_isnet.evaluation.bootstrap import Replicates
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.metrics import Metric
 
@@ -87,7 +87,7 @@ class ProbeResult:
 
 def described(name: str, metric: Metric, bootstrap: PatientBootstrap, n_images: int) -> Statistic:
     """A number with its patient-level bootstrap interval, for information."""
-    return _with_interval(bootstrap.draw({name: metric}), name, n_images)
+    return _with_interval(bootstrap.resample({name: metric}), name, n_images)
 
 
 def held_above(
@@ -113,10 +113,10 @@ def held_above(
         least_error: the standard error is taken to be at least this, for metrics whose resamples do not vary at
             their ends, as an AUC of 1 in few images.
     """
-    draws = bootstrap.draw({name: metric})
-    statistic = _with_interval(draws, name, n_images)
-    drawn = draws.drawn[np.isfinite(draws.drawn)]
-    error = max(float(drawn.std()), least_error) if len(drawn) > 1 else math.nan
+    replicates = bootstrap.resample({name: metric})
+    statistic = _with_interval(replicates, name, n_images)
+    defined = replicates.replicates[np.isfinite(replicates.replicates)]
+    error = max(float(defined.std()), least_error) if len(defined) > 1 else math.nan
     return Statistic(
         name,
         statistic.value,
@@ -134,9 +134,9 @@ def chance(statistics: Sequence[Statistic]) -> float | None:
     return min(1.0, len(found) * min(found)) if found else None
 
 
-def _with_interval(draws: Draws, name: str, n_images: int) -> Statistic:
-    estimate = draws.estimate(name)
-    return Statistic(name, estimate.value, estimate.low, estimate.high, n_images)
+def _with_interval(replicates: Replicates, name: str, n_images: int) -> Statistic:
+    found = replicates.interval(name)
+    return Statistic(name, found.estimate, found.low, found.high, n_images)
 
 
 def _p_value(excess: float, error: float, patients: int) -> float | None:

@@ -130,9 +130,9 @@ def _results(metrics: Mapping[str, Any]) -> dict[str, Any]:
     (site,) = metrics["external"]["clean"]
     by_test = {test: sites[site] for test, sites in metrics["external"].items()}
     return {
-        **{f"auc_{test}": by_test[test]["auc"]["value"] for test in ("biased", "clean", "swapped")},
-        "relevance_in_lung": by_test["biased"]["relevance_in_lung"]["value"],
-        "relevance_in_lung_clean": by_test["clean"]["relevance_in_lung"]["value"],
+        **{f"auc_{test}": by_test[test]["metrics"]["auc"]["estimate"] for test in ("biased", "clean", "swapped")},
+        "relevance_in_lung": by_test["biased"]["metrics"]["relevance_in_lung"]["estimate"],
+        "relevance_in_lung_clean": by_test["clean"]["metrics"]["relevance_in_lung"]["estimate"],
         "network": metrics["network"],
         "epochs": metrics["epochs"],
         "seconds": metrics["seconds"],

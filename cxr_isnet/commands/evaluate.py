@@ -12,10 +12,10 @@ import pandas as pd
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import Settings
-from cxr_isnet.evaluation.predictions_table import read_tables
-from cxr_isnet.evaluation.report import FILES, write_report
-from cxr_isnet.evaluation.study import Study, evaluate_tables, study_metrics, study_text
+from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.predictions_table import read_predictions, read_tables
+from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
+from cxr_isnet.evaluation.study import Study, evaluate_tables
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest
 from cxr_isnet.manifests.problems import raise_first
@@ -148,7 +148,7 @@ def _validation(config: EvaluateConfig, classes: Sequence[str], models: Sequence
     if set(named) != set(models) or len(files) != len(models):
         raise InputError(f"validation is {config.validation}: give a table for each of {list(models)}, in their order")
     manifest = _listed(config.manifest)
-    return {name: read_tables({name: file}, classes, manifest)[1][name] for name, file in named.items()}
+    return {name: read_predictions(file, classes, manifest) for name, file in named.items()}
 
 
 def _listed(manifests: Sequence[str]) -> pd.DataFrame | None:

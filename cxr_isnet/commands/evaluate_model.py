@@ -9,7 +9,7 @@ from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig, check_files
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import read_tables
+from cxr_isnet.evaluation.predictions_table import read_predictions
 from cxr_isnet.files import output_folder
 from cxr_isnet.inference import Classifier, conditions, evaluate_classifier
 from cxr_isnet.inference.evaluate import flat_metrics, results_table
@@ -65,7 +65,7 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     check_files(frame)
     validation = None
     if config.validation is not None:
-        validation = read_tables({"validation": config.validation}, classifier.classes, None)[1]["validation"]
+        validation = read_predictions(config.validation, classifier.classes)
     audit = read_audit(config.audit)
     with start_run(config.tracking, parameters=as_plain(config), tags={"method": classifier.method}) as run:
         read = digest(*config.manifest)

@@ -11,7 +11,8 @@ from cxr_isnet.config import as_plain
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.predictions_table import write_predictions
-from cxr_isnet.evaluation.study import check_prevalence, evaluate_folds, study_text
+from cxr_isnet.evaluation.report import study_text
+from cxr_isnet.evaluation.study import check_prevalence, evaluate_folds
 from cxr_isnet.manifests import digest
 from cxr_isnet.tracking import TrackingConfig, start_run
 from cxr_isnet.training.config import TrainConfig

@@ -66,27 +66,27 @@ class Calibration:
     intercept: float
 
 
-def calibration(positive: BoolArray, probability: FloatArray) -> Calibration:
+def calibration(y_true: BoolArray, y_prob: FloatArray) -> Calibration:
     """Calibration of labelled images.
 
     Args:
-        positive: (N,) whether an image is of the class.
-        probability: (N,) of the class, in [0, 1].
+        y_true: (N,) whether an image is of the class.
+        y_prob: (N,) of the class, in [0, 1].
     """
-    n_images = len(positive)
+    n_images = len(y_true)
     if not n_images:
-        return Calibration(_bins(positive, probability), *([np.nan] * 8))
-    bins = _bins(positive, probability)
+        return Calibration(_bins(y_true, y_prob), *([np.nan] * 8))
+    bins = _bins(y_true, y_prob)
     used = [found for found in bins if found.n]
-    prevalence = float(positive.mean())
+    prevalence = float(y_true.mean())
     share = np.array([found.n for found in used]) / n_images
     predicted = np.array([found.predicted for found in used])
     observed = np.array([found.observed for found in used])
-    brier = float(np.mean((probability - positive) ** 2))
+    brier = float(np.mean((y_prob - y_true) ** 2))
     reliability = float(share @ (predicted - observed) ** 2)
     resolution = float(share @ (observed - prevalence) ** 2)
     uncertainty = prevalence * (1 - prevalence)
-    slope, intercept = _slope_and_intercept(positive, probability)
+    slope, intercept = _slope_and_intercept(y_true, y_prob)
     return Calibration(
         bins=bins,
         ece=float(share @ np.abs(predicted - observed)),
@@ -100,58 +100,58 @@ def calibration(positive: BoolArray, probability: FloatArray) -> Calibration:
     )
 
 
-def _bins(positive: BoolArray, probability: FloatArray) -> tuple[ReliabilityBin, ...]:
+def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
-    place = np.clip((probability * BINS).astype(np.int64), 0, BINS - 1)
+    place = np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
     bins = []
     for index in range(BINS):
         here = place == index
         n = int(here.sum())
-        means = (float(probability[here].mean()), float(positive[here].mean())) if n else (np.nan, np.nan)
+        means = (float(y_prob[here].mean()), float(y_true[here].mean())) if n else (np.nan, np.nan)
         bins.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), n, *means))
     return tuple(bins)
 
 
-def _slope_and_intercept(positive: BoolArray, probability: FloatArray) -> tuple[float, float]:
-    if positive.all() or not positive.any():
+def _slope_and_intercept(y_true: BoolArray, y_prob: FloatArray) -> tuple[float, float]:
+    if y_true.all() or not y_true.any():
         return np.nan, np.nan
-    x = logit(np.clip(probability, SMALLEST, 1 - SMALLEST))
-    intercept = float(minimize_scalar(lambda a: _log_loss(positive, a + x), bounds=(-30, 30), method="bounded").x)
-    apart = x[positive].min() >= x[~positive].max() or x[positive].max() <= x[~positive].min()
+    x = logit(np.clip(y_prob, SMALLEST, 1 - SMALLEST))
+    intercept = float(minimize_scalar(lambda a: _log_loss(y_true, a + x), bounds=(-30, 30), method="bounded").x)
+    apart = x[y_true].min() >= x[~y_true].max() or x[y_true].max() <= x[~y_true].min()
     if apart:
         return np.nan, intercept
     fitted = minimize(
-        lambda at: _log_loss(positive, at[0] + at[1] * x),
+        lambda at: _log_loss(y_true, at[0] + at[1] * x),
         x0=np.array([0.0, 1.0]),
-        jac=lambda at: _gradient(positive, x, at),
+        jac=lambda at: _gradient(y_true, x, at),
         method="BFGS",
     )
     return float(fitted.x[1]), intercept
 
 
-def _log_loss(positive: BoolArray, logits: FloatArray) -> float:
-    return float(np.mean(np.logaddexp(0, logits) - positive * logits))
+def _log_loss(y_true: BoolArray, logits: FloatArray) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - y_true * logits))
 
 
-def _gradient(positive: BoolArray, x: FloatArray, at: FloatArray) -> FloatArray:
-    error = expit(at[0] + at[1] * x) - positive
+def _gradient(y_true: BoolArray, x: FloatArray, at: FloatArray) -> FloatArray:
+    error = expit(at[0] + at[1] * x) - y_true
     return np.array([error.mean(), (error * x).mean()])
 
 
-def fit_temperature(labels: IntArray, probabilities: FloatArray) -> float:
+def fit_temperature(y_true: IntArray, y_prob: FloatArray) -> float:
     """The temperature of least log loss on labelled images (Guo et al. 2017).
 
     Args:
-        labels: (N,) index of the class; -1 where unknown.
-        probabilities: (N, C).
+        y_true: (N,) index of the class; -1 where unknown.
+        y_prob: (N, C).
 
     Returns:
         Above 1: the probabilities are too extreme. NaN without labels, and where the label is the most probable class
         of every image: any lower temperature then has a lower loss, and none is the least.
     """
-    known = labels >= 0
-    logs = np.log(np.clip(probabilities[known], SMALLEST, None))
-    chosen = (np.arange(len(logs)), labels[known])
+    known = y_true >= 0
+    logs = np.log(np.clip(y_prob[known], SMALLEST, None))
+    chosen = (np.arange(len(logs)), y_true[known])
     if not known.any() or (logs[chosen] == logs.max(axis=1)).all():
         return np.nan
 
@@ -188,19 +188,17 @@ class DecisionCurve:
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
 
-def decision_curve(
-    positive: BoolArray, probability: FloatArray, thresholds: Sequence[float] = THRESHOLDS
-) -> DecisionCurve:
+def decision_curve(y_true: BoolArray, y_prob: FloatArray, thresholds: Sequence[float] = THRESHOLDS) -> DecisionCurve:
     """Net benefit over thresholds in (0, 1); NaN without images. Arguments as of `calibration`."""
-    n_images = len(positive)
+    n_images = len(y_true)
     if not n_images:
         unknown = tuple(np.nan for _ in thresholds)
         return DecisionCurve(tuple(thresholds), unknown, unknown)
     at = np.asarray(thresholds, dtype=np.float64)
     odds = at / (1 - at)
-    acted = [np.sort(probability[rows]) for rows in (positive, ~positive)]
+    acted = [np.sort(y_prob[rows]) for rows in (y_true, ~y_true)]
     hits, alarms = (len(scores) - np.searchsorted(scores, at, side="left") for scores in acted)
-    prevalence = float(positive.mean())
+    prevalence = float(y_true.mean())
     model = hits / n_images - alarms / n_images * odds
     everyone = prevalence - (1 - prevalence) * odds
     return DecisionCurve(tuple(thresholds), tuple(map(float, model)), tuple(map(float, everyone)))

@@ -1,6 +1,10 @@
-"""Rates of a confusion matrix, for many matrices at once: of resamples, or of a posterior."""
+"""Formulas of the confusion matrix, for many matrices at once: of resamples, or of a posterior."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,112 +21,121 @@ def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return answer
 
 
-CLASS_RATES = ("sensitivity", "specificity", "ppv", "npv", "f1")
-PREVALENCE_RATES = ("ppv_at_prevalence", "npv_at_prevalence")
+def metric_of_class(metric: str, class_name: str) -> str:
+    """Key of a metric of one class, as `sensitivity of covid`."""
+    return f"{metric} of {class_name}"
 
 
-def rate_of_class(rate: str, name: str) -> str:
-    """Key of a rate of one class, as `sensitivity of covid`."""
-    return f"{rate} of {name}"
+def classes_present(y_true: IntArray) -> list[int]:
+    """Indices of the classes that occur in `y_true` (N,), ascending; -1, an unknown label, is no class."""
+    return [int(index) for index in np.unique(y_true) if index >= 0]
 
 
-def confusion_matrix(labels: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
+def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> IntArray:
     """Counts (C, C): rows the true class, columns the predicted one; unlabelled images (-1) left out."""
-    known = labels >= 0
-    cells = labels[known] * n_classes + predicted[known]
+    known = y_true >= 0
+    cells = y_true[known] * n_classes + y_pred[known]
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
 
 
-def confusion_rates(
-    cells: FloatArray,
-    classes: Sequence[str],
-    present: Sequence[int],
-    prevalence: Mapping[str, float] | None = None,
-) -> dict[str, FloatArray]:
-    """Rates of many confusion matrices.
+@dataclass(frozen=True)
+class ConfusionMatrices:
+    """R confusion matrices of the same C classes. The counts below are of each class against the rest, (R, C).
 
-    Args:
+    Attributes:
         cells: (R, C, C) counts or shares, rows the true class, columns the predicted one.
-        classes: C names.
-        present: the classes that the means of `balanced_accuracy` and `macro_f1` are over.
-        prevalence: by class the share for which PPV and NPV are computed anew, from sensitivity and specificity.
-
-    Returns:
-        Rate to values (R,): accuracy; balanced accuracy, the mean sensitivity; macro F1; and per class sensitivity,
-        specificity, PPV, NPV and F1 = 2 TP / (labelled so + predicted so). NaN where a rate is undefined: no image of
-        the class, none predicted so, or a mean in which a class is lacking.
+        present: indices of the classes that means over classes are of.
+        prevalence: (C,) stated share of the patients; NaN where none is stated.
     """
-    total = cells.sum(axis=(1, 2))
-    hits = np.diagonal(cells, axis1=1, axis2=2)
-    labelled, predicted = cells.sum(axis=2), cells.sum(axis=1)
-    rest = total[:, None] - labelled
-    negatives = rest - (predicted - hits)
-    sensitivity, specificity = ratio(hits, labelled), ratio(negatives, rest)
-    f1 = np.where(labelled > 0, ratio(2 * hits, labelled + predicted), np.nan)
-    by_class = {
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "ppv": ratio(hits, predicted),
-        "npv": ratio(negatives, total[:, None] - predicted),
-        "f1": f1,
-    }
-    rates = {
-        "accuracy": ratio(hits.sum(axis=1), total),
-        "balanced_accuracy": _mean_over(sensitivity, present),
-        "macro_f1": _mean_over(f1, present),
-    }
-    for index, name in enumerate(classes):
-        rates |= {rate_of_class(rate, name): values[:, index] for rate, values in by_class.items()}
-        share = (prevalence or {}).get(name)
-        if share is not None:
-            ppv, npv = at_prevalence(sensitivity[:, index], specificity[:, index], share)
-            rates[rate_of_class("ppv_at_prevalence", name)] = ppv
-            rates[rate_of_class("npv_at_prevalence", name)] = npv
-    return rates
+
+    cells: FloatArray
+    present: Sequence[int]
+    prevalence: FloatArray
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """All images (R,)."""
+        return np.asarray(self.cells.sum(axis=(1, 2)), dtype=np.float64)
+
+    @cached_property
+    def true_positives(self) -> FloatArray:
+        """Images of the class, predicted so."""
+        return np.diagonal(self.cells, axis1=1, axis2=2)
+
+    @cached_property
+    def positives(self) -> FloatArray:
+        """Images of the class."""
+        return np.asarray(self.cells.sum(axis=2), dtype=np.float64)
+
+    @cached_property
+    def predicted_positives(self) -> FloatArray:
+        """Images predicted as the class."""
+        return np.asarray(self.cells.sum(axis=1), dtype=np.float64)
+
+    @cached_property
+    def negatives(self) -> FloatArray:
+        """Images of any other class."""
+        return self.total[:, None] - self.positives
+
+    @cached_property
+    def true_negatives(self) -> FloatArray:
+        """Images of any other class, predicted as any other class."""
+        return self.negatives - (self.predicted_positives - self.true_positives)
+
+    def mean_over_present(self, by_class: FloatArray) -> FloatArray:
+        """Mean (R,) of values by class over the classes present; NaN where one of them is."""
+        if not len(self.present):
+            return np.full(len(by_class), np.nan)
+        return np.asarray(by_class[:, list(self.present)].mean(axis=1), dtype=np.float64)
 
 
-def at_prevalence(sensitivity: FloatArray, specificity: FloatArray, share: float) -> tuple[FloatArray, FloatArray]:
-    """PPV and NPV (R,) where a class has this share of the patients (Bayes' theorem)."""
-    found, alarms = sensitivity * share, (1 - specificity) * (1 - share)
-    cleared, missed = specificity * (1 - share), (1 - sensitivity) * share
-    return ratio(found, found + alarms), ratio(cleared, cleared + missed)
+def accuracy(of: ConfusionMatrices) -> FloatArray:
+    """Share of the labelled images that are predicted right (R,)."""
+    return ratio(of.true_positives.sum(axis=1), of.total)
 
 
-class ConfusionRates:
-    """All rates of the confusion matrix, as a family of metrics; see `confusion_rates`."""
-
-    def __init__(
-        self,
-        labels: IntArray,
-        predicted: IntArray,
-        classes: Sequence[str],
-        prevalence: Mapping[str, float] | None = None,
-    ):
-        """Find the cell of every image once.
-
-        Args:
-            labels: (N,) index of the class; -1 where unknown.
-            predicted: (N,) index of the predicted class.
-            classes: C names.
-            prevalence: as for `confusion_rates`.
-        """
-        self._classes, self._prevalence = tuple(classes), prevalence
-        self._present = [int(index) for index in np.unique(labels) if index >= 0]
-        known = np.flatnonzero(labels >= 0)
-        self._cells = np.zeros((len(labels), len(classes) ** 2))
-        self._cells[known, labels[known] * len(classes) + predicted[known]] = 1
-        self.names = tuple(self._rates(np.zeros((1, len(classes) ** 2))))
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        return np.stack(list(self._rates(weights @ self._cells).values()), axis=1)
-
-    def _rates(self, cells: FloatArray) -> dict[str, FloatArray]:
-        n_classes = len(self._classes)
-        matrices = cells.reshape(len(cells), n_classes, n_classes)
-        return confusion_rates(matrices, self._classes, self._present, self._prevalence)
+def balanced_accuracy(of: ConfusionMatrices) -> FloatArray:
+    """Mean sensitivity over the classes present (R,)."""
+    return of.mean_over_present(sensitivity(of))
 
 
-def _mean_over(values: FloatArray, present: Sequence[int]) -> FloatArray:
-    if not len(present):
-        return np.full(len(values), np.nan)
-    return np.asarray(values[:, list(present)].mean(axis=1), dtype=np.float64)
+def macro_f1(of: ConfusionMatrices) -> FloatArray:
+    """Mean F1 over the classes present (R,)."""
+    return of.mean_over_present(f1(of))
+
+
+def sensitivity(of: ConfusionMatrices) -> FloatArray:
+    """Share of the images of a class that are predicted so (R, C)."""
+    return ratio(of.true_positives, of.positives)
+
+
+def specificity(of: ConfusionMatrices) -> FloatArray:
+    """Share of the images of any other class that are not predicted as the class (R, C)."""
+    return ratio(of.true_negatives, of.negatives)
+
+
+def ppv(of: ConfusionMatrices) -> FloatArray:
+    """Positive predictive value, or precision, of each class (R, C)."""
+    return ratio(of.true_positives, of.predicted_positives)
+
+
+def npv(of: ConfusionMatrices) -> FloatArray:
+    """Negative predictive value of each class (R, C)."""
+    return ratio(of.true_negatives, of.total[:, None] - of.predicted_positives)
+
+
+def f1(of: ConfusionMatrices) -> FloatArray:
+    """F1 = 2 TP / (positives + predicted positives) of each class (R, C); NaN without an image of the class."""
+    return np.where(of.positives > 0, ratio(2 * of.true_positives, of.positives + of.predicted_positives), np.nan)
+
+
+def ppv_at_prevalence(of: ConfusionMatrices) -> FloatArray:
+    """PPV (R, C) where a class has its stated share of the patients (Bayes' theorem)."""
+    found, alarms = sensitivity(of) * of.prevalence, (1 - specificity(of)) * (1 - of.prevalence)
+    return ratio(found, found + alarms)
+
+
+def npv_at_prevalence(of: ConfusionMatrices) -> FloatArray:
+    """NPV (R, C) where a class has its stated share of the patients (Bayes' theorem)."""
+    cleared, missed = specificity(of) * (1 - of.prevalence), (1 - sensitivity(of)) * of.prevalence
+    return ratio(cleared, cleared + missed)

@@ -1,4 +1,4 @@
-"""Variance of the AUC without resampling, also when patients have several images.
+"""DeLong's variance of the AUC, without resampling, also when patients have several images.
 
 DeLong, DeLong, Clarke-Pearson, Biometrics 44:837 (1988); with clusters Obuchowski, Biometrics 53:567 (1997). With one
 image per patient the second is the first.
@@ -12,27 +12,22 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 
 _Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class WaldEstimate:
-    """A number with its standard error.
+class DeLongTest:
+    """Whether two AUCs of the same images differ.
 
     Attributes:
-        value: NaN where undefined.
-        standard_error: NaN where undefined, as with a single patient of a class or when all scores are apart.
-        low: lower end of the 95% interval value -+ 1.96 standard errors, cut to the range that is possible.
-        high: upper end.
-        p: two-sided p-value of the value being zero; NaN for an AUC, which is not tested against zero.
+        difference: first minus second AUC.
+        p: two-sided p-value of there being no difference; NaN where undefined.
     """
 
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    p: float = np.nan
+    difference: Interval
+    p: float
 
 
 @dataclass(frozen=True)
@@ -47,17 +42,18 @@ class CorrelatedAUCs:
     areas: FloatArray
     covariance: FloatArray
 
-    def area(self, index: int) -> WaldEstimate:
+    def area(self, index: int) -> Interval:
         """One AUC with its interval."""
         return _wald(self.areas[index], self.covariance[index, index], floor=0.0)
 
-    def difference(self, first: int, second: int) -> WaldEstimate:
-        """First minus second AUC, with the p-value of there being none."""
+    def difference(self, first: int, second: int) -> DeLongTest:
+        """First minus second AUC, with the p-value of there being no difference."""
         weights = np.zeros(len(self.areas))
         weights[first] += 1
         weights[second] -= 1
         variance = float(weights @ self.covariance @ weights)
-        return _wald(float(weights @ self.areas), variance, floor=-1.0, tested=True)
+        difference = _wald(float(weights @ self.areas), variance, floor=-1.0)
+        return DeLongTest(difference, float(2 * ndtr(-abs(difference.estimate) / _standard_error(variance))))
 
 
 def correlated_aucs(
@@ -106,9 +102,14 @@ def _sums(values: FloatArray, patients: IntArray, n_patients: int) -> FloatArray
     return np.stack(columns, axis=1)
 
 
-def _wald(value: float, variance: float, *, floor: float, tested: bool = False) -> WaldEstimate:
-    if not np.isfinite(variance) or variance <= 1e-18:
-        return WaldEstimate(float(value), np.nan, np.nan, np.nan)
-    error = float(np.sqrt(variance))
-    p = float(2 * ndtr(-abs(value) / error)) if tested else np.nan
-    return WaldEstimate(float(value), error, max(floor, value - _Z95 * error), min(1.0, value + _Z95 * error), p)
+def _wald(estimate: float, variance: float, *, floor: float) -> Interval:
+    """Estimate -+ 1.96 standard errors, cut to the range that is possible; NaN where scores are wholly apart."""
+    error = _standard_error(variance)
+    if np.isnan(error):
+        return Interval(float(estimate), np.nan, np.nan, IntervalMethod.DELONG, standard_error=error)
+    low, high = max(floor, estimate - _Z95 * error), min(1.0, estimate + _Z95 * error)
+    return Interval(float(estimate), low, high, IntervalMethod.DELONG, standard_error=error)
+
+
+def _standard_error(variance: float) -> float:
+    return float(np.sqrt(variance)) if variance > 1e-18 else float("nan")

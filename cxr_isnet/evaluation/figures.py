@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from cxr_isnet.evaluation.assessment import ModelEvaluation, SiteEvaluation
-from cxr_isnet.evaluation.bootstrap import Estimate
 from cxr_isnet.evaluation.confusion import IntArray
 from cxr_isnet.evaluation.groups import Grouping
-from cxr_isnet.evaluation.metrics import RankAUC, plain
+from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import metric_words
+from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.ranking import RankAUC
 from cxr_isnet.evaluation.site import SiteResult
 
 PANEL_INCHES = 4.2
@@ -110,7 +111,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 def _draw_roc(axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, name: str) -> None:
     known = labels >= 0
     is_positive, scores = labels[known] == positive, scores[known]
-    auc = plain(RankAUC(is_positive, ~is_positive, scores), len(scores))
+    auc = float(RankAUC(is_positive, ~is_positive, scores)(np.ones((1, len(scores))))[0])
     if np.isnan(auc):
         axes.plot([], [], " ", label=f"{name}: undefined, one class only")
         return
@@ -160,14 +161,14 @@ def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
 def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     """A line per group with its interval, by column; None when no group has a number."""
     rows = [
-        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.estimates[grouping.metric])
+        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.metrics[grouping.metric])
         for grouping in groups
         if grouping.metric
         for group in grouping.groups
     ]
     if not rows:
         return None
-    metrics = sorted({grouping.metric.replace("_", " ") for grouping in groups if grouping.metric})
+    metrics = sorted({metric_words(grouping.metric) for grouping in groups if grouping.metric})
     figure, axes = _intervals(rows)
     axes.set_xlabel(f"{' / '.join(metrics)} with 95% interval")
     axes.grid(axis="x", alpha=0.3)
@@ -176,22 +177,26 @@ def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
 
 def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     """AUC with its interval, by model and site."""
-    rows = [(f"{model.name}: {site}", there.result.auc) for model in models for site, there in model.sites.items()]
+    rows = [
+        (f"{model.name}: {site}", there.result.metrics["auc"])
+        for model in models
+        for site, there in model.sites.items()
+    ]
     figure, axes = _intervals(rows)
     axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("AUC with 95% interval (dotted: chance)")
     return figure
 
 
-def _intervals(rows: Sequence[tuple[str, Estimate]]) -> tuple[Figure, Axes]:
+def _intervals(rows: Sequence[tuple[str, Interval]]) -> tuple[Figure, Axes]:
     """A line for each of the named numbers, from top to bottom; nothing where a number or an interval is undefined."""
     figure = Figure(figsize=(7.5, 1.0 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, (_, estimate) in enumerate(rows):
-        if np.isfinite(estimate.value):
-            axes.plot(estimate.value, place, "s", color="#1f4e79", markersize=5)
-        if np.isfinite(estimate.low):
-            axes.plot([estimate.low, estimate.high], [place, place], color="#1f4e79", linewidth=1.5)
+    for place, (_, interval) in enumerate(rows):
+        if np.isfinite(interval.estimate):
+            axes.plot(interval.estimate, place, "s", color="#1f4e79", markersize=5)
+        if np.isfinite(interval.low):
+            axes.plot([interval.low, interval.high], [place, place], color="#1f4e79", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
     axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5))
     return figure, axes

@@ -1,8 +1,8 @@
-"""How a model does in groups of patients: by any column, age in bands."""
+"""How a model performs in groups of patients: by any column, age in bands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import group_metrics
 from cxr_isnet.evaluation.site import evaluate_site
 from cxr_isnet.evaluation.thresholds import DecisionRule
 
@@ -18,8 +19,7 @@ USUAL_GROUPS = ("sex", "age_band", "view", "device", "manufacturer", "site")
 AGE_BANDS = (0, 18, 40, 60, 80)
 UNKNOWN = "unknown"
 MOST_GROUPS = 50
-GROUP_METRICS = ("auc", "balanced_accuracy", "accuracy")
-_NONE = Estimate(np.nan, np.nan, np.nan, 0)
+_UNDEFINED = Interval(np.nan, np.nan, np.nan, IntervalMethod.BCA, 0)
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class GroupResult:
         group: value of the column; `UNKNOWN` where the cell is empty.
         n_images: images with a label.
         n_patients: patients.
-        estimates: AUC, balanced accuracy and accuracy; NaN where the group is empty or lacks a class.
+        metrics: name of a metric that is shown in groups to its interval; NaN where the group is empty, or lacks a
+            class and the metric needs every class.
     """
 
     group: str
     n_images: int
     n_patients: int
-    estimates: dict[str, Estimate]
+    metrics: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Grouping:
     Attributes:
         column: what the groups are made by.
         groups: in the order of their names.
-        metric: the first of AUC, balanced accuracy and accuracy that two groups have; "" when there is none.
-        worst: the group with the lowest value of it, of those that have it; "" when there are fewer than two.
-        gap: best less worst group; NaN then.
+        metric: the first of the metrics that two groups have; "" when there is none.
+        worst: the group with the worst value of it, of those that have it; "" when there are fewer than two.
+        gap: how far the worst group is from the best; NaN then.
     """
 
     column: str
@@ -59,11 +60,16 @@ class Grouping:
 
 
 def with_age_bands(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with `age_band` made of `age`, where there is one: years from the lower end to below the upper."""
+    """The table with `age_band` made of `age`, where there is one."""
     if "age" not in frame.columns or "age_band" in frame.columns:
         return frame
-    bands = pd.cut(frame["age"].astype(float), [*AGE_BANDS, np.inf], right=False, labels=age_band_names())
-    return frame.assign(age_band=bands.astype("object").where(bands.notna(), ""))
+    return frame.assign(age_band=age_bands(frame["age"]))
+
+
+def age_bands(ages: pd.Series[float]) -> pd.Series[str]:
+    """The band of every age in years, from its lower end to below the upper; "" where the age is unknown."""
+    bands = pd.cut(ages.astype(float), [*AGE_BANDS, np.inf], right=False, labels=age_band_names())
+    return bands.astype("object").where(bands.notna(), "")
 
 
 def age_band_names() -> list[str]:
@@ -88,7 +94,7 @@ def groupings(
         columns: to group by, `age_band` too; None takes those of `USUAL_GROUPS` that tell two groups apart.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        rule: from probabilities to the class that is said.
+        rule: from probabilities to the class that is predicted.
 
     Raises:
         InputError: there is no such column, or it has more than `MOST_GROUPS` values.
@@ -107,7 +113,7 @@ def groupings(
         values, names = _values(frame, column)
         if len(names) > MOST_GROUPS:
             raise InputError(f"column {column!r} has {len(names)} values, too many to group by; at most {MOST_GROUPS}")
-        results = [_judged(frame[values == name], name, classes, resamples, seed, rule) for name in names]
+        results = [_evaluate_group(frame[values == name], name, classes, resamples, seed, rule) for name in names]
         found.append(_grouping(column, results))
     return tuple(found)
 
@@ -120,24 +126,27 @@ def _values(frame: pd.DataFrame, column: str) -> tuple[pd.Series[str], list[str]
     return values, names + [UNKNOWN] * bool((values == UNKNOWN).any())
 
 
-def _judged(
+def _evaluate_group(
     frame: pd.DataFrame, name: str, classes: Sequence[str], resamples: int, seed: int, rule: DecisionRule
 ) -> GroupResult:
     if frame.empty:
-        return GroupResult(name, 0, 0, dict.fromkeys(GROUP_METRICS, _NONE))
+        return GroupResult(name, 0, 0, {metric.name: _UNDEFINED for metric in group_metrics()})
     result = evaluate_site(frame, classes, resamples=resamples, seed=seed, rule=rule)
-    estimates = result.estimates()
     lacking = len(result.classes_present) < len(classes)
-    chosen = {metric: _NONE if lacking and metric != "accuracy" else estimates[metric] for metric in GROUP_METRICS}
-    return GroupResult(name, result.n_labelled, result.n_patients, chosen)
+    shown = {
+        metric.name: _UNDEFINED if lacking and metric.needs_every_class else result.metrics[metric.name]
+        for metric in group_metrics()
+    }
+    return GroupResult(name, result.n_labelled, result.n_patients, shown)
 
 
 def _grouping(column: str, results: Sequence[GroupResult]) -> Grouping:
-    for metric in GROUP_METRICS:
-        values: Mapping[str, float] = {
-            r.group: r.estimates[metric].value for r in results if np.isfinite(r.estimates[metric].value)
-        }
-        if len(values) > 1:
-            worst = min(values, key=lambda name: values[name])
-            return Grouping(column, tuple(results), metric, worst, max(values.values()) - values[worst])
+    for metric in group_metrics():
+        values = {r.group: r.metrics[metric.name].estimate for r in results}
+        defined = {group: value for group, value in values.items() if np.isfinite(value)}
+        if len(defined) > 1:
+            sign = 1 if metric.greater_is_better else -1
+            worst = min(defined, key=lambda group: sign * defined[group])
+            best = max(sign * value for value in defined.values())
+            return Grouping(column, tuple(results), metric.name, worst, best - sign * defined[worst])
     return Grouping(column, tuple(results), "", "", float("nan"))

@@ -1,36 +1,31 @@
-"""Metrics of a classifier, for many weightings of the same images at once.
+"""The metrics of a classifier that are reported, and how they are computed of many resamples at once.
 
-A metric is made once from labels and probabilities and then called with weights (R, N): R weightings
-(resamples) of N images. It answers (R,) values, NaN where it is undefined. All weights 1 give the plain
-metric; whole numbers give the metric of a resample in which an image occurs that often. So one formula serves
-the value and its interval.
+A metric is registered once, as a line of `METRICS`. It then has an interval at every site and appears in `metrics.csv`,
+`report.json`, `report.html`, the model card, the terminal and MLflow, in groups and in the comparison of models.
+
+What computes a metric is called with weights (R, N), R weightings (resamples) of N images, and answers R values, NaN
+where it is undefined. All weights 1 give the plain metric; whole numbers give the metric of a resample in which an
+image occurs that often. So one formula serves the estimate and its interval.
 """
 
-from collections.abc import Sequence
-from itertools import combinations
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cxr_isnet.evaluation.confusion import BoolArray, ConfusionRates, FloatArray, IntArray, ratio
-
-__all__ = [
-    "Accuracy",
-    "FloatArray",
-    "HandTillAUC",
-    "IntArray",
-    "MacroF1",
-    "Metric",
-    "MetricFamily",
-    "OneAgainstRest",
-    "RankAUC",
-    "WeightedMean",
-    "accuracy",
-    "classes_present",
-    "hand_till_auc",
-    "macro_f1",
-    "plain",
-]
+from cxr_isnet.evaluation import confusion
+from cxr_isnet.evaluation.confusion import (
+    ConfusionMatrices,
+    FloatArray,
+    IntArray,
+    classes_present,
+    metric_of_class,
+    ratio,
+)
+from cxr_isnet.evaluation.ranking import RankingMetrics
 
 
 class Metric(Protocol):
@@ -44,7 +39,7 @@ class MetricFamily(Protocol):
     """Several metrics that share their work.
 
     Attributes:
-        names: M names of the metrics.
+        names: M names of the metrics; one of a class is named as `metric_of_class` says.
     """
 
     names: tuple[str, ...]
@@ -53,154 +48,62 @@ class MetricFamily(Protocol):
         """Weights (R, N), not negative, to values (R, M); NaN where a metric is undefined."""
 
 
-def classes_present(labels: IntArray) -> list[int]:
-    """Indices of the classes that occur in `labels` (N,), ascending; -1, an unknown label, is no class."""
-    return [int(index) for index in np.unique(labels) if index >= 0]
+@dataclass(frozen=True)
+class EvaluatedImages:
+    """The images that metrics are of.
 
-
-class OneAgainstRest:
-    """Two metrics of one class: `auc`, the area under the ROC curve, and `average_precision`.
-
-    The AUC is the share of (positive, negative) pairs in the right order, ties half. The average precision is the area
-    under the precision-recall curve as a sum of steps: over thresholds, precision times the gain in recall
-    (scikit-learn's `average_precision_score`).
+    Attributes:
+        classes: C names.
+        y_true: (N,) index of the class; -1 where unknown.
+        y_score: (N, C) probabilities.
+        y_pred: (N,) index of the class that the decision rule predicts.
+        relevance_in_lung: (N,) share of absolute relevance inside the lungs; NaN where an image has none.
+        prevalence: by class the share of patients for which PPV and NPV are computed besides.
     """
 
-    def __init__(
-        self,
-        positive: BoolArray,
-        negative: BoolArray,
-        score: FloatArray,
-        names: tuple[str, str] = ("auc", "average_precision"),
-    ):
-        """Sort once.
-
-        Args:
-            positive: (N,) images of the positive class.
-            negative: (N,) images of the negative class; images in neither do not count.
-            score: (N,) higher means more positive.
-            names: of the two metrics.
-        """
-        self.names: tuple[str, ...] = names
-        self._positives, ones = _by_score(positive, score)
-        self._negatives, others = _by_score(negative, score)
-        self._below = np.searchsorted(others, ones, side="left")
-        self._not_above = np.searchsorted(others, ones, side="right")
-        self._tied = bool((self._below != self._not_above).any())
-        self._first_alike = np.searchsorted(ones, ones, side="left")
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        positive, negative, beaten = self._beaten(weights)
-        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
-        positives, negatives = positive.sum(axis=1), negative[:, -1]
-        found = positives[:, None] - np.take(_cumulated(positive), self._first_alike, axis=1)
-        alarms = negatives[:, None] - beaten
-        precision = np.divide(found, found + alarms, out=np.zeros_like(found), where=found > 0)
-        average = np.einsum("rn,rn->r", positive, precision)
-        return np.stack([ratio(pairs, positives * negatives), ratio(average, positives)], axis=1)
-
-    def auc(self, weights: FloatArray) -> FloatArray:
-        """The AUC alone: weights (R, N) to values (R,)."""
-        positive, negative, beaten = self._beaten(weights)
-        pairs = np.einsum("rn,rn->r", positive, beaten if not self._tied else self._with_ties(negative, beaten))
-        return ratio(pairs, positive.sum(axis=1) * negative[:, -1])
-
-    def _beaten(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weights of the positives, cumulated weights of the negatives, and those below each positive."""
-        positive = np.take(weights, self._positives, axis=1)
-        negative = _cumulated(np.take(weights, self._negatives, axis=1))
-        return positive, negative, np.take(negative, self._below, axis=1)
-
-    def _with_ties(self, negative: FloatArray, beaten: FloatArray) -> FloatArray:
-        return np.asarray((beaten + np.take(negative, self._not_above, axis=1)) / 2, dtype=np.float64)
+    classes: tuple[str, ...]
+    y_true: IntArray
+    y_score: FloatArray
+    y_pred: IntArray
+    relevance_in_lung: FloatArray
+    prevalence: Mapping[str, float]
 
 
-class RankAUC:
-    """Area under the ROC curve of one class: the `auc` of `OneAgainstRest`."""
+@dataclass(frozen=True)
+class ReportedMetric:
+    """A metric that is reported.
 
-    def __init__(self, positive: BoolArray, negative: BoolArray, score: FloatArray):
-        """Sort once; arguments as of `OneAgainstRest`."""
-        self._class = OneAgainstRest(positive, negative, score)
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        return self._class.auc(weights)
-
-
-def _by_score(rows: BoolArray, score: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Numbers of the rows and their scores, ascending."""
-    numbers = np.flatnonzero(rows)
-    ordered = numbers[np.argsort(score[numbers], kind="stable")]
-    return ordered.astype(np.int64), score[ordered]
-
-
-def _cumulated(weights: FloatArray) -> FloatArray:
-    """Sums of the weights (R, N) before every place, and of all: (R, N + 1)."""
-    sums = np.empty((len(weights), weights.shape[1] + 1))
-    sums[:, 0] = 0
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return sums
-
-
-class HandTillAUC:
-    """AUC of Hand & Till (2001): for every pair of classes the mean of both one-against-one AUCs, averaged
-    over pairs.
-
-    For two columns of probabilities it is the plain AUC with class 1 as the positive one. Classes that no
-    label names take no part: with fewer than two classes present it is NaN, and the classes present belong
-    beside the number. The same as scikit-learn's `roc_auc_score(multi_class="ovo", average="macro")` when all
-    classes are present.
+    Attributes:
+        name: key in files and MLflow, as `balanced_accuracy`.
+        words: its name in a sentence.
+        of_confusion: formula of confusion matrices, to values (R,), or by class (R, C). Such a metric has a posterior.
+        family: for any other metric, what computes it; metrics that name the same family are computed together.
+        overall: it has one value of all classes together.
+        by_class: it has a value of each class against the rest.
+        needs_every_class: it does not compare between images of which one part lacks a class.
+        needs_prevalence: it is of those classes only whose prevalence is stated.
+        greater_is_better: as in scikit-learn; says which of two models, or of several groups, is the better.
+        in_summary: shown, if overall, in the first table by model and site, on the terminal and in the model card.
+        in_groups: shown, if overall, for groups of patients.
+        in_comparison: shown, if overall, as internal minus external and between models.
     """
 
-    def __init__(self, labels: IntArray, probabilities: FloatArray):
-        """Sort once per pair of classes.
+    name: str
+    words: str
+    of_confusion: Callable[[ConfusionMatrices], FloatArray] | None = None
+    family: Callable[[EvaluatedImages], MetricFamily] | None = None
+    overall: bool = True
+    by_class: bool = False
+    needs_every_class: bool = True
+    needs_prevalence: bool = False
+    greater_is_better: bool = True
+    in_summary: bool = True
+    in_groups: bool = True
+    in_comparison: bool = True
 
-        Args:
-            labels: (N,) index of the class; -1 where unknown.
-            probabilities: (N, C).
-        """
-        present = classes_present(labels)
-        self._pairs: list[RankAUC] = []
-        for first, second in combinations(present, 2):
-            directed = [(second, first)] if probabilities.shape[1] == 2 else [(first, second), (second, first)]
-            self._pairs += [
-                RankAUC(labels == positive, labels == negative, probabilities[:, positive])
-                for positive, negative in directed
-            ]
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        if not self._pairs:
-            return np.full(len(weights), np.nan)
-        return np.asarray(np.mean([pair(weights) for pair in self._pairs], axis=0), dtype=np.float64)
-
-
-class _ConfusionRate:
-    """One rate of the confusion matrix of labels (N,), -1 where unknown, and the most probable classes."""
-
-    rate: str
-
-    def __init__(self, labels: IntArray, probabilities: FloatArray):
-        """Labels (N,), -1 where unknown; probabilities (N, C)."""
-        names = [str(index) for index in range(probabilities.shape[1])]
-        self._rates = ConfusionRates(labels, probabilities.argmax(axis=1), names)
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        return self._rates(weights)[:, self._rates.names.index(self.rate)]
-
-
-class Accuracy(_ConfusionRate):
-    """Share of images, of those with a label, whose most probable class is their label."""
-
-    rate = "accuracy"
-
-
-class MacroF1(_ConfusionRate):
-    """Mean over the classes present among the labels of F1 = 2 TP / (labelled so + predicted so).
-
-    scikit-learn's `f1_score(average="macro", labels=<classes present>)`. NaN where a weighting leaves out one
-    of them.
-    """
-
-    rate = "macro_f1"
+    def __post_init__(self) -> None:
+        if (self.of_confusion is None) == (self.family is None):
+            raise ValueError(f"metric '{self.name}' needs either of_confusion or family")
 
 
 class WeightedMean:
@@ -215,21 +118,166 @@ class WeightedMean:
         return ratio(weights @ self._values, weights @ self._known)
 
 
-def plain(metric: Metric, n_images: int) -> float:
-    """The metric of the images as they are, each counted once."""
-    return float(metric(np.ones((1, n_images)))[0])
+class SingleMetric:
+    """A family of one metric."""
+
+    def __init__(self, name: str, metric: Metric):
+        """The metric under its registered name."""
+        self.names: tuple[str, ...] = (name,)
+        self._metric = metric
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        return self._metric(weights)[:, None]
 
 
-def hand_till_auc(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
-    """`HandTillAUC` of labels (N,) and probabilities (N, C), each image counted once."""
-    return plain(HandTillAUC(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
+def _ranking(images: EvaluatedImages) -> MetricFamily:
+    return RankingMetrics(images.y_true, images.y_score, images.classes)
 
 
-def accuracy(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
-    """`Accuracy` of labels (N,) and probabilities (N, C), each image counted once."""
-    return plain(Accuracy(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
+def _relevance_in_lung(images: EvaluatedImages) -> MetricFamily:
+    return SingleMetric("relevance_in_lung", WeightedMean(images.relevance_in_lung))
 
 
-def macro_f1(labels: Sequence[int] | IntArray, probabilities: FloatArray) -> float:
-    """`MacroF1` of labels (N,) and probabilities (N, C), each image counted once."""
-    return plain(MacroF1(np.asarray(labels, dtype=np.int64), probabilities), len(probabilities))
+METRICS: tuple[ReportedMetric, ...] = (
+    ReportedMetric("auc", "AUC", family=_ranking, by_class=True),
+    ReportedMetric("balanced_accuracy", "balanced accuracy", of_confusion=confusion.balanced_accuracy),
+    ReportedMetric("accuracy", "accuracy", of_confusion=confusion.accuracy, needs_every_class=False),
+    ReportedMetric("macro_f1", "macro F1", of_confusion=confusion.macro_f1, in_summary=False, in_groups=False),
+    ReportedMetric(
+        "relevance_in_lung",
+        "relevance in lungs",
+        family=_relevance_in_lung,
+        needs_every_class=False,
+        in_groups=False,
+        in_comparison=False,
+    ),
+    ReportedMetric("sensitivity", "sensitivity", of_confusion=confusion.sensitivity, overall=False, by_class=True),
+    ReportedMetric("specificity", "specificity", of_confusion=confusion.specificity, overall=False, by_class=True),
+    ReportedMetric("ppv", "PPV", of_confusion=confusion.ppv, overall=False, by_class=True),
+    ReportedMetric("npv", "NPV", of_confusion=confusion.npv, overall=False, by_class=True),
+    ReportedMetric("f1", "F1", of_confusion=confusion.f1, overall=False, by_class=True),
+    ReportedMetric(
+        "ppv_at_prevalence",
+        "PPV at stated prevalence",
+        of_confusion=confusion.ppv_at_prevalence,
+        needs_prevalence=True,
+        overall=False,
+        by_class=True,
+    ),
+    ReportedMetric(
+        "npv_at_prevalence",
+        "NPV at stated prevalence",
+        of_confusion=confusion.npv_at_prevalence,
+        needs_prevalence=True,
+        overall=False,
+        by_class=True,
+    ),
+    ReportedMetric("average_precision", "average precision", family=_ranking, overall=False, by_class=True),
+)
+"""All metrics, in the order of tables. Where groups are compared by one metric, it is the first that they have."""
+
+
+def overall_metrics() -> list[ReportedMetric]:
+    """Those of all classes together."""
+    return [metric for metric in METRICS if metric.overall]
+
+
+def class_metrics() -> list[ReportedMetric]:
+    """Those of each class against the rest."""
+    return [metric for metric in METRICS if metric.by_class]
+
+
+def summary_metrics() -> list[ReportedMetric]:
+    """Those of the first table of the report."""
+    return [metric for metric in overall_metrics() if metric.in_summary]
+
+
+def group_metrics() -> list[ReportedMetric]:
+    """Those shown for groups of patients."""
+    return [metric for metric in overall_metrics() if metric.in_groups]
+
+
+def compared_metrics() -> list[ReportedMetric]:
+    """Those compared between internal and external data, and between models."""
+    return [metric for metric in overall_metrics() if metric.in_comparison]
+
+
+def metric_words(name: str) -> str:
+    """Name of a metric in a sentence; of a name that is none, the same without underscores."""
+    return next((metric.words for metric in METRICS if metric.name == name), name.replace("_", " "))
+
+
+def metric_families(images: EvaluatedImages) -> list[MetricFamily]:
+    """What computes all metrics of some images, each family once."""
+    families = dict.fromkeys(metric.family for metric in METRICS if metric.family is not None)
+    rates = ConfusionRates(images.y_true, images.y_pred, images.classes, images.prevalence)
+    return [rates, *(family(images) for family in families)]
+
+
+def confusion_rates(
+    cells: FloatArray,
+    classes: Sequence[str],
+    present: Sequence[int],
+    prevalence: Mapping[str, float] | None = None,
+) -> dict[str, FloatArray]:
+    """Every registered metric of the confusion matrix, of many matrices.
+
+    Args:
+        cells: (R, C, C) counts or shares, rows the true class, columns the predicted one.
+        classes: C names.
+        present: indices of the classes that means over classes are of.
+        prevalence: by class the share for which PPV and NPV are computed anew, from sensitivity and specificity.
+
+    Returns:
+        Name of the metric, or of the metric of a class, to values (R,). NaN where one is undefined: no image of the
+        class, none predicted so, or a mean in which a class is lacking.
+    """
+    stated = dict(prevalence or {})
+    matrices = ConfusionMatrices(cells, tuple(present), np.array([stated.get(name, np.nan) for name in classes]))
+    rates: dict[str, FloatArray] = {}
+    for metric in METRICS:
+        if metric.of_confusion is None:
+            continue
+        values = metric.of_confusion(matrices)
+        if metric.overall:
+            rates[metric.name] = values
+            continue
+        for index, name in enumerate(classes):
+            if name in stated or not metric.needs_prevalence:
+                rates[metric_of_class(metric.name, name)] = values[:, index]
+    return rates
+
+
+class ConfusionRates:
+    """The family of all registered metrics of the confusion matrix; see `confusion_rates`."""
+
+    def __init__(
+        self,
+        y_true: IntArray,
+        y_pred: IntArray,
+        classes: Sequence[str],
+        prevalence: Mapping[str, float] | None = None,
+    ):
+        """Find the cell of every image once.
+
+        Args:
+            y_true: (N,) index of the class; -1 where unknown.
+            y_pred: (N,) index of the predicted class.
+            classes: C names.
+            prevalence: as for `confusion_rates`.
+        """
+        self._classes, self._prevalence = tuple(classes), prevalence
+        self._present = classes_present(y_true)
+        known = np.flatnonzero(y_true >= 0)
+        self._cells = np.zeros((len(y_true), len(classes) ** 2))
+        self._cells[known, y_true[known] * len(classes) + y_pred[known]] = 1
+        self.names = tuple(self._rates(np.zeros((1, len(classes) ** 2))))
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        return np.stack(list(self._rates(weights @ self._cells).values()), axis=1)
+
+    def _rates(self, cells: FloatArray) -> dict[str, FloatArray]:
+        n_classes = len(self._classes)
+        return confusion_rates(
+            cells.reshape(len(cells), n_classes, n_classes), self._classes, self._present, self._prevalence
+        )

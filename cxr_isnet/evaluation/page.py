@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cxr_isnet import __version__
+from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import metric_words
 from cxr_isnet.files import DISCLAIMER, atomic_write
 
 UNDEFINED = "\u2013"
@@ -34,7 +37,13 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "p": p_value, "words": words}
+    environment.filters |= {
+        "number": number,
+        "interval": interval,
+        "p": p_value,
+        "words": metric_words,
+        "heading": heading,
+    }
     text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -45,14 +54,13 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if value is not None and np.isfinite(value) else UNDEFINED
 
 
-def interval(estimate: Any) -> str:
-    """Value and 95% interval of an `Estimate`, a `WaldEstimate` or, by its mean, a `Credible`."""
-    value = estimate.mean if hasattr(estimate, "mean") else estimate.value
-    if not np.isfinite(value):
+def interval(found: Interval) -> str:
+    """Estimate and 95% interval; a dash where undefined."""
+    if not np.isfinite(found.estimate):
         return UNDEFINED
-    if not np.isfinite(estimate.low):
-        return f"{number(value)} (no interval)"
-    return f"{number(value)} ({number(estimate.low)} to {number(estimate.high)})"
+    if not np.isfinite(found.low):
+        return f"{number(found.estimate)} (no interval)"
+    return f"{number(found.estimate)} ({number(found.low)} to {number(found.high)})"
 
 
 def p_value(value: float) -> str:
@@ -62,12 +70,15 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def words(name: str) -> str:
-    """Name of a metric as a reader says it."""
-    special = {"auc": "AUC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "macro_f1": "macro F1"}
-    if name.endswith("_at_prevalence"):
-        return f"{name.removesuffix('_at_prevalence').upper()} at stated prevalence"
-    return special.get(name, name.replace("_", " "))
+def heading(text: str) -> str:
+    """The text with its first letter as at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def text_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for the terminal, every column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def figure_uri(figure: Figure, kind: str = "svg") -> Markup:

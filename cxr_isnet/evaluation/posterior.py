@@ -2,39 +2,25 @@
 
 Zhang, Wang, Zhao, Estimating the uncertainty of average F1 scores, ICTIR 2015: the true classes are multinomial, and so
 are the predictions given each true class; both with uniform Dirichlet priors. The posterior is Dirichlet too, so that
-it is drawn from exactly, without Markov chains. It takes images as independent of each other.
+it can be sampled exactly, without Markov chains. It takes images as independent of each other.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray, confusion_rates
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import confusion_rates
 
 DRAWS = 20_000
 MASS = 0.95
 
 
-@dataclass(frozen=True)
-class Credible:
-    """A posterior in short.
-
-    Attributes:
-        mean: of the posterior; NaN where undefined.
-        low: lower end of the 95% highest-density interval.
-        high: upper end.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-
 def posterior_draws(
     confusion: IntArray, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, FloatArray]:
-    """Draws of every rate.
+    """Replicates of every rate.
 
     Args:
         confusion: (C, C) counts, rows the true class, columns the predicted one.
@@ -56,9 +42,12 @@ def posterior_draws(
     return confusion_rates(cells, classes, present)
 
 
-def summaries(drawn: Mapping[str, FloatArray]) -> dict[str, Credible]:
-    """Mean and highest-density interval of every rate."""
-    return {name: Credible(float(np.mean(values)), *highest_density(values)) for name, values in drawn.items()}
+def posterior_intervals(draws: Mapping[str, FloatArray]) -> dict[str, Interval]:
+    """Mean and 95% highest-density interval of every rate."""
+    return {
+        name: Interval(float(np.mean(values)), *highest_density(values), IntervalMethod.POSTERIOR)
+        for name, values in draws.items()
+    }
 
 
 def highest_density(values: FloatArray, mass: float = MASS) -> tuple[float, float]:
@@ -72,9 +61,10 @@ def highest_density(values: FloatArray, mass: float = MASS) -> tuple[float, floa
     return float(ordered[start]), float(ordered[start + inside])
 
 
-def superiority(first: FloatArray, second: FloatArray) -> float:
-    """Probability that the first rate is above the second, of draws that are independent of each other; NaN where
+def superiority(first: FloatArray, second: FloatArray, *, greater_is_better: bool = True) -> float:
+    """Probability that the first rate is better than the second, of draws that are independent of each other; NaN where
     undefined."""
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
-    return float(np.mean(first > second) + np.mean(first == second) / 2)
+    above = float(np.mean(first > second) + np.mean(first == second) / 2)
+    return above if greater_is_better else 1 - above

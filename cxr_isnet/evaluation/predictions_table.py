@@ -1,8 +1,6 @@
-"""The predictions table: one row per image with a probability per class. All that evaluation knows of a
-model.
+"""The predictions table: one row per image with a probability per class. All that evaluation knows of a model.
 
-Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for
-    every
+Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for every
 class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
 there is none), `error` (why an image could not be predicted; its row counts in no number); any metadata.
 """
@@ -32,6 +30,7 @@ RELEVANCE_REASON_COLUMN = "relevance_reason"
 ERROR_COLUMN = "error"
 TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
 SUM_TOLERANCE = 1e-3
+_FROM_MANIFEST = ("patient_id", "site", "label")
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
@@ -72,29 +71,65 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
     return checked.reset_index(drop=True)
 
 
-def read_predictions(path: str | Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read and check a predictions table in CSV.
+def read_predictions(
+    path: str | Path, classes: Sequence[str] = (), manifest: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Read and check a predictions table, CSV or Parquet.
 
     Args:
         path: the file.
-        classes: names of the classes, in the order of the network's outputs.
+        classes: names of the classes, in the order of the network's outputs; empty takes the probability columns.
+        manifest: where columns that the table lacks are looked up by image; None looks up nothing.
 
     Returns:
-        As `check_predictions`; metadata columns are text, but for `age`.
+        As `check_predictions`; metadata columns are text, but for `age`. `model_uri` is the file where it is lacking.
 
     Raises:
-        InputError: the file cannot be read as a table, or as `check_predictions`.
+        InputError: the file cannot be read as a table, or as `check_predictions` and `with_manifest_columns`.
     """
-    path = Path(path)
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file. Name a predictions table in CSV") from error
-    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise InputError(f"{path}: not a readable table: {error}. Save it as CSV in UTF-8") from error
+    frame, source = read_text_table(Path(path)), str(path)
+    classes = classes or predicted_classes(frame, source)
+    if manifest is not None and "path" in frame.columns:
+        frame = with_manifest_columns(frame, manifest, source)
+    if "model_uri" not in frame.columns:
+        frame["model_uri"] = source
     if "age" in frame.columns:
-        frame["age"] = pd.to_numeric(frame["age"], errors="coerce")
-    return check_predictions(frame, classes, source=str(path))
+        frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(np.float64)
+    return check_predictions(frame, classes, source=source)
+
+
+def read_tables(
+    paths: Mapping[str, str], classes: Sequence[str], manifest: pd.DataFrame | None
+) -> tuple[tuple[str, ...], dict[str, pd.DataFrame]]:
+    """Read the predictions of one or more models on the same images.
+
+    Args:
+        paths: name of the model to its table.
+        classes: as of `read_predictions`; empty takes the probability columns of the first table.
+        manifest: as of `read_predictions`.
+
+    Returns:
+        The classes, and each table as `read_predictions` reads it, rows in the order of the first.
+
+    Raises:
+        InputError: as `read_predictions`; tables of several models list other images, patients or labels.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    for name, file in paths.items():
+        tables[name] = read_predictions(file, classes, manifest)
+        classes = classes or predicted_classes(tables[name], file)
+    return tuple(classes), _in_one_order(tables)
+
+
+def predicted_classes(frame: pd.DataFrame, source: str) -> tuple[str, ...]:
+    """Classes of the probability columns, in their order; raises `InputError` for fewer than two."""
+    names = tuple(c.removeprefix(PROBABILITY_PREFIX) for c in frame.columns if c.startswith(PROBABILITY_PREFIX))
+    if len(names) < 2:
+        raise InputError(
+            f"{source}: fewer than two columns are named {PROBABILITY_PREFIX}<class> (found: {list(frame.columns)}). "
+            "Give one per class; of two classes, the second is the one to find"
+        )
+    return names
 
 
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
@@ -186,51 +221,6 @@ def _check_sums(frame: pd.DataFrame, classes: Sequence[str], source: str) -> Non
         raise InputError(str(ColumnProblem(source, columns, wrong, "does not sum to 1 in a row", remedy)))
 
 
-_FROM_MANIFEST = ("patient_id", "site", "label")
-
-
-def read_tables(
-    paths: Mapping[str, str], classes: Sequence[str], manifest: pd.DataFrame | None
-) -> tuple[tuple[str, ...], dict[str, pd.DataFrame]]:
-    """Read the predictions of one or more models.
-
-    Args:
-        paths: name of the model to its table, CSV or Parquet.
-        classes: names of the classes, in order; none takes the probability columns of the first table.
-        manifest: where columns that a table lacks are looked up by image; None looks up nothing.
-
-    Returns:
-        The classes, and each table checked as by `check_predictions`. `model_uri` is the file where it is lacking.
-
-    Raises:
-        InputError: a table cannot be read or used; an image of it is not in the manifest although a column must come
-            from there; tables of several models list other images, patients or labels.
-    """
-    known = tuple(classes)
-    tables: dict[str, pd.DataFrame] = {}
-    for name, file in paths.items():
-        frame = read_text_table(Path(file))
-        known = known or _classes_of(frame, file)
-        if manifest is not None and "path" in frame.columns:
-            frame = with_manifest_columns(frame, manifest, file)
-        if "model_uri" not in frame.columns:
-            frame["model_uri"] = file
-        if "age" in frame.columns:
-            frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(float)
-        tables[name] = check_predictions(frame, known, source=file)
-    return known, _in_one_order(tables)
-
-
-def _classes_of(frame: pd.DataFrame, file: str) -> tuple[str, ...]:
-    names = tuple(c.removeprefix(PROBABILITY_PREFIX) for c in frame.columns if c.startswith(PROBABILITY_PREFIX))
-    if len(names) < 2:
-        raise InputError(
-            f"{file}: fewer than two columns are named {PROBABILITY_PREFIX}<class> (found: {list(frame.columns)}). "
-            "Give one per class; of two classes, the second is the one to find"
-        )
-    return names
-
-
 def with_manifest_columns(
     predictions: pd.DataFrame, manifest: pd.DataFrame, source: str = "predictions"
 ) -> pd.DataFrame:
@@ -281,7 +271,7 @@ def _in_one_order(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
             only = len(set(table["path"]) ^ set(reference["path"]))
             raise InputError(
                 f"the predictions of {first!r} and {name!r} differ in {only} images. Give tables of the same images, "
-                "or judge the models one by one"
+                "or evaluate the models one by one"
             )
         table = table.set_index("path", drop=False).loc[list(reference["path"])].reset_index(drop=True)
         for column in _FROM_MANIFEST:

@@ -9,23 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Draws, Estimate, PatientBootstrap
-from cxr_isnet.evaluation.confusion import (
-    CLASS_RATES,
-    PREVALENCE_RATES,
-    ConfusionRates,
-    FloatArray,
-    confusion_matrix,
-    rate_of_class,
-)
-from cxr_isnet.evaluation.metrics import (
-    HandTillAUC,
-    Metric,
-    MetricFamily,
-    OneAgainstRest,
-    WeightedMean,
-    classes_present,
-)
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
+from cxr_isnet.evaluation.confusion import FloatArray, classes_present, confusion_matrix, metric_of_class
+from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import EvaluatedImages, class_metrics, metric_families, overall_metrics
 from cxr_isnet.evaluation.predictions_table import (
     RELEVANCE_COLUMN,
     check_predictions,
@@ -35,8 +22,6 @@ from cxr_isnet.evaluation.predictions_table import (
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule
 
 POOLED = "pooled"
-ESTIMATES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "relevance_in_lung")
-CLASS_ESTIMATES = (*CLASS_RATES, *PREVALENCE_RATES, "auc", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -47,20 +32,15 @@ class SiteResult:
         site: name of the site, or `POOLED`.
         classes: names of the classes, in the order of the network's outputs.
         n_images: rows of the table.
-        n_labelled: rows with a label; accuracy, F1, AUC and the confusion matrix are of these.
+        n_labelled: rows with a label; all metrics but the relevance, and the confusion matrix, are of these.
         n_patients: distinct patients.
-        classes_present: classes that a label of the site names; AUC and F1 speak of these only.
+        classes_present: classes that a label of the site names; means over classes are of these only.
         prevalence: class to share of the labelled images; NaN without labels.
-        accuracy: share of the images whose class the decision rule says.
-        balanced_accuracy: mean sensitivity over the classes present.
-        macro_f1: mean F1 over the classes present.
-        auc: Hand & Till AUC over the classes present; two classes: AUC of the second.
         confusion: counts, rows the true class, columns the predicted one, order of `classes`.
-        relevance_in_lung: mean over images of the share of absolute relevance inside the lungs.
-        n_relevance: images with that share.
-        by_class: class to its sensitivity, specificity, PPV, NPV, F1, AUC and average precision, each against the
-            rest, and PPV and NPV at a stated prevalence where there is one; NaN where undefined.
-        draws: the resamples behind the intervals.
+        n_relevance: images with a share of relevance inside the lungs.
+        metrics: name of a metric of all classes together to its interval; see `metrics.METRICS`.
+        by_class: class to name of a metric to its interval, each class against the rest; NaN where undefined.
+        replicates: the resamples behind the intervals.
     """
 
     site: str
@@ -70,49 +50,41 @@ class SiteResult:
     n_patients: int
     classes_present: tuple[str, ...]
     prevalence: dict[str, float]
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    auc: Estimate
     confusion: list[list[int]]
-    relevance_in_lung: Estimate
     n_relevance: int
-    by_class: dict[str, dict[str, Estimate]]
-    draws: Draws = field(repr=False, compare=False)
-
-    def estimates(self) -> dict[str, Estimate]:
-        """The numbers that carry an interval, by name."""
-        return {name: getattr(self, name) for name in ESTIMATES}
+    metrics: dict[str, Interval]
+    by_class: dict[str, dict[str, Interval]]
+    replicates: Replicates = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON can hold it: NaN becomes None."""
-        plain: dict[str, Any] = {
+        return {
             "site": self.site,
             "classes": list(self.classes),
             "n_images": self.n_images,
             "n_labelled": self.n_labelled,
             "n_patients": self.n_patients,
             "classes_present": list(self.classes_present),
-            "prevalence": {name: _number(share) for name, share in self.prevalence.items()},
+            "prevalence": {name: share if math.isfinite(share) else None for name, share in self.prevalence.items()},
             "confusion": self.confusion,
             "n_relevance": self.n_relevance,
+            "metrics": {name: found.to_dict() for name, found in self.metrics.items()},
+            "by_class": {
+                name: {metric: found.to_dict() for metric, found in metrics.items()}
+                for name, metrics in self.by_class.items()
+            },
         }
-        plain |= {name: _plain(estimate) for name, estimate in self.estimates().items()}
-        plain["by_class"] = {
-            name: {rate: _plain(estimate) for rate, estimate in rates.items()} for name, rates in self.by_class.items()
-        }
-        return plain
 
-    def metrics(self) -> dict[str, float]:
+    def flat(self) -> dict[str, float]:
         """Flat numbers for a tracking server: `auc`, `auc_low`, `auc_high`, ...; NaN where undefined."""
-        flat: dict[str, float] = {
+        numbers: dict[str, float] = {
             "n_images": float(self.n_images),
             "n_labelled": float(self.n_labelled),
             "n_patients": float(self.n_patients),
         }
-        for name, estimate in self.estimates().items():
-            flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        return flat
+        for name, found in self.metrics.items():
+            numbers |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+        return numbers
 
 
 def evaluate_site(
@@ -124,14 +96,14 @@ def evaluate_site(
     rule: DecisionRule = ARGMAX,
     prevalence: Mapping[str, float] | None = None,
 ) -> SiteResult:
-    """Judge the predictions of one site; of several, judge them pooled.
+    """Metrics of the predictions of one site; of several, pooled.
 
     Args:
         predictions: a predictions table.
         classes: names of the classes, in the order of the network's outputs.
         resamples: bootstrap resamples of patients.
         seed: of the bootstrap.
-        rule: from probabilities to the class that is said.
+        rule: from probabilities to the class that is predicted.
         prevalence: by class the share of patients for which PPV and NPV are computed besides.
 
     Returns:
@@ -143,21 +115,14 @@ def evaluate_site(
     if resamples < 1:
         raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
     frame = check_predictions(predictions, classes)
-    labels, scores = label_indices(frame, classes), probabilities(frame, classes)
-    predicted = rule.decide(scores, frame["site"])
+    y_true, y_score = label_indices(frame, classes), probabilities(frame, classes)
+    y_pred = rule.decide(y_score, frame["site"])
     shares = _relevance_shares(frame)
+    images = EvaluatedImages(tuple(classes), y_true, y_score, y_pred, shares, prevalence or {})
     bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed)
-    metrics: dict[str, Metric] = {"relevance_in_lung": WeightedMean(shares)}
-    if len(classes) > 2:
-        metrics["auc"] = HandTillAUC(labels, scores)
-    families: list[MetricFamily] = [ConfusionRates(labels, predicted, classes, prevalence)]
-    for index, name in enumerate(classes):
-        one_against_rest = (labels == index, (labels >= 0) & (labels != index), scores[:, index])
-        keys = (_auc_key(name, classes), rate_of_class("average_precision", name))
-        families.append(OneAgainstRest(*one_against_rest, keys))
-    draws = bootstrap.draw(metrics, families)
-    estimates = draws.estimates()
-    n_labelled = int((labels >= 0).sum())
+    replicates = bootstrap.resample({}, metric_families(images))
+    intervals = replicates.intervals()
+    n_labelled = int((y_true >= 0).sum())
     sites = frame["site"].unique()
     return SiteResult(
         site=str(sites[0]) if len(sites) == 1 else POOLED,
@@ -165,27 +130,22 @@ def evaluate_site(
         n_images=len(frame),
         n_labelled=n_labelled,
         n_patients=bootstrap.n_patients,
-        classes_present=tuple(classes[index] for index in classes_present(labels)),
+        classes_present=tuple(classes[index] for index in classes_present(y_true)),
         prevalence={
-            name: float((labels == index).sum() / n_labelled) if n_labelled else math.nan
+            name: float((y_true == index).sum() / n_labelled) if n_labelled else math.nan
             for index, name in enumerate(classes)
         },
-        confusion=confusion_matrix(labels, predicted, len(classes)).tolist(),
+        confusion=confusion_matrix(y_true, y_pred, len(classes)).tolist(),
         n_relevance=int(np.isfinite(shares).sum()),
-        by_class={name: _of_class(estimates, name, classes) for name in classes},
-        draws=draws,
-        **{name: estimates[name] for name in ESTIMATES},
+        metrics={metric.name: intervals[metric.name] for metric in overall_metrics()},
+        by_class={name: _of_class(intervals, name) for name in classes},
+        replicates=replicates,
     )
 
 
-def _auc_key(name: str, classes: Sequence[str]) -> str:
-    """Of two classes, the AUC of the second is the AUC."""
-    return "auc" if len(classes) == 2 and name == classes[1] else rate_of_class("auc", name)
-
-
-def _of_class(estimates: Mapping[str, Estimate], name: str, classes: Sequence[str]) -> dict[str, Estimate]:
-    keys = {rate: rate_of_class(rate, name) for rate in CLASS_ESTIMATES} | {"auc": _auc_key(name, classes)}
-    return {rate: estimates[key] for rate, key in keys.items() if key in estimates}
+def _of_class(intervals: Mapping[str, Interval], name: str) -> dict[str, Interval]:
+    keys = {metric.name: metric_of_class(metric.name, name) for metric in class_metrics()}
+    return {metric: intervals[key] for metric, key in keys.items() if key in intervals}
 
 
 def by_site(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -210,14 +170,14 @@ def evaluate_sites(
     rule: DecisionRule = ARGMAX,
     prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, SiteResult]:
-    """Judge every site of a table and, when there are several, all of them pooled.
+    """Metrics of every site of a table and, when there are several, of all pooled.
 
     Args:
         predictions: a predictions table.
         classes: names of the classes, in the order of the network's outputs.
         resamples: bootstrap resamples of patients.
         seed: of the bootstrap.
-        rule: from probabilities to the class that is said.
+        rule: from probabilities to the class that is predicted.
         prevalence: as for `evaluate_site`.
 
     Returns:
@@ -237,16 +197,3 @@ def _relevance_shares(frame: pd.DataFrame) -> FloatArray:
     if RELEVANCE_COLUMN not in frame.columns:
         return np.full(len(frame), np.nan)
     return frame[RELEVANCE_COLUMN].to_numpy(dtype=np.float64)
-
-
-def _plain(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        "value": _number(estimate.value),
-        "low": _number(estimate.low),
-        "high": _number(estimate.high),
-        "resamples_used": estimate.resamples_used,
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -1,27 +1,59 @@
-"""A study: one or more models on the same images, judged, compared, and ready to be written."""
+"""A study: one or more models on the same images, each evaluated, and every two compared on the same patients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import (
+from cxr_isnet.evaluation.bootstrap import paired_difference, patient_numbers
+from cxr_isnet.evaluation.delong import DeLongTest, correlated_aucs
+from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.metrics import compared_metrics
+from cxr_isnet.evaluation.model_evaluation import (
     ModelEvaluation,
     Settings,
     SiteEvaluation,
     evaluate_model,
     evaluate_model_folds,
 )
-from cxr_isnet.evaluation.bootstrap import Draws
-from cxr_isnet.evaluation.model_comparison import Comparison, compare
-from cxr_isnet.evaluation.site import SiteResult
+from cxr_isnet.evaluation.posterior import posterior_draws, superiority
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First model minus second, on all sites together.
+
+    Attributes:
+        first: name of a model.
+        second: name of the other.
+        differences: metric to its difference with the interval of a paired bootstrap over patients.
+        delong: class to the difference of the AUCs against the rest, by DeLong's paired test over patients; of two
+            classes, of the second.
+        mcnemar: whether one is right more often.
+        superiority: metric to the posterior probability that the first is better, images taken as independent and
+            the models as if evaluated on different images, which is cautious.
+        delong_holm: class to the p-value after Holm's correction over all comparisons and classes.
+        mcnemar_holm: the p-value after Holm's correction over all comparisons.
+    """
+
+    first: str
+    second: str
+    differences: dict[str, Interval]
+    delong: dict[str, DeLongTest]
+    mcnemar: McNemar
+    superiority: dict[str, float]
+    delong_holm: dict[str, float]
+    mcnemar_holm: float
 
 
 @dataclass(frozen=True)
@@ -30,8 +62,8 @@ class Study:
 
     Attributes:
         classes: names of the classes; of two, the second is the one to find.
-        settings: how the models were judged.
-        models: name to assessment.
+        settings: how the models were evaluated.
+        models: name to evaluation.
         comparisons: of every pair of models.
         audit: content of the shortcut audit's `audit.json`; None without one.
         not_evaluated: of models that were each trained without one site, the sites whose model could not be trained,
@@ -54,7 +86,7 @@ def evaluate_tables(
     audit: Mapping[str, Any] | None = None,
     temperatures: Mapping[str, float] | None = None,
 ) -> Study:
-    """Judge and compare models.
+    """Evaluate and compare models.
 
     Args:
         tables: name to checked predictions, all of the same images in the same order (`read_tables`).
@@ -74,7 +106,7 @@ def evaluate_tables(
     shipped = temperatures or {}
     models = {
         name: evaluate_model(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
-        for name, table in tqdm(tables.items(), desc="judging models", disable=None)
+        for name, table in tqdm(tables.items(), desc="evaluating models", disable=None)
     }
     return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
 
@@ -86,10 +118,10 @@ def evaluate_folds(
     settings: Settings,
     not_evaluated: Mapping[str, str],
 ) -> Study:
-    """Judge one recipe by models that were each trained on all sites but one.
+    """Evaluate one experiment by models that were each trained on all sites but one.
 
     Args:
-        name: of the recipe's method.
+        name: of the experiment's method.
         folds: as of `evaluate_model_folds`.
         classes: names of the classes.
         settings: how; `check_prevalence` of them.
@@ -106,97 +138,76 @@ def check_prevalence(settings: Settings, classes: Sequence[str]) -> None:
             raise InputError(f"prevalence is {share} of {name!r}: give a share in (0, 1) of one of {list(classes)}")
 
 
-def study_json(study: Study) -> dict[str, Any]:
-    """The study as JSON can hold it: NaN becomes None. `study.schema.json` documents it."""
-    plain: dict[str, Any] = _plain(study)
-    return {"schema_version": 1, **plain}
+def compare(
+    models: Mapping[str, ModelEvaluation], tables: Mapping[str, pd.DataFrame], classes: Sequence[str], seed: int
+) -> tuple[Comparison, ...]:
+    """Every pair of models, with the p-values corrected for their number.
 
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings without their resamples, enums as their values, NaN as None."""
-    if isinstance(value, SiteResult):
-        return value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
-        named = {part.name: getattr(value, part.name) for part in fields(value)}
-        return {name: _plain(part) for name, part in named.items() if not isinstance(part, Draws)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
-def study_table(study: Study) -> pd.DataFrame:
-    """Long table of every number with an interval.
-
-    Returns:
-        Columns: `model`; `part`, which is `site`, `drop`, or `by` and the column that groups are made by; `group`, the
-        site or group; `class`, "" for all together; `metric`; `method` of the interval; `value`, `low`, `high`; and,
-        but for drops, `n_images`, `n_patients`, and of sites `classes_present`.
+    Args:
+        models: name to evaluation.
+        tables: name to checked predictions, all of the same images in the same order.
+        classes: names of the classes.
+        seed: of the posteriors.
     """
-    rows: list[dict[str, Any]] = []
-    for model in study.models.values():
-        parts = {"validation": model.internal} if model.internal is not None else {}
-        parts |= {f"validation without {site}": fold.internal for site, fold in model.folds.items()}
-        for site, there in [*parts.items(), *model.sites.items()]:
-            rows += [{"model": model.name, "part": "site", "group": site} | row for row in _site_rows(there)]
-        for site, drops in model.drops.items():
-            at = {"model": model.name, "part": "drop", "group": site, "class": ""}
-            rows += [at | _number(metric, "bootstrap", e.value, e.low, e.high) for metric, e in drops.items()]
-        for grouping in model.groups:
-            for group in grouping.groups:
-                at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
-                counts = {"n_images": group.n_images, "n_patients": group.n_patients}
-                for metric, e in group.estimates.items():
-                    rows.append(at | _number(metric, "bootstrap", e.value, e.low, e.high) | counts)
-    return pd.DataFrame(rows)
+    pairs = [_pair(models[a], models[b], tables[a], tables[b], classes, seed) for a, b in combinations(models, 2)]
+    tests = [(at, name) for at, pair in enumerate(pairs) for name in pair.delong]
+    corrected = dict(zip(tests, holm([pairs[at].delong[name].p for at, name in tests]), strict=True))
+    mcnemars = holm([pair.mcnemar.p for pair in pairs])
+    return tuple(
+        replace(
+            pair,
+            delong_holm={name: float(corrected[at, name]) for name in pair.delong},
+            mcnemar_holm=float(mcnemars[at]),
+        )
+        for at, pair in enumerate(pairs)
+    )
 
 
-def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
-    result = there.result
-    counts = {
-        "n_images": result.n_labelled,
-        "n_patients": result.n_patients,
-        "classes_present": " ".join(result.classes_present),
-    }
-    rows = [
-        {"class": name} | _number(metric, "bootstrap", e.value, e.low, e.high)
-        for name, estimates in {"": result.estimates(), **result.by_class}.items()
-        for metric, e in estimates.items()
+def _pair(
+    first: ModelEvaluation,
+    second: ModelEvaluation,
+    first_table: pd.DataFrame,
+    second_table: pd.DataFrame,
+    classes: Sequence[str],
+    seed: int,
+) -> Comparison:
+    labels = label_indices(first_table, classes)
+    scores = [probabilities(table, classes) for table in (first_table, second_table)]
+    patients, known = patient_numbers(first_table), labels >= 0
+    sites = first_table["site"]
+    right = [model.rule.decide(p, sites) == labels for model, p in zip((first, second), scores, strict=True)]
+    tested = [(1, classes[1])] if len(classes) == 2 else list(enumerate(classes))
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        differences={
+            metric.name: paired_difference(
+                first.overall.result.replicates, second.overall.result.replicates, metric.name
+            )
+            for metric in compared_metrics()
+        },
+        delong={
+            name: correlated_aucs(
+                labels == index, known & (labels != index), [p[:, index] for p in scores], patients
+            ).difference(0, 1)
+            for index, name in tested
+        },
+        mcnemar=mcnemar(right[0][known], right[1][known], patients[known]),
+        superiority=_superiority(first.overall, second.overall, classes, seed),
+        delong_holm={},
+        mcnemar_holm=float("nan"),
+    )
+
+
+def _superiority(first: SiteEvaluation, second: SiteEvaluation, classes: Sequence[str], seed: int) -> dict[str, float]:
+    draws = [
+        posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
+        for offset, site in enumerate((first, second))
     ]
-    rows += [{"class": n} | _number("auc", "delong", e.value, e.low, e.high) for n, e in there.delong.items()]
-    rows += [{"class": ""} | _number(m, "posterior", c.mean, c.low, c.high) for m, c in there.posterior.items()]
-    return [row | counts for row in rows]
-
-
-def _number(metric: str, method: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"metric": metric, "method": method, "value": value, "low": low, "high": high}
-
-
-def study_metrics(study: Study) -> dict[str, float]:
-    """Flat numbers for a tracking server, as `isnet.north.auc_low`."""
     return {
-        f"{name}.{site}.{metric}": value
-        for name, model in study.models.items()
-        for site, there in model.sites.items()
-        for metric, value in there.result.metrics().items()
+        metric.name: superiority(
+            draws[0][metric.name], draws[1][metric.name], greater_is_better=metric.greater_is_better
+        )
+        for metric in compared_metrics()
+        if metric.of_confusion
     }
-
-
-def study_text(study: Study) -> str:
-    """A line per model and site: counts, AUC and balanced accuracy with their intervals."""
-    lines = [f"{'model':<20} {'site':<28} {'images':>6} {'patients':>8}  {'AUC (95% interval)':<22} balanced accuracy"]
-    for name, model in study.models.items():
-        for site, there in model.sites.items():
-            r = there.result
-            auc, balanced = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.balanced_accuracy))
-            lines.append(f"{name:<20} {site:<28} {r.n_images:>6} {r.n_patients:>8}  {auc:<22} {balanced}")
-            missing = [c for c in study.classes if c not in r.classes_present]
-            if missing:
-                lines.append(f"{'':<20} no image of {', '.join(missing)} at {site}: AUC and means are without it")
-    lines += [f"{'':<20} {site} is not judged: {reason}" for site, reason in study.not_evaluated.items()]
-    return "\n".join(lines)

@@ -14,41 +14,41 @@ class DecisionRule:
     """From probabilities to a class.
 
     Attributes:
-        threshold: of two classes, the second is said from this probability on; None says the most probable class.
+        threshold: of two classes, the second is predicted from this probability on; None takes the most probable class.
         origin: where the rule comes from, in words.
-        by_site: thresholds in place of `threshold` where every site was judged by another model; empty elsewhere.
+        by_site: thresholds in place of `threshold` where every site has a model of its own; empty elsewhere.
     """
 
     threshold: float | None = None
     origin: str = "most probable class; no threshold was fitted"
     by_site: Mapping[str, float] = field(default_factory=dict)
 
-    def decide(self, probabilities: FloatArray, sites: Iterable[str] = ()) -> IntArray:
-        """Probabilities (N, C) to the index of the class said (N,).
+    def decide(self, y_score: FloatArray, sites: Iterable[str] = ()) -> IntArray:
+        """Probabilities (N, C) to the index of the class predicted (N,).
 
         Args:
-            probabilities: (N, C).
+            y_score: (N, C) probabilities.
             sites: of the N images; looked at only if the thresholds differ by site.
         """
         if self.by_site:
             thresholds = np.array([self.by_site[site] for site in sites], dtype=np.float64)
-            return (probabilities[:, 1] >= thresholds).astype(np.int64)
+            return (y_score[:, 1] >= thresholds).astype(np.int64)
         if self.threshold is None:
-            return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-        return (probabilities[:, 1] >= self.threshold).astype(np.int64)
+            return np.asarray(y_score.argmax(axis=1), dtype=np.int64)
+        return (y_score[:, 1] >= self.threshold).astype(np.int64)
 
 
 ARGMAX = DecisionRule()
 
 
 def frozen_rule(
-    labels: IntArray, probabilities: FloatArray, classes: Sequence[str], *, sensitivity: float | None, source: str
+    y_true: IntArray, y_score: FloatArray, classes: Sequence[str], *, sensitivity: float | None, source: str
 ) -> DecisionRule:
     """The rule fitted on in-domain validation, to be used unchanged everywhere else.
 
     Args:
-        labels: (N,) index of the class; -1 where unknown.
-        probabilities: (N, C).
+        y_true: (N,) index of the class; -1 where unknown.
+        y_score: (N, C) probabilities.
         classes: C names.
         sensitivity: of two classes, the least sensitivity for the second that the threshold must reach, with the
             highest specificity that allows; None takes the threshold of the highest Youden index (sensitivity +
@@ -65,12 +65,12 @@ def frozen_rule(
         if sensitivity is not None:
             raise InputError(f"sensitivity is {sensitivity}, but there are {len(classes)} classes: it needs two")
         return DecisionRule(None, f"most probable class of {len(classes)}; validation fits no threshold for these")
-    scores = probabilities[labels >= 0, 1]
-    positive = labels[labels >= 0] == 1
+    scores = y_score[y_true >= 0, 1]
+    positive = y_true[y_true >= 0] == 1
     if not positive.any() or positive.all():
         raise InputError(
             f"{source}: column 'label' names only one of the classes {list(classes)}, so that no threshold can be "
-            "fitted. Give a validation table with both, or none, to judge the most probable class"
+            "fitted. Give a validation table with both, or none, to take the most probable class"
         )
     thresholds = np.unique(scores)
     hit = _share_from(scores[positive], thresholds)

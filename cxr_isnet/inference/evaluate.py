@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import check_predictions, write_predictions
-from cxr_isnet.evaluation.report import write_report
+from cxr_isnet.evaluation.report import study_text, write_report
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 from cxr_isnet.files import atomic_write, file_slug
@@ -87,20 +87,13 @@ def flat_metrics(studies: Mapping[str, Study]) -> dict[str, float]:
         f"{condition}.{site}.{name}": value
         for condition, study in studies.items()
         for site, result in site_results(study).items()
-        for name, value in result.metrics().items()
+        for name, value in result.flat().items()
     }
 
 
 def results_table(studies: Mapping[str, Study]) -> str:
-    """A line per condition and site: n, AUC and accuracy with their intervals, share of relevance in the lungs."""
-    lines = [f"{'condition':<10} {'site':<32} {'n':>5}  {'AUC (95% interval)':<22} {'accuracy':<22} relevance in lungs"]
-    for condition, study in studies.items():
-        for site, r in site_results(study).items():
-            auc, accuracy = (f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (r.auc, r.accuracy))
-            lines.append(
-                f"{condition:<10} {site:<32} {r.n_images:>5}  {auc:<22} {accuracy:<22} {r.relevance_in_lung.value:.3f}"
-            )
-    return "\n".join(lines)
+    """The table of every condition, as `cxr-isnet evaluate` prints it of the condition's predictions."""
+    return "\n\n".join(f"{condition}\n{study_text(study)}" for condition, study in studies.items())
 
 
 def _write_galleries(

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.segmentation.finding import predict_masks
@@ -39,12 +40,12 @@ class SiteOverlap:
 
     n_images: int
     n_patients: int
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, Interval]
 
     def to_dict(self) -> dict[str, object]:
         """For JSON: what is undefined is null."""
         told = {
-            name: {key: _finite(getattr(e, key)) for key in ("value", "low", "high")}
+            name: {key: _finite(getattr(e, key)) for key in ("estimate", "low", "high")}
             for name, e in self.estimates.items()
         }
         return {"n_images": self.n_images, "n_patients": self.n_patients, **told}
@@ -104,7 +105,7 @@ def overlap_lines(results: Mapping[str, SiteOverlap]) -> str:
     lines = [f"{'site':<32} {'images':>6} {'patients':>8}{heads}".rstrip()]
     for site, result in results.items():
         told = "".join(
-            f"  {e.value:.3f} ({e.low:.3f}-{e.high:.3f})  " for e in (result.estimates[name] for name in names)
+            f"  {e.estimate:.3f} ({e.low:.3f}-{e.high:.3f})  " for e in (result.estimates[name] for name in names)
         )
         lines.append(f"{site:<32} {result.n_images:>6} {result.n_patients:>8}{told}".rstrip())
     return "\n".join(lines)
@@ -116,7 +117,7 @@ def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, 
         f"{prefix}.{site}.{name}{end}": getattr(estimate, key)
         for site, result in results.items()
         for name, estimate in result.estimates.items()
-        for key, end in (("value", ""), ("low", ".low"), ("high", ".high"))
+        for key, end in (("estimate", ""), ("low", ".low"), ("high", ".high"))
     }
 
 
@@ -141,7 +142,7 @@ def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
     flagged = (part["quality_flags"] != "").to_numpy()
     values = part["dice"].to_numpy(dtype=np.float64)
     bootstrap = PatientBootstrap.of(part, resamples=resamples, seed=seed)
-    estimates = bootstrap.estimate(
+    estimates = bootstrap.intervals(
         {
             "dice": WeightedMean(values),
             "iou": WeightedMean(part["iou"].to_numpy(dtype=np.float64)),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_isnet.data import prepare_image, read_pair
-from cxr_isnet.evaluation.bootstrap import INTERVAL_METHOD
+from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP
 from cxr_isnet.files import atomic_write, write_json
 from cxr_isnet.segmentation.finding import predict_masks
 from cxr_isnet.segmentation.judging import SiteOverlap
@@ -32,12 +32,12 @@ def write_overlaps(output: Path, table: pd.DataFrame, results: Mapping[str, Site
     with atomic_write(output / "overlaps.csv") as partial:
         table.to_csv(partial, index=False)
     sites = {site: result.to_dict() for site, result in results.items()}
-    content = {"interval": {"method": INTERVAL_METHOD, "resamples": resamples}, "sites": sites}
+    content = {"interval": {"method": BCA_BOOTSTRAP, "resamples": resamples}, "sites": sites}
     write_json(output / "overlaps.json", content)
 
 
 def draw_overlaps(output: Path, segmenter: Segmenter, table: pd.DataFrame) -> None:
-    """Draws `worst.png`, the pairs of lowest Dice, and `typical.png`, those about the median.
+    """Replicates `worst.png`, the pairs of lowest Dice, and `typical.png`, those about the median.
 
     Args:
         output: Folder, which exists.

@@ -23,10 +23,10 @@ from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.settings import TrainerSettings
 from cxr_isnet.engine.trainer import Trainer
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.figures import loss_curves_figure
-from cxr_isnet.evaluation.metrics import hand_till_auc
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import check_predictions
+from cxr_isnet.evaluation.ranking import hand_till_auc
 from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import write_json
 from cxr_isnet.inference import Classifier, Condition, conditions, evaluate_classifier, predict_manifest

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cxr_isnet.data import check_files
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import read_predictions, with_manifest_columns
+from cxr_isnet.evaluation.predictions_table import read_predictions
 from cxr_isnet.files import atomic_write, file_slug
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.tracking import Run, nested_in
@@ -125,7 +125,7 @@ def fold_tables(folds: SiteFolds, chosen: FoldPlan) -> dict[str, tuple[pd.DataFr
         parts = []
         for part in ("external", "validation"):
             file = folds.folder(site) / "training" / part / "clean" / "predictions.csv"
-            parts.append(with_manifest_columns(read_predictions(file, classes), chosen.frame, str(file)))
+            parts.append(read_predictions(file, classes, chosen.frame))
         found[site] = (parts[0], parts[1])
     return found
 

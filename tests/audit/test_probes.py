@@ -20,7 +20,7 @@ from cxr_isnet.audit.probes import (
     weight_randomisation,
 )
 from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.metrics import hand_till_auc
+from cxr_isnet.evaluation.ranking import hand_till_auc
 from tests.audit.conftest import (
     LUNGS,
     MARK,

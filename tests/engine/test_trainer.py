@@ -17,7 +17,7 @@ from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, TrainerSettings
 from cxr_isnet.engine.trainer import Epoch, Trainer
 from cxr_isnet.errors import DivergedError
-from cxr_isnet.evaluation.metrics import hand_till_auc
+from cxr_isnet.evaluation.ranking import hand_till_auc
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.objective import Objective

@@ -3,16 +3,27 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cxr_isnet.evaluation.bootstrap import CHUNK_CELLS, Estimate, Interval, PatientBootstrap, drop, paired_difference
-from cxr_isnet.evaluation.metrics import Accuracy, HandTillAUC, WeightedMean
+from cxr_isnet.evaluation.bootstrap import (
+    CHUNK_CELLS,
+    PatientBootstrap,
+    internal_minus_external,
+    paired_difference,
+)
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation.ranking import HandTillAUC
 
 
-def interval(patients, values, resamples=2000, seed=0, kind=Interval.BCA) -> Estimate:
-    bootstrap = PatientBootstrap(np.asarray(patients), resamples=resamples, seed=seed, interval=kind)
-    return bootstrap.estimate({"mean": WeightedMean(np.asarray(values, dtype=float))})["mean"]
+def accuracy(labels, scores):
+    return WeightedMean((labels == scores.argmax(axis=1)).astype(float))
 
 
-@pytest.mark.parametrize(("kind", "method"), [(Interval.BCA, "BCa"), (Interval.PERCENTILE, "percentile")])
+def interval(patients, values, resamples=2000, seed=0, kind=IntervalMethod.BCA) -> Interval:
+    bootstrap = PatientBootstrap(np.asarray(patients), resamples=resamples, seed=seed, method=kind)
+    return bootstrap.intervals({"mean": WeightedMean(np.asarray(values, dtype=float))})["mean"]
+
+
+@pytest.mark.parametrize(("kind", "method"), [(IntervalMethod.BCA, "BCa"), (IntervalMethod.PERCENTILE, "percentile")])
 def test_with_one_image_per_patient_it_is_the_bootstrap_of_scipy(kind, method):
     values = np.random.default_rng(1).exponential(size=80)
 
@@ -34,7 +45,7 @@ def test_it_is_the_plain_loop_over_drawn_patients():
         drawn = generator.integers(patients.max() + 1, size=patients.max() + 1)
         looped.append(np.concatenate([values[patients == patient] for patient in drawn]).mean())
 
-    found = interval(patients, values, resamples=4000, kind=Interval.PERCENTILE)
+    found = interval(patients, values, resamples=4000, kind=IntervalMethod.PERCENTILE)
 
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(looped, [2.5, 97.5])), abs=0.04)
 
@@ -76,15 +87,15 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     assert interval(np.arange(30), values, seed=7) != interval(np.arange(30), values, seed=8)
 
 
-def test_the_drop_between_two_hospitals_is_the_two_sample_bootstrap_of_scipy():
+def test_internal_minus_external_of_two_hospitals_is_the_two_sample_bootstrap_of_scipy():
     generator = np.random.default_rng(2)
     inside, outside = generator.exponential(size=60), generator.exponential(size=40) - 0.5
-    draws = [
-        PatientBootstrap(np.arange(len(v)), resamples=10_000, seed=seed).draw({"mean": WeightedMean(v)})
+    replicates = [
+        PatientBootstrap(np.arange(len(v)), resamples=10_000, seed=seed).resample({"mean": WeightedMean(v)})
         for seed, v in enumerate((inside, outside))
     ]
 
-    found = drop(*draws, "mean")
+    found = internal_minus_external(*replicates, "mean")
 
     expected = stats.bootstrap(
         (inside, outside),
@@ -93,32 +104,34 @@ def test_the_drop_between_two_hospitals_is_the_two_sample_bootstrap_of_scipy():
         method="BCa",
         rng=np.random.default_rng(2),
     ).confidence_interval
-    assert found.value == pytest.approx(inside.mean() - outside.mean())
+    assert found.estimate == pytest.approx(inside.mean() - outside.mean())
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.04)
 
 
 def test_models_are_compared_on_the_same_resamples():
     values = np.random.default_rng(3).normal(size=50)
     noise = np.random.default_rng(4).normal(size=50, scale=0.1)
-    first, second = (PatientBootstrap(np.arange(50)).draw({"mean": WeightedMean(v)}) for v in (values + noise, values))
+    first, second = (
+        PatientBootstrap(np.arange(50)).resample({"mean": WeightedMean(v)}) for v in (values + noise, values)
+    )
 
     found = paired_difference(first, second, "mean")
 
     alone = interval(np.arange(50), noise)
-    assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
+    assert (found.estimate, found.low, found.high) == pytest.approx((alone.estimate, alone.low, alone.high))
 
 
 def test_resamples_that_all_agree_say_nothing_of_the_uncertainty():
     found = interval(np.arange(20), np.ones(20))
 
-    assert found.value == 1
+    assert found.estimate == 1
     assert np.isnan([found.low, found.high]).all()
 
 
 def test_one_patient_alone_has_a_value_and_no_interval():
     found = interval([0, 0, 0], [0.1, 0.2, 0.3])
 
-    assert found.value == pytest.approx(0.2)
+    assert found.estimate == pytest.approx(0.2)
     assert np.isnan([found.low, found.high]).all()
     assert found.resamples_used == 0
 
@@ -128,7 +141,7 @@ def test_resamples_that_lack_a_class_are_left_out_and_counted():
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4], [0.4, 0.6]])
     bootstrap = PatientBootstrap(np.arange(5), resamples=2000)
 
-    found = bootstrap.estimate({"auc": HandTillAUC(labels, scores), "accuracy": Accuracy(labels, scores)})
+    found = bootstrap.intervals({"auc": HandTillAUC(labels, scores), "accuracy": accuracy(labels, scores)})
 
     lacking = 0.8**5 + 0.2**5
     assert found["auc"].resamples_used == pytest.approx(2000 * (1 - lacking), abs=80)
@@ -160,13 +173,13 @@ def test_bca_intervals_cover_as_often_as_they_say_when_patients_have_several_ima
         score = generator.normal(size=n_patients)[patients] + generator.normal(size=len(patients)) + 1.5 * ill
         chance = 1 / (1 + np.exp(0.75 - score))
         probabilities = np.stack([1 - chance, chance], axis=1)
-        return {"auc": HandTillAUC, "accuracy": Accuracy}[metric](ill, probabilities)
+        return {"auc": HandTillAUC, "accuracy": accuracy}[metric](ill, probabilities)
 
     everyone = np.repeat(np.arange(300_000), 1 + np.arange(300_000) % 3)
     truth = float(hospital(everyone, 300_000)(np.ones((1, len(everyone))))[0])
     covered = 0
     for run in range(1000):
-        found = PatientBootstrap(patients, 1000, run).estimate({"it": hospital(patients, 200)})["it"]
+        found = PatientBootstrap(patients, 1000, run).intervals({"it": hospital(patients, 200)})["it"]
         covered += found.low <= truth <= found.high
 
     assert 0.93 <= covered / 1000 <= 0.97

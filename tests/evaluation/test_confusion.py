@@ -5,12 +5,14 @@ import pytest
 from sklearn import metrics as oracle
 
 from cxr_isnet.evaluation.confusion import (
-    ConfusionRates,
-    at_prevalence,
+    ConfusionMatrices,
+    classes_present,
     confusion_matrix,
-    confusion_rates,
-    rate_of_class,
+    metric_of_class,
+    npv_at_prevalence,
+    ppv_at_prevalence,
 )
+from cxr_isnet.evaluation.metrics import ConfusionRates, confusion_rates
 
 CLASSES = ("normal", "tuberculosis", "covid")
 
@@ -42,11 +44,11 @@ def test_every_rate_is_that_of_scikit_learn_on_every_resample(said):
         }
         for index, name in enumerate(CLASSES):
             expected |= {
-                rate_of_class("sensitivity", name): recall[index],
-                rate_of_class("ppv", name): precision[index],
-                rate_of_class("f1", name): f1[index],
-                rate_of_class("specificity", name): oracle.recall_score(y != index, z != index),
-                rate_of_class("npv", name): oracle.precision_score(y != index, z != index),
+                metric_of_class("sensitivity", name): recall[index],
+                metric_of_class("ppv", name): precision[index],
+                metric_of_class("f1", name): f1[index],
+                metric_of_class("specificity", name): oracle.recall_score(y != index, z != index),
+                metric_of_class("npv", name): oracle.precision_score(y != index, z != index),
             }
         assert dict(zip(rates.names, values, strict=True)) == pytest.approx(expected)
 
@@ -80,10 +82,14 @@ def test_a_class_that_is_never_said_has_no_ppv():
 
 
 def test_predictive_values_at_another_prevalence_follow_bayes():
-    ppv, npv = at_prevalence(np.array([0.9]), np.array([0.8]), 0.01)
+    sensitivity, specificity = 0.9, 0.8
+    cells = np.array([[[specificity, 1 - specificity], [1 - sensitivity, sensitivity]]])
+    matrices = ConfusionMatrices(cells, (0, 1), np.array([np.nan, 0.01]))
 
-    assert ppv[0] == pytest.approx(0.009 / (0.009 + 0.198))
-    assert npv[0] == pytest.approx(0.792 / (0.792 + 0.001))
+    ppv, npv = ppv_at_prevalence(matrices)[0, 1], npv_at_prevalence(matrices)[0, 1]
+
+    assert ppv == pytest.approx(0.009 / (0.009 + 0.198))
+    assert npv == pytest.approx(0.792 / (0.792 + 0.001))
 
 
 def test_at_the_prevalence_of_the_table_they_are_the_plain_ones(said):
@@ -95,3 +101,44 @@ def test_at_the_prevalence_of_the_table_they_are_the_plain_ones(said):
 
     assert found["ppv_at_prevalence of tuberculosis"] == pytest.approx(found["ppv of tuberculosis"])
     assert found["npv_at_prevalence of tuberculosis"] == pytest.approx(found["npv of tuberculosis"])
+
+
+def rate(name, labels, predicted):
+    """One metric of the confusion matrix, as a function of weights."""
+    rates = ConfusionRates(labels, predicted, CLASSES)
+    return lambda weights: rates(weights)[:, rates.names.index(name)]
+
+
+def test_a_mean_is_over_the_classes_present(said):
+    labels, predicted, _ = said
+    kept = labels != 2
+
+    (found,) = rate("macro_f1", labels[kept], predicted[kept])(np.ones((1, kept.sum())))
+
+    assert found == pytest.approx(oracle.f1_score(labels[kept], predicted[kept], average="macro", labels=[0, 1]))
+
+
+def test_a_resample_without_a_class_has_no_macro_f1():
+    labels = np.array([0, 0, 1])
+
+    assert np.isnan(rate("macro_f1", labels, labels)(np.array([[1.0, 2.0, 0.0]]))[0])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_images_without_a_label_do_not_count(said, name):
+    labels, predicted, weights = said
+    partly = np.where(np.arange(150) % 3 == 0, -1, labels)
+    known = partly >= 0
+
+    found = rate(name, partly, predicted)(weights)
+
+    np.testing.assert_allclose(found, rate(name, labels[known], predicted[known])(weights[:, known]))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_without_any_label_there_is_no_number(name):
+    assert np.isnan(rate(name, np.array([-1, -1]), np.array([0, 1]))(np.ones((1, 2)))[0])
+
+
+def test_classes_present_are_ascending_and_without_the_unknown():
+    assert classes_present(np.array([2, -1, 0, 2])) == [0, 2]

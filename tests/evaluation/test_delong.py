@@ -43,7 +43,7 @@ def test_the_worked_example_of_the_paper(ovarian):
     assert found.areas == pytest.approx([0.7366, 0.6478, 0.7258], abs=5e-5)
     difference = found.difference(0, 2)
     error = np.sqrt(covariance[0, 0] + covariance[2, 2] - 2 * covariance[0, 2])
-    assert difference.standard_error == pytest.approx(error)
+    assert difference.difference.standard_error == pytest.approx(error)
     assert difference.p == pytest.approx(2 * norm.sf(abs(areas[0] - areas[2]) / error))
 
 
@@ -55,7 +55,7 @@ def test_it_is_that_of_mlstatkit(ovarian):
     found = correlated_aucs(positive, ~positive, scores, np.arange(len(positive))).difference(0, 2)
 
     z, p = library.Delong_test(positive.astype(int), scores[0], scores[2], verbose=0)[:2]
-    assert abs(found.value / found.standard_error) == pytest.approx(abs(z), rel=1e-6)
+    assert abs(found.difference.estimate / found.difference.standard_error) == pytest.approx(abs(z), rel=1e-6)
     assert found.p == pytest.approx(p, rel=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_images_given_twice_under_their_patient_change_nothing():
         np.repeat(positive, 2), np.repeat(~positive, 2), [np.repeat(score, 2)], np.repeat(np.arange(40), 2)
     ).area(0)
 
-    assert twice.value == pytest.approx(once.value)
+    assert twice.estimate == pytest.approx(once.estimate)
     assert twice.standard_error == pytest.approx(once.standard_error)
 
 
@@ -80,8 +80,8 @@ def test_without_one_class_there_is_no_area_and_with_one_patient_of_it_no_interv
     alone = correlated_aucs(positive, ~positive, [score], np.arange(4)).area(0)
     none = correlated_aucs(~positive | positive, positive & ~positive, [score], np.arange(4)).area(0)
 
-    assert alone.value == 1
-    assert np.isnan([alone.low, alone.high, none.value, none.low]).all()
+    assert alone.estimate == 1
+    assert np.isnan([alone.low, alone.high, none.estimate, none.low]).all()
 
 
 def test_classes_wholly_apart_have_an_area_of_one_and_no_interval():
@@ -89,7 +89,7 @@ def test_classes_wholly_apart_have_an_area_of_one_and_no_interval():
 
     found = correlated_aucs(positive, ~positive, [np.arange(20.0)], np.arange(20)).area(0)
 
-    assert found.value == 1
+    assert found.estimate == 1
     assert np.isnan([found.standard_error, found.low, found.high]).all()
 
 

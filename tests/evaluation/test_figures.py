@@ -35,7 +35,9 @@ def test_the_auc_of_the_legend_is_that_of_the_site(make_predictions):
 
     figure = roc_figure(frame, TWO)
 
-    assert legend(figure.axes[0]) == [f"north: AUC {evaluate_site(frame, TWO, resamples=2).auc.value:.3f}"]
+    assert legend(figure.axes[0]) == [
+        f"north: AUC {evaluate_site(frame, TWO, resamples=2).metrics['auc'].estimate:.3f}"
+    ]
 
 
 def test_a_site_with_one_class_is_named_as_undefined(make_predictions):

@@ -20,7 +20,7 @@ def test_a_group_has_the_numbers_of_its_rows_alone(make_predictions):
 
     south = next(group for group in grouping.groups if group.group == "south")
     expected = evaluate_site(frame[frame["site"] == "south"], THREE, resamples=50)
-    assert south.estimates["auc"] == expected.auc
+    assert south.metrics["auc"] == expected.metrics["auc"]
     assert (south.n_images, south.n_patients) == (expected.n_images, expected.n_patients)
 
 
@@ -29,7 +29,7 @@ def test_the_worst_group_and_the_gap_are_told(make_predictions):
 
     (grouping,) = made(frame, ["site"])
 
-    values = {group.group: group.estimates["auc"].value for group in grouping.groups}
+    values = {group.group: group.metrics["auc"].estimate for group in grouping.groups}
     assert grouping.worst == min(values, key=values.get)
     assert grouping.gap == pytest.approx(max(values.values()) - min(values.values()))
 
@@ -42,7 +42,7 @@ def test_ages_come_in_bands_and_an_empty_band_is_undefined_with_a_count(make_pre
     counts = {group.group: group.n_images for group in grouping.groups}
     assert counts == {"0-17": 20, "18-39": 20, "40-59": 0, "60-79": 0, "80+": 0, UNKNOWN: 20}
     empty = next(group for group in grouping.groups if group.group == "80+")
-    assert np.isnan([estimate.value for estimate in empty.estimates.values()]).all()
+    assert np.isnan([estimate.estimate for estimate in empty.metrics.values()]).all()
 
 
 def test_a_group_without_one_class_has_accuracy_only(make_predictions):
@@ -52,8 +52,8 @@ def test_a_group_without_one_class_has_accuracy_only(make_predictions):
     (grouping,) = made(frame, ["sex"])
 
     men = next(group for group in grouping.groups if group.group == "M")
-    assert np.isnan([men.estimates["auc"].value, men.estimates["balanced_accuracy"].value]).all()
-    assert np.isfinite(men.estimates["accuracy"].value)
+    assert np.isnan([men.metrics["auc"].estimate, men.metrics["balanced_accuracy"].estimate]).all()
+    assert np.isfinite(men.metrics["accuracy"].estimate)
     assert grouping.metric == "accuracy"
 
 

@@ -1,176 +1,57 @@
-"""Every metric against scikit-learn: as it is, and on resamples written out image by image."""
+"""The registered metrics: each is defined once, in one way, and only what is registered is computed."""
 
-from itertools import product
+import json
+import re
+from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn import metrics as oracle
+from sklearn.metrics import matthews_corrcoef
 
-from cxr_isnet.evaluation.metrics import (
-    Accuracy,
-    HandTillAUC,
-    MacroF1,
-    OneAgainstRest,
-    RankAUC,
-    WeightedMean,
-    accuracy,
-    classes_present,
-    hand_till_auc,
-    macro_f1,
-)
+from cxr_isnet.evaluation import metrics
+from cxr_isnet.evaluation.confusion import ConfusionMatrices, FloatArray, ratio
+from cxr_isnet.evaluation.metrics import METRICS, EvaluatedImages, ReportedMetric, WeightedMean, metric_families
+from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
+from cxr_isnet.evaluation.report import study_metrics, study_text, write_report
+from cxr_isnet.evaluation.study import evaluate_tables
+
+from .conftest import THREE
+from .schema_check import faults
 
 
-def draw(n_images=200, n_classes=3, decimals=1, seed=0):
-    """Labels and probabilities with many ties, and 20 resamples of them as weights."""
-    generator = np.random.default_rng(seed)
-    scores = np.round(generator.dirichlet(np.ones(n_classes), n_images), decimals) + 1e-9
-    scores /= scores.sum(axis=1, keepdims=True)
-    labels = np.array([generator.choice(n_classes, p=row) for row in scores])
-    weights = generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=20).astype(float)
-    return labels, scores, weights
+def test_names_are_unique_and_every_metric_has_words():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    assert all(metric.words for metric in METRICS)
 
 
-def written_out(weights, labels, scores):
-    chosen = np.repeat(np.arange(len(labels)), weights.astype(int))
-    return labels[chosen], scores[chosen]
+@pytest.mark.parametrize("given", [{}, {"of_confusion": len, "family": len}])
+def test_a_metric_is_either_of_the_confusion_matrix_or_of_a_family(given):
+    with pytest.raises(ValueError, match="metric 'mine' needs either of_confusion or family"):
+        ReportedMetric("mine", "mine", **given)
 
 
-def sklearn_auc(labels, scores):
-    if scores.shape[1] == 2:
-        return oracle.roc_auc_score(labels, scores[:, 1])
-    return oracle.roc_auc_score(labels, scores, multi_class="ovo", average="macro")
-
-
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(0, 3)),
-        min_size=1,
-        max_size=12,
+def test_families_compute_every_metric_and_nothing_else():
+    images = EvaluatedImages(
+        classes=THREE,
+        y_true=np.array([0, 1, 2, 1]),
+        y_score=np.full((4, 3), 1 / 3),
+        y_pred=np.array([0, 1, 1, 1]),
+        relevance_in_lung=np.ones(4),
+        prevalence={"covid": 0.1},
     )
-)
-@settings(max_examples=200, deadline=None)
-def test_rank_auc_counts_pairs_with_ties_half(images):
-    positive = np.array([image[0] for image in images])
-    score = np.array([image[1] for image in images])
-    weights = np.array([float(image[2]) for image in images])
-    pairs = [
-        (weights[i] * weights[j], (score[i] > score[j]) + 0.5 * (score[i] == score[j]))
-        for i, j in product(np.flatnonzero(positive), np.flatnonzero(~positive))
-    ]
-    total = sum(weight for weight, _ in pairs)
 
-    found = RankAUC(positive, ~positive, score)(weights[None])[0]
+    names = [name for family in metric_families(images) for name in family.names]
 
-    expected = sum(weight * right for weight, right in pairs) / total if total else np.nan
-    assert found == pytest.approx(expected, nan_ok=True)
-
-
-@pytest.mark.parametrize("n_classes", [2, 3, 4])
-def test_hand_till_auc_is_that_of_scikit_learn(n_classes):
-    labels, scores, _ = draw(n_classes=n_classes)
-
-    assert hand_till_auc(labels, scores) == pytest.approx(sklearn_auc(labels, scores), abs=1e-12)
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_hand_till_auc_of_a_resample_is_that_of_its_images(n_classes):
-    labels, scores, weights = draw(n_classes=n_classes)
-
-    found = HandTillAUC(labels, scores)(weights)
-
-    expected = [sklearn_auc(*written_out(row, labels, scores)) for row in weights]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_a_class_that_is_absent_takes_no_part():
-    labels, scores, _ = draw()
-    kept = labels != 2
-
-    found = hand_till_auc(labels[kept], scores[kept])
-
-    ones = [oracle.roc_auc_score(labels[kept] == index, scores[kept][:, index]) for index in (0, 1)]
-    assert found == pytest.approx(np.mean(ones))
-
-
-def test_one_class_alone_has_no_auc():
-    assert np.isnan(hand_till_auc([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]])))
-
-
-def test_a_resample_without_a_class_has_neither_auc_nor_f1():
-    labels, scores = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    weights = np.array([[1.0, 2.0, 0.0]])
-
-    assert np.isnan(HandTillAUC(labels, scores)(weights)[0])
-    assert np.isnan(MacroF1(labels, scores)(weights)[0])
-
-
-def test_accuracy_is_that_of_scikit_learn():
-    labels, scores, weights = draw()
-
-    found = Accuracy(labels, scores)(weights)
-
-    predicted = scores.argmax(axis=1)
-    expected = [oracle.accuracy_score(labels, predicted, sample_weight=row) for row in weights]
-    np.testing.assert_allclose(found, expected)
-    assert accuracy(labels, scores) == pytest.approx(oracle.accuracy_score(labels, predicted))
-
-
-def test_macro_f1_is_that_of_scikit_learn():
-    labels, scores, weights = draw()
-
-    found = MacroF1(labels, scores)(weights)
-
-    predicted = scores.argmax(axis=1)
-    expected = [oracle.f1_score(labels, predicted, average="macro", sample_weight=row) for row in weights]
-    np.testing.assert_allclose(found, expected)
-
-
-def test_macro_f1_speaks_of_the_classes_present():
-    labels, scores, _ = draw()
-    kept = labels != 2
-
-    found = macro_f1(labels[kept], scores[kept])
-
-    predicted = scores[kept].argmax(axis=1)
-    assert found == pytest.approx(oracle.f1_score(labels[kept], predicted, average="macro", labels=[0, 1]))
-
-
-@pytest.mark.parametrize("decimals", [1, 8])
-def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
-    labels, scores, weights = draw(decimals=decimals)
-    weights[0] = 1
-
-    found = OneAgainstRest(labels == 1, labels != 1, scores[:, 1])(weights)
-
-    for (auc, average), row in zip(found, weights, strict=True):
-        chosen_labels, chosen = written_out(row, labels, scores)
-        assert average == pytest.approx(oracle.average_precision_score(chosen_labels == 1, chosen[:, 1]))
-        assert auc == pytest.approx(oracle.roc_auc_score(chosen_labels == 1, chosen[:, 1]))
-
-
-@pytest.mark.parametrize("present", [True, False])
-def test_a_class_alone_has_no_auc_and_its_average_precision_needs_a_positive(present):
-    everyone = np.full(3, present)
-
-    ((auc, average),) = OneAgainstRest(everyone, ~everyone, np.array([0.1, 0.2, 0.3]))(np.ones((1, 3)))
-
-    assert np.isnan(auc)
-    assert average == 1 if present else np.isnan(average)
-
-
-@pytest.mark.parametrize("metric", [hand_till_auc, accuracy, macro_f1])
-def test_images_without_a_label_do_not_count(metric):
-    labels, scores, _ = draw()
-    partly = np.where(np.arange(len(labels)) % 3 == 0, -1, labels)
-
-    assert metric(partly, scores) == pytest.approx(metric(labels[partly >= 0], scores[partly >= 0]))
-
-
-@pytest.mark.parametrize("metric", [hand_till_auc, accuracy, macro_f1])
-def test_without_any_label_there_is_no_number(metric):
-    assert np.isnan(metric([-1, -1], np.array([[0.4, 0.6], [0.3, 0.7]])))
+    expected = {metric.name for metric in METRICS if metric.overall} | {
+        f"{metric.name} of {name}"
+        for metric in METRICS
+        for name in THREE
+        if metric.by_class and (not metric.needs_prevalence or name == "covid")
+    }
+    assert len(names) == len(set(names))
+    assert set(names) == expected
 
 
 def test_the_weighted_mean_leaves_out_images_without_a_value():
@@ -181,5 +62,85 @@ def test_the_weighted_mean_leaves_out_images_without_a_value():
     np.testing.assert_allclose(values, [0.5, np.nan])
 
 
-def test_classes_present_are_ascending_and_without_the_unknown():
-    assert classes_present(np.array([2, -1, 0, 2])) == [0, 2]
+def matthews(of: ConfusionMatrices) -> FloatArray:
+    """Matthews correlation (R,) of several classes."""
+    total, by_chance = of.total, (of.positives * of.predicted_positives).sum(axis=1)
+    spread = (total**2 - (of.positives**2).sum(axis=1)) * (total**2 - (of.predicted_positives**2).sum(axis=1))
+    return ratio(total * of.true_positives.sum(axis=1) - by_chance, np.sqrt(spread))
+
+
+def wrong_confidence(images: EvaluatedImages) -> metrics.MetricFamily:
+    """Mean probability of what an image is not: lower is better."""
+    own = np.take_along_axis(images.y_score, images.y_true.clip(0)[:, None], axis=1)[:, 0]
+    return metrics.SingleMetric("wrong", metrics.WeightedMean(np.where(images.y_true >= 0, 1 - own, np.nan)))
+
+
+TABLES = (
+    "Results by model and site",
+    "Internal minus external of ours",
+    "Metrics of ours at north",
+    "ours by site",
+    "Differences between models",
+)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Two metrics more: one of the confusion matrix, and one of the probabilities that is better when lower."""
+    own = ReportedMetric("mcc", "Matthews correlation", of_confusion=matthews)
+    lower = ReportedMetric("wrong", "wrong confidence", family=wrong_confidence, greater_is_better=False)
+    monkeypatch.setattr(metrics, "METRICS", (lower, *METRICS, own))
+
+
+def test_a_metric_that_is_registered_once_appears_everywhere(registered, make_predictions, tmp_path):
+    tables = {
+        name: check_predictions(make_predictions(120, sites=("north", "south"), seed=seed).assign(label=labels), THREE)
+        for labels in [make_predictions(120)["label"]]
+        for seed, name in enumerate(("ours", "theirs"))
+    }
+    validation = {name: make_predictions(80, sites=("inside",), seed=5) for name in tables}
+
+    study = evaluate_tables(tables, THREE, validation, Settings(resamples=50))
+    write_report(tmp_path, study, tables)
+
+    table, north = tables["ours"], tables["ours"]["site"] == "north"
+    y_true, y_score = label_indices(table, THREE), probabilities(table, THREE)
+    expected = {
+        "mcc": matthews_corrcoef(y_true[north], y_score[north].argmax(axis=1)),
+        "wrong": float(1 - y_score[np.arange(120), y_true][north].mean()),
+    }
+    rows = pd.read_csv(tmp_path / "metrics.csv").set_index(["model", "part", "group", "metric", "method"])
+    content = json.loads((tmp_path / "report.json").read_text())
+    schema = json.loads(files("cxr_isnet.evaluation").joinpath("study.schema.json").read_text())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert faults(content, schema, schema) == []
+    for name, words in {"mcc": "Matthews correlation", "wrong": "wrong confidence"}.items():
+        model = content["models"]["ours"]
+        found = model["sites"]["north"]["result"]["metrics"][name]
+        assert found["low"] < expected[name] < found["high"]
+        assert found["estimate"] == pytest.approx(expected[name])
+        assert model["internal_minus_external"]["north"][name]["estimate"] is not None
+        assert all(name in group["metrics"] for groups in model["groups"] for group in groups["groups"])
+        assert content["comparisons"][0]["differences"][name]["estimate"] is not None
+        for part, group in (("site", "north"), ("internal_minus_external", "north"), ("by site", "south")):
+            assert np.isfinite(rows.loc[("ours", part, group, name, "bca"), "estimate"])
+        assert study_metrics(study)[f"ours.north.{name}"] == pytest.approx(expected[name])
+        assert words in study_text(study)
+        assert words in (tmp_path / "model_card.md").read_text(encoding="utf-8")
+        for label in TABLES:
+            (shown,) = re.findall(rf'aria-label="{label}">.*?</table>', page, re.DOTALL)
+            assert words.lower() in shown.lower()
+    assert "mcc" in content["models"]["ours"]["sites"]["north"]["posterior"]
+    assert content["comparisons"][0]["superiority"]["mcc"] > 0.9  # the labels are those of the first
+
+
+def test_of_a_metric_that_is_better_when_lower_the_highest_group_is_the_worst(registered, make_predictions):
+    table = check_predictions(make_predictions(120, sites=("north", "south")), THREE)
+
+    study = evaluate_tables({"ours": table}, THREE, {}, Settings(resamples=20, groups=["site"]))
+
+    (grouping,) = study.models["ours"].groups
+    values = {group.group: group.metrics["wrong"].estimate for group in grouping.groups}
+    assert grouping.metric == "wrong"  # it comes first in the list
+    assert grouping.worst == max(values, key=values.get)
+    assert grouping.gap == pytest.approx(max(values.values()) - min(values.values()))

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 
@@ -138,10 +138,10 @@ def test_the_numbers_are_those_of_the_study(page, study, chromium, tmp_path):
     chromium(page, "--window-size=1200,2000", f"--screenshot={tmp_path / 'page.png'}")
 
     for name, model in study[0].models.items():
-        auc = model.sites["Montgomery County"].result.auc
+        auc = model.sites["Montgomery County"].result.metrics["auc"]
         row = re.search(rf'<tr data-model="{name}" data-site="Montgomery County">.*?</tr>', shown, re.DOTALL)
         assert row
-        assert f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
+        assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
     with Image.open(tmp_path / "page.png") as picture:
         assert picture.size == (1200, 2000)
         assert len(picture.convert("L").getcolors(256)) > 100

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from cxr_isnet.evaluation.posterior import highest_density, posterior_draws, summaries, superiority
+from cxr_isnet.evaluation.posterior import highest_density, posterior_draws, posterior_intervals, superiority
 
 CLASSES = ("normal", "tuberculosis")
 COUNTS = np.array([[50, 10], [4, 16]])
 
 
 def test_the_sensitivity_is_beta():
-    found = summaries(posterior_draws(COUNTS, CLASSES))["sensitivity of tuberculosis"]
+    found = posterior_intervals(posterior_draws(COUNTS, CLASSES))["sensitivity of tuberculosis"]
 
     exact = beta(17, 5)
-    assert found.mean == pytest.approx(exact.mean(), abs=2e-3)
+    assert found.estimate == pytest.approx(exact.mean(), abs=2e-3)
     inside = exact.cdf(found.high) - exact.cdf(found.low)
     assert inside == pytest.approx(0.95, abs=0.01)
     assert exact.pdf(found.low) == pytest.approx(exact.pdf(found.high), rel=0.25)  # ends of equal density
@@ -46,9 +46,9 @@ def test_a_class_without_images_has_no_rate():
 
 
 def test_no_label_at_all_gives_nothing():
-    found = summaries(posterior_draws(np.zeros((2, 2), dtype=np.int64), CLASSES, draws=100))
+    found = posterior_intervals(posterior_draws(np.zeros((2, 2), dtype=np.int64), CLASSES, draws=100))
 
-    assert all(np.isnan([rate.mean, rate.low, rate.high]).all() for rate in found.values())
+    assert all(np.isnan([rate.estimate, rate.low, rate.high]).all() for rate in found.values())
 
 
 def test_superiority_is_the_chance_of_the_first_being_higher():

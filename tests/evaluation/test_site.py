@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.metrics import accuracy, hand_till_auc
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.ranking import hand_till_auc
 from cxr_isnet.evaluation.site import POOLED, evaluate_site, evaluate_sites
 
 from .conftest import THREE
@@ -20,8 +20,8 @@ def test_a_site_has_its_counts_and_its_numbers(make_predictions):
     labels, scores = label_indices(frame, THREE), probabilities(frame, THREE)
     assert (result.site, result.n_images, result.n_labelled, result.n_patients) == ("north", 60, 60, 30)
     assert result.classes_present == THREE
-    assert result.auc.value == hand_till_auc(labels, scores)
-    assert result.accuracy.value == accuracy(labels, scores)
+    assert result.metrics["auc"].estimate == hand_till_auc(labels, scores)
+    assert result.metrics["accuracy"].estimate == pytest.approx((labels == scores.argmax(axis=1)).mean())
     assert result.prevalence["covid"] == pytest.approx((frame["label"] == "covid").mean())
     assert sum(map(sum, result.confusion)) == 60
 
@@ -29,8 +29,8 @@ def test_a_site_has_its_counts_and_its_numbers(make_predictions):
 def test_every_value_lies_in_its_interval(make_predictions):
     result = evaluate_site(make_predictions(), THREE)
 
-    for estimate in result.estimates().values():
-        assert estimate.low < estimate.value < estimate.high
+    for estimate in result.metrics.values():
+        assert estimate.low < estimate.estimate < estimate.high
         assert estimate.resamples_used == 2000
 
 
@@ -39,14 +39,14 @@ def test_the_share_of_relevance_is_the_mean_of_the_images_that_have_one(make_pre
 
     result = evaluate_site(frame, THREE, resamples=50)
 
-    assert result.relevance_in_lung.value == pytest.approx(0.4)
+    assert result.metrics["relevance_in_lung"].estimate == pytest.approx(0.4)
     assert result.n_relevance == 2
 
 
 def test_without_the_column_the_share_of_relevance_is_undefined(make_predictions):
     result = evaluate_site(make_predictions().drop(columns="relevance_in_lung"), THREE, resamples=50)
 
-    assert np.isnan(result.relevance_in_lung.value)
+    assert np.isnan(result.metrics["relevance_in_lung"].estimate)
     assert result.n_relevance == 0
 
 
@@ -58,42 +58,57 @@ def test_a_class_absent_from_the_site_is_not_named_as_present(make_predictions):
 
     assert result.classes_present == ("normal", "tuberculosis")
     assert result.prevalence["covid"] == 0
-    assert np.isfinite(result.auc.value)
+    assert np.isfinite(result.metrics["auc"].estimate)
 
 
 def test_a_site_of_one_image_has_counts_and_no_interval(make_predictions):
     result = evaluate_site(make_predictions(1), THREE, resamples=50)
 
     assert (result.n_images, result.n_patients) == (1, 1)
-    assert result.accuracy.value in (0.0, 1.0)
-    assert np.isnan([result.accuracy.low, result.accuracy.high, result.auc.value, result.auc.low]).all()
+    assert result.metrics["accuracy"].estimate in (0.0, 1.0)
+    assert np.isnan(
+        [
+            result.metrics["accuracy"].low,
+            result.metrics["accuracy"].high,
+            result.metrics["auc"].estimate,
+            result.metrics["auc"].low,
+        ]
+    ).all()
 
 
 def test_a_site_without_labels_has_relevance_and_nothing_else(make_predictions):
     result = evaluate_site(make_predictions().assign(label=""), THREE, resamples=50)
 
     assert (result.n_images, result.n_labelled, result.classes_present) == (60, 0, ())
-    assert np.isnan([result.auc.value, result.accuracy.value, result.macro_f1.value]).all()
+    assert np.isnan(
+        [result.metrics["auc"].estimate, result.metrics["accuracy"].estimate, result.metrics["macro_f1"].estimate]
+    ).all()
     assert np.isnan(list(result.prevalence.values())).all()
-    assert np.isfinite(result.relevance_in_lung.low)
+    assert np.isfinite(result.metrics["relevance_in_lung"].low)
 
 
 def test_what_is_undefined_is_null_in_json(make_predictions):
     plain = evaluate_site(make_predictions().assign(label=""), THREE, resamples=50).to_dict()
 
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert plain["auc"] == {"value": None, "low": None, "high": None, "resamples_used": 0}
+    assert plain["metrics"]["auc"] == {
+        "estimate": None,
+        "low": None,
+        "high": None,
+        "method": "bca",
+        "resamples_used": 0,
+    }
 
 
 def test_the_flat_metrics_hold_each_interval(make_predictions):
     result = evaluate_site(make_predictions(), THREE, resamples=50)
 
-    flat = result.metrics()
+    flat = result.flat()
 
     assert (flat["auc"], flat["auc_low"], flat["auc_high"]) == (
-        result.auc.value,
-        result.auc.low,
-        result.auc.high,
+        result.metrics["auc"].estimate,
+        result.metrics["auc"].low,
+        result.metrics["auc"].high,
     )
     assert all(type(value) is float for value in flat.values())
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.assessment import Settings
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap
-from cxr_isnet.evaluation.metrics import RankAUC
+from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
-from cxr_isnet.evaluation.report import FILES, write_report
-from cxr_isnet.evaluation.study import evaluate_tables, study_metrics, study_table, study_text
+from cxr_isnet.evaluation.ranking import RankAUC
+from cxr_isnet.evaluation.report import FILES, study_metrics, study_table, study_text, write_report
+from cxr_isnet.evaluation.study import evaluate_tables
 from cxr_isnet.files import DISCLAIMER
 
 from .schema_check import faults
@@ -85,11 +85,11 @@ def test_the_numbers_are_those_of_scikit_learn(study, tables):
     table = tables["plain"]
     said = np.where(table["probability_tuberculosis"] >= model.rule.threshold, "tuberculosis", "normal")
 
-    result = model.overall.result
+    found = {name: metric.estimate for name, metric in model.overall.result.metrics.items()}
 
-    assert result.auc.value == pytest.approx(roc_auc_score(table["label"], table["probability_tuberculosis"]))
-    assert result.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(table["label"], said))
-    assert model.overall.delong["tuberculosis"].value == pytest.approx(result.auc.value)
+    assert found["auc"] == pytest.approx(roc_auc_score(table["label"], table["probability_tuberculosis"]))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(table["label"], said))
+    assert model.overall.delong["tuberculosis"].estimate == pytest.approx(found["auc"])
 
 
 def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
@@ -97,16 +97,18 @@ def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
 
     assert model.rule.threshold is not None
     assert "frozen" in model.rule.origin
-    assert model.drops["pooled"]["auc"].value == pytest.approx(0)  # validation is the same images here
+    assert model.internal_minus_external["pooled"]["auc"].estimate == pytest.approx(
+        0
+    )  # validation is the same images here
     assert model.overall.calibration_scaled["tuberculosis"].brier <= model.overall.calibration["tuberculosis"].brier
 
 
 def test_predictive_values_are_given_for_the_stated_prevalence(study):
     rates = study.models["isnet"].overall.result.by_class["tuberculosis"]
 
-    sensitivity, specificity = rates["sensitivity"].value, rates["specificity"].value
+    sensitivity, specificity = rates["sensitivity"].estimate, rates["specificity"].estimate
     expected = sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99)
-    assert rates["ppv_at_prevalence"].value == pytest.approx(expected)
+    assert rates["ppv_at_prevalence"].estimate == pytest.approx(expected)
 
 
 def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(study, tables):
@@ -118,7 +120,7 @@ def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(st
     drawn = np.concatenate(
         [areas[0](w) - areas[1](w) for w in PatientBootstrap.of(tables["isnet"], resamples=200).weights()]
     )
-    assert difference.value == pytest.approx(areas[0](np.ones((1, 160)))[0] - areas[1](np.ones((1, 160)))[0])
+    assert difference.estimate == pytest.approx(areas[0](np.ones((1, 160)))[0] - areas[1](np.ones((1, 160)))[0])
     assert drawn.min() < difference.low < difference.high < drawn.max()
     assert comparison.delong["tuberculosis"].p == comparison.delong_holm["tuberculosis"]  # one test alone
     assert comparison.superiority["accuracy"] > 0.9
@@ -130,8 +132,8 @@ def test_the_json_is_as_its_schema_says(written):
 
     assert faults(content, schema, schema) == []
     broken = json.loads(json.dumps(content))
-    del broken["models"]["isnet"]["sites"]["north"]["result"]["auc"]["low"]
-    assert faults(broken, schema, schema) == ["$.models.isnet.sites.north.result.auc.low is missing"]
+    del broken["models"]["isnet"]["sites"]["north"]["result"]["metrics"]["auc"]["low"]
+    assert faults(broken, schema, schema) == ["$.models.isnet.sites.north.result.metrics.auc.low is missing"]
 
 
 def test_the_table_holds_what_the_json_holds(study):
@@ -139,11 +141,13 @@ def test_the_table_holds_what_the_json_holds(study):
 
     for name, model in study.models.items():
         for site, there in model.sites.items():
-            row = table.loc[(name, "site", site, "", "auc", "bootstrap")]
-            assert (row["value"], row["low"]) == (there.result.auc.value, there.result.auc.low)
-    assert ("isnet", "drop", "north", "", "auc", "bootstrap") in table.index
-    assert ("isnet", "by sex", "F", "", "auc", "bootstrap") in table.index
-    assert study_metrics(study)["isnet.north.auc"] == study.models["isnet"].sites["north"].result.auc.value
+            row = table.loc[(name, "site", site, "", "auc", "bca")]
+            auc = there.result.metrics["auc"]
+            assert (row["estimate"], row["low"]) == (auc.estimate, auc.low)
+    assert ("isnet", "internal_minus_external", "north", "", "auc", "bca") in table.index
+    assert ("isnet", "by sex", "F", "", "auc", "bca") in table.index
+    north = study.models["isnet"].sites["north"].result
+    assert study_metrics(study)["isnet.north.auc"] == north.metrics["auc"].estimate
 
 
 class Page(HTMLParser):
@@ -192,8 +196,8 @@ def test_the_page_is_whole_described_and_needs_no_network(written):
 def test_the_page_tells_audit_numbers_and_guidelines(written, study):
     text = (written / "report.html").read_text(encoding="utf-8")
 
-    auc = study.models["isnet"].sites["north"].result.auc
-    assert f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
+    auc = study.models["isnet"].sites["north"].result.metrics["auc"]
+    assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
     assert "no sign of a shortcut" in text
     assert "an AUC above chance is a sign" in text
     assert "TRIPOD+AI" in text
@@ -240,10 +244,9 @@ def test_a_class_that_a_site_lacks_is_named_and_nothing_is_made_up(odd):
     study, folder = odd
 
     there = study.models["theirs"].sites["ill only"]
-    assert np.isnan(
-        [there.result.auc.value, there.delong["tuberculosis"].value, there.calibration["tuberculosis"].slope]
-    ).all()
-    assert there.result.by_class["normal"]["specificity"].value <= 1
+    auc, by_delong = there.result.metrics["auc"], there.delong["tuberculosis"]
+    assert np.isnan([auc.estimate, by_delong.estimate, there.calibration["tuberculosis"].slope]).all()
+    assert there.result.by_class["normal"]["specificity"].estimate <= 1
     assert "No image of normal" in (folder / "report.html").read_text(encoding="utf-8")
     assert "no image of normal at ill only" in study_text(study)
     assert "ill only has no image of normal" in (folder / "model_card.md").read_text(encoding="utf-8")
@@ -253,22 +256,21 @@ def test_a_site_of_one_image_is_judged_without_intervals(odd):
     result = odd[0].models["theirs"].sites["one image"].result
 
     assert (result.n_images, result.n_patients) == (1, 1)
-    assert np.isnan([result.accuracy.low, result.auc.value, result.auc.low]).all()
+    assert np.isnan([result.metrics["accuracy"].low, result.metrics["auc"].estimate, result.metrics["auc"].low]).all()
 
 
 def test_a_site_without_labels_says_nothing_of_accuracy(odd):
     there = odd[0].models["theirs"].sites["unlabelled"]
 
     assert (there.result.n_images, there.result.n_labelled) == (20, 0)
-    assert np.isnan(
-        [there.result.accuracy.value, there.posterior["accuracy"].mean, there.calibration["tuberculosis"].ece]
-    ).all()
+    accuracy, posterior = there.result.metrics["accuracy"], there.posterior["accuracy"]
+    assert np.isnan([accuracy.estimate, posterior.estimate, there.calibration["tuberculosis"].ece]).all()
 
 
 def test_what_is_undefined_is_null_in_the_json(odd):
     content = json.loads((odd[1] / "report.json").read_text())
 
-    assert content["models"]["theirs"]["sites"]["ill only"]["result"]["auc"]["value"] is None
+    assert content["models"]["theirs"]["sites"]["ill only"]["result"]["metrics"]["auc"]["estimate"] is None
 
 
 def test_a_model_without_validation_table_and_a_prevalence_of_no_class_are_refused(tables):

@@ -56,8 +56,8 @@ def test_the_numbers_are_those_of_the_predictions_that_were_written(judged, clas
 
     labels, scores = (get(birch, classifier.classes) for get in (label_indices, probabilities))
     found = site_results(results["clean"])["Birch"]
-    assert found.accuracy.value == pytest.approx((labels == scores.argmax(1)).mean())
-    assert found.relevance_in_lung.value == pytest.approx(birch["relevance_in_lung"].mean())
+    assert found.metrics["accuracy"].estimate == pytest.approx((labels == scores.argmax(1)).mean())
+    assert found.metrics["relevance_in_lung"].estimate == pytest.approx(birch["relevance_in_lung"].mean())
     assert set(table["model_uri"]) == {"models:/m/1"}
     report = json.loads((folder / "clean" / "report.json").read_text())["models"][classifier.method]
     assert report["sites"]["Birch"]["result"]["n_images"] == 8

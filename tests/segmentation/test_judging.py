@@ -91,12 +91,12 @@ def test_a_site_s_numbers_are_means_over_its_images(table):
     assert list(results) == ["Alder", "Birch", "pooled"]
     assert (results["Alder"].n_images, results["Alder"].n_patients) == (20, 10)
     estimates = results["Alder"].estimates
-    assert estimates["dice"].value == pytest.approx(alder["dice"].mean())
-    assert estimates["iou"].value == pytest.approx(alder["iou"].mean())
-    assert estimates["flagged"].value == pytest.approx(1 - len(accepted) / 20)
-    assert estimates["accepted_dice"].value == pytest.approx(accepted["dice"].mean())
-    assert estimates["lateral_dice"].value == pytest.approx(alder["dice"].mean() + 0.01)
-    assert results["pooled"].estimates["dice"].value == pytest.approx(table["dice"].mean())
+    assert estimates["dice"].estimate == pytest.approx(alder["dice"].mean())
+    assert estimates["iou"].estimate == pytest.approx(alder["iou"].mean())
+    assert estimates["flagged"].estimate == pytest.approx(1 - len(accepted) / 20)
+    assert estimates["accepted_dice"].estimate == pytest.approx(accepted["dice"].mean())
+    assert estimates["lateral_dice"].estimate == pytest.approx(alder["dice"].mean() + 0.01)
+    assert results["pooled"].estimates["dice"].estimate == pytest.approx(table["dice"].mean())
 
 
 def test_intervals_are_wider_when_a_patient_s_images_are_alike(table):

@@ -67,7 +67,7 @@ def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hosp
     judged = train(config)
 
     assert set(judged) == {"validation", "external"}
-    assert judged["external"].sites["Birch"].estimates["dice"].value > 0.8
+    assert judged["external"].sites["Birch"].estimates["dice"].estimate > 0.8
     assert len(judged["external"].table) == 8
 
 
@@ -97,8 +97,8 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
     assert list(history["split"]) == ["training", "validation"] * 2
     assert {"loss", "dice"} <= set(history.columns)
     metrics = yaml.safe_load((folder / "metrics.json").read_text())
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
-    assert metrics["validation"]["Alder"]["dice"]["value"] == pytest.approx(told)
+    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
+    assert metrics["validation"]["Alder"]["dice"]["estimate"] == pytest.approx(told)
 
 
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_
 
     judged = train(make_config())
 
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
+    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
     assert run.metrics["validation.Alder.dice", 2] == pytest.approx(told)
     assert {("validation.dice", 1), ("validation.dice", 2)} <= run.metrics.keys()
     assert run.artifacts == {
@@ -193,7 +193,7 @@ def test_mlflow_keeps_a_run(make_config, tmp_path):
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("lungs").experiment_id])
     assert run.data.params["network.channels"] == "[4, 8]"
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
+    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
     assert run.data.metrics["validation.Alder.dice"] == pytest.approx(told)
     assert len(client.get_metric_history(run.info.run_id, "validation.dice")) == 2
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}

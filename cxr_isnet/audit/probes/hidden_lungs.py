@@ -12,7 +12,8 @@ from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
 from cxr_isnet.audit.probe import Probe
 from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, chance, described, held_above
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import HandTillAUC, Metric
+from cxr_isnet.evaluation.metrics import Metric
+from cxr_isnet.evaluation.ranking import HandTillAUC
 
 CHANCE = 0.5
 

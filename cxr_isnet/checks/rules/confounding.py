@@ -12,6 +12,7 @@ from cxr_isnet.checks.association import cramers_v, permutation_p
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
 from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.evaluation.groups import age_bands
 
 STRONG = 0.3
 """Cramér's V from which an association is a warning."""
@@ -23,8 +24,6 @@ MOST_VALUES = 200
 ONE_SIDED = 0.95
 """Share of a label's patients with one value from which it is named."""
 
-_BANDS = (0, 18, 40, 60, 80, np.inf)
-_BAND_NAMES = ("0-17", "18-39", "40-59", "60-79", "80 and above")
 _NOT_PROPERTIES = ("image", "mask", "mask_source", "label", "patient_id", "age", "split", "sha256", "licence")
 _MASK = "mask"
 _EMPTY = "(empty)"
@@ -51,7 +50,7 @@ def _properties(scan: ManifestScan) -> pd.DataFrame:
         if column not in _NOT_PROPERTIES and frame[column].nunique() <= MOST_VALUES
     }
     if "age" in frame.columns:
-        own["age band"] = pd.cut(frame["age"], _BANDS, right=False, labels=_BAND_NAMES).astype(object)
+        own["age band"] = age_bands(frame["age"])
     kinds = [os.path.splitext(image)[1].lower() or "(none)" for image in frame["image"]]
     shapes = [scan.images[image].shape if image else (0, 0) for image in frame["image"]]
     own["file type"] = pd.Series(kinds, index=frame.index)

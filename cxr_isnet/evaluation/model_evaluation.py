@@ -1,4 +1,4 @@
-"""Everything that is said of one model: sites, calibration, groups, and the drop from inside to outside."""
+"""The evaluation of one model: sites, calibration, groups, and internal minus external performance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxr_isnet.evaluation.bootstrap import Estimate, drop, patient_numbers
+from cxr_isnet.evaluation.bootstrap import internal_minus_external, patient_numbers
 from cxr_isnet.evaluation.calibration import (
     Calibration,
     DecisionCurve,
@@ -18,19 +18,19 @@ from cxr_isnet.evaluation.calibration import (
     with_temperature,
 )
 from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.delong import WaldEstimate, correlated_aucs
+from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.groups import Grouping, groupings
-from cxr_isnet.evaluation.posterior import Credible, posterior_draws, summaries
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import compared_metrics
+from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, frozen_rule
 
-DROP_METRICS = ("auc", "balanced_accuracy", "accuracy", "macro_f1")
-
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are judged.
+    """How models are evaluated.
 
     Attributes:
         resamples: of the bootstrap.
@@ -61,8 +61,8 @@ class SiteEvaluation:
     """
 
     result: SiteResult
-    delong: dict[str, WaldEstimate]
-    posterior: dict[str, Credible]
+    delong: dict[str, Interval]
+    posterior: dict[str, Interval]
     calibration: dict[str, Calibration]
     calibration_scaled: dict[str, Calibration]
     decision_curve: dict[str, DecisionCurve]
@@ -70,12 +70,12 @@ class SiteEvaluation:
 
 @dataclass(frozen=True)
 class Fold:
-    """One of several models, each of which judged the one site that it was not trained on.
+    """One of several models, each of which is evaluated on the one site that it was not trained on.
 
     Attributes:
         model_uri: as the table of the site says.
         rule: from probabilities to a class, frozen on the model's own validation.
-        temperature: fitted there; NaN where every image of it is said right.
+        temperature: fitted there; NaN where it predicts every image of it right.
         internal: that validation.
     """
 
@@ -87,7 +87,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """One model, or the models of one recipe that were each trained on all sites but one.
+    """One model, or the models of one experiment that were each trained on all sites but one.
 
     Attributes:
         name: of the model.
@@ -95,8 +95,8 @@ class ModelEvaluation:
         rule: from probabilities to a class, the same everywhere.
         temperature: fitted on the validation table, or shipped with the model; NaN without one.
         internal: the validation table itself, on which rule and temperature were fitted; None without one.
-        sites: site to assessment, all pooled last.
-        drops: site to metric to internal less external; empty without a validation table.
+        sites: site to evaluation, all pooled last.
+        internal_minus_external: site to metric to that difference; empty without a validation table.
         groups: groupings of the pooled table.
         folds: site to the model that was trained without it; empty of one model.
     """
@@ -107,7 +107,7 @@ class ModelEvaluation:
     temperature: float
     internal: SiteEvaluation | None
     sites: dict[str, SiteEvaluation]
-    drops: dict[str, dict[str, Estimate]]
+    internal_minus_external: dict[str, dict[str, Interval]]
     groups: tuple[Grouping, ...]
     folds: dict[str, Fold] = field(default_factory=dict)
 
@@ -125,7 +125,7 @@ def evaluate_model(
     settings: Settings,
     temperature: float = float("nan"),
 ) -> ModelEvaluation:
-    """Judge one model.
+    """Evaluate one model.
 
     Args:
         name: of the model.
@@ -153,7 +153,7 @@ def evaluate_model(
         temperature=temperature,
         internal=internal,
         sites=sites,
-        drops={} if internal is None else {site: _drops(internal, there) for site, there in sites.items()},
+        internal_minus_external={site: _differences(internal, there) for site, there in sites.items() if internal},
         groups=_groups(table, classes, rule, settings),
     )
 
@@ -164,12 +164,12 @@ def evaluate_model_folds(
     classes: Sequence[str],
     settings: Settings,
 ) -> ModelEvaluation:
-    """Judge the models of one recipe, each on the site that it was not trained on, and all together.
+    """Evaluate the models of one experiment, each on the site that it was not trained on, and all together.
 
     Every image is decided upon by the threshold of its own model, and scaled by that model's temperature.
 
     Args:
-        name: of the recipe's method.
+        name: of the experiment's method.
         folds: site to the checked predictions of its images, and to those of its model's in-domain validation.
         classes: names of the classes.
         settings: how.
@@ -199,7 +199,7 @@ def evaluate_model_folds(
         temperature=float("nan"),
         internal=None,
         sites=sites,
-        drops={site: _drops(fold.internal, sites[site]) for site, fold in fitted.items()},
+        internal_minus_external={site: _differences(fold.internal, sites[site]) for site, fold in fitted.items()},
         groups=_groups(table, classes, rule, settings),
         folds=fitted,
     )
@@ -249,18 +249,20 @@ def _evaluate_site(
             c: correlated_aucs(labels == i, known & (labels != i), [scores[:, i]], patients).area(0)
             for i, c in enumerate(classes)
         },
-        posterior=summaries(posterior_draws(confusion, classes, seed=settings.seed)),
+        posterior=posterior_intervals(posterior_draws(confusion, classes, seed=settings.seed)),
         calibration=calibrated(scores),
         calibration_scaled=calibrated(given_or_scaled) if scaled.any() else {},
         decision_curve={c: decision_curve(labels[known] == i, scores[known, i]) for i, c in enumerate(classes)},
     )
 
 
-def _drops(internal: SiteEvaluation, external: SiteEvaluation) -> dict[str, Estimate]:
+def _differences(internal: SiteEvaluation, external: SiteEvaluation) -> dict[str, Interval]:
     """NaN where the site lacks a class that validation has: means over other classes do not compare."""
     alike = internal.result.classes_present == external.result.classes_present
-    unknown = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    unknown = Interval(float("nan"), float("nan"), float("nan"), IntervalMethod.BCA, 0)
     return {
-        metric: drop(internal.result.draws, external.result.draws, metric) if alike or metric == "accuracy" else unknown
-        for metric in DROP_METRICS
+        metric.name: internal_minus_external(internal.result.replicates, external.result.replicates, metric.name)
+        if alike or not metric.needs_every_class
+        else unknown
+        for metric in compared_metrics()
     }
