@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from cxr_isnet.config import as_plain
+from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.distributed import distributed_context
+from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
-from cxr_isnet.segmentation.filling import complete_masks
-from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
-from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
-from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
-from cxr_isnet.segmentation.segmenter import Segmenter
-from cxr_isnet.segmentation.training import train_segmenter
-from cxr_isnet.segmentation.training_config import (
-    SegmentCrossvalidateConfig,
-    SegmentEvaluateConfig,
-    SegmentPredictConfig,
-    SegmentTrainConfig,
+from cxr_isnet.segmentation import QualityLimits, Segmenter
+from cxr_isnet.segmentation.completion import complete_masks
+from cxr_isnet.segmentation.mask_evaluation import (
+    draw_overlaps,
+    evaluate_overlaps,
+    flat_overlaps,
+    overlap_lines,
+    overlap_table,
+    write_overlaps,
 )
-from cxr_isnet.tracking import start_run
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
+from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
+from cxr_isnet.tracking import TrackingConfig, start_run
 
 __all__ = [
     "SegmentCrossvalidateConfig",
@@ -34,6 +36,88 @@ __all__ = [
     "segment_predict",
     "segment_train",
 ]
+
+
+@dataclass(frozen=True)
+class SegmentCrossvalidateConfig:
+    """Training a lung segmenter once per fold of the patients, and judging each on the patients it has not seen.
+
+    Attributes:
+        train: The training of each fold; its output gets a folder per fold. No external manifests.
+        folds: How many.
+    """
+
+    train: SegmentTrainConfig
+    folds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; give at least 2")
+        if self.train.external:
+            raise InputError("train.external is not judged in a cross-validation: leave it out, or use `segment train`")
+
+
+@dataclass(frozen=True)
+class SegmentEvaluateConfig:
+    """Judging a trained segmenter on given masks.
+
+    Attributes:
+        model: `best.pt` of a folder of `segment train`.
+        manifest: Manifests, tables or recipes; their rows with a given mask are judged.
+        output: Folder for the results; must be empty.
+        device: Where.
+        resamples: Bootstrap resamples of each interval.
+        seed: Of the bootstrap.
+        limits: What quality control trusts.
+        tracking: MLflow.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    device: Device = Device.AUTO
+    resamples: int = 2000
+    seed: int = 0
+    limits: QualityLimits = field(default_factory=QualityLimits)
+    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="lung-masks"))
+
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or recipe")
+        if self.resamples < 1 or self.seed < 0:
+            raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
+
+
+@dataclass(frozen=True)
+class SegmentPredictConfig:
+    """Filling the mask column of a manifest.
+
+    Attributes:
+        model: `best.pt` of a folder of `segment train`.
+        manifest: Manifests, tables or recipes.
+        output: Folder for `manifest.csv`, `quality.csv`, `flagged.csv`, `masks/`, `overlays/` and `accepted.png`. A run
+            that was interrupted goes on in it.
+        overwrite: Predicts also where a mask is given.
+        device: Where.
+        batch_size: Images at a time.
+        workers: Reading processes; 0 reads in the predicting process.
+        limits: What quality control trusts.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    overwrite: bool = False
+    device: Device = Device.AUTO
+    batch_size: int = 16
+    workers: int = 0
+    limits: QualityLimits = field(default_factory=QualityLimits)
+
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or recipe")
+        if self.batch_size < 1 or self.workers < 0:
+            raise InputError(f"batch_size is {self.batch_size} and workers {self.workers}: at least 1 and 0 are needed")
 
 
 def segment_train(config: SegmentTrainConfig) -> str:

@@ -1,8 +1,11 @@
-"""How well two masks lie over each other."""
+"""Overlap of two masks: Dice, IoU, and the loss by which a segmenter is trained."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+from cxr_isnet.objectives.objective import Batch, Objective
 
 LUNG = 0.5
 """Probability from which on a pixel is lung."""
@@ -45,3 +48,19 @@ def between_lungs(mask: Tensor) -> Tensor:
     after_first = lungs.cummax(dim=-1).values
     before_last = lungs.flip(-1).cummax(dim=-1).values.flip(-1)
     return (after_first * before_last * (1 - lungs)).bool()
+
+
+class LungOverlap(Objective):
+    """loss = 1 - soft Dice + binary cross-entropy, per image, then averaged; `dice` is that of the thresholded map.
+
+    Source: MONAI's `DiceCELoss`; soft Dice after Milletari et al. 2016 (V-Net), without the squared denominator.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._loss = DiceCELoss(sigmoid=True)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.network(batch["image"]).float()
+        lungs = logits.detach().sigmoid() >= LUNG
+        return {"loss": self._loss(logits, batch["mask"]), "dice": dice(lungs, batch["mask"]).mean()}

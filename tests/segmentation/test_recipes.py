@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
+from cxr_isnet.commands.segment import SegmentCrossvalidateConfig
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation import QualityLimits
 from cxr_isnet.segmentation.quality import measure_mask
-from cxr_isnet.segmentation.training_config import SegmentCrossvalidateConfig, SegmentTrainConfig
+from cxr_isnet.segmentation.training import SegmentTrainConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((PROJECT / "pipelines" / "segmentation").glob("*.yaml"))

@@ -9,6 +9,7 @@ from cxr_isnet.commands.segment import (
     SegmentCrossvalidateConfig,
     SegmentEvaluateConfig,
     SegmentPredictConfig,
+    SegmentTrainConfig,
     segment_crossvalidate,
     segment_evaluate,
     segment_predict,
@@ -104,3 +105,33 @@ def test_predict_refuses_a_file_as_output(predict, phantom_manifest, tmp_path):
 
     with pytest.raises(InputError, match="name another folder"):
         predict(phantom_manifest)
+
+
+TRAIN = {"training": ["a.csv"], "output": "run"}
+EVALUATE = {"model": "best.pt", "manifest": ["a.csv"], "output": "out"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"folds": 1}, "folds"), ({"train": {"external": ["b.csv"]}}, "external")]
+)
+def test_a_cross_validation_that_cannot_be_is_refused(changes, told):
+    settings = {"train": {}, **changes}
+    settings["train"] = SegmentTrainConfig(**{**TRAIN, **settings["train"]})
+
+    with pytest.raises(InputError, match=told):
+        SegmentCrossvalidateConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "told"),
+    [
+        (SegmentEvaluateConfig, {"manifest": []}, "manifest"),
+        (SegmentEvaluateConfig, {"resamples": 0}, "resamples"),
+        (SegmentPredictConfig, {"manifest": []}, "manifest"),
+        (SegmentPredictConfig, {"batch_size": 0}, "batch_size"),
+        (SegmentPredictConfig, {"workers": -1}, "workers"),
+    ],
+)
+def test_a_judgement_or_prediction_that_cannot_be_is_refused(kind, changes, told):
+    with pytest.raises(InputError, match=told):
+        kind(**{**EVALUATE, **changes})

@@ -9,14 +9,14 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.settings import OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter, training
-from cxr_isnet.segmentation.objective import LungOverlap
 from cxr_isnet.segmentation.pairs import training_parts
-from cxr_isnet.segmentation.training import Judged, train_segmenter
+from cxr_isnet.segmentation.training import Judged, SegmentTrainConfig, train_segmenter
 from cxr_isnet.tracking import NullRun, TrackingConfig
 
 
@@ -34,26 +34,6 @@ def train(config) -> dict[str, Judged]:
     return train_segmenter(
         config, training_parts(config.training, config.external, config.validation_fraction, config.seed)
     )
-
-
-def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
-    class Given(torch.nn.Module):
-        def __init__(self, scale: float) -> None:
-            super().__init__()
-            self.scale = scale
-
-        def forward(self, images):
-            return (images - 0.5) * self.scale
-
-    mask = torch.zeros(2, 1, 16, 16)
-    mask[:, :, 4:12, 4:12] = 1
-    batch = {"image": mask, "mask": mask}
-
-    right, unsure, wrong = (LungOverlap(Given(scale))(batch) for scale in (40.0, 0.0, -40.0))
-
-    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
-    assert float(right["loss"]) < float(unsure["loss"]) < float(wrong["loss"])
-    assert (float(right["dice"]), float(wrong["dice"])) == (1, 0)
 
 
 def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hospital(make_config, external_manifest):
@@ -199,3 +179,28 @@ def test_mlflow_keeps_a_run(make_config, tmp_path):
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"best.pt", "config.yaml", "metrics.json", "loss_curves.png"} <= kept
     assert [a.path for a in client.list_artifacts(run.info.run_id, "validation")] == ["validation/overlaps.json"]
+
+
+TRAIN = {"training": ["a.csv"], "output": "run"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"training": []}, "training"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"resamples": 0}, "resamples"),
+        ({"patience": 0}, "patience"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"seed": -1}, "seed"),
+        ({"workers": -1}, "workers"),
+        ({"image": ImageConfig(100)}, "image.size is 100.*multiple of 16"),
+        ({"image": ImageConfig(64), "network": SegmenterConfig((2,) * 8)}, "multiple of 128"),
+        ({"external": ["a.csv"]}, "unseen"),
+    ],
+    ids=str,
+)
+def test_a_training_that_cannot_be_is_refused(changes, told):
+    with pytest.raises(InputError, match=told):
+        SegmentTrainConfig(**{**TRAIN, **changes})

@@ -1,7 +1,8 @@
-"""Fills the mask column of a manifest, and says of which masks it is not sure."""
+"""Completes the mask column of a manifest: keeps predicted masks in a folder, and lists those that are flagged."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -10,25 +11,68 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging import read_image, read_mask
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.segmentation.finding import predict_masks
-from cxr_isnet.segmentation.mask_store import MaskStore
+from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_files
+from cxr_isnet.segmentation.overlays import OverlayCase, overlay, sheet
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
-from cxr_isnet.segmentation.pictures import OverlayCase, overlay, sheet
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
-from cxr_isnet.segmentation.reading import read_batches
 from cxr_isnet.segmentation.segmenter import Segmenter
 
 GIVEN = "given"
 MODEL_DIGITS = 16
 TILES = 24
+NAME_DIGITS = 24
+_KEY = "cxr-isnet"
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaskStore:
+    """The masks that one segmenter predicted, in one folder.
+
+    A file name is the beginning of the SHA-256 of the image's file: it tells nothing of a patient, is the same wherever
+    the image lies, and a changed image gets another one. A mask is written whole or not at all, so a run that was
+    killed goes on with what is there.
+
+    Attributes:
+        folder: Where the PNGs lie.
+        model: Digest of the segmenter; masks of another one count as missing.
+    """
+
+    folder: Path
+    model: str
+
+    def path(self, image_digest: str) -> Path:
+        """Where the mask of the image with this SHA-256 is, or would be."""
+        return self.folder / f"{image_digest[:NAME_DIGITS]}.png"
+
+    def write(self, image_digest: str, lungs: PredictedMask) -> None:
+        """Keeps a mask, 0 and 255, with its quality; the folder exists."""
+        about = PngImagePlugin.PngInfo()
+        about.add_text(_KEY, json.dumps({"model": self.model, "quality": asdict(lungs.quality)}))
+        with atomic_write(self.path(image_digest)) as partial:
+            Image.fromarray(lungs.mask * np.uint8(255)).save(partial, pnginfo=about, compress_level=1)
+
+    def quality(self, image_digest: str) -> MaskQuality | None:
+        """What was measured on a kept mask; None if there is none of this segmenter."""
+        path = self.path(image_digest)
+        if not path.is_file():
+            return None
+        try:
+            with Image.open(path) as picture:
+                told = json.loads(picture.info.get(_KEY, "{}"))
+                if told.get("model") != self.model:
+                    return None
+                return MaskQuality(**told["quality"])
+        except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
+            _log.warning("%s: damaged (%s); predicted anew", path, error)
+            return None
 
 
 @dataclass(frozen=True)
@@ -94,17 +138,14 @@ def _predict_missing(
     missing = {digest: image for image, digest in digests.items() if store.quality(digest) is None}
     _log.info("%d masks to predict, %d are there already", len(missing), len(set(digests.values())) - len(missing))
     problems = {}
-    batches = read_batches(
-        list(missing.values()), segmenter.image, batch_size=batch_size, workers=workers, description="lungs"
+    files = predict_files(
+        segmenter, list(missing.values()), batch_size=batch_size, workers=workers, description="lungs"
     )
-    for batch in batches:
-        problems.update({digests[x.path]: x.problem for x in batch if x.problem})
-        readable = [x for x in batch if not x.problem]
-        if not readable:
-            continue
-        found = predict_masks(segmenter, torch.stack([x.image for x in readable]), [x.shape for x in readable])
-        for xray, lungs in zip(readable, found, strict=True):
-            store.write(digests[xray.path], lungs)
+    for xray, predicted in files:
+        if predicted is None:
+            problems[digests[xray.path]] = xray.problem
+        else:
+            store.write(digests[xray.path], predicted)
     return problems
 
 

@@ -6,8 +6,14 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.segmentation import QualityLimits
-from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
-from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
+from cxr_isnet.segmentation.mask_evaluation import (
+    draw_overlaps,
+    evaluate_overlaps,
+    flat_overlaps,
+    overlap_lines,
+    overlap_table,
+    write_overlaps,
+)
 from cxr_isnet.segmentation.pairs import read_pairs
 
 from .conftest import two_lungs

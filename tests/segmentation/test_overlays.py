@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_isnet.segmentation.pictures import CAPTION, FOUND_COLOUR, GIVEN_COLOUR, SIDE, TILE, OverlayCase, overlay, sheet
+from cxr_isnet.segmentation.overlays import CAPTION, FOUND_COLOUR, GIVEN_COLOUR, SIDE, TILE, OverlayCase, overlay, sheet
 
 from .conftest import two_lungs
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cxr_isnet.data import prepare_image, read_pair
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import Estimate, PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import INTERVAL_METHOD, Estimate, PatientBootstrap
 from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.files import atomic_write, write_json
 from cxr_isnet.imaging import read_mask
-from cxr_isnet.segmentation.finding import predict_masks
+from cxr_isnet.segmentation.mask_prediction import predict_files, predict_masks
 from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
+from cxr_isnet.segmentation.overlays import OverlayCase, sheet
 from cxr_isnet.segmentation.quality import QualityLimits
-from cxr_isnet.segmentation.reading import ReadXray, read_batches
 from cxr_isnet.segmentation.segmenter import Segmenter
 
 POOLED = "pooled"
 BATCH = 16
+TILES = 18
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,14 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
         InputError: An image cannot be read.
     """
     rows = []
-    masks = iter(pairs["mask"])
-    for batch in read_batches(list(pairs["image"]), segmenter.image, batch_size=BATCH, workers=0, description="judge"):
-        _refuse_unreadable(batch)
-        found = predict_masks(segmenter, torch.stack([x.image for x in batch]), [x.shape for x in batch])
-        for lungs, given in zip(found, masks, strict=False):
-            quality_flags = "; ".join(lungs.quality.quality_flags(limits))
-            rows.append(
-                {**_overlaps(lungs.mask, read_mask(given)), **asdict(lungs.quality), "quality_flags": quality_flags}
-            )
+    files = predict_files(segmenter, list(pairs["image"]), batch_size=BATCH, workers=0, description="judge")
+    for (xray, lungs), given in zip(files, pairs["mask"], strict=True):
+        if lungs is None:
+            raise InputError(xray.problem)
+        quality_flags = "; ".join(lungs.quality.quality_flags(limits))
+        rows.append(
+            {**_overlaps(lungs.mask, read_mask(given)), **asdict(lungs.quality), "quality_flags": quality_flags}
+        )
     named = pairs[["image", "mask", "patient_id", "site"]].rename(columns={"image": "path"})
     return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
@@ -120,6 +124,40 @@ def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, 
     }
 
 
+def write_overlaps(output: Path, table: pd.DataFrame, results: Mapping[str, SiteOverlap], *, resamples: int) -> None:
+    """Writes `overlaps.csv`, a row per image, and `overlaps.json`, the means with their intervals.
+
+    Args:
+        output: Folder, made when missing.
+        table: As `overlap_table` gives it.
+        results: As `evaluate_overlaps` gives them.
+        resamples: Bootstrap resamples that were used.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output / "overlaps.csv") as partial:
+        table.to_csv(partial, index=False)
+    sites = {site: result.to_dict() for site, result in results.items()}
+    content = {"interval": {"method": INTERVAL_METHOD, "resamples": resamples}, "sites": sites}
+    write_json(output / "overlaps.json", content)
+
+
+def draw_overlaps(output: Path, segmenter: Segmenter, table: pd.DataFrame) -> None:
+    """Draws `worst.png`, the pairs of lowest Dice, and `typical.png`, those about the median.
+
+    Args:
+        output: Folder, which exists.
+        segmenter: The segmenter that was judged.
+        table: As `overlap_table` gives it.
+    """
+    ranked = table.sort_values("dice", kind="stable")
+    middle = max(0, (len(ranked) - TILES) // 2)
+    for name, rows in (("worst", ranked[:TILES]), ("typical", ranked[middle : middle + TILES])):
+        cases = [_case(segmenter, row) for row in rows.to_dict("records")]
+        picture = sheet(cases, f"{name} of {len(table)}: found lungs yellow, given lungs blue")
+        with atomic_write(output / f"{name}.png") as partial:
+            picture.save(partial)
+
+
 def _overlaps(found: NDArray[np.uint8], given: NDArray[np.uint8]) -> dict[str, float]:
     one, other = torch.from_numpy(found), torch.from_numpy(given)
     overlap = dice(one, other)
@@ -131,10 +169,11 @@ def _overlaps(found: NDArray[np.uint8], given: NDArray[np.uint8]) -> dict[str, f
     }
 
 
-def _refuse_unreadable(batch: list[ReadXray]) -> None:
-    for xray in batch:
-        if xray.problem:
-            raise InputError(xray.problem)
+def _case(segmenter: Segmenter, row: Mapping[Hashable, Any]) -> OverlayCase:
+    pixels, given = read_pair(row["path"], row["mask"])
+    image = prepare_image(pixels, segmenter.image)[None]
+    found = predict_masks(segmenter, image, [(pixels.shape[0], pixels.shape[1])])[0]
+    return OverlayCase(pixels, found.mask, given, f"Dice {row['dice']:.3f}, agreement {row['agreement']:.3f}")
 
 
 def _judge(part: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
