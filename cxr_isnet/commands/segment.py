@@ -15,14 +15,13 @@ from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.segmentation import QualityLimits, Segmenter
 from cxr_isnet.segmentation.completion import complete_masks
 from cxr_isnet.segmentation.mask_evaluation import (
-    draw_overlaps,
     evaluate_overlaps,
+    evaluate_segmenter,
     flat_overlaps,
-    overlap_lines,
-    overlap_table,
+    format_overlaps,
     write_overlaps,
 )
-from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
 from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
 from cxr_isnet.tracking import TrackingConfig, start_run
 
@@ -40,11 +39,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SegmentCrossvalidateConfig:
-    """Training a lung segmenter once per fold of the patients, and judging each on the patients it has not seen.
+    """Patient-level cross-validation: a lung segmenter per fold, evaluated on the patients that it has not seen.
 
     Attributes:
         train: The training of each fold; its output gets a folder per fold. No external manifests.
-        folds: How many.
+        folds: Number of folds.
     """
 
     train: SegmentTrainConfig
@@ -54,21 +53,21 @@ class SegmentCrossvalidateConfig:
         if self.folds < 2:
             raise InputError(f"folds is {self.folds}; give at least 2")
         if self.train.external:
-            raise InputError("train.external is not judged in a cross-validation: leave it out, or use `segment train`")
+            raise InputError("train.external has no use in a cross-validation: leave it out, or use `segment train`")
 
 
 @dataclass(frozen=True)
 class SegmentEvaluateConfig:
-    """Judging a trained segmenter on given masks.
+    """Evaluation of a trained segmenter on given masks.
 
     Attributes:
-        model: `best.pt` of a folder of `segment train`.
-        manifest: Manifests, tables or recipes; their rows with a given mask are judged.
+        model: `best.pt` of an output folder of `segment train`.
+        manifest: Manifests (tables or column mappings); the segmenter is evaluated on their rows with a given mask.
         output: Folder for the results; must be empty.
         device: Where.
         resamples: Bootstrap resamples of each interval.
         seed: Of the bootstrap.
-        limits: What quality control trusts.
+        limits: Of the quality flags.
         tracking: MLflow.
     """
 
@@ -83,25 +82,25 @@ class SegmentEvaluateConfig:
 
     def __post_init__(self) -> None:
         if not self.manifest:
-            raise InputError("manifest is an empty list: name at least one table or recipe")
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
         if self.resamples < 1 or self.seed < 0:
             raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
 
 
 @dataclass(frozen=True)
 class SegmentPredictConfig:
-    """Filling the mask column of a manifest.
+    """Prediction of the lung masks that manifests lack.
 
     Attributes:
-        model: `best.pt` of a folder of `segment train`.
-        manifest: Manifests, tables or recipes.
+        model: `best.pt` of an output folder of `segment train`.
+        manifest: Manifests (tables or column mappings).
         output: Folder for `manifest.csv`, `quality.csv`, `flagged.csv`, `masks/`, `overlays/` and `accepted.png`. A run
-            that was interrupted goes on in it.
+            that was interrupted is resumed in it.
         overwrite: Predicts also where a mask is given.
         device: Where.
         batch_size: Images at a time.
         workers: Reading processes; 0 reads in the predicting process.
-        limits: What quality control trusts.
+        limits: Of the quality flags.
     """
 
     model: str
@@ -115,20 +114,20 @@ class SegmentPredictConfig:
 
     def __post_init__(self) -> None:
         if not self.manifest:
-            raise InputError("manifest is an empty list: name at least one table or recipe")
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
         if self.batch_size < 1 or self.workers < 0:
             raise InputError(f"batch_size is {self.batch_size} and workers {self.workers}: at least 1 and 0 are needed")
 
 
 def segment_train(config: SegmentTrainConfig) -> str:
-    """Trains a segmenter, judges it on patients and sites it has not seen; returns the results as text."""
-    parts = training_parts(config.training, config.external, config.validation_fraction, config.seed)
-    judged = train_segmenter(config, parts)
-    return "\n\n".join(f"{name}\n{overlap_lines(test.sites)}" for name, test in judged.items())
+    """Trains a segmenter and evaluates it on patients and sites that it has not seen; returns the results as text."""
+    splits = read_splits(config.training, config.external, config.validation_fraction, config.seed)
+    evaluations = train_segmenter(config, splits)
+    return "\n\n".join(f"{name}\n{format_overlaps(test.sites)}" for name, test in evaluations.items())
 
 
 def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
-    """Judges every pair by a segmenter that has not seen its patient; returns the results as text.
+    """Evaluates on every pair a segmenter that has not seen its patient; returns the results as text.
 
     Files in the output folder: `fold_1_of_3` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
     """
@@ -137,11 +136,11 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     frame = read_pairs(train.training)
     tables = []
     folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
-    for number, parts in enumerate(folds, start=1):
+    for number, splits in enumerate(folds, start=1):
         folder = output / f"fold_{number}_of_{config.folds}"
         begun = folder.is_dir() and any(folder.iterdir())
-        judged = train_segmenter(replace(train, output=str(folder), resume=begun), parts)
-        tables += [test.table for test in judged.values()]
+        evaluations = train_segmenter(replace(train, output=str(folder), resume=begun), splits)
+        tables += [test.table for test in evaluations.values()]
     if not tables:
         return ""
     table = pd.concat(tables, ignore_index=True)
@@ -150,34 +149,32 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     with start_run(train.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
         run.log_metrics(flat_overlaps(sites, "crossvalidation"), 0)
         run.log_artifact(output / "overlaps.json")
-    return overlap_lines(sites)
+    return format_overlaps(sites)
 
 
 def segment_evaluate(config: SegmentEvaluateConfig) -> str:
-    """Judges a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
+    """Evaluates a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
     output = output_folder(config.output)
     pairs = read_pairs(config.manifest)
-    with distributed_context(config.device) as here:
-        segmenter = Segmenter.load(config.model, here.device)
+    with distributed_context(config.device) as context:
+        segmenter = Segmenter.load(config.model, context.device)
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
             source = ", ".join(config.manifest)
             run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
-            table = overlap_table(segmenter, pairs, config.limits)
-            sites = evaluate_overlaps(table, resamples=config.resamples, seed=config.seed)
-            write_overlaps(output, table, sites, resamples=config.resamples)
-            draw_overlaps(output, segmenter, table)
-            run.log_metrics(flat_overlaps(sites, "evaluation"), 0)
+            evaluation = evaluate_segmenter(
+                segmenter, pairs, config.limits, output, resamples=config.resamples, seed=config.seed
+            )
+            run.log_metrics(flat_overlaps(evaluation.sites, "evaluation"), 0)
             run.log_artifact(output / "overlaps.json")
-    return overlap_lines(sites)
+    return format_overlaps(evaluation.sites)
 
 
 def segment_predict(config: SegmentPredictConfig) -> str:
-    """Fills the mask column of manifests and lists the flagged; returns how many masks came from where."""
+    """Completes the masks of manifests and lists the flagged; returns how many masks are given, predicted, missing."""
     output = output_folder(config.output, may_hold=True)
-    with distributed_context(config.device) as here:
-        segmenter = Segmenter.load(config.model, here.device)
-        filled = complete_masks(
-            segmenter,
+    with distributed_context(config.device) as context:
+        counts = complete_masks(
+            Segmenter.load(config.model, context.device),
             read_manifests(config.manifest),
             output,
             config.limits,
@@ -186,7 +183,7 @@ def segment_predict(config: SegmentPredictConfig) -> str:
             workers=config.workers,
         )
     return (
-        f"{output / 'manifest.csv'}: {filled.images} images, {filled.given} with a given mask, {filled.predicted} with "
-        f"a predicted one, {filled.flagged + filled.unreadable} without: {filled.flagged} flagged, "
-        f"{filled.unreadable} unreadable (flagged.csv, overlays/)"
+        f"{output / 'manifest.csv'}: {counts.images} images, {counts.given} with a given mask, {counts.predicted} with "
+        f"a predicted one, {counts.flagged + counts.unreadable} without: {counts.flagged} flagged, "
+        f"{counts.unreadable} unreadable (flagged.csv, overlays/)"
     )

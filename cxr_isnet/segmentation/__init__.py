@@ -1,4 +1,4 @@
-"""Lung masks for X-rays that have none: a segmenter trained on given masks, judged, and doubted where it should be."""
+"""Lung masks for X-rays that have none: training and evaluation of a segmenter, prediction with quality flags."""
 
 from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_masks
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits

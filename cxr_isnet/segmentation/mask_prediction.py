@@ -1,4 +1,4 @@
-"""Image files to lung masks: read in batches, segmented, post-processed, each with what was measured on it."""
+"""Prediction of lung masks: image files read in batches, segmented, post-processed, each with its mask quality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
-from cxr_isnet.segmentation.overlap import LUNG, dice
+from cxr_isnet.segmentation.overlap import LUNG_PROBABILITY, dice
 from cxr_isnet.segmentation.quality import MaskQuality, measure_mask
 from cxr_isnet.segmentation.segmenter import Segmenter
 
@@ -30,7 +30,7 @@ class PredictedMask:
 
     Attributes:
         mask: (rows, columns) uint8 of 0 and 1, of the image's own size.
-        quality: What was measured on it.
+        quality: Measurements for the quality flags.
     """
 
     mask: NDArray[np.uint8]
@@ -101,37 +101,39 @@ def read_batches(
 
 
 def predict_masks(segmenter: Segmenter, images: Tensor, shapes: list[tuple[int, int]]) -> list[PredictedMask]:
-    """Segments a batch: mean of the views, brought to each image's size, two largest components, holes filled.
+    """Segments a batch: mean over the augmented copies, at each image's size, two largest components, holes filled.
 
     Args:
         segmenter: The segmenter.
-        images: (B, 1, size, size) in [0, 1], as `prepare_image` gives them.
+        images: (B, 1, size, size) float32 in [0, 1], as `prepare_image` returns them.
         shapes: Rows and columns of each image before it was prepared.
     """
-    found = []
-    for views, shape in zip(segmenter.views(images), shapes, strict=True):
-        cleaned = clean(to_image_size(views.mean(dim=0).numpy(), shape))
-        quality = measure_mask(cleaned.mask, fragments=cleaned.fragments, agreement=agreement(views))
-        found.append(PredictedMask(cleaned.mask, quality))
-    return found
+    masks = []
+    for maps, shape in zip(segmenter.augmented_probabilities(images), shapes, strict=True):
+        final = postprocess(resize_and_threshold(maps.mean(dim=0).numpy(), shape))
+        quality = measure_mask(final.mask, fragments=final.fragments, agreement=agreement(maps))
+        masks.append(PredictedMask(final.mask, quality))
+    return masks
 
 
-def agreement(views: Tensor) -> float:
-    """Lowest Dice of a view's lungs with the lungs of the mean of all views, each post-processed.
+def agreement(maps: Tensor) -> float:
+    """Lowest Dice of one copy's lungs with those of the mean over all augmented copies, each post-processed.
 
     Args:
-        views: (views, size, size) in [0, 1], of one image.
+        maps: (copies, size, size) float32 in [0, 1], of one image, as `augmented_probabilities` returns them.
 
     Returns:
-        A share; 1 where no view sees lungs.
+        A share; 1 where no map holds lung.
     """
-    together, *single = (torch.from_numpy(clean(view.numpy() >= LUNG).mask) for view in (views.mean(dim=0), *views))
-    return float(dice(torch.stack(single), together).min())
+    mean, *single = (
+        torch.from_numpy(postprocess(lungs.numpy() >= LUNG_PROBABILITY).mask) for lungs in (maps.mean(dim=0), *maps)
+    )
+    return float(dice(torch.stack(single), mean).min())
 
 
 @dataclass(frozen=True)
-class Cleaned:
-    """A mask after post-processing.
+class PostprocessedMask:
+    """A mask of at most two components.
 
     Attributes:
         mask: (rows, columns) uint8 of 0 and 1: the two largest components, holes filled.
@@ -142,11 +144,11 @@ class Cleaned:
     fragments: float
 
 
-def clean(raw: NDArray[np.bool_]) -> Cleaned:
+def postprocess(raw: NDArray[np.bool_]) -> PostprocessedMask:
     """Keeps the two largest components (pixels that touch at a side) and fills their holes.
 
     Args:
-        raw: (rows, columns) of True where the network sees lung.
+        raw: (rows, columns), True where the probability says lung.
     """
     labels, count = ndimage.label(raw)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
@@ -154,18 +156,21 @@ def clean(raw: NDArray[np.bool_]) -> Cleaned:
     kept = np.isin(labels, largest)
     total = int(sizes.sum())
     fragments = 1.0 - float(kept.sum()) / total if total else 0.0
-    return Cleaned(ndimage.binary_fill_holes(kept).astype(np.uint8), fragments)
+    return PostprocessedMask(ndimage.binary_fill_holes(kept).astype(np.uint8), fragments)
 
 
-def to_image_size(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where a map, brought to the size of its image, says lung.
+def resize_and_threshold(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where a probability map, resized to its image, says lung.
 
     Args:
         probability: (size, size) in [0, 1], of the image squeezed to a square.
-        shape: rows and columns of the image.
+        shape: Rows and columns of the image.
+
+    Returns:
+        (rows, columns) bool.
     """
     resized = interpolate(torch.from_numpy(probability)[None, None], size=shape, mode="bilinear", antialias=True)
-    return np.asarray(resized[0, 0].numpy() >= LUNG)
+    return np.asarray(resized[0, 0].numpy() >= LUNG_PROBABILITY)
 
 
 class _XrayFiles(Dataset[ReadXray]):

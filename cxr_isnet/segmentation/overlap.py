@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from cxr_isnet.objectives.objective import Batch, Objective
 
-LUNG = 0.5
+LUNG_PROBABILITY = 0.5
 """Probability from which on a pixel is lung."""
 
 
 def dice(first: Tensor, second: Tensor) -> Tensor:
-    """Twice the common pixels by the sum of both.
+    """Dice coefficient: twice the common pixels by the sum of both.
 
     Args:
         first: (..., H, W) of 0 and 1, or bool.
@@ -29,14 +29,14 @@ def dice(first: Tensor, second: Tensor) -> Tensor:
 
 
 def iou(dice_values: Tensor) -> Tensor:
-    """Common pixels by those of either mask, from the Dice of the same two: D / (2 - D)."""
+    """Intersection over union, from the Dice of the same two masks: D / (2 - D)."""
     return dice_values / (2 - dice_values)
 
 
 def between_lungs(mask: Tensor) -> Tensor:
     """What lies between the lungs: in each row, the pixels between the first and the last lung pixel that are no lung.
 
-    Where annotators differ most: some leave the heart and the mediastinum out, some include most of them.
+    It is where annotators differ most: some leave the heart and the mediastinum out, some include most of them.
 
     Args:
         mask: (..., H, W) of 0 and 1.
@@ -62,5 +62,5 @@ class LungOverlap(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.network(batch["image"]).float()
-        lungs = logits.detach().sigmoid() >= LUNG
+        lungs = logits.detach().sigmoid() >= LUNG_PROBABILITY
         return {"loss": self._loss(logits, batch["mask"]), "dice": dice(lungs, batch["mask"]).mean()}

@@ -1,4 +1,4 @@
-"""What a mask without a reference tells about itself, and when it is not to be accepted."""
+"""Quality control of predicted masks without a reference: measurements, limits, quality flags."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SMALLEST_LUNG = 0.005
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """Between what bounds a mask is accepted. All shares.
+    """Limits within which a predicted mask is accepted. All shares.
 
-    The bounds of area, symmetry and border lie just outside of what the hands that drew the masks of Shenzhen and of
-    the ieee8023 collection did. In a cross-validation on the latter, all bounds together doubt 51 of 351 masks, 11 of
-    the 25 of a Dice below 0.88 among them.
+    Those of area, symmetry and border lie just outside of what the annotators of Shenzhen and of the ieee8023
+    collection drew. In a cross-validation on the latter, all limits together flag 51 of 351 masks, 11 of the 25 of a
+    Dice below 0.88 among them.
 
     Attributes:
         smallest_area: Of the lungs in the image.
@@ -28,7 +28,7 @@ class QualityLimits:
         symmetry: Least area of the smaller lung by that of the larger one.
         border: Most of the image's border that is lung.
         fragments: Most of the raw mask that post-processing dropped.
-        agreement: Least Dice of the lungs in a mirrored or shifted view with those of all views.
+        agreement: Least Dice of the lungs in a mirrored or shifted copy with those of the mean over all copies.
     """
 
     smallest_area: float = 0.08
@@ -51,7 +51,7 @@ class QualityLimits:
 
 @dataclass(frozen=True)
 class MaskQuality:
-    """What was measured on one predicted mask.
+    """Measurements of one predicted mask.
 
     Attributes:
         area: Share of the image that is lung.
@@ -59,7 +59,7 @@ class MaskQuality:
         symmetry: Area of the smaller lung by that of the larger one; 0 of fewer than two.
         border: Share of the image's border that is lung.
         fragments: Share of the raw mask that post-processing dropped.
-        agreement: Lowest Dice of a view's lungs with those of all views; the mask's score.
+        agreement: Lowest Dice of one augmented copy's lungs with those of the mean; the mask's score.
     """
 
     area: float
@@ -70,21 +70,21 @@ class MaskQuality:
     agreement: float
 
     def quality_flags(self, limits: QualityLimits) -> list[str]:
-        """Reasons not to trust the mask, each with what was measured; none of a good one."""
-        found = []
+        """What lies outside the limits, each with its measurement; empty for an accepted mask."""
+        flags = []
         if not limits.smallest_area <= self.area <= limits.largest_area:
-            found.append(f"area {self.area:.2f}")
+            flags.append(f"area {self.area:.2f}")
         if self.lungs != 2:
-            found.append(f"lungs {self.lungs}")
+            flags.append(f"lungs {self.lungs}")
         elif self.symmetry < limits.symmetry:
-            found.append(f"symmetry {self.symmetry:.2f}")
+            flags.append(f"symmetry {self.symmetry:.2f}")
         if self.border > limits.border:
-            found.append(f"border {self.border:.2f}")
+            flags.append(f"border {self.border:.2f}")
         if self.fragments > limits.fragments:
-            found.append(f"fragments {self.fragments:.2f}")
+            flags.append(f"fragments {self.fragments:.2f}")
         if self.agreement < limits.agreement:
-            found.append(f"agreement {self.agreement:.2f}")
-        return found
+            flags.append(f"agreement {self.agreement:.2f}")
+        return flags
 
 
 def measure_mask(mask: NDArray[np.uint8], *, fragments: float, agreement: float) -> MaskQuality:
@@ -92,8 +92,8 @@ def measure_mask(mask: NDArray[np.uint8], *, fragments: float, agreement: float)
 
     Args:
         mask: (rows, columns) of 0 and 1.
-        fragments: As `clean` found it.
-        agreement: Of the views.
+        fragments: As `postprocess` returns it.
+        agreement: As `agreement` returns it.
     """
     labels, count = ndimage.label(mask)
     sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])[::-1]

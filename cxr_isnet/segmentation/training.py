@@ -1,10 +1,9 @@
-"""The training of a segmenter: its config, its epochs, its tests, its log."""
+"""Training of a lung segmenter: its config, its epochs, its evaluation, its MLflow run."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,16 +24,9 @@ from cxr_isnet.evaluation.figures import loss_curves_figure
 from cxr_isnet.files import write_json
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
-from cxr_isnet.segmentation.mask_evaluation import (
-    SiteOverlap,
-    draw_overlaps,
-    evaluate_overlaps,
-    flat_overlaps,
-    overlap_table,
-    write_overlaps,
-)
+from cxr_isnet.segmentation.mask_evaluation import MaskEvaluation, evaluate_segmenter, flat_overlaps
 from cxr_isnet.segmentation.overlap import LungOverlap
-from cxr_isnet.segmentation.pairs import Parts
+from cxr_isnet.segmentation.pairs import PairSplits
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
 from cxr_isnet.tracking import Run, TrackingConfig, start_run
@@ -59,10 +51,11 @@ class SegmentTrainConfig:
     """Training a lung segmenter.
 
     Attributes:
-        training: Manifests (tables or recipes); their rows with a given mask are the training and validation pairs.
+        training: Manifests (tables or column mappings); their rows with a given mask are the training and validation
+            pairs.
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
-        external: Manifests of sites to judge the segmenter on, which training must not see.
-        image: What the network gets to see.
+        external: Manifests of sites to evaluate the segmenter on, which training must not see.
+        image: Preparation of an image file for the network.
         augment: Random changes in training.
         network: The U-Net.
         optimizer: Optimiser and schedule.
@@ -75,9 +68,9 @@ class SegmentTrainConfig:
         seed: Of everything random.
         precision: Arithmetic of the network.
         device: Where.
-        resume: Goes on with the unfinished training in `output`.
+        resume: Resumes the unfinished training in `output`.
         resamples: Bootstrap resamples of each interval.
-        limits: What quality control trusts.
+        limits: Of the quality flags.
         tracking: MLflow.
     """
 
@@ -104,7 +97,7 @@ class SegmentTrainConfig:
 
     def __post_init__(self) -> None:
         if not self.training:
-            raise InputError("training is an empty list: name at least one table or recipe")
+            raise InputError("training is an empty list: name at least one table or column mapping")
         for name in ("epochs", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -121,64 +114,57 @@ class SegmentTrainConfig:
             )
         shared = sorted(set(self.training) & set(self.external))
         if shared:
-            raise InputError(f"{shared} stand in both training and external: an external site must be unseen")
+            raise InputError(f"{shared} are in both training and external: an external site must be unseen")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A test of a segmenter: a row per image, and the sites' means."""
-
-    table: pd.DataFrame
-    sites: Mapping[str, SiteOverlap]
-
-
-def train_segmenter(config: SegmentTrainConfig, parts: Parts) -> dict[str, Judged]:
-    """Trains on the parts' pairs, or goes on; then judges the epoch of the lowest validation loss.
+def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str, MaskEvaluation]:
+    """Trains a segmenter, or resumes its training; then evaluates that of the epoch of the lowest validation loss.
 
     Args:
-        config: The run; its manifests have been read into `parts`.
-        parts: The pairs.
+        config: The run; its manifests have been read into `splits`.
+        splits: The pairs.
 
     Returns:
-        A judgement per test; none in processes other than the first.
+        The evaluation on each test; none in processes other than the first.
 
     Raises:
         InputError: A setting, a file or the output folder cannot be used.
         DivergedError: A loss became NaN or infinite.
     """
     settings = as_plain(config)
-    folder = RunDirectory.open(config.output, settings, config.training, resume=config.resume)
+    directory = RunDirectory.open(config.output, settings, config.training, resume=config.resume)
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network))
-    with denormals_as_zero(), distributed_context(config.device) as here:
-        training, validation = _loaders(config, parts, here)
+    with denormals_as_zero(), distributed_context(config.device) as context:
+        training, validation = _loaders(config, splits, context)
         tags = {"method": "segmenter", "seed": config.seed}
-        with start_run(config.tracking, parameters=settings, tags=tags, run_id=folder.run_id()) as run:
-            if here.is_main:
-                folder.begin(settings, config.training, run.run_id, run.uri)
-                _log_parts(run, config, parts)
+        with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
+            if context.is_main:
+                directory.begin(settings, config.training, run.run_id, run.uri)
+                _log_splits(run, config, splits)
             clock = time.monotonic()
             trainer_settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
-            trainer = Trainer(objective, training, validation, trainer_settings, here)
-            progress = CheckpointedRun(
+            trainer = Trainer(objective, training, validation, trainer_settings, context)
+            checkpointed = CheckpointedRun(
                 trainer,
-                folder,
-                here,
+                directory,
+                context,
                 epochs=config.epochs,
                 patience=config.patience,
                 save_best=lambda path: Segmenter(trainer.validated.network, config.network, config.image).save(path),
                 log_metrics=run.log_metrics,
             )
-            progress.run()
-            if not here.is_main:
+            checkpointed.run()
+            if not context.is_main:
                 return {}
-            return _finish(config, parts, folder, run, progress, here, time.monotonic() - clock)
+            return _finish(config, splits, directory, run, checkpointed, time.monotonic() - clock, context.device)
 
 
 def _loaders(
-    config: SegmentTrainConfig, parts: Parts, here: DistributedContext
+    config: SegmentTrainConfig, splits: PairSplits, context: DistributedContext
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    batch_size = here.share_batch(config.batch_size)
+    """Training images augmented, shuffled and shared out; validation images in order, all of them in each process."""
+    batch_size = context.share_batch(config.batch_size)
 
     def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:
         return make_loader(
@@ -194,16 +180,16 @@ def _loaders(
             seed=config.seed,
             workers=config.workers,
             drop_last=train,
-            rank=here.rank if train else 0,
-            world_size=here.count if train else 1,
+            rank=context.rank if train else 0,
+            world_size=context.count if train else 1,
         )
 
-    return loader(parts.training, train=True), loader(parts.validation, train=False)
+    return loader(splits.training, train=True), loader(splits.validation, train=False)
 
 
-def _log_parts(run: Run, config: SegmentTrainConfig, parts: Parts) -> None:
-    rows = {"training": (parts.training, config.training), "validation": (parts.validation, config.training)}
-    for name, frame in parts.tests.items():
+def _log_splits(run: Run, config: SegmentTrainConfig, splits: PairSplits) -> None:
+    rows = {"training": (splits.training, config.training), "validation": (splits.validation, config.training)}
+    for name, frame in splits.tests.items():
         rows[name] = (frame, config.external if name == "external" else config.training)
     for name, (frame, manifests) in rows.items():
         _log.info("%s: %d pairs of %d sites", name, len(frame), frame["site"].nunique())
@@ -212,34 +198,32 @@ def _log_parts(run: Run, config: SegmentTrainConfig, parts: Parts) -> None:
 
 def _finish(
     config: SegmentTrainConfig,
-    parts: Parts,
-    folder: RunDirectory,
+    splits: PairSplits,
+    directory: RunDirectory,
     run: Run,
-    progress: CheckpointedRun,
-    here: DistributedContext,
+    checkpointed: CheckpointedRun,
     seconds: float,
-) -> dict[str, Judged]:
-    """Judges the best segmenter, writes `metrics.json`, logs."""
-    segmenter = Segmenter.load(folder.best_file, here.device)
-    judged = {}
-    for name, pairs in parts.tests.items():
-        table = overlap_table(segmenter, pairs, config.limits)
-        sites = evaluate_overlaps(table, resamples=config.resamples, seed=config.seed)
-        write_overlaps(folder.path / name, table, sites, resamples=config.resamples)
-        draw_overlaps(folder.path / name, segmenter, table)
-        run.log_metrics(flat_overlaps(sites, name), config.epochs)
-        run.log_artifact(folder.path / name / "overlaps.json", name)
-        judged[name] = Judged(table, sites)
+    device: torch.device,
+) -> dict[str, MaskEvaluation]:
+    """Evaluates the best segmenter, writes `metrics.json`, logs."""
+    segmenter = Segmenter.load(directory.best_file, device)
+    evaluations = {}
+    for name, pairs in splits.tests.items():
+        evaluations[name] = evaluate_segmenter(
+            segmenter, pairs, config.limits, directory.path / name, resamples=config.resamples, seed=config.seed
+        )
+        run.log_metrics(flat_overlaps(evaluations[name].sites, name), config.epochs)
+        run.log_artifact(directory.path / name / "overlaps.json", name)
     metrics = {
         "digest": segmenter.digest,
         "seed": config.seed,
-        "best_epoch": progress.best_epoch,
+        "best_epoch": checkpointed.best_epoch,
         "seconds": round(seconds, 1),
-        **{name: {site: r.to_dict() for site, r in test.sites.items()} for name, test in judged.items()},
+        **{name: {site: r.to_dict() for site, r in test.sites.items()} for name, test in evaluations.items()},
     }
-    run.log_figure(loss_curves_figure(pd.DataFrame(progress.history)), "loss_curves.png")
-    for file in (folder.config_file, folder.history_file, folder.best_file):
+    run.log_figure(loss_curves_figure(pd.DataFrame(checkpointed.history)), "loss_curves.png")
+    for file in (directory.config_file, directory.history_file, directory.best_file):
         run.log_artifact(file)
-    write_json(folder.metrics_file, metrics)  # a folder that holds it is finished: after all else
-    run.log_artifact(folder.metrics_file)
-    return judged
+    write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
+    run.log_artifact(directory.metrics_file)
+    return evaluations

@@ -1,4 +1,4 @@
-"""Filling a manifest: given masks stay, flagged ones are left out, an interruption leaves no trace."""
+"""Completion of a manifest: given masks stay, flagged ones are left out, an interruption leaves no trace."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +27,13 @@ def manifest(write_xrays) -> Path:
     return write_xrays(
         [two_lungs(), two_lungs(), two_lungs(130, 70), ONE_LUNG],
         [two_lungs(top=0.5), None, None, None],
-        mask_source=["by hand", "", "", ""],
+        mask_source=["drawn", "", "", ""],
     )
 
 
 @pytest.fixture
-def fill(bright: Segmenter, tmp_path: Path) -> Callable[..., MaskCounts]:
-    def run(manifest: Path, output: str = "filled", *, overwrite: bool = False, batch_size: int = 2) -> MaskCounts:
+def complete(bright: Segmenter, tmp_path: Path) -> Callable[..., MaskCounts]:
+    def run(manifest: Path, output: str = "completed", *, overwrite: bool = False, batch_size: int = 2) -> MaskCounts:
         frame = read_manifest(manifest)
         folder = tmp_path / output
         return complete_masks(
@@ -47,95 +47,95 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_new_manifest_holds_given_and_trusted_masks_and_says_which_is_which(fill, manifest, tmp_path):
-    filled = fill(manifest)
+def test_the_new_manifest_holds_given_and_accepted_masks_and_says_which_is_which(complete, manifest, tmp_path):
+    counts = complete(manifest)
 
-    table = read_manifest(tmp_path / "filled" / "manifest.csv")
-    assert filled == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
+    table = read_manifest(tmp_path / "completed" / "manifest.csv")
+    assert counts == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
     predicted = f"predicted by {MODEL[:16]}"
-    assert list(table["mask_source"]) == ["by hand", predicted, predicted, ""]
+    assert list(table["mask_source"]) == ["drawn", predicted, predicted, ""]
     assert np.array_equal(read_mask(table["mask"][0]), two_lungs(top=0.5))
     assert table["mask"][3] == ""
     assert list(table["image"]) == list(read_manifest(manifest)["image"])
 
 
-def test_a_predicted_mask_has_its_image_s_size_and_lies_on_its_lungs(fill, manifest, tmp_path):
-    fill(manifest)
+def test_a_predicted_mask_has_its_image_s_size_and_lies_on_its_lungs(complete, manifest, tmp_path):
+    complete(manifest)
 
-    mask = read_mask(read_manifest(tmp_path / "filled" / "manifest.csv")["mask"][2])
+    mask = read_mask(read_manifest(tmp_path / "completed" / "manifest.csv")["mask"][2])
     expected = two_lungs(130, 70)
     assert mask.shape == expected.shape
     assert (mask != expected).mean() < 0.03
 
 
-def test_a_doubtful_mask_is_listed_with_its_reasons_and_a_picture(fill, manifest, tmp_path):
-    fill(manifest)
+def test_a_flagged_mask_is_listed_with_its_quality_flags_and_an_overlay(complete, manifest, tmp_path):
+    complete(manifest)
 
-    flagged = pd.read_csv(tmp_path / "filled" / "flagged.csv")
+    flagged = pd.read_csv(tmp_path / "completed" / "flagged.csv")
     assert [Path(path).name for path in flagged["image"]] == ["x3.png"]
     assert flagged["quality_flags"][0] == "lungs 1"
-    assert (tmp_path / "filled" / flagged["overlay"][0]).is_file()
-    assert (tmp_path / "filled" / flagged["predicted_mask"][0]).is_file()
-    assert len(list((tmp_path / "filled" / "overlays").iterdir())) == 1
+    assert (tmp_path / "completed" / flagged["overlay"][0]).is_file()
+    assert (tmp_path / "completed" / flagged["predicted_mask"][0]).is_file()
+    assert len(list((tmp_path / "completed" / "overlays").iterdir())) == 1
 
 
-def test_a_sheet_shows_trusted_masks_and_none_when_nothing_was_to_be_predicted(fill, write_xrays, tmp_path):
-    filled = fill(write_xrays([two_lungs()], [two_lungs()]))
+def test_a_contact_sheet_of_accepted_masks_is_empty_when_nothing_was_to_be_predicted(complete, write_xrays, tmp_path):
+    counts = complete(write_xrays([two_lungs()], [two_lungs()]))
 
-    assert filled == MaskCounts(images=1, given=1, predicted=0, flagged=0, unreadable=0)
-    assert (tmp_path / "filled" / "accepted.png").is_file()
-    assert len(pd.read_csv(tmp_path / "filled" / "flagged.csv")) == 0
+    assert counts == MaskCounts(images=1, given=1, predicted=0, flagged=0, unreadable=0)
+    assert (tmp_path / "completed" / "accepted.png").is_file()
+    assert len(pd.read_csv(tmp_path / "completed" / "flagged.csv")) == 0
 
 
-def test_every_predicted_mask_is_scored(fill, manifest, tmp_path):
-    fill(manifest)
+def test_every_predicted_mask_is_scored(complete, manifest, tmp_path):
+    complete(manifest)
 
-    quality = pd.read_csv(tmp_path / "filled" / "quality.csv", keep_default_na=False)
+    quality = pd.read_csv(tmp_path / "completed" / "quality.csv", keep_default_na=False)
     assert [Path(path).name for path in quality["image"]] == ["x1.png", "x2.png", "x3.png"]
     assert quality["agreement"].between(0.9, 1).all()
     assert list(quality["lungs"]) == [2, 2, 1]
 
 
-def test_given_masks_are_replaced_only_when_asked(fill, manifest, tmp_path):
-    filled = fill(manifest, overwrite=True)
+def test_given_masks_are_replaced_only_when_asked(complete, manifest, tmp_path):
+    counts = complete(manifest, overwrite=True)
 
-    table = read_manifest(tmp_path / "filled" / "manifest.csv")
-    assert filled.given == 0
+    table = read_manifest(tmp_path / "completed" / "manifest.csv")
+    assert counts.given == 0
     assert (read_mask(table["mask"][0]) != two_lungs()).mean() < 0.03
     assert table["mask_source"][0].startswith("predicted by ")
 
 
-def test_a_filled_manifest_can_be_filled_again_and_its_predicted_masks_are_not_taken_for_given(
-    fill, manifest, tmp_path
+def test_a_completed_manifest_can_be_completed_again_and_its_predicted_masks_are_not_taken_for_given(
+    complete, manifest, tmp_path
 ):
-    fill(manifest)
+    complete(manifest)
 
-    filled = fill(tmp_path / "filled" / "manifest.csv", "again")
+    counts = complete(tmp_path / "completed" / "manifest.csv", "again")
 
-    assert filled == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
-
-
-def test_without_a_column_of_sources_a_given_mask_is_called_given(fill, write_xrays, tmp_path):
-    fill(write_xrays([two_lungs()] * 2, [two_lungs(), None]))
-
-    assert pd.read_csv(tmp_path / "filled" / "manifest.csv")["mask_source"][0] == "given"
+    assert counts == MaskCounts(images=4, given=1, predicted=2, flagged=1, unreadable=0)
 
 
-def test_a_second_run_predicts_nothing_and_changes_nothing(fill, manifest, bright, tmp_path):
-    fill(manifest)
-    before, calls = contents(tmp_path / "filled"), bright.network.calls
+def test_without_a_column_of_sources_a_given_mask_is_called_given(complete, write_xrays, tmp_path):
+    complete(write_xrays([two_lungs()] * 2, [two_lungs(), None]))
 
-    fill(manifest)
+    assert pd.read_csv(tmp_path / "completed" / "manifest.csv")["mask_source"][0] == "given"
+
+
+def test_a_second_run_predicts_nothing_and_changes_nothing(complete, manifest, bright, tmp_path):
+    complete(manifest)
+    before, calls = contents(tmp_path / "completed"), bright.network.calls
+
+    complete(manifest)
 
     assert bright.network.calls == calls
-    assert contents(tmp_path / "filled") == before
+    assert contents(tmp_path / "completed") == before
 
 
 @pytest.mark.parametrize("masks_before_the_kill", [0, 1, 2])
 def test_a_run_that_was_killed_and_started_again_ends_like_an_undisturbed_one(
-    fill, manifest, bright, tmp_path, monkeypatch, masks_before_the_kill
+    complete, manifest, bright, tmp_path, monkeypatch, masks_before_the_kill
 ):
-    fill(manifest, "whole")
+    complete(manifest, "whole")
     write, written = MaskStore.write, []
 
     def write_and_die(store, *arguments):
@@ -147,53 +147,53 @@ def test_a_run_that_was_killed_and_started_again_ends_like_an_undisturbed_one(
     with monkeypatch.context() as patch:
         patch.setattr(MaskStore, "write", write_and_die)
         with pytest.raises(KeyboardInterrupt):
-            fill(manifest, "killed")
+            complete(manifest, "killed")
     assert not (tmp_path / "killed" / "manifest.csv").exists()
 
-    fill(manifest, "killed", batch_size=1)
+    complete(manifest, "killed", batch_size=1)
 
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_another_segmenter_s_masks_are_predicted_anew(fill, manifest, bright, tmp_path):
-    fill(manifest)
+def test_another_segmenter_s_masks_are_predicted_anew(complete, manifest, bright, tmp_path):
+    complete(manifest)
     bright.digest = "f" * 64
 
-    fill(manifest)
+    complete(manifest)
 
-    sources = read_manifest(tmp_path / "filled" / "manifest.csv")["mask_source"]
+    sources = read_manifest(tmp_path / "completed" / "manifest.csv")["mask_source"]
     assert sources[1] == "predicted by " + "f" * 16
 
 
-def test_an_image_that_changed_is_predicted_anew_and_its_old_doubt_is_gone(fill, manifest, tmp_path):
-    fill(manifest)
+def test_an_image_that_changed_is_predicted_anew_and_its_old_flag_is_gone(complete, manifest, tmp_path):
+    complete(manifest)
     Image.fromarray(two_lungs(100, 60) * np.uint8(255)).save(manifest.parent / "x3.png")
 
-    filled = fill(manifest)
+    counts = complete(manifest)
 
-    assert filled.flagged == 0
-    assert list((tmp_path / "filled" / "overlays").iterdir()) == []
-    assert read_manifest(tmp_path / "filled" / "manifest.csv")["mask"][3] != ""
+    assert counts.flagged == 0
+    assert list((tmp_path / "completed" / "overlays").iterdir()) == []
+    assert read_manifest(tmp_path / "completed" / "manifest.csv")["mask"][3] != ""
 
 
-def test_an_unreadable_image_is_listed_and_does_not_stop_the_others(fill, manifest, tmp_path):
+def test_an_unreadable_image_is_listed_and_does_not_stop_the_others(complete, manifest, tmp_path):
     (manifest.parent / "x1.png").write_bytes(b"<html>")
 
-    filled = fill(manifest)
+    counts = complete(manifest)
 
-    flagged = pd.read_csv(tmp_path / "filled" / "flagged.csv", keep_default_na=False)
-    assert filled == MaskCounts(images=4, given=1, predicted=1, flagged=1, unreadable=1)
+    flagged = pd.read_csv(tmp_path / "completed" / "flagged.csv", keep_default_na=False)
+    assert counts == MaskCounts(images=4, given=1, predicted=1, flagged=1, unreadable=1)
     assert flagged["quality_flags"][0].startswith("unreadable: ")
     assert (flagged["predicted_mask"][0], flagged["overlay"][0]) == ("", "")
 
 
-def test_no_file_that_is_written_is_named_after_a_patient_or_an_image(fill, manifest, tmp_path):
+def test_no_file_that_is_written_is_named_after_a_patient_or_an_image(complete, manifest, tmp_path):
     (manifest.parent / "x3.png").rename(manifest.parent / "DOE-JANE.png")
     manifest.write_text(manifest.read_text().replace("x3.png", "DOE-JANE.png"))
 
-    fill(manifest)
+    complete(manifest)
 
-    assert not [path for path in (tmp_path / "filled").rglob("*") if "DOE" in path.name]
+    assert not [path for path in (tmp_path / "completed").rglob("*") if "DOE" in path.name]
 
 
 IMAGE = "a" * 64

@@ -8,7 +8,7 @@ from PIL import Image
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.imaging import read_image
 from cxr_isnet.segmentation import QualityLimits, predict_masks
-from cxr_isnet.segmentation.mask_prediction import agreement, clean, read_batches, to_image_size
+from cxr_isnet.segmentation.mask_prediction import agreement, postprocess, read_batches, resize_and_threshold
 
 from .conftest import two_lungs
 
@@ -49,21 +49,21 @@ def test_it_keeps_the_two_largest_components_and_fills_their_holes(seed):
     if len(components[1]) == len(components[2]):
         pytest.fail("the seed gives two candidates for the second place: choose another")
 
-    cleaned = clean(raw)
+    cleaned = postprocess(raw)
 
     assert np.array_equal(cleaned.mask, expected)
     assert cleaned.fragments == pytest.approx(1 - kept.sum() / raw.sum())
 
 
 def test_two_whole_lungs_come_out_as_they_are():
-    cleaned = clean(two_lungs() == 1)
+    cleaned = postprocess(two_lungs() == 1)
 
     assert np.array_equal(cleaned.mask, two_lungs())
     assert cleaned.fragments == 0
 
 
 def test_nothing_comes_out_of_nothing():
-    cleaned = clean(np.zeros((8, 8), bool))
+    cleaned = postprocess(np.zeros((8, 8), bool))
 
     assert cleaned.mask.sum() == 0
     assert cleaned.fragments == 0
@@ -74,27 +74,27 @@ def test_a_map_is_brought_to_the_image_s_size(shape):
     probability = np.zeros((64, 64), np.float32)
     probability[:, :32] = 1
 
-    lungs = to_image_size(probability, shape)
+    lungs = resize_and_threshold(probability, shape)
 
     assert lungs.shape == shape
     assert lungs[:, : shape[1] // 2 - 1].all()
     assert not lungs[:, shape[1] // 2 + 1 :].any()
 
 
-def test_agreement_is_that_of_the_view_that_differs_most():
-    views = torch.zeros(4, 10, 10)
-    views[:, :, :4] = 1
-    views[3] = 0
-    views[3, :5, :4] = 1
+def test_agreement_is_that_of_the_augmented_copy_that_differs_most():
+    maps = torch.zeros(4, 10, 10)
+    maps[:, :, :4] = 1
+    maps[3] = 0
+    maps[3, :5, :4] = 1
 
-    assert agreement(views) == pytest.approx(2 * 20 / (20 + 40))
+    assert agreement(maps) == pytest.approx(2 * 20 / (20 + 40))
 
 
-def test_what_post_processing_drops_from_a_view_does_not_count_against_it():
-    views = torch.from_numpy(two_lungs(40, 40).astype(np.float32)).repeat(4, 1, 1)
-    views[2, :4, :4] = 1
+def test_what_post_processing_drops_from_a_copy_does_not_count_against_it():
+    maps = torch.from_numpy(two_lungs(40, 40).astype(np.float32)).repeat(4, 1, 1)
+    maps[2, :4, :4] = 1
 
-    assert agreement(views) == 1
+    assert agreement(maps) == 1
 
 
 def test_a_network_for_which_the_place_matters_agrees_less_than_one_for_which_it_does_not(bright):
@@ -109,10 +109,10 @@ def test_a_network_for_which_the_place_matters_agrees_less_than_one_for_which_it
 
     bright.network = LeftIsLung()
 
-    assert agreement(bright.views(torch.rand(1, 1, 64, 64))[0]) < 0.7
+    assert agreement(bright.augmented_probabilities(torch.rand(1, 1, 64, 64))[0]) < 0.7
 
 
-def test_lungs_are_found_at_the_size_of_each_image(bright):
+def test_lungs_are_predicted_at_the_size_of_each_image(bright):
     mask = two_lungs(64, 64)
     images = torch.from_numpy(mask.astype(np.float32))[None, None].expand(2, 1, 64, 64)
 
@@ -150,7 +150,7 @@ def test_files_come_in_order_with_their_sizes_prepared_as_in_training(files, wor
         assert torch.equal(read[number].image, prepare_image(read_image(files[number]), CONFIG))
 
 
-def test_a_file_that_cannot_be_read_is_told_and_stops_nothing(files):
+def test_a_file_that_cannot_be_read_has_a_problem_and_stops_nothing(files):
     (third,) = [
         x
         for batch in read_batches(files, CONFIG, batch_size=5, workers=0, description="read")

@@ -21,13 +21,13 @@ def test_dice_and_iou_are_those_of_sets_of_pixels(seed):
 
 
 def test_leading_dimensions_are_broadcast():
-    views = torch.rand(2, 3, 5, 5) > 0.5
+    copies = torch.rand(2, 3, 5, 5) > 0.5
     mean = torch.rand(2, 1, 5, 5) > 0.5
 
-    found = dice(views, mean)
+    found = dice(copies, mean)
 
     assert found.shape == (2, 3)
-    assert float(found[1, 2]) == pytest.approx(float(dice(views[1, 2], mean[1, 0])))
+    assert float(found[1, 2]) == pytest.approx(float(dice(copies[1, 2], mean[1, 0])))
 
 
 def test_two_empty_masks_agree_and_one_empty_mask_does_not():

@@ -26,7 +26,7 @@ def test_a_segmenter_that_was_saved_is_the_same_when_it_is_read_and_answers_the_
     assert first.image == ImageConfig(32)
     assert first.config == SegmenterConfig((4, 8), dropout=0.5)
     assert first.digest == file_digest(saved)
-    assert torch.equal(first.views(images), second.views(images))
+    assert torch.equal(first.augmented_probabilities(images), second.augmented_probabilities(images))
 
 
 def test_a_classifier_is_no_segmenter(trained):
@@ -34,11 +34,11 @@ def test_a_classifier_is_no_segmenter(trained):
         Segmenter.load(trained / "best.pt")
 
 
-def test_the_views_of_a_network_that_sees_each_pixel_alone_lie_exactly_over_each_other(bright):
+def test_the_augmented_maps_of_a_network_that_sees_each_pixel_alone_are_alike(bright):
     images = torch.rand(3, 1, 64, 64)
 
-    views = bright.views(images)
+    maps = bright.augmented_probabilities(images)
 
-    assert views.shape == (3, 4, 64, 64)
-    assert torch.equal(views, views[:, :1].expand_as(views))
-    assert agreement(views[0]) == 1
+    assert maps.shape == (3, 4, 64, 64)
+    assert torch.equal(maps, maps[:, :1].expand_as(maps))
+    assert agreement(maps[0]) == 1

@@ -1,4 +1,4 @@
-"""A training of the segmenter: it learns, goes on after a kill, and is logged."""
+"""A training of the segmenter: it learns, is resumed after a kill, and is logged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from cxr_isnet.engine.settings import OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter, training
-from cxr_isnet.segmentation.pairs import training_parts
-from cxr_isnet.segmentation.training import Judged, SegmentTrainConfig, train_segmenter
+from cxr_isnet.segmentation.pairs import read_splits
+from cxr_isnet.segmentation.training import MaskEvaluation, SegmentTrainConfig, train_segmenter
 from cxr_isnet.tracking import NullRun, TrackingConfig
 
 
@@ -30,9 +30,9 @@ class KilledError(BaseException):
     """Stands for a signal: nothing catches it."""
 
 
-def train(config) -> dict[str, Judged]:
+def train(config) -> dict[str, MaskEvaluation]:
     return train_segmenter(
-        config, training_parts(config.training, config.external, config.validation_fraction, config.seed)
+        config, read_splits(config.training, config.external, config.validation_fraction, config.seed)
     )
 
 
@@ -44,17 +44,17 @@ def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hosp
         external=[str(external_manifest)],
     )
 
-    judged = train(config)
+    evaluations = train(config)
 
-    assert set(judged) == {"validation", "external"}
-    assert judged["external"].sites["Birch"].estimates["dice"].value > 0.8
-    assert len(judged["external"].table) == 8
+    assert set(evaluations) == {"validation", "external"}
+    assert evaluations["external"].sites["Birch"].estimates["dice"].value > 0.8
+    assert len(evaluations["external"].table) == 8
 
 
-def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
+def test_a_training_leaves_its_segmenter_history_and_evaluation(make_config):
     config = make_config()
 
-    judged = train(config)
+    evaluations = train(config)
 
     folder = Path(config.output)
     assert {path.name for path in folder.iterdir()} == {
@@ -77,8 +77,8 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
     assert list(history["split"]) == ["training", "validation"] * 2
     assert {"loss", "dice"} <= set(history.columns)
     metrics = yaml.safe_load((folder / "metrics.json").read_text())
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
-    assert metrics["validation"]["Alder"]["dice"]["value"] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].value
+    assert metrics["validation"]["Alder"]["dice"]["value"] == pytest.approx(mean)
 
 
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
@@ -148,10 +148,10 @@ def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_
     run = Recorder()
     monkeypatch.setattr(training, "start_run", lambda *arguments, **named: run)
 
-    judged = train(make_config())
+    evaluations = train(make_config())
 
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
-    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].value
+    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(mean)
     assert {("validation.dice", 1), ("validation.dice", 2)} <= run.metrics.keys()
     assert run.artifacts == {
         "best.pt",
@@ -168,13 +168,13 @@ def test_mlflow_keeps_a_run(make_config, tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     config = make_config(tracking=TrackingConfig(uri=uri, experiment="lungs"))
 
-    judged = train(config)
+    evaluations = train(config)
 
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("lungs").experiment_id])
     assert run.data.params["network.channels"] == "[4, 8]"
-    told = judged["validation"].sites["Alder"].estimates["dice"].value
-    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].value
+    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(mean)
     assert len(client.get_metric_history(run.info.run_id, "validation.dice")) == 2
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"best.pt", "config.yaml", "metrics.json", "loss_curves.png"} <= kept
@@ -185,7 +185,7 @@ TRAIN = {"training": ["a.csv"], "output": "run"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "named"),
     [
         ({"training": []}, "training"),
         ({"epochs": 0}, "epochs"),
@@ -201,6 +201,6 @@ TRAIN = {"training": ["a.csv"], "output": "run"}
     ],
     ids=str,
 )
-def test_a_training_that_cannot_be_is_refused(changes, told):
-    with pytest.raises(InputError, match=told):
+def test_a_training_that_cannot_be_is_refused(changes, named):
+    with pytest.raises(InputError, match=named):
         SegmentTrainConfig(**{**TRAIN, **changes})
