@@ -6,21 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cxr_isnet.errors import InputError
-
-SMALLEST_LUNG = 0.005
-"""A component of less than this share of the image is no lung."""
+from cxr_isnet.imaging.mask_shape import (
+    LARGEST_AREA,
+    LARGEST_BORDER,
+    LOWEST_SYMMETRY,
+    SMALLEST_AREA,
+    border_share,
+    lung_areas,
+)
 
 
 @dataclass(frozen=True)
 class QualityLimits:
     """Limits within which a predicted mask is accepted. All shares.
 
-    Those of area, symmetry and border lie just outside of what the annotators of Shenzhen and of the ieee8023
-    collection drew. In a cross-validation on the latter, all limits together flag 51 of 351 masks, 11 of the 25 of a
-    Dice below 0.88 among them.
+    Those of area, symmetry and border are by default the limits of given masks (`cxr_isnet.imaging.mask_shape`). In a
+    cross-validation on the ieee8023 collection, all limits together flag 51 of 351 masks, 11 of the 25 of a Dice below
+    0.88 among them.
 
     Attributes:
         smallest_area: Of the lungs in the image.
@@ -31,10 +35,10 @@ class QualityLimits:
         agreement: Least Dice of the lungs in a mirrored or shifted copy with those of the mean over all copies.
     """
 
-    smallest_area: float = 0.08
-    largest_area: float = 0.65
-    symmetry: float = 0.4
-    border: float = 0.1
+    smallest_area: float = SMALLEST_AREA
+    largest_area: float = LARGEST_AREA
+    symmetry: float = LOWEST_SYMMETRY
+    border: float = LARGEST_BORDER
     fragments: float = 0.1
     agreement: float = 0.94
 
@@ -91,19 +95,16 @@ def measure_mask(mask: NDArray[np.uint8], *, fragments: float, agreement: float)
     """Measures a post-processed mask.
 
     Args:
-        mask: (rows, columns) of 0 and 1.
+        mask: (rows, columns) uint8 of 0 and 1.
         fragments: As `postprocess` returns it.
         agreement: As `agreement` returns it.
     """
-    labels, count = ndimage.label(mask)
-    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])[::-1]
-    lungs = sizes[sizes >= SMALLEST_LUNG * mask.size]
-    edge = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    lungs = lung_areas(mask)
     return MaskQuality(
         area=float(mask.mean()),
         lungs=len(lungs),
         symmetry=float(lungs[1] / lungs[0]) if len(lungs) > 1 else 0.0,
-        border=float(edge.mean()),
+        border=border_share(mask),
         fragments=fragments,
         agreement=agreement,
     )
