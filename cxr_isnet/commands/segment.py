@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
+import yaml
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.engine.devices import Device
@@ -170,7 +171,7 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
 
 
 def segment_predict(config: SegmentPredictConfig) -> str:
-    """Completes the masks of manifests and lists the flagged; returns how many masks are given, predicted, missing."""
+    """Completes the masks of manifests and lists the flagged; returns the counts, and how to train with the masks."""
     output = output_folder(config.output, may_hold=True)
     with distributed_context(config.device) as context:
         counts = complete_masks(
@@ -182,8 +183,21 @@ def segment_predict(config: SegmentPredictConfig) -> str:
             batch_size=config.batch_size,
             workers=config.workers,
         )
-    return (
-        f"{output / 'manifest.csv'}: {counts.images} images, {counts.given} with a given mask, {counts.predicted} with "
+    manifest = str(output / "manifest.csv")
+    summary = (
+        f"{manifest}: {counts.images} images, {counts.given} with a given mask, {counts.predicted} with "
         f"a predicted one, {counts.flagged + counts.unreadable} without: {counts.flagged} flagged, "
         f"{counts.unreadable} unreadable (flagged.csv, overlays/)"
+    )
+    return f"{summary}\n\n{_next_step(config.manifest, manifest, masks=counts.given + counts.predicted)}"
+
+
+def _next_step(completed: list[str], manifest: str, *, masks: int) -> str:
+    """What to write into a training config so that the completed manifest is used, not the one without masks."""
+    if not masks:
+        return "No image has a mask: method isnet cannot be trained on this manifest. See flagged.csv for the reasons."
+    setting = yaml.safe_dump({"data": {"training": [manifest]}}, default_flow_style=None, width=10**6)
+    return (
+        f"To train with these masks, name this manifest in data.training in place of {', '.join(completed)}; other "
+        f"hospitals' manifests stay beside it:\n\n{setting}".rstrip()
     )

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cxr_isnet.commands import segment
 from cxr_isnet.commands.segment import (
@@ -98,6 +100,26 @@ def test_predict_says_how_many_masks_came_from_where(predict, write_xrays, phant
     text = predict(bare, phantom_manifest)
 
     assert "14 images, 12 with a given mask, 2 with a predicted one, 0 without" in text
+
+
+def test_predict_says_what_to_write_into_the_training_config(predict, write_xrays, tmp_path):
+    bare = write_xrays([two_lungs()] * 2)
+
+    text = predict(bare)
+
+    sentence, setting = text.split("\n\n")[1:]
+    assert f"name this manifest in data.training in place of {bare};" in sentence
+    (manifest,) = yaml.safe_load(setting)["data"]["training"]
+    assert manifest == str(tmp_path / "completed" / "manifest.csv")
+    assert (read_manifest(manifest)["mask"] != "").all()
+
+
+def test_predict_says_when_no_image_has_a_mask(predict, write_xrays):
+    text = predict(write_xrays([np.zeros((96, 80))]))
+
+    assert "0 with a predicted one, 1 without: 1 flagged" in text
+    assert "No image has a mask" in text
+    assert "data:" not in text
 
 
 def test_predict_refuses_a_file_as_output(predict, phantom_manifest, tmp_path):
