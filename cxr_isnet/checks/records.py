@@ -8,18 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from cxr_isnet.checks.similarity import perceptual_hash
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image, read_mask
+from cxr_isnet.imaging.mask_shape import border_share, lung_areas
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128
 """Rows and columns of a thumbnail; the picture is squeezed into the square."""
-
-SMALLEST_PART = 0.002
-"""Share of the image below which a piece of a mask counts as a speck."""
 
 _SMALLEST_RANGE = 1e-3
 
@@ -57,6 +54,7 @@ class MaskRecord:
         shape: rows and columns.
         area: lung as a share of the image.
         parts: shares of the image of its connected pieces, largest first, specks left out.
+        border: share of the image's border that is lung.
         borders: sides of the image that it touches.
         thumbnail: (THUMBNAIL, THUMBNAIL) bool.
     """
@@ -66,6 +64,7 @@ class MaskRecord:
     shape: tuple[int, int] = (0, 0)
     area: float = 0.0
     parts: tuple[float, ...] = ()
+    border: float = 0.0
     borders: tuple[str, ...] = ()
     thumbnail: NDArray[np.bool_] | None = None
 
@@ -97,14 +96,13 @@ def mask_record(path: str) -> MaskRecord:
         lungs = read_mask(path)
     except InputError as error:
         return MaskRecord(path, problem=str(error))
-    pieces, _ = ndimage.label(lungs)
-    shares = np.sort(np.bincount(pieces.ravel())[1:])[::-1] / lungs.size
     edges = {"top": lungs[0], "bottom": lungs[-1], "left": lungs[:, 0], "right": lungs[:, -1]}
     return MaskRecord(
         path,
         shape=(lungs.shape[0], lungs.shape[1]),
         area=float(lungs.mean()),
-        parts=tuple(float(share) for share in shares if share >= SMALLEST_PART),
+        parts=tuple(float(pixels) / lungs.size for pixels in lung_areas(lungs)),
+        border=border_share(lungs),
         borders=tuple(side for side, edge in edges.items() if edge.any()),
         thumbnail=_shrink(lungs.astype(np.float32)) >= 0.5,
     )

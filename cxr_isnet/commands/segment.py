@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
+import yaml
 
 from cxr_isnet.config import as_plain
+from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.distributed import distributed_context
+from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
-from cxr_isnet.segmentation.filling import complete_masks
-from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
-from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
-from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
-from cxr_isnet.segmentation.segmenter import Segmenter
-from cxr_isnet.segmentation.training import train_segmenter
-from cxr_isnet.segmentation.training_config import (
-    SegmentCrossvalidateConfig,
-    SegmentEvaluateConfig,
-    SegmentPredictConfig,
-    SegmentTrainConfig,
+from cxr_isnet.segmentation import QualityLimits, Segmenter
+from cxr_isnet.segmentation.completion import complete_masks
+from cxr_isnet.segmentation.mask_evaluation import (
+    evaluate_overlaps,
+    evaluate_segmenter,
+    flat_overlaps,
+    format_overlaps,
+    write_overlaps,
 )
-from cxr_isnet.tracking import start_run
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
+from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
+from cxr_isnet.tracking import TrackingConfig, start_run
 
 __all__ = [
     "SegmentCrossvalidateConfig",
@@ -36,15 +38,97 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class SegmentCrossvalidateConfig:
+    """Patient-level cross-validation: a lung segmenter per fold, evaluated on the patients that it has not seen.
+
+    Attributes:
+        train: The training of each fold; its output gets a folder per fold. No external manifests.
+        folds: Number of folds.
+    """
+
+    train: SegmentTrainConfig
+    folds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; give at least 2")
+        if self.train.external:
+            raise InputError("train.external has no use in a cross-validation: leave it out, or use `segment train`")
+
+
+@dataclass(frozen=True)
+class SegmentEvaluateConfig:
+    """Evaluation of a trained segmenter on given masks.
+
+    Attributes:
+        model: `best.pt` of an output folder of `segment train`.
+        manifest: Manifests (tables or column mappings); the segmenter is evaluated on their rows with a given mask.
+        output: Folder for the results; must be empty.
+        device: Where.
+        resamples: Bootstrap resamples of each interval.
+        seed: Of the bootstrap.
+        limits: Of the quality flags.
+        tracking: MLflow.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    device: Device = Device.AUTO
+    resamples: int = 2000
+    seed: int = 0
+    limits: QualityLimits = field(default_factory=QualityLimits)
+    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="lung-masks"))
+
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
+        if self.resamples < 1 or self.seed < 0:
+            raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
+
+
+@dataclass(frozen=True)
+class SegmentPredictConfig:
+    """Prediction of the lung masks that manifests lack.
+
+    Attributes:
+        model: `best.pt` of an output folder of `segment train`.
+        manifest: Manifests (tables or column mappings).
+        output: Folder for `manifest.csv`, `quality.csv`, `flagged.csv`, `masks/`, `overlays/` and `accepted.png`. A run
+            that was interrupted is resumed in it.
+        overwrite: Predicts also where a mask is given.
+        device: Where.
+        batch_size: Images at a time.
+        workers: Reading processes; 0 reads in the predicting process.
+        limits: Of the quality flags.
+    """
+
+    model: str
+    manifest: list[str]
+    output: str
+    overwrite: bool = False
+    device: Device = Device.AUTO
+    batch_size: int = 16
+    workers: int = 0
+    limits: QualityLimits = field(default_factory=QualityLimits)
+
+    def __post_init__(self) -> None:
+        if not self.manifest:
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
+        if self.batch_size < 1 or self.workers < 0:
+            raise InputError(f"batch_size is {self.batch_size} and workers {self.workers}: at least 1 and 0 are needed")
+
+
 def segment_train(config: SegmentTrainConfig) -> str:
-    """Trains a segmenter, judges it on patients and sites it has not seen; returns the results as text."""
-    parts = training_parts(config.training, config.external, config.validation_fraction, config.seed)
-    judged = train_segmenter(config, parts)
-    return "\n\n".join(f"{name}\n{overlap_lines(test.sites)}" for name, test in judged.items())
+    """Trains a segmenter and evaluates it on patients and sites that it has not seen; returns the results as text."""
+    splits = read_splits(config.training, config.external, config.validation_fraction, config.seed)
+    evaluations = train_segmenter(config, splits)
+    return "\n\n".join(f"{name}\n{format_overlaps(test.sites)}" for name, test in evaluations.items())
 
 
 def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
-    """Judges every pair by a segmenter that has not seen its patient; returns the results as text.
+    """Evaluates on every pair a segmenter that has not seen its patient; returns the results as text.
 
     Files in the output folder: `fold_1_of_3` ... as of a training, `overlaps.csv` and `overlaps.json` of all.
     """
@@ -53,11 +137,11 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     frame = read_pairs(train.training)
     tables = []
     folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
-    for number, parts in enumerate(folds, start=1):
+    for number, splits in enumerate(folds, start=1):
         folder = output / f"fold_{number}_of_{config.folds}"
         begun = folder.is_dir() and any(folder.iterdir())
-        judged = train_segmenter(replace(train, output=str(folder), resume=begun), parts)
-        tables += [test.table for test in judged.values()]
+        evaluations = train_segmenter(replace(train, output=str(folder), resume=begun), splits)
+        tables += [test.table for test in evaluations.values()]
     if not tables:
         return ""
     table = pd.concat(tables, ignore_index=True)
@@ -66,34 +150,32 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     with start_run(train.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
         run.log_metrics(flat_overlaps(sites, "crossvalidation"), 0)
         run.log_artifact(output / "overlaps.json")
-    return overlap_lines(sites)
+    return format_overlaps(sites)
 
 
 def segment_evaluate(config: SegmentEvaluateConfig) -> str:
-    """Judges a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
+    """Evaluates a segmenter on the manifests' given masks, to files and to MLflow; returns the results as text."""
     output = output_folder(config.output)
     pairs = read_pairs(config.manifest)
-    with distributed_context(config.device) as here:
-        segmenter = Segmenter.load(config.model, here.device)
+    with distributed_context(config.device) as context:
+        segmenter = Segmenter.load(config.model, context.device)
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
             source = ", ".join(config.manifest)
             run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
-            table = overlap_table(segmenter, pairs, config.limits)
-            sites = evaluate_overlaps(table, resamples=config.resamples, seed=config.seed)
-            write_overlaps(output, table, sites, resamples=config.resamples)
-            draw_overlaps(output, segmenter, table)
-            run.log_metrics(flat_overlaps(sites, "evaluation"), 0)
+            evaluation = evaluate_segmenter(
+                segmenter, pairs, config.limits, output, resamples=config.resamples, seed=config.seed
+            )
+            run.log_metrics(flat_overlaps(evaluation.sites, "evaluation"), 0)
             run.log_artifact(output / "overlaps.json")
-    return overlap_lines(sites)
+    return format_overlaps(evaluation.sites)
 
 
 def segment_predict(config: SegmentPredictConfig) -> str:
-    """Fills the mask column of manifests and lists the flagged; returns how many masks came from where."""
+    """Completes the masks of manifests and lists the flagged; returns the counts, and how to train with the masks."""
     output = output_folder(config.output, may_hold=True)
-    with distributed_context(config.device) as here:
-        segmenter = Segmenter.load(config.model, here.device)
-        filled = complete_masks(
-            segmenter,
+    with distributed_context(config.device) as context:
+        counts = complete_masks(
+            Segmenter.load(config.model, context.device),
             read_manifests(config.manifest),
             output,
             config.limits,
@@ -101,8 +183,21 @@ def segment_predict(config: SegmentPredictConfig) -> str:
             batch_size=config.batch_size,
             workers=config.workers,
         )
+    manifest = str(output / "manifest.csv")
+    summary = (
+        f"{manifest}: {counts.images} images, {counts.given} with a given mask, {counts.predicted} with "
+        f"a predicted one, {counts.flagged + counts.unreadable} without: {counts.flagged} flagged, "
+        f"{counts.unreadable} unreadable (flagged.csv, overlays/)"
+    )
+    return f"{summary}\n\n{_next_step(config.manifest, manifest, masks=counts.given + counts.predicted)}"
+
+
+def _next_step(completed: list[str], manifest: str, *, masks: int) -> str:
+    """What to write into a training config so that the completed manifest is used, not the one without masks."""
+    if not masks:
+        return "No image has a mask: method isnet cannot be trained on this manifest. See flagged.csv for the reasons."
+    setting = yaml.safe_dump({"data": {"training": [manifest]}}, default_flow_style=None, width=10**6)
     return (
-        f"{output / 'manifest.csv'}: {filled.images} images, {filled.given} with a given mask, {filled.predicted} with "
-        f"a predicted one, {filled.flagged + filled.unreadable} without: {filled.flagged} flagged, "
-        f"{filled.unreadable} unreadable (flagged.csv, overlays/)"
+        f"To train with these masks, name this manifest in data.training in place of {', '.join(completed)}; other "
+        f"hospitals' manifests stay beside it:\n\n{setting}".rstrip()
     )

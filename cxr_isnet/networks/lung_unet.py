@@ -1,4 +1,4 @@
-"""The network that finds the lungs: a small 2D U-Net."""
+"""The network of the lung segmenter: a small 2D U-Net."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ class SegmenterConfig:
 
     @property
     def stride(self) -> int:
-        """What rows and columns of an image must be a multiple of."""
+        """Rows and columns of an image must be a multiple of it."""
         return int(2 ** (len(self.channels) - 1))
 
 
 def build_segmenter(config: SegmenterConfig) -> nn.Module:
-    """The network: images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W); weights from torch's global generator."""
+    """Builds the network, its weights drawn by torch's global generator.
+
+    Returns:
+        Images (B, 1, H, W) float32 in [0, 1] to logits (B, 1, H, W), H and W multiples of `config.stride`.
+    """
     return UNet(
         spatial_dims=2,
         in_channels=1,

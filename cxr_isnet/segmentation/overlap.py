@@ -1,15 +1,18 @@
-"""How well two masks lie over each other."""
+"""Overlap of two masks: Dice, IoU, and the loss by which a segmenter is trained."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
 
-LUNG = 0.5
+from cxr_isnet.objectives.objective import Batch, Objective
+
+LUNG_PROBABILITY = 0.5
 """Probability from which on a pixel is lung."""
 
 
 def dice(first: Tensor, second: Tensor) -> Tensor:
-    """Twice the common pixels by the sum of both.
+    """Dice coefficient: twice the common pixels by the sum of both.
 
     Args:
         first: (..., H, W) of 0 and 1, or bool.
@@ -26,14 +29,14 @@ def dice(first: Tensor, second: Tensor) -> Tensor:
 
 
 def iou(dice_values: Tensor) -> Tensor:
-    """Common pixels by those of either mask, from the Dice of the same two: D / (2 - D)."""
+    """Intersection over union, from the Dice of the same two masks: D / (2 - D)."""
     return dice_values / (2 - dice_values)
 
 
 def between_lungs(mask: Tensor) -> Tensor:
     """What lies between the lungs: in each row, the pixels between the first and the last lung pixel that are no lung.
 
-    Where annotators differ most: some leave the heart and the mediastinum out, some include most of them.
+    It is where annotators differ most: some leave the heart and the mediastinum out, some include most of them.
 
     Args:
         mask: (..., H, W) of 0 and 1.
@@ -45,3 +48,19 @@ def between_lungs(mask: Tensor) -> Tensor:
     after_first = lungs.cummax(dim=-1).values
     before_last = lungs.flip(-1).cummax(dim=-1).values.flip(-1)
     return (after_first * before_last * (1 - lungs)).bool()
+
+
+class LungOverlap(Objective):
+    """loss = 1 - soft Dice + binary cross-entropy, per image, then averaged; `dice` is that of the thresholded map.
+
+    Source: MONAI's `DiceCELoss`; soft Dice after Milletari et al. 2016 (V-Net), without the squared denominator.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._loss = DiceCELoss(sigmoid=True)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.network(batch["image"]).float()
+        lungs = logits.detach().sigmoid() >= LUNG_PROBABILITY
+        return {"loss": self._loss(logits, batch["mask"]), "dice": dice(lungs, batch["mask"]).mean()}

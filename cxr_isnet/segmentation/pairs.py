@@ -1,4 +1,4 @@
-"""X-rays with a lung mask that somebody drew: what a segmenter is trained and judged on."""
+"""Pairs of an X-ray and a given lung mask, on which a segmenter is trained and evaluated, and their splits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifests, split_by_patient
 
 PREDICTED = "predicted by "
-"""How `mask_source` of a predicted mask begins; then come the first digits of the segmenter's digest."""
+"""Beginning of `mask_source` of a predicted mask; the first digits of the segmenter's digest follow."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The pairs of one training.
+class PairSplits:
+    """The pairs of one training, by what they are used for.
 
     Attributes:
-        training: What weights are fitted to.
+        training: The weights are fitted to them.
         validation: In-domain, of other patients: chooses the epoch.
-        tests: What the segmenter is judged on, by name.
+        tests: The segmenter is evaluated on them, by name.
     """
 
     training: pd.DataFrame
@@ -35,7 +35,7 @@ class Parts:
 
 
 def is_predicted(frame: pd.DataFrame) -> pd.Series:
-    """Which rows have a mask that a segmenter made, by column `mask_source`; none where there is no such column."""
+    """Which rows have a predicted mask, by column `mask_source`; none where there is no such column."""
     if "mask_source" not in frame.columns:
         return pd.Series(False, index=frame.index)
     return (frame["mask"] != "") & frame["mask_source"].str.startswith(PREDICTED)
@@ -43,6 +43,9 @@ def is_predicted(frame: pd.DataFrame) -> pd.Series:
 
 def read_pairs(manifests: Sequence[str]) -> pd.DataFrame:
     """The rows with a given mask, all their files checked.
+
+    Args:
+        manifests: Tables, or column mappings (YAML).
 
     Raises:
         InputError: As `read_manifests`; a file cannot be used; no row has a given mask.
@@ -59,37 +62,49 @@ def read_pairs(manifests: Sequence[str]) -> pd.DataFrame:
     return pairs
 
 
-def training_parts(training: Sequence[str], external: Sequence[str], fraction: float, seed: int) -> Parts:
-    """Splits the training pairs by patient and reads the external ones.
+def read_splits(training: Sequence[str], external: Sequence[str], fraction: float, seed: int) -> PairSplits:
+    """Reads the training pairs, split by patient, and the external ones.
+
+    Args:
+        training: Manifests to train and validate on.
+        external: Manifests of sites that are in no training manifest.
+        fraction: Share of the patients that validate, where the manifests do not give their split.
+        seed: Of the split.
+
+    Returns:
+        Tests "validation" and, where there are external manifests, "external".
 
     Raises:
         InputError: As `read_pairs`; one split is empty; a site is both trained on and external.
     """
     frame = split_by_patient(read_pairs(training), validation_fraction=fraction, seed=seed)
-    parts = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
-    for name, part in parts.items():
-        if part.empty:
+    splits = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
+    for name, rows in splits.items():
+        if rows.empty:
             raise InputError(
                 f"column 'mask' of {', '.join(training)}: no image with a given mask is in split '{name}'. Add "
                 "patients, or change column 'split'"
             )
-    tests = {"validation": parts["val"]}
+    tests = {"validation": splits["val"]}
     if external:
         tests["external"] = read_pairs(external)
         shared = sorted(set(tests["external"]["site"]) & set(frame["site"]))
         if shared:
             raise InputError(f"column 'site': {shared} is both in training and in external; an external site is unseen")
-    return Parts(parts["train"], parts["val"], tests)
+    return PairSplits(splits["train"], splits["val"], tests)
 
 
-def patient_folds(frame: pd.DataFrame, folds: int, fraction: float, seed: int) -> Iterator[Parts]:
-    """Parts in which each patient is tested once; every site is in every fold as evenly as its patients allow.
+def patient_folds(frame: pd.DataFrame, folds: int, fraction: float, seed: int) -> Iterator[PairSplits]:
+    """Cross-validation: each patient is tested once; every site is in every fold as evenly as its patients allow.
 
     Args:
-        frame: Pairs; column `split` is not looked at.
-        folds: How many.
+        frame: Pairs; column `split` is ignored.
+        folds: Number of folds.
         fraction: Share of the remaining patients that validate.
         seed: Of both divisions.
+
+    Yields:
+        The splits of a fold, with the test "test".
 
     Raises:
         InputError: There are fewer patients than folds.
@@ -98,10 +113,10 @@ def patient_folds(frame: pd.DataFrame, folds: int, fraction: float, seed: int) -
     if patients.nunique() < folds:
         raise InputError(f"{patients.nunique()} patients with a mask do not make {folds} folds: set fewer folds")
     divide = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for rest, tested in divide.split(frame, frame["site"], patients):
-        remaining = frame.iloc[rest].assign(split="")
+    for remaining_rows, tested in divide.split(frame, frame["site"], patients):
+        remaining = frame.iloc[remaining_rows].assign(split="")
         split = split_by_patient(remaining, validation_fraction=fraction, seed=seed)
-        yield Parts(
+        yield PairSplits(
             split[split["split"] == "train"].reset_index(drop=True),
             split[split["split"] == "val"].reset_index(drop=True),
             {"test": frame.iloc[tested].reset_index(drop=True)},

@@ -1,4 +1,4 @@
-"""What a mask without a reference tells about itself, and when it is not to be accepted."""
+"""Quality control of predicted masks without a reference: measurements, limits, quality flags."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cxr_isnet.errors import InputError
-
-SMALLEST_LUNG = 0.005
-"""A component of less than this share of the image is no lung."""
+from cxr_isnet.imaging.mask_shape import (
+    LARGEST_AREA,
+    LARGEST_BORDER,
+    LOWEST_SYMMETRY,
+    SMALLEST_AREA,
+    border_share,
+    lung_areas,
+)
 
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """Between what bounds a mask is accepted. All shares.
+    """Limits within which a predicted mask is accepted. All shares.
 
-    The bounds of area, symmetry and border lie just outside of what the hands that drew the masks of Shenzhen and of
-    the ieee8023 collection did. In a cross-validation on the latter, all bounds together doubt 51 of 351 masks, 11 of
-    the 25 of a Dice below 0.88 among them.
+    Those of area, symmetry and border are by default the limits of given masks (`cxr_isnet.imaging.mask_shape`). In a
+    cross-validation on the ieee8023 collection, all limits together flag 51 of 351 masks, 11 of the 25 of a Dice below
+    0.88 among them.
 
     Attributes:
         smallest_area: Of the lungs in the image.
@@ -28,13 +32,13 @@ class QualityLimits:
         symmetry: Least area of the smaller lung by that of the larger one.
         border: Most of the image's border that is lung.
         fragments: Most of the raw mask that post-processing dropped.
-        agreement: Least Dice of the lungs in a mirrored or shifted view with those of all views.
+        agreement: Least Dice of the lungs in a mirrored or shifted copy with those of the mean over all copies.
     """
 
-    smallest_area: float = 0.08
-    largest_area: float = 0.65
-    symmetry: float = 0.4
-    border: float = 0.1
+    smallest_area: float = SMALLEST_AREA
+    largest_area: float = LARGEST_AREA
+    symmetry: float = LOWEST_SYMMETRY
+    border: float = LARGEST_BORDER
     fragments: float = 0.1
     agreement: float = 0.94
 
@@ -51,7 +55,7 @@ class QualityLimits:
 
 @dataclass(frozen=True)
 class MaskQuality:
-    """What was measured on one predicted mask.
+    """Measurements of one predicted mask.
 
     Attributes:
         area: Share of the image that is lung.
@@ -59,7 +63,7 @@ class MaskQuality:
         symmetry: Area of the smaller lung by that of the larger one; 0 of fewer than two.
         border: Share of the image's border that is lung.
         fragments: Share of the raw mask that post-processing dropped.
-        agreement: Lowest Dice of a view's lungs with those of all views; the mask's score.
+        agreement: Lowest Dice of one augmented copy's lungs with those of the mean; the mask's score.
     """
 
     area: float
@@ -70,40 +74,37 @@ class MaskQuality:
     agreement: float
 
     def quality_flags(self, limits: QualityLimits) -> list[str]:
-        """Reasons not to trust the mask, each with what was measured; none of a good one."""
-        found = []
+        """What lies outside the limits, each with its measurement; empty for an accepted mask."""
+        flags = []
         if not limits.smallest_area <= self.area <= limits.largest_area:
-            found.append(f"area {self.area:.2f}")
+            flags.append(f"area {self.area:.2f}")
         if self.lungs != 2:
-            found.append(f"lungs {self.lungs}")
+            flags.append(f"lungs {self.lungs}")
         elif self.symmetry < limits.symmetry:
-            found.append(f"symmetry {self.symmetry:.2f}")
+            flags.append(f"symmetry {self.symmetry:.2f}")
         if self.border > limits.border:
-            found.append(f"border {self.border:.2f}")
+            flags.append(f"border {self.border:.2f}")
         if self.fragments > limits.fragments:
-            found.append(f"fragments {self.fragments:.2f}")
+            flags.append(f"fragments {self.fragments:.2f}")
         if self.agreement < limits.agreement:
-            found.append(f"agreement {self.agreement:.2f}")
-        return found
+            flags.append(f"agreement {self.agreement:.2f}")
+        return flags
 
 
 def measure_mask(mask: NDArray[np.uint8], *, fragments: float, agreement: float) -> MaskQuality:
     """Measures a post-processed mask.
 
     Args:
-        mask: (rows, columns) of 0 and 1.
-        fragments: As `clean` found it.
-        agreement: Of the views.
+        mask: (rows, columns) uint8 of 0 and 1.
+        fragments: As `postprocess` returns it.
+        agreement: As `agreement` returns it.
     """
-    labels, count = ndimage.label(mask)
-    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])[::-1]
-    lungs = sizes[sizes >= SMALLEST_LUNG * mask.size]
-    edge = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    lungs = lung_areas(mask)
     return MaskQuality(
         area=float(mask.mean()),
         lungs=len(lungs),
         symmetry=float(lungs[1] / lungs[0]) if len(lungs) > 1 else 0.0,
-        border=float(edge.mean()),
+        border=border_share(mask),
         fragments=fragments,
         agreement=agreement,
     )

@@ -1,4 +1,4 @@
-"""A trained segmenter: prepared images in, probability maps of several views out."""
+"""A trained lung segmenter, saved and loaded, and its probability maps under test-time augmentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
 
 SHIFT = 16
-"""A shifted view is moved by 1 / SHIFT of the side, rows and columns alike; what leaves on one side enters opposite."""
+"""A shifted copy is moved by 1 / SHIFT of the side, rows and columns alike; what leaves on one side enters opposite."""
 
 _KIND = "lung_segmenter"
 
@@ -26,10 +26,10 @@ class Segmenter:
     """A trained lung segmenter.
 
     Attributes:
-        network: Images (B, 1, size, size) in [0, 1] to logits of the same shape, in evaluation mode.
-        config: Which network it is.
-        image: How files become images, the same as in training.
-        digest: SHA-256 of the file it was read from; "" before it is in a file.
+        network: Images (B, 1, size, size) float32 in [0, 1] to logits of the same shape, in evaluation mode.
+        config: Architecture of the network.
+        image: Preparation of an image file, the same as in training.
+        digest: SHA-256 of the file it was loaded from; "" before it is in a file.
     """
 
     network: nn.Module
@@ -38,21 +38,25 @@ class Segmenter:
     digest: str = ""
 
     def save(self, path: Path) -> None:
-        """Writes the segmenter to one file, whole or not at all."""
+        """Writes the segmenter to one file, atomically."""
         state = {"network": asdict(self.config), "image": asdict(self.image), "kind": _KIND}
         save_state(path, {**state, "weights": self.network.state_dict()})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Segmenter:
-        """Reads what `save` wrote.
+        """Loads what `save` wrote.
+
+        Args:
+            path: File, as `best.pt` of an output folder of `segment train`.
+            device: Where the network is put.
 
         Raises:
-            InputError: If the file is missing, damaged, or not a segmenter's.
+            InputError: The file is missing, damaged, or not a segmenter's.
         """
         path = Path(path)
         state = load_state(path)
         if state.get("kind") != _KIND:
-            raise InputError(f"{path}: not a lung segmenter: give best.pt of a folder of `segment train`")
+            raise InputError(f"{path}: not a lung segmenter: give best.pt of an output folder of `segment train`")
         settings = state["network"]
         config = SegmenterConfig(**{**settings, "channels": tuple(settings["channels"])})
         network = load_network(build_segmenter(config), state["weights"], path, device)
@@ -63,29 +67,31 @@ class Segmenter:
         return replace(self, network=self.network.to(device))
 
     @torch.no_grad()
-    def views(self, images: Tensor) -> Tensor:
-        """Probability maps of the image as it is, mirrored, and shifted both ways, all laid back over each other.
+    def augmented_probabilities(self, images: Tensor) -> Tensor:
+        """Test-time augmentation: maps of the image as it is, mirrored, and shifted both ways, all moved back.
 
         Args:
             images: (B, 1, size, size) in [0, 1].
 
         Returns:
-            (B, views, size, size) float32 in [0, 1], on the CPU.
+            (B, copies, size, size) float32 in [0, 1], on the CPU; the first is of the unchanged image.
         """
         device = next(self.network.parameters()).device
         step = images.shape[-1] // SHIFT
         maps = []
-        for there, back in _views(step):
-            logits = self.network(there(images.to(device)))
-            maps.append(back(logits.float().sigmoid())[:, 0].cpu())
+        for move, move_back in _augmentations(step):
+            logits = self.network(move(images.to(device)))
+            maps.append(move_back(logits.float().sigmoid())[:, 0].cpu())
         return torch.stack(maps, dim=1)
 
 
-Move = Callable[[Tensor], Tensor]
+_Move = Callable[[Tensor], Tensor]
 
 
-def _views(step: int) -> list[tuple[Move, Move]]:
-    def shift(by: int) -> Move:
+def _augmentations(step: int) -> list[tuple[_Move, _Move]]:
+    """Pairs of a change of the image and what undoes it on its map."""
+
+    def shift(by: int) -> _Move:
         return lambda images: images.roll((by, by), dims=(-2, -1))
 
     def mirror(images: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ def test_the_stride_halves_once_per_level_below_the_first():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "named"),
     [({"channels": (4,)}, "channels"), ({"channels": (4, 0)}, "channels"), ({"dropout": 1.0}, "dropout")],
 )
-def test_settings_that_make_no_network_are_refused(settings, told):
-    with pytest.raises(InputError, match=told):
+def test_settings_that_make_no_network_are_refused(settings, named):
+    with pytest.raises(InputError, match=named):
         SegmenterConfig(**settings)

@@ -15,7 +15,7 @@ from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter
-from cxr_isnet.segmentation.training_config import SegmentTrainConfig
+from cxr_isnet.segmentation.training import SegmentTrainConfig
 from cxr_isnet.tracking import TrackingConfig
 
 MODEL = "0123456789abcdef" * 4

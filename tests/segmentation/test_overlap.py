@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
+from cxr_isnet.segmentation.overlap import LungOverlap, between_lungs, dice, iou
 
 
 def pixels(mask: torch.Tensor) -> set[tuple[int, ...]]:
@@ -21,13 +21,13 @@ def test_dice_and_iou_are_those_of_sets_of_pixels(seed):
 
 
 def test_leading_dimensions_are_broadcast():
-    views = torch.rand(2, 3, 5, 5) > 0.5
+    copies = torch.rand(2, 3, 5, 5) > 0.5
     mean = torch.rand(2, 1, 5, 5) > 0.5
 
-    found = dice(views, mean)
+    found = dice(copies, mean)
 
     assert found.shape == (2, 3)
-    assert float(found[1, 2]) == pytest.approx(float(dice(views[1, 2], mean[1, 0])))
+    assert float(found[1, 2]) == pytest.approx(float(dice(copies[1, 2], mean[1, 0])))
 
 
 def test_two_empty_masks_agree_and_one_empty_mask_does_not():
@@ -47,3 +47,23 @@ def test_between_the_lungs_is_what_has_lung_on_both_sides_in_its_row(seed):
             expected[row, column] = not mask[row, column] and left and right
 
     assert torch.equal(between_lungs(mask), expected)
+
+
+def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
+    class Given(torch.nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, images):
+            return (images - 0.5) * self.scale
+
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[:, :, 4:12, 4:12] = 1
+    batch = {"image": mask, "mask": mask}
+
+    right, unsure, wrong = (LungOverlap(Given(scale))(batch) for scale in (40.0, 0.0, -40.0))
+
+    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
+    assert float(right["loss"]) < float(unsure["loss"]) < float(wrong["loss"])
+    assert (float(right["dice"]), float(wrong["dice"])) == (1, 0)

@@ -4,7 +4,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, training_parts
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
 
 from .conftest import two_lungs
 
@@ -17,7 +17,7 @@ def test_pairs_are_the_rows_whose_mask_somebody_drew(write_xrays):
     lungs = two_lungs()
     manifest = write_xrays([lungs] * 3, [lungs, None, lungs])
     table = pd.read_csv(manifest, keep_default_na=False)
-    table.assign(mask_source=["by hand", "", "predicted by 0123456789abcdef"]).to_csv(manifest, index=False)
+    table.assign(mask_source=["drawn", "", "predicted by 0123456789abcdef"]).to_csv(manifest, index=False)
 
     assert [path.rsplit("/", 1)[1] for path in read_pairs([str(manifest)])["image"]] == ["x0.png"]
 
@@ -35,7 +35,7 @@ def test_a_mask_that_does_not_fit_is_refused_before_training(write_xrays):
 
 
 def test_validation_patients_are_not_trained_on(phantom_manifest, external_manifest):
-    parts = training_parts([str(phantom_manifest)], [str(external_manifest)], 0.3, seed=0)
+    parts = read_splits([str(phantom_manifest)], [str(external_manifest)], 0.3, seed=0)
 
     assert not keys(parts.training) & keys(parts.validation)
     assert len(parts.training) + len(parts.validation) == 12
@@ -47,7 +47,7 @@ def test_an_external_site_that_is_trained_on_is_refused(phantom_manifest, tmp_pa
     read_manifest(phantom_manifest).to_csv(tmp_path / "copy.csv", index=False)
 
     with pytest.raises(InputError, match=r"Alder.*unseen"):
-        training_parts([str(phantom_manifest)], [str(tmp_path / "copy.csv")], 0.3, seed=0)
+        read_splits([str(phantom_manifest)], [str(tmp_path / "copy.csv")], 0.3, seed=0)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_lungs_that_have_grown_together_are_one_and_specks_are_none():
     assert measure_mask(speck, fragments=0, agreement=1).symmetry == 0
 
 
-def test_masks_of_phantoms_are_trusted(phantom_manifest):
+def test_masks_of_phantoms_are_accepted(phantom_manifest):
     for path in read_manifest(phantom_manifest)["mask"]:
         assert measure_mask(read_mask(path), fragments=0.0, agreement=0.97).quality_flags(QualityLimits()) == []
 
@@ -56,7 +56,7 @@ def test_masks_of_phantoms_are_trusted(phantom_manifest):
     ],
     ids=str,
 )
-def test_each_flaw_is_one_doubt_that_names_it_and_what_was_measured(flaw):
+def test_each_flaw_is_one_quality_flag_that_names_it_and_what_was_measured(flaw):
     ((name, value),) = flaw.items()
 
     quality_flags = replace(GOOD, **flaw).quality_flags(QualityLimits())
@@ -66,14 +66,14 @@ def test_each_flaw_is_one_doubt_that_names_it_and_what_was_measured(flaw):
     assert f"{value:.2f}" in quality_flags[0] or str(value) in quality_flags[0]
 
 
-def test_a_good_mask_has_no_doubts():
+def test_a_good_mask_has_no_quality_flags():
     assert GOOD.quality_flags(QualityLimits()) == []
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "named"),
     [({"agreement": 1.5}, "agreement"), ({"border": -0.1}, "border"), ({"smallest_area": 0.7}, "smallest_area")],
 )
-def test_limits_that_cannot_be_are_refused(settings, told):
-    with pytest.raises(InputError, match=told):
+def test_limits_that_cannot_be_are_refused(settings, named):
+    with pytest.raises(InputError, match=named):
         QualityLimits(**settings)

@@ -1,15 +1,16 @@
-"""The recipes of the segmenter, and the tables of the COVID sets that it reads and fills."""
+"""The recipes of the segmenter, and the tables of the COVID sets that it reads and completes."""
 
 from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentParser
 
+from cxr_isnet.commands.segment import SegmentCrossvalidateConfig
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
 from cxr_isnet.segmentation import QualityLimits
 from cxr_isnet.segmentation.quality import measure_mask
-from cxr_isnet.segmentation.training_config import SegmentCrossvalidateConfig, SegmentTrainConfig
+from cxr_isnet.segmentation.training import SegmentTrainConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((PROJECT / "pipelines" / "segmentation").glob("*.yaml"))
@@ -43,7 +44,7 @@ def test_a_cross_validation_has_the_settings_of_the_training_it_stands_for():
 
 @pytest.fixture
 def covid(real_data_folder, monkeypatch):
-    """Reads one of the recipes of the COVID sets."""
+    """Reads one of the column mappings of the COVID sets."""
     monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
     return lambda name: read_manifest(PROJECT / "data_manifests" / f"covid_{name}.yaml")
 
@@ -72,13 +73,13 @@ def test_images_without_a_known_label_are_left_out(covid, name, images, masks, l
 
 
 @pytest.mark.realdata
-def test_quality_control_doubts_almost_no_mask_that_somebody_drew(covid):
+def test_quality_control_flags_almost_no_mask_that_somebody_drew(covid):
     paths = [path for path in covid("ieee8023")["mask"] if path]
 
-    doubted = [
+    flagged = [
         path
         for path in paths
         if measure_mask(read_mask(path), fragments=0.0, agreement=1.0).quality_flags(QualityLimits())
     ]
 
-    assert len(doubted) <= 0.02 * len(paths)
+    assert len(flagged) <= 0.02 * len(paths)

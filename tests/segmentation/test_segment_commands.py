@@ -1,14 +1,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cxr_isnet.commands import segment
 from cxr_isnet.commands.segment import (
     SegmentCrossvalidateConfig,
     SegmentEvaluateConfig,
     SegmentPredictConfig,
+    SegmentTrainConfig,
     segment_crossvalidate,
     segment_evaluate,
     segment_predict,
@@ -50,7 +53,7 @@ def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config
     assert f"{table['dice'].mean():.3f}" in text
 
 
-def test_cross_validation_goes_on_where_it_was_when_told_to_and_refuses_otherwise(make_config):
+def test_cross_validation_is_resumed_when_asked_to_and_refuses_otherwise(make_config):
     first = segment_crossvalidate(SegmentCrossvalidateConfig(make_config("cv", epochs=1), folds=2))
 
     with pytest.raises(InputError, match="not empty"):
@@ -60,8 +63,8 @@ def test_cross_validation_goes_on_where_it_was_when_told_to_and_refuses_otherwis
     assert again == first
 
 
-def test_evaluate_judges_the_pairs_and_leaves_table_numbers_and_pictures(model, write_xrays, tmp_path):
-    output, manifest = tmp_path / "judged", write_xrays([two_lungs()] * 3, [two_lungs(), two_lungs(), None])
+def test_evaluate_takes_the_pairs_and_leaves_table_numbers_and_pictures(model, write_xrays, tmp_path):
+    output, manifest = tmp_path / "evaluated", write_xrays([two_lungs()] * 3, [two_lungs(), two_lungs(), None])
 
     text = segment_evaluate(
         SegmentEvaluateConfig(model, [str(manifest)], str(output), Device.CPU, resamples=20, tracking=OFF)
@@ -73,21 +76,21 @@ def test_evaluate_judges_the_pairs_and_leaves_table_numbers_and_pictures(model, 
 
 @pytest.mark.parametrize("kind", ["file", "full folder"])
 def test_evaluate_refuses_an_output_that_holds_something(model, phantom_manifest, tmp_path, kind):
-    output = tmp_path / "judged"
+    output = tmp_path / "evaluated"
     if kind == "file":
         output.write_text("")
     else:
         output.mkdir()
         (output / "notes.txt").write_text("")
 
-    with pytest.raises(InputError, match=r"judged.*name another folder"):
+    with pytest.raises(InputError, match=r"evaluated.*name another folder"):
         segment_evaluate(SegmentEvaluateConfig(model, [str(phantom_manifest)], str(output), tracking=OFF))
 
 
 @pytest.fixture
 def predict(model: str, tmp_path: Path) -> Callable[..., str]:
     return lambda *manifests: segment_predict(
-        SegmentPredictConfig(model, [str(path) for path in manifests], str(tmp_path / "filled"), device=Device.CPU)
+        SegmentPredictConfig(model, [str(path) for path in manifests], str(tmp_path / "completed"), device=Device.CPU)
     )
 
 
@@ -99,8 +102,58 @@ def test_predict_says_how_many_masks_came_from_where(predict, write_xrays, phant
     assert "14 images, 12 with a given mask, 2 with a predicted one, 0 without" in text
 
 
+def test_predict_says_what_to_write_into_the_training_config(predict, write_xrays, tmp_path):
+    bare = write_xrays([two_lungs()] * 2)
+
+    text = predict(bare)
+
+    sentence, setting = text.split("\n\n")[1:]
+    assert f"name this manifest in data.training in place of {bare};" in sentence
+    (manifest,) = yaml.safe_load(setting)["data"]["training"]
+    assert manifest == str(tmp_path / "completed" / "manifest.csv")
+    assert (read_manifest(manifest)["mask"] != "").all()
+
+
+def test_predict_says_when_no_image_has_a_mask(predict, write_xrays):
+    text = predict(write_xrays([np.zeros((96, 80))]))
+
+    assert "0 with a predicted one, 1 without: 1 flagged" in text
+    assert "No image has a mask" in text
+    assert "data:" not in text
+
+
 def test_predict_refuses_a_file_as_output(predict, phantom_manifest, tmp_path):
-    (tmp_path / "filled").write_text("")
+    (tmp_path / "completed").write_text("")
 
     with pytest.raises(InputError, match="name another folder"):
         predict(phantom_manifest)
+
+
+TRAIN = {"training": ["a.csv"], "output": "run"}
+EVALUATE = {"model": "best.pt", "manifest": ["a.csv"], "output": "out"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"folds": 1}, "folds"), ({"train": {"external": ["b.csv"]}}, "external")]
+)
+def test_a_cross_validation_that_cannot_be_is_refused(changes, named):
+    settings = {"train": {}, **changes}
+    settings["train"] = SegmentTrainConfig(**{**TRAIN, **settings["train"]})
+
+    with pytest.raises(InputError, match=named):
+        SegmentCrossvalidateConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "named"),
+    [
+        (SegmentEvaluateConfig, {"manifest": []}, "manifest"),
+        (SegmentEvaluateConfig, {"resamples": 0}, "resamples"),
+        (SegmentPredictConfig, {"manifest": []}, "manifest"),
+        (SegmentPredictConfig, {"batch_size": 0}, "batch_size"),
+        (SegmentPredictConfig, {"workers": -1}, "workers"),
+    ],
+)
+def test_an_evaluation_or_prediction_that_cannot_be_is_refused(kind, changes, named):
+    with pytest.raises(InputError, match=named):
+        kind(**{**EVALUATE, **changes})

@@ -1,4 +1,4 @@
-"""A training of the segmenter: it learns, goes on after a kill, and is logged."""
+"""A training of the segmenter: it learns, is resumed after a kill, and is logged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.settings import OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.segmentation import Segmenter, training
-from cxr_isnet.segmentation.objective import LungOverlap
-from cxr_isnet.segmentation.pairs import training_parts
-from cxr_isnet.segmentation.training import Judged, train_segmenter
+from cxr_isnet.segmentation.pairs import read_splits
+from cxr_isnet.segmentation.training import MaskEvaluation, SegmentTrainConfig, train_segmenter
 from cxr_isnet.tracking import NullRun, TrackingConfig
 
 
@@ -30,30 +30,10 @@ class KilledError(BaseException):
     """Stands for a signal: nothing catches it."""
 
 
-def train(config) -> dict[str, Judged]:
+def train(config) -> dict[str, MaskEvaluation]:
     return train_segmenter(
-        config, training_parts(config.training, config.external, config.validation_fraction, config.seed)
+        config, read_splits(config.training, config.external, config.validation_fraction, config.seed)
     )
-
-
-def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
-    class Given(torch.nn.Module):
-        def __init__(self, scale: float) -> None:
-            super().__init__()
-            self.scale = scale
-
-        def forward(self, images):
-            return (images - 0.5) * self.scale
-
-    mask = torch.zeros(2, 1, 16, 16)
-    mask[:, :, 4:12, 4:12] = 1
-    batch = {"image": mask, "mask": mask}
-
-    right, unsure, wrong = (LungOverlap(Given(scale))(batch) for scale in (40.0, 0.0, -40.0))
-
-    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
-    assert float(right["loss"]) < float(unsure["loss"]) < float(wrong["loss"])
-    assert (float(right["dice"]), float(wrong["dice"])) == (1, 0)
 
 
 def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hospital(make_config, external_manifest):
@@ -64,17 +44,17 @@ def test_a_segmenter_learns_the_lungs_of_phantoms_and_finds_them_in_another_hosp
         external=[str(external_manifest)],
     )
 
-    judged = train(config)
+    evaluations = train(config)
 
-    assert set(judged) == {"validation", "external"}
-    assert judged["external"].sites["Birch"].estimates["dice"].estimate > 0.8
-    assert len(judged["external"].table) == 8
+    assert set(evaluations) == {"validation", "external"}
+    assert evaluations["external"].sites["Birch"].estimates["dice"].estimate > 0.8
+    assert len(evaluations["external"].table) == 8
 
 
-def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
+def test_a_training_leaves_its_segmenter_history_and_evaluation(make_config):
     config = make_config()
 
-    judged = train(config)
+    evaluations = train(config)
 
     folder = Path(config.output)
     assert {path.name for path in folder.iterdir()} == {
@@ -97,8 +77,8 @@ def test_a_training_leaves_its_segmenter_history_and_judgement(make_config):
     assert list(history["split"]) == ["training", "validation"] * 2
     assert {"loss", "dice"} <= set(history.columns)
     metrics = yaml.safe_load((folder / "metrics.json").read_text())
-    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
-    assert metrics["validation"]["Alder"]["dice"]["estimate"] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
+    assert metrics["validation"]["Alder"]["dice"]["estimate"] == pytest.approx(mean)
 
 
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
@@ -168,10 +148,10 @@ def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_
     run = Recorder()
     monkeypatch.setattr(training, "start_run", lambda *arguments, **named: run)
 
-    judged = train(make_config())
+    evaluations = train(make_config())
 
-    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
-    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
+    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(mean)
     assert {("validation.dice", 1), ("validation.dice", 2)} <= run.metrics.keys()
     assert run.artifacts == {
         "best.pt",
@@ -188,14 +168,39 @@ def test_mlflow_keeps_a_run(make_config, tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     config = make_config(tracking=TrackingConfig(uri=uri, experiment="lungs"))
 
-    judged = train(config)
+    evaluations = train(config)
 
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("lungs").experiment_id])
     assert run.data.params["network.channels"] == "[4, 8]"
-    told = judged["validation"].sites["Alder"].estimates["dice"].estimate
-    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(told)
+    mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
+    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(mean)
     assert len(client.get_metric_history(run.info.run_id, "validation.dice")) == 2
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"best.pt", "config.yaml", "metrics.json", "loss_curves.png"} <= kept
     assert [a.path for a in client.list_artifacts(run.info.run_id, "validation")] == ["validation/overlaps.json"]
+
+
+TRAIN = {"training": ["a.csv"], "output": "run"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"training": []}, "training"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"resamples": 0}, "resamples"),
+        ({"patience": 0}, "patience"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"seed": -1}, "seed"),
+        ({"workers": -1}, "workers"),
+        ({"image": ImageConfig(100)}, "image.size is 100.*multiple of 16"),
+        ({"image": ImageConfig(64), "network": SegmenterConfig((2,) * 8)}, "multiple of 128"),
+        ({"external": ["a.csv"]}, "unseen"),
+    ],
+    ids=str,
+)
+def test_a_training_that_cannot_be_is_refused(changes, named):
+    with pytest.raises(InputError, match=named):
+        SegmentTrainConfig(**{**TRAIN, **changes})

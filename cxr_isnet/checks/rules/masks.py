@@ -8,12 +8,7 @@ from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity
 from cxr_isnet.checks.records import MaskRecord
 from cxr_isnet.checks.scan import ManifestScan
-
-LEAST_AREA, MOST_AREA = 0.08, 0.65
-"""Share of the image that lungs take up; in 761 masks of three sources, 0.09 to 0.59."""
-
-LEAST_SMALLER_LUNG = 0.25
-"""Area of the smaller lung as a share of the larger."""
+from cxr_isnet.imaging.mask_shape import LARGEST_AREA, LARGEST_BORDER, LOWEST_SYMMETRY, SMALLEST_AREA
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
@@ -50,16 +45,17 @@ def _faults(mask: MaskRecord, image: tuple[int, int]) -> Iterator[tuple[Severity
     if mask.area == 0:
         yield Severity.ERROR, "0", "no pixel is lung. Draw it anew, or leave the cell empty"
         return
-    if not LEAST_AREA <= mask.area <= MOST_AREA:
-        usual = f"usual is {100 * LEAST_AREA:.0f}% to {100 * MOST_AREA:.0f}%"
+    if not SMALLEST_AREA <= mask.area <= LARGEST_AREA:
+        usual = f"usual is {100 * SMALLEST_AREA:.0f}% to {100 * LARGEST_AREA:.0f}%"
         yield Severity.WARNING, f"{mask.area:.3f}", f"suspect: lungs fill {100 * mask.area:.1f}% of the image, {usual}"
-    if mask.borders:
-        sides = ", ".join(mask.borders)
-        yield Severity.WARNING, sides, f"suspect: touches the image's border ({sides}): lungs cut off, or not lungs"
+    if mask.border > LARGEST_BORDER:
+        sides, share = ", ".join(mask.borders), f"{100 * mask.border:.0f}%"
+        text = f"suspect: {share} of the image's border ({sides}) is lung: lungs cut off, or not lungs"
+        yield Severity.WARNING, sides, text
     if len(mask.parts) != 2:
         count = len(mask.parts)
         yield Severity.WARNING, str(count), f"suspect: {count} separate parts where two lungs are expected"
-    elif mask.parts[1] < LEAST_SMALLER_LUNG * mask.parts[0]:
+    elif mask.parts[1] < LOWEST_SYMMETRY * mask.parts[0]:
         ratio = mask.parts[1] / mask.parts[0]
         yield Severity.WARNING, f"{ratio:.2f}", f"suspect: one lung has {100 * ratio:.0f}% of the other's area"
 

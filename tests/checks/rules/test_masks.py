@@ -3,6 +3,7 @@ import pytest
 
 from cxr_isnet.checks import Severity
 from cxr_isnet.checks.rules.masks import find
+from cxr_isnet.segmentation.quality import QualityLimits, measure_mask
 from tests.checks.conftest import SIDE, save
 
 
@@ -50,6 +51,27 @@ def test_a_faulty_mask_is_found(masked, survey_of, tmp_path, mask, severity, mes
     assert (finding.severity, finding.places[0].row) == (severity, 1)
     assert message in finding.message
     assert finding.pictures[0].mask == str(tmp_path / "0_mask.png")
+
+
+@pytest.mark.parametrize(
+    ("mask", "flag"),
+    [
+        (band(slice(30, 80), slice(100, 119)), "symmetry"),  # the smaller lung has 0.38 of the larger
+        (band(slice(30, 80), slice(100, 121)), ""),  # 0.42
+        (band(slice(30, 70), slice(90, 113), rows=slice(0, 110)), ""),  # 63 of the 636 pixels of the border
+        (band(slice(30, 70), slice(90, 114), rows=slice(0, 110)), "border"),  # 64
+        (band(slice(30, 45), slice(90, 105), rows=slice(30, 98)), "area"),  # 0.0797
+        (band(slice(30, 45), slice(90, 105), rows=slice(30, 99)), ""),  # 0.0809
+    ],
+)
+def test_a_given_mask_is_suspect_where_a_predicted_one_is_flagged(masked, survey_of, tmp_path, mask, flag):
+    save(tmp_path / "0_mask.png", mask)
+
+    found = list(find(survey_of(masked)))
+
+    quality = measure_mask(mask.astype(np.uint8), fragments=0.0, agreement=1.0)
+    assert [text.split()[0] for text in quality.quality_flags(QualityLimits())] == ([flag] if flag else [])
+    assert len(found) == bool(flag)
 
 
 def test_an_unreadable_mask_is_found(masked, survey_of, tmp_path):

@@ -1,7 +1,8 @@
-"""Fills the mask column of a manifest, and says of which masks it is not sure."""
+"""Completion of a manifest's masks: predicts the missing ones, leaves out and lists those with a quality flag."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -10,36 +11,79 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging import read_image, read_mask
 from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.segmentation.finding import predict_masks
-from cxr_isnet.segmentation.mask_store import MaskStore
+from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_files
+from cxr_isnet.segmentation.overlays import OverlayTile, contact_sheet, overlay
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
-from cxr_isnet.segmentation.pictures import OverlayCase, overlay, sheet
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
-from cxr_isnet.segmentation.reading import read_batches
 from cxr_isnet.segmentation.segmenter import Segmenter
 
 GIVEN = "given"
 MODEL_DIGITS = 16
-TILES = 24
+ACCEPTED_TILES = 24
+NAME_DIGITS = 24
+_KEY = "cxr-isnet"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class MaskStore:
+    """A folder of the masks that one segmenter predicted: a PNG per image, with its mask quality in the file.
+
+    A file name is the beginning of the SHA-256 of the image's file: it identifies no patient, is the same wherever the
+    image lies, and a changed image gets another one. A mask is written atomically, so a run that was killed can be
+    resumed with what is there.
+
+    Attributes:
+        folder: Where the PNGs lie.
+        model: Digest of the segmenter; masks of another one count as missing.
+    """
+
+    folder: Path
+    model: str
+
+    def path(self, image_digest: str) -> Path:
+        """Where the mask of the image with this SHA-256 is, or would be."""
+        return self.folder / f"{image_digest[:NAME_DIGITS]}.png"
+
+    def write(self, image_digest: str, predicted: PredictedMask) -> None:
+        """Stores a mask, as 0 and 255, with its quality; the folder exists."""
+        metadata = PngImagePlugin.PngInfo()
+        metadata.add_text(_KEY, json.dumps({"model": self.model, "quality": asdict(predicted.quality)}))
+        with atomic_write(self.path(image_digest)) as partial:
+            Image.fromarray(predicted.mask * np.uint8(255)).save(partial, pnginfo=metadata, compress_level=1)
+
+    def quality(self, image_digest: str) -> MaskQuality | None:
+        """Quality of a stored mask; None if there is none of this segmenter."""
+        path = self.path(image_digest)
+        if not path.is_file():
+            return None
+        try:
+            with Image.open(path) as picture:
+                metadata = json.loads(picture.info.get(_KEY, "{}"))
+                if metadata.get("model") != self.model:
+                    return None
+                return MaskQuality(**metadata["quality"])
+        except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
+            _log.warning("%s: damaged (%s); predicted anew", path, error)
+            return None
+
+
+@dataclass(frozen=True)
 class MaskCounts:
-    """How many images of a manifest have which mask.
+    """Number of images of a manifest by the mask that they have.
 
     Attributes:
         images: Rows.
         given: With a mask that was there before.
         predicted: With a mask that the segmenter made.
-        flagged: Left empty because quality control does not trust the mask.
+        flagged: Left empty because the predicted mask has a quality flag.
         unreadable: Left empty because the image cannot be read.
     """
 
@@ -63,17 +107,17 @@ def complete_masks(
     """Predicts the masks that a manifest lacks and writes the manifest with them.
 
     Files in `output`: `masks/` and `overlays/` (of the flagged), `accepted.png` (a sample of the others), `quality.csv`
-    (every predicted mask), `flagged.csv` (every image left without a mask, with the reasons), and, when all else is
-    there, `manifest.csv`. Masks that are in the folder already are not predicted again.
+    (every predicted mask), `flagged.csv` (every image left without a mask, with the quality flags), and, when all else
+    is there, `manifest.csv`. Masks that are in the folder already are not predicted again.
 
     Args:
-        segmenter: Read from a file.
+        segmenter: Loaded from a file.
         frame: As `read_manifest` returns it.
         output: Folder, made when missing.
-        limits: What quality control trusts.
+        limits: Of the quality flags.
         overwrite: Predicts also where a mask is given.
         batch_size: Images at a time.
-        workers: Reading processes.
+        workers: Reading processes; 0 reads in this one.
     """
     store = MaskStore(output / "masks", segmenter.digest)
     store.folder.mkdir(parents=True, exist_ok=True)
@@ -82,36 +126,33 @@ def complete_masks(
     digests = {str(image): file_digest(image) for image in images}
     problems = _predict_missing(segmenter, store, digests, batch_size, workers)
     table = _quality_table(wanted, digests, store, problems, limits)
-    _write_pictures(output, table)
-    _draw_trusted(output / "accepted.png", table)
+    _draw_flagged(output, table)
+    _draw_accepted(output / "accepted.png", table)
     return _write_tables(output, frame, table, segmenter.digest)
 
 
 def _predict_missing(
     segmenter: Segmenter, store: MaskStore, digests: dict[str, str], batch_size: int, workers: int
 ) -> dict[str, str]:
-    """Predicts what the store lacks, one image of each content; returns what could not be read, and why."""
+    """Predicts what the store lacks, one image of each content; returns the problems of unreadable ones by digest."""
     missing = {digest: image for image, digest in digests.items() if store.quality(digest) is None}
     _log.info("%d masks to predict, %d are there already", len(missing), len(set(digests.values())) - len(missing))
     problems = {}
-    batches = read_batches(
-        list(missing.values()), segmenter.image, batch_size=batch_size, workers=workers, description="lungs"
+    files = predict_files(
+        segmenter, list(missing.values()), batch_size=batch_size, workers=workers, description="predict"
     )
-    for batch in batches:
-        problems.update({digests[x.path]: x.problem for x in batch if x.problem})
-        readable = [x for x in batch if not x.problem]
-        if not readable:
-            continue
-        found = predict_masks(segmenter, torch.stack([x.image for x in readable]), [x.shape for x in readable])
-        for xray, lungs in zip(readable, found, strict=True):
-            store.write(digests[xray.path], lungs)
+    for xray, predicted in files:
+        if predicted is None:
+            problems[digests[xray.path]] = xray.problem
+        else:
+            store.write(digests[xray.path], predicted)
     return problems
 
 
 def _quality_table(
     wanted: pd.DataFrame, digests: dict[str, str], store: MaskStore, problems: dict[str, str], limits: QualityLimits
 ) -> pd.DataFrame:
-    """A row per image that was to be predicted, index as in `wanted`: what was measured, and the quality_flags."""
+    """A row per image that was to be predicted, index as in `wanted`: its mask quality and quality flags."""
     rows = []
     for image in wanted["image"]:
         digest = digests[image]
@@ -119,20 +160,13 @@ def _quality_table(
         if quality is None:
             rows.append({"image": image, "predicted_mask": "", "quality_flags": f"unreadable: {problems[digest]}"})
         else:
-            quality_flags = "; ".join(quality.quality_flags(limits))
-            rows.append(
-                {
-                    "image": image,
-                    "predicted_mask": str(store.path(digest)),
-                    "quality_flags": quality_flags,
-                    **asdict(quality),
-                }
-            )
+            mask, flags = str(store.path(digest)), "; ".join(quality.quality_flags(limits))
+            rows.append({"image": image, "predicted_mask": mask, "quality_flags": flags, **asdict(quality)})
     columns = ["image", "predicted_mask", "quality_flags", *MaskQuality.__dataclass_fields__]
     return pd.DataFrame(rows, columns=columns, index=wanted.index)
 
 
-def _write_pictures(output: Path, table: pd.DataFrame) -> None:
+def _draw_flagged(output: Path, table: pd.DataFrame) -> None:
     """Overlays of the flagged masks, and of no others; `table` gets their paths as column `overlay`."""
     folder = output / "overlays"
     folder.mkdir(exist_ok=True)
@@ -149,32 +183,30 @@ def _write_pictures(output: Path, table: pd.DataFrame) -> None:
             path.unlink()
 
 
-def _draw_trusted(path: Path, table: pd.DataFrame) -> None:
-    """A sheet of accepted masks from the least to the most agreeing one, evenly spaced."""
+def _draw_accepted(path: Path, table: pd.DataFrame) -> None:
+    """A contact sheet of accepted masks, evenly spaced from the lowest to the highest agreement."""
     ranked = table[table["quality_flags"] == ""].sort_values("agreement", kind="stable")
-    chosen = np.unique(np.linspace(0, len(ranked) - 1, min(TILES, len(ranked))).round().astype(int))
-    cases = [
-        OverlayCase(
-            read_image(row["image"]), read_mask(row["predicted_mask"]), None, f"agreement {row['agreement']:.3f}"
-        )
-        for row in ranked.iloc[chosen].to_dict("records")
-    ]
+    chosen = np.unique(np.linspace(0, len(ranked) - 1, min(ACCEPTED_TILES, len(ranked))).round().astype(int))
+    tiles = []
+    for row in ranked.iloc[chosen].to_dict("records"):
+        image, mask = read_image(row["image"]), read_mask(row["predicted_mask"])
+        tiles.append(OverlayTile(image, mask, None, f"agreement {row['agreement']:.3f}"))
     with atomic_write(path) as partial:
-        sheet(cases, f"{len(cases)} of {len(ranked)} accepted masks").save(partial)
+        contact_sheet(tiles, f"{len(tiles)} of {len(ranked)} accepted masks").save(partial)
 
 
 def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model: str) -> MaskCounts:
     accepted = table.index[table["quality_flags"] == ""]
-    filled = frame.copy()
-    source = filled["mask_source"] if "mask_source" in filled.columns else pd.Series("", index=filled.index)
-    filled["mask_source"] = source.mask((source == "") & (filled["mask"] != ""), GIVEN)
-    filled.loc[table.index, ["mask", "mask_source"]] = ""
-    filled.loc[accepted, "mask"] = table.loc[accepted, "predicted_mask"]
-    filled.loc[accepted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
+    completed = frame.copy()
+    source = completed["mask_source"] if "mask_source" in completed.columns else pd.Series("", index=completed.index)
+    completed["mask_source"] = source.mask((source == "") & (completed["mask"] != ""), GIVEN)
+    completed.loc[table.index, ["mask", "mask_source"]] = ""
+    completed.loc[accepted, "mask"] = table.loc[accepted, "predicted_mask"]
+    completed.loc[accepted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
     tables: Sequence[tuple[str, pd.DataFrame, Sequence[str]]] = (
         ("quality.csv", table[table["predicted_mask"] != ""], ("image", "predicted_mask", "overlay")),
         ("flagged.csv", table[table["quality_flags"] != ""], ("image", "predicted_mask", "overlay")),
-        ("manifest.csv", filled, ("image", "mask")),
+        ("manifest.csv", completed, ("image", "mask")),
     )
     for name, content, paths in tables:
         relative = content.assign(**{column: _relative(content[column], output) for column in paths})

@@ -6,8 +6,14 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.segmentation import QualityLimits
-from cxr_isnet.segmentation.judging import evaluate_overlaps, flat_overlaps, overlap_lines, overlap_table
-from cxr_isnet.segmentation.outcome import draw_overlaps, write_overlaps
+from cxr_isnet.segmentation.mask_evaluation import (
+    draw_overlaps,
+    evaluate_overlaps,
+    flat_overlaps,
+    format_overlaps,
+    overlap_table,
+    write_overlaps,
+)
 from cxr_isnet.segmentation.pairs import read_pairs
 
 from .conftest import two_lungs
@@ -37,13 +43,13 @@ def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs)
     ]
 
 
-@pytest.mark.parametrize("with_heart", ["found", "given"])
-def test_a_heart_that_one_hand_includes_and_the_other_leaves_out_does_not_count_laterally(
+@pytest.mark.parametrize("with_heart", ["predicted", "given"])
+def test_a_heart_that_one_annotator_includes_and_the_other_leaves_out_does_not_count_laterally(
     bright, write_xrays, with_heart
 ):
-    masks = {"found": two_lungs(), "given": two_lungs()}
+    masks = {"predicted": two_lungs(), "given": two_lungs()}
     masks[with_heart][40:77, 36:48] = 1
-    pairs = read_pairs([str(write_xrays([masks["found"]], [masks["given"]]))])
+    pairs = read_pairs([str(write_xrays([masks["predicted"]], [masks["given"]]))])
 
     table = overlap_table(bright, pairs, QualityLimits())
 
@@ -51,7 +57,7 @@ def test_a_heart_that_one_hand_includes_and_the_other_leaves_out_does_not_count_
     assert table["lateral_dice"][0] > 0.97
 
 
-def test_lung_that_was_missed_or_found_beside_the_lungs_counts_laterally(bright, write_xrays):
+def test_lung_that_was_missed_or_predicted_beside_the_lungs_counts_laterally(bright, write_xrays):
     leak, missed = two_lungs(), two_lungs()
     leak[50:77, 68:80] = 1
     missed[:, 48:] = 0
@@ -63,7 +69,7 @@ def test_lung_that_was_missed_or_found_beside_the_lungs_counts_laterally(bright,
     assert (table["dice"] < 0.95).all()
 
 
-def test_an_image_that_went_missing_is_told(bright, pairs):
+def test_an_image_that_went_missing_is_named(bright, pairs):
     with pytest.raises(InputError, match=r"gone\.png"):
         overlap_table(bright, pairs.assign(image=["gone.png", *pairs["image"][1:]]), QualityLimits())
 
@@ -124,8 +130,8 @@ def test_one_site_is_not_pooled_and_one_patient_has_no_interval(table, tmp_path)
 def test_the_lines_and_the_flat_names_hold_every_site(table):
     results = evaluate_overlaps(table, resamples=50, seed=0)
 
-    assert [line.split()[0] for line in overlap_lines(results).splitlines()] == ["site", "Alder", "Birch", "pooled"]
-    assert f"{table['dice'].mean():.3f} (" in overlap_lines(results)
+    assert [line.split()[0] for line in format_overlaps(results).splitlines()] == ["site", "Alder", "Birch", "pooled"]
+    assert f"{table['dice'].mean():.3f} (" in format_overlaps(results)
     assert flat_overlaps(results, "external")["external.pooled.dice"] == pytest.approx(table["dice"].mean())
 
 
