@@ -21,10 +21,10 @@ def artifact(run, name):
 
 
 def test_a_run_keeps_the_nested_configuration_as_flat_parameters(config):
-    with start_run(config, parameters={"method": "isnet", "loss": {"cuts": [1, 2]}}) as run:
+    with start_run(config, parameters={"method": "isnet", "loss": {"bounds": [1, 2]}}) as run:
         pass
 
-    assert stored(run).data.params == {"method": "isnet", "loss.cuts": "[1, 2]"}
+    assert stored(run).data.params == {"method": "isnet", "loss.bounds": "[1, 2]"}
 
 
 def test_a_long_configuration_is_kept_whole(config):
