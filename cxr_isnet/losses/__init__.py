@@ -1,11 +1,9 @@
-"""Heatmap losses of ISNet. Knows tensors only."""
+"""Heatmap losses of ISNet: background and foreground loss of relevance maps. Imports torch only."""
 
 from cxr_isnet.losses.background import background_loss
-from cxr_isnet.losses.bounds import BoundEstimator
-from cxr_isnet.losses.foreground import ForegroundForm, RelevanceBounds, foreground_loss
-from cxr_isnet.losses.gwrp import gwrp
+from cxr_isnet.losses.foreground import BoundEstimator, ForegroundForm, RelevanceBounds, foreground_loss
 from cxr_isnet.losses.heatmap import HeatmapLossConfig, HeatmapTerms, aggregate_layers, heatmap_loss
-from cxr_isnet.losses.mask import fit_mask
+from cxr_isnet.losses.pooling import fit_mask, gwrp
 
 __all__ = [
     "BoundEstimator",

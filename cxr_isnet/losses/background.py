@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cxr_isnet.losses.gwrp import gwrp
-from cxr_isnet.losses.mask import fit_mask
+from cxr_isnet.losses.pooling import fit_mask, gwrp
 
 _RELATIVE_GUARD = 1e-10
 
 
 def background_loss(relevance: Tensor, mask: Tensor, *, decay: float, activation: float = 1.0) -> Tensor:
-    """Loss of relevance outside the mask.
+    """Penalty on relevance outside the mask, relative to the mean inside.
 
     Per map, |R| is divided by its mean inside the mask (over channels and pixels); what remains outside is pooled by
     GWRP in each channel to g, and the loss is ln(1 + g / E), averaged over channels and maps. It does not change when a
@@ -21,7 +20,7 @@ def background_loss(relevance: Tensor, mask: Tensor, *, decay: float, activation
     Args:
         relevance: (B, K, C, H, W) float, signed.
         mask: (B, 1, H', W') of 0 and 1, 1 inside; fitted to the map's size.
-        decay: GWRP decay d in [0, 1].
+        decay: GWRP decay d in [0, 1] over the pixels of a channel.
         activation: E > 0.
 
     Returns:

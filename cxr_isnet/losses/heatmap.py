@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cxr_isnet.losses.background import background_loss
 from cxr_isnet.losses.foreground import ForegroundForm, RelevanceBounds, foreground_loss
-from cxr_isnet.losses.gwrp import gwrp
+from cxr_isnet.losses.pooling import gwrp
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HeatmapLossConfig:
         decay: GWRP decay d over pixels. Small: a few strong pixels decide, so a small mark cannot hide; large:
             steadier.
         activation: E of the background loss.
-        form: Shape of the foreground loss above the upper cut.
+        form: Shape of the foreground loss above the upper bound.
         layer_decay: GWRP decay over the losses of image and inner layers; 1 is their mean, 0 the worst of them.
     """
 
@@ -37,7 +37,14 @@ class HeatmapLossConfig:
 
 @dataclass(frozen=True)
 class HeatmapTerms:
-    """Scalars of one batch: total loss, its background and foreground term, and how many images had a mask."""
+    """Scalars () of one batch.
+
+    Attributes:
+        loss: weighted sum of both terms over all layers.
+        background: background term, mean over the layers.
+        foreground: foreground term, mean over the layers.
+        images: number of images that had a usable mask.
+    """
 
     loss: Tensor
     background: Tensor
@@ -55,14 +62,14 @@ def heatmap_loss(
     """Mean heatmap loss of the images that have a lung in their mask; 0 if none has.
 
     Args:
-        maps: Relevance (B, K, C, H, W) by layer name, the image's included.
+        maps: relevance (B, K, C, H, W) by layer name, the image's included.
         mask: (B, 1, H, W) of 0 and 1.
         has_mask: (B,) bool. An image without a mask, or with an empty one, adds nothing: it is not all background.
-        bounds: For each name, the bounds of each set of rules; K is shared out among them evenly, in order.
-        config: Weights.
+        bounds: for each name, the bounds of each set of rules; K is shared out among them evenly, in order.
+        config: weights and shapes.
 
     Raises:
-        ValueError: If the maps of a layer cannot be shared out evenly among its bounds.
+        ValueError: if the maps of a layer cannot be shared out evenly among its bounds.
     """
     dtype = next(iter(maps.values())).dtype
     usable = has_mask & (mask > 0).flatten(1).any(1)
@@ -91,5 +98,16 @@ def heatmap_loss(
 
 
 def aggregate_layers(losses: Tensor, decay: float) -> Tensor:
-    """Losses (L,) of L layers as one: GWRP, so that the worst layer weighs most (arXiv 2401.08409)."""
+    """GWRP over the losses of L layers, so that the worst layer weighs most.
+
+    Args:
+        losses: (L,) float, >= 0.
+        decay: GWRP decay in [0, 1].
+
+    Returns:
+        () loss.
+
+    Source:
+        arXiv 2401.08409.
+    """
     return gwrp(losses, decay)

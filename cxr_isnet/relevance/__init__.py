@@ -1,11 +1,12 @@
-"""Trainable layer-wise relevance propagation (LRP) for ReLU networks. Knows torch only.
+"""Trainable layer-wise relevance propagation (LRP) for ReLU networks. Imports torch only.
 
     from cxr_isnet.relevance import LRP
     lrp = LRP(network)                        # any ReLU network, images in [0, 1]
     logits, relevance = lrp(images)           # relevance.image: (B, classes, C, H, W), differentiable
 
-Reading order: `trace` (a network as a list of steps), `forward` (running it), `transposes` and `epsilon` (the rules and
-the walk back), `first_layer` (z^B), `alpha_beta` (z+), `targets` (what is explained), `lrp` (all of it together).
+Reading order: `trace` (a network as a list of steps), `forward` (the forward pass), `transposes` and `epsilon` (the
+rules and the backward pass of relevance), `first_layer` (z^B), `alpha_beta` (z+), `targets` (the explained quantity),
+`lrp` (the module of all of it).
 """
 
 from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, SignedRule

@@ -5,8 +5,8 @@ relevance y * G is shared out as alpha to P and beta to N:
 
     R_j = alpha * sum_k (a+ w+ + a- w-)_jk R_k / (P_k + epsilon) + beta * sum_k (a+ w- + a- w+)_jk R_k / (N_k - epsilon)
 
-So the walk carries two signals, H_P and H_N, for the two linear maps that produce P and N. A batch norm behind a
-convolution is multiplied into its weight first. One that reads a concatenation cannot be: it takes P and N of its
+So the backward pass carries two signals, H_P and H_N, for the two linear maps that produce P and N. A batch norm behind
+a convolution is multiplied into its weight first. One that reads a concatenation cannot be: it takes P and N of its
 inputs and swaps them where its factor is negative, which equals multiplying it into each producer. A sum adds the
 contributions of both branches, so a residual branch needs no rule of its own.
 """
@@ -25,7 +25,7 @@ from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.epsilon import check_table
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.first_layer import FirstLayer
-from cxr_isnet.relevance.forward import AffineNorm, Run, fused_bias, fused_weight, run_step
+from cxr_isnet.relevance.forward import AffineNorm, ForwardPass, fused_bias, fused_weight, run_step
 from cxr_isnet.relevance.signal import per_channel, times
 from cxr_isnet.relevance.trace import Call, Step, Trace
 
@@ -38,6 +38,7 @@ class Parts:
     negative: Tensor | None = None
 
     def add(self, other: Parts) -> Parts:
+        """Sum of both, sign by sign."""
         return Parts(self.positive + other.positive, _sum(self.negative, other.negative))
 
 
@@ -49,15 +50,15 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class SignedCall:
-    """What a rule sees: the run step, the parts (B, ...) of its tensor inputs and what is asked of it.
+    """Input of a `SignedRule`: one step of a forward pass with the contributions to its tensor inputs.
 
     Attributes:
-        call: The step as any rule sees it.
-        inputs: Parts of each tensor input.
-        need_negative: Whether anything will ask for N of the output.
-        weight: Of a convolution or linear layer, with the batch norm behind it multiplied in.
-        bias: Likewise, or None.
-        again: Runs the step on other tensors in place of its tensor inputs.
+        call: the step as any rule gets it.
+        inputs: parts (B, ...) of each tensor input.
+        need_negative: whether N of the output is needed later.
+        weight: of a convolution or linear layer, with the batch norm behind it multiplied in.
+        bias: likewise, or None.
+        again: runs the step on other tensors in place of its tensor inputs.
     """
 
     call: Call
@@ -197,10 +198,10 @@ class AlphaBetaRules:
     """LRP-alpha-beta; the defaults are z+.
 
     Attributes:
-        alpha: Share of the positive contributions, alpha + beta = 1.
-        beta: Share of the negative ones, <= 0.
-        epsilon: Stabiliser of both denominators, >= 0.
-        table: Operation -> `SignedRule`. A ReLU needs none: it is where relevance is shared out.
+        alpha: share of the positive contributions, alpha + beta = 1.
+        beta: share of the negative ones, <= 0.
+        epsilon: stabiliser of both denominators, >= 0.
+        table: operation -> `SignedRule`. A ReLU needs none: it is where relevance is shared out.
     """
 
     alpha: float = 1.0
@@ -214,8 +215,8 @@ class AlphaBetaRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaWalk:
-        """Prepares the walk through one network; arguments and errors as for `EpsilonRules.prepare`."""
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaPropagation:
+        """Propagation of these rules through one network; arguments and errors as for `EpsilonRules.prepare`."""
         check_table(trace, {**self.table, nn.ReLU: None}, type(self).__name__)
         need: set[int] = {trace.output} if self.beta else set()
         for step in reversed(trace.steps):
@@ -227,12 +228,12 @@ class AlphaBetaRules:
                     need.update(step.inputs)
             elif step.index in need:
                 need.update(step.inputs)
-        return AlphaBetaWalk(self, trace, first_layer, layers, frozenset(need))
+        return AlphaBetaPropagation(self, trace, first_layer, layers, frozenset(need))
 
 
 @dataclass(frozen=True)
-class AlphaBetaWalk:
-    """`AlphaBetaRules` bound to a network: called with a forward pass, it gives relevance."""
+class AlphaBetaPropagation:
+    """`AlphaBetaRules` prepared for one network: contributions forward, then the backward pass of relevance."""
 
     rules: AlphaBetaRules
     trace: Trace
@@ -240,10 +241,16 @@ class AlphaBetaWalk:
     layers: frozenset[int]
     need_negative: frozenset[int]
 
-    def __call__(self, run: Run, seed: Tensor) -> dict[int, Tensor]:
-        """Relevance (K * B, C, H, W) of the image's step and of every step in `layers`.
+    def __call__(self, run: ForwardPass, seed: Tensor) -> dict[int, Tensor]:
+        """Relevance of the image and of the steps in `layers`.
 
-        `seed` (K * B, classes) weighs the contributions to the logits: ones for z+ explain all positive parts at once.
+        Args:
+            run: a forward pass.
+            seed: (K * B, classes), weights of the contributions to the logits: ones for z+ explain all positive parts
+                at once.
+
+        Returns:
+            (K * B, C, H, W) by index of the step.
         """
         calls, parts = self._contributions(run)
         rules, trace = self.rules, self.trace
@@ -266,7 +273,7 @@ class AlphaBetaWalk:
                 signals[source] = signals[source].add(part) if source in signals else part
         return found
 
-    def _back(self, run: Run, call: SignedCall, signal: Parts, parts: Mapping[int, Parts]) -> tuple[Parts, ...]:
+    def _back(self, run: ForwardPass, call: SignedCall, signal: Parts, parts: Mapping[int, Parts]) -> tuple[Parts, ...]:
         step = call.call.step
         if step.operation is nn.ReLU:
             return (self._share(signal.positive, call.call.output, call.inputs[0]),)
@@ -275,13 +282,13 @@ class AlphaBetaWalk:
         return self.rules.table[step.operation].backward(call, signal)
 
     def _share(self, signal: Tensor, output: Tensor, z: Parts) -> Parts:
-        """The shares of P and N in the relevance of a ReLU's output; where P or N is 0 there is nothing to share."""
+        """Shares of P and N in the relevance of a ReLU's output; where P or N is 0 there is nothing to share."""
         positive = times(signal, self.rules.alpha * _ratio(output, z.positive, self.rules.epsilon))
         if not self.rules.beta or z.negative is None:
             return Parts(positive)
         return Parts(positive, times(signal, -self.rules.beta * _ratio(output, -z.negative, self.rules.epsilon)))
 
-    def _contributions(self, run: Run) -> tuple[dict[int, SignedCall], dict[int, Parts]]:
+    def _contributions(self, run: ForwardPass) -> tuple[dict[int, SignedCall], dict[int, Parts]]:
         calls: dict[int, SignedCall] = {}
         parts: dict[int, Parts] = {}
         for step in self.trace.steps:
@@ -299,10 +306,10 @@ class AlphaBetaWalk:
             elif self.first_layer is None or step.index not in (self.first_layer.conv, self.first_layer.norm):
                 parts[step.index] = self.rules.table[step.operation].forward(call)
             else:
-                parts[step.index] = Parts(value)  # never asked for: z^B takes over at the ReLU behind
+                parts[step.index] = Parts(value)  # not used: z^B takes over at the ReLU behind
         return calls, parts
 
-    def _call(self, run: Run, step: Step, parts: Mapping[int, Parts]) -> SignedCall:
+    def _call(self, run: ForwardPass, step: Step, parts: Mapping[int, Parts]) -> SignedCall:
         sources = run.tensor_inputs(step)
 
         def again(tensors: list[Tensor]) -> Tensor:
@@ -316,7 +323,7 @@ class AlphaBetaWalk:
         return SignedCall(call, tuple(parts[i] for i in sources), need, weight, bias, again)
 
 
-def _with_batch_norm(run: Run, step: Step, norm: int | None) -> tuple[Tensor | None, Tensor | None]:
+def _with_batch_norm(run: ForwardPass, step: Step, norm: int | None) -> tuple[Tensor | None, Tensor | None]:
     if not isinstance(step.module, nn.Conv2d | nn.Linear):
         return None, None
     return step.module.weight if norm is None else fused_weight(run, step, norm), fused_bias(run, step, norm)

@@ -1,4 +1,4 @@
-"""LRP-epsilon: the table of rules and the walk back through the network.
+"""LRP-epsilon: the table of rules and the propagation of relevance from the logits to the image.
 
 The signal G, with relevance R = a * G at any activation a, is carried backward. For a ReLU network LRP-epsilon then is
 the transposed network with the factor y / (y + epsilon) at every ReLU output y (LRP-Flex; Bassi, Decherchi, Cavalli
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.first_layer import FirstLayer
-from cxr_isnet.relevance.forward import AffineNorm, Run
-from cxr_isnet.relevance.gate import epsilon_gate
-from cxr_isnet.relevance.signal import per_channel, stabilised, times
+from cxr_isnet.relevance.forward import AffineNorm, ForwardPass
+from cxr_isnet.relevance.signal import epsilon_gate, per_channel, stabilised, times
 from cxr_isnet.relevance.trace import Call, Step, Trace
 
 Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
@@ -40,15 +39,18 @@ def convolution(call: Call, signal: Tensor) -> tuple[Tensor]:
 
 
 def linear(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Product with the weight (C_out, C_in), a batch norm behind it multiplied in."""
     weight = cast(nn.Linear, call.step.module).weight
     return (signal @ (weight if call.scale_out is None else weight * call.scale_out[:, None]),)
 
 
 def batch_norm(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Factor of each channel; the shift absorbs its share of relevance."""
     return (signal * per_channel(cast(AffineNorm, call.kept).scale, signal),)
 
 
 def relu(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Factor y / (y + epsilon) at the output y."""
     return (epsilon_gate(signal, call.output, call.epsilon),)
 
 
@@ -78,9 +80,9 @@ class EpsilonRules:
     """LRP-epsilon as a set of rules.
 
     Attributes:
-        epsilon: Stabiliser in units of the activations, >= 0; typical 1e-2. An activation well below it is silenced.
-        points: Where epsilon acts.
-        table: Operation -> rule. To give a module of your own a rule: ``table={**EPSILON_TABLE, MyModule: my_rule}``,
+        epsilon: stabiliser in units of the activations, >= 0; typical 1e-2. An activation well below it is silenced.
+        points: where epsilon acts.
+        table: operation -> rule. To give a module of your own a rule: ``table={**EPSILON_TABLE, MyModule: my_rule}``,
             with ``my_rule(call, signal)`` returning the signal (K * B, ...) at each tensor input.
     """
 
@@ -92,16 +94,16 @@ class EpsilonRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> EpsilonWalk:
-        """Prepares the walk through one network.
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> EpsilonPropagation:
+        """Propagation of these rules through one network.
 
         Args:
-            trace: The network.
+            trace: the network.
             first_layer: z^B rule of the first layer, or None for epsilon there too.
-            layers: Steps whose relevance is wanted beside the image's.
+            layers: steps whose relevance is wanted beside the image's.
 
         Raises:
-            MissingRuleError: If relevance would pass a step that the table does not know.
+            MissingRuleError: if relevance would pass a step that the table does not know.
         """
         check_table(trace, self.table, type(self).__name__)
         stock = all(
@@ -109,12 +111,12 @@ class EpsilonRules:
         )
         folds = fold_batch_norms(trace, layers) if stock else Folds({}, {})
         points = _reference_points(trace) if self.points is EpsilonPoints.REFERENCE else frozenset()
-        return EpsilonWalk(self, trace, first_layer, layers, folds, points)
+        return EpsilonPropagation(self, trace, first_layer, layers, folds, points)
 
 
 @dataclass(frozen=True)
-class EpsilonWalk:
-    """`EpsilonRules` bound to a network: called with a forward pass, it gives relevance."""
+class EpsilonPropagation:
+    """`EpsilonRules` prepared for one network: the backward pass of relevance through the steps of a forward pass."""
 
     rules: EpsilonRules
     trace: Trace
@@ -123,9 +125,16 @@ class EpsilonWalk:
     folds: Folds
     points: frozenset[int]
 
-    def __call__(self, run: Run, seed: Tensor) -> dict[int, Tensor]:
-        """Relevance (K * B, C, H, W) of the image's step and of every step in `layers`, from the signal `seed`
-        (K * B, classes) at the logits."""
+    def __call__(self, run: ForwardPass, seed: Tensor) -> dict[int, Tensor]:
+        """Relevance of the image and of the steps in `layers`.
+
+        Args:
+            run: a forward pass.
+            seed: (K * B, classes), the signal at the logits.
+
+        Returns:
+            (K * B, C, H, W) by index of the step.
+        """
         signals = {self.trace.output: seed}
         found: dict[int, Tensor] = {}
         for step in reversed(self.trace.steps):
@@ -144,7 +153,7 @@ class EpsilonWalk:
                 signals[source] = signals[source] + part if source in signals else part
         return found
 
-    def _parts(self, run: Run, step: Step, signal: Tensor) -> tuple[Tensor, ...]:
+    def _parts(self, run: ForwardPass, step: Step, signal: Tensor) -> tuple[Tensor, ...]:
         if step.index in self.points:
             output = run.values[step.index]
             signal = times(signal, output / stabilised(output, self.rules.epsilon))
@@ -160,7 +169,16 @@ class EpsilonWalk:
 
 
 def check_table(trace: Trace, table: Mapping[Hashable, object], rules: str) -> None:
-    """Raises `MissingRuleError` for the first step between image and logits whose operation is not in `table`."""
+    """Check that the table has a rule for every step between image and logits.
+
+    Args:
+        trace: the network.
+        table: operation -> rule.
+        rules: name of the set of rules, for the message.
+
+    Raises:
+        MissingRuleError: for the last step in the network whose operation is not in `table`.
+    """
     reached = {trace.output}
     after_image = {trace.image}
     for step in trace.steps:
@@ -186,7 +204,7 @@ class Folds:
 
 
 def fold_batch_norms(trace: Trace, layers: frozenset[int]) -> Folds:
-    """Finds the batch norms whose factor can move into a weight, which saves passes over whole maps.
+    """Batch norms whose factor can be multiplied into a weight, which saves passes over whole maps.
 
     Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the
     factor commutes with the gate of the ReLU. Not across a step in `layers`, whose relevance would miss the factor.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.forward import Run, fused_bias, fused_weight
+from cxr_isnet.relevance.forward import ForwardPass, fused_bias, fused_weight
 from cxr_isnet.relevance.signal import stabilised, times
 from cxr_isnet.relevance.trace import Trace
 
@@ -31,12 +31,12 @@ class FirstLayer:
     """The convolution that reads the image, with the batch norm and the ReLU that follow it, if they do.
 
     Attributes:
-        conv: Step of the convolution.
-        norm: Step of its batch norm, or None.
-        last: Step whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
-        low: Smallest value an image can have.
-        high: Largest value.
-        epsilon: Stabiliser of the denominator.
+        conv: step of the convolution.
+        norm: step of its batch norm, or None.
+        last: step whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
+        low: smallest value an image can have.
+        high: largest value.
+        epsilon: stabiliser of the denominator.
     """
 
     conv: int
@@ -48,7 +48,17 @@ class FirstLayer:
 
     @classmethod
     def find(cls, trace: Trace, low: float, high: float, epsilon: float) -> FirstLayer:
-        """Finds the first layer; raises `RelevanceError` if the image is read by anything but one convolution."""
+        """First layer of a network.
+
+        Args:
+            trace: the network.
+            low: smallest value an image can have.
+            high: largest value.
+            epsilon: stabiliser of the denominator.
+
+        Raises:
+            RelevanceError: if the image is read by anything but one convolution, or not low < high.
+        """
         readers = [r for r in trace.readers[trace.image] if r not in trace.sizes]
         if len(readers) != 1 or trace.steps[readers[0]].operation is not nn.Conv2d:
             names = [trace.steps[r].name for r in readers]
@@ -65,16 +75,21 @@ class FirstLayer:
             last = trace.readers[last][0]
         return cls(conv, norm, last, low, high, epsilon)
 
-    def relevance(self, run: Run, relevance: Tensor) -> Tensor:
-        """Relevance of the image (K * B, C, H, W) from that at the output of `last` (K * B, C', h, w).
+    def relevance(self, run: ForwardPass, relevance: Tensor) -> Tensor:
+        """Relevance of the image, in float32 or wider whatever autocast does: shares of both signs nearly cancel here.
 
-        In float32 or wider, whatever autocast makes of the network: shares of both signs nearly cancel here.
+        Args:
+            run: a forward pass.
+            relevance: (K * B, C', h, w), at the output of `last`.
+
+        Returns:
+            (K * B, C, H, W).
         """
         image: Tensor = run.values[run.trace.image]
         with torch.autocast(image.device.type, enabled=False):
             return self._relevance(run, image, relevance)
 
-    def _relevance(self, run: Run, image: Tensor, relevance: Tensor) -> Tensor:
+    def _relevance(self, run: ForwardPass, image: Tensor, relevance: Tensor) -> Tensor:
         module = cast(nn.Conv2d, run.trace.steps[self.conv].module)
         step = run.trace.steps[self.conv]
         weight = module.weight if self.norm is None else fused_weight(run, step, self.norm)

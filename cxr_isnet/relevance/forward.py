@@ -1,4 +1,4 @@
-"""Runs a traced network and keeps what relevance needs, without hooks and without changing any activation in place."""
+"""Forward pass of a traced network that keeps what relevance needs, without hooks and without in-place changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AffineNorm:
 
     Attributes:
         scale: weight / sqrt(var + eps), (C,). Differentiable in the weight only.
-        mean: Batch mean in training, running mean in evaluation, (C,), detached.
+        mean: batch mean in training, running mean in evaluation, (C,), detached.
     """
 
     scale: Tensor
@@ -66,7 +66,7 @@ def _max_pool(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _dropout(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Dropout and the factors 0 or 1 / (1 - p) it drew, shaped like x, whole maps alike in 2d; None in evaluation."""
+    """Dropout and the factors 0 or 1 / (1 - p) applied, shaped like x, whole maps alike in 2d; None in evaluation."""
     dropout = cast(nn.Dropout | nn.Dropout2d, module)
     if not dropout.training or dropout.p == 0.0:
         return x, None
@@ -85,8 +85,15 @@ _KEEPING: Mapping[Any, Callable[[nn.Module, Tensor], tuple[Tensor, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """A forward pass: the value of every step and what was kept of it."""
+class ForwardPass:
+    """A forward pass.
+
+    Attributes:
+        trace: the network.
+        values: output of every step.
+        kept: for every step what relevance needs beside its output: `AffineNorm` of a batch norm, winners of a max
+            pool, factors of a dropout; else None.
+    """
 
     trace: Trace
     values: list[Any]
@@ -94,6 +101,7 @@ class Run:
 
     @property
     def logits(self) -> Tensor:
+        """Output of the network, (B, classes)."""
         return cast(Tensor, self.values[self.trace.output])
 
     def tensor_inputs(self, step: Step) -> list[int]:
@@ -107,13 +115,24 @@ class Run:
     def call(
         self, step: Step, *, epsilon: float, scale_in: Tensor | None = None, scale_out: Tensor | None = None
     ) -> Call:
-        """`step` as rules see it."""
+        """Input of the rule of `step`."""
         inputs = tuple(self.values[i] for i in self.tensor_inputs(step))
         return Call(step, inputs, self.values[step.index], self.kept[step.index], epsilon, scale_in, scale_out)
 
 
-def run_network(trace: Trace, images: Tensor) -> Run:
-    """Runs every step on `images` (B, C, H, W). The logits are bit-equal to those of the network called as usual."""
+def run_network(trace: Trace, images: Tensor) -> ForwardPass:
+    """Run the network step by step.
+
+    Args:
+        trace: the network.
+        images: (B, C, H, W).
+
+    Returns:
+        The forward pass; its logits are bit-equal to those of the network called as usual.
+
+    Raises:
+        RelevanceError: if the output is not (B, classes).
+    """
     values: list[Any] = []
     kept: list[Any] = []
     for step in trace.steps:
@@ -123,11 +142,11 @@ def run_network(trace: Trace, images: Tensor) -> Run:
     logits = values[trace.output]
     if logits.dim() != 2:
         raise RelevanceError(f"the network must return logits (B, classes); it returned shape {tuple(logits.shape)}")
-    return Run(trace, values, kept)
+    return ForwardPass(trace, values, kept)
 
 
 def run_step(step: Step, values: Sequence[Any] | Mapping[int, Any]) -> tuple[Any, Any]:
-    """Runs one step on the values of the steps it reads; returns its output and what is kept of it."""
+    """Run one step on the values of the steps it reads; returns its output and what is kept for relevance."""
     args = resolve(step.args, values)
     kwargs = {key: resolve(value, values) for key, value in step.kwargs.items()}
     if step.operation in _KEEPING:
@@ -144,14 +163,14 @@ def run_step(step: Step, values: Sequence[Any] | Mapping[int, Any]) -> tuple[Any
     return cast(Callable[..., Any], step.operation)(*args, **kwargs), None
 
 
-def fused_weight(run: Run, step: Step, norm: int) -> Tensor:
+def fused_weight(run: ForwardPass, step: Step, norm: int) -> Tensor:
     """Weight of a convolution or linear step with the batch norm at step `norm` behind it multiplied in."""
     weight = cast(nn.Conv2d, step.module).weight
     scale = cast(AffineNorm, run.kept[norm]).scale
     return weight * scale.reshape(-1, *([1] * (weight.dim() - 1)))
 
 
-def fused_bias(run: Run, step: Step, norm: int | None) -> Tensor | None:
+def fused_bias(run: ForwardPass, step: Step, norm: int | None) -> Tensor | None:
     """Bias (C,) of a convolution or linear step with the batch norm behind it, if any; None where there is none."""
     bias = cast(nn.Conv2d, step.module).bias
     if norm is None:

@@ -12,33 +12,45 @@ from torch import Tensor, nn
 from cxr_isnet.relevance.epsilon import EpsilonRules
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.first_layer import FirstLayer
-from cxr_isnet.relevance.forward import Run, run_network
+from cxr_isnet.relevance.forward import ForwardPass, run_network
 from cxr_isnet.relevance.targets import Target, per_class
 from cxr_isnet.relevance.trace import Trace, trace_network
 
 
 class Propagation(Protocol):
-    """Rules bound to a network: relevance (K * B, C, H, W) by step, from a run and the logits' signal."""
+    """Rules prepared for one network: the backward pass of relevance."""
 
-    def __call__(self, run: Run, seed: Tensor, /) -> dict[int, Tensor]: ...
+    def __call__(self, run: ForwardPass, seed: Tensor, /) -> dict[int, Tensor]:
+        """Relevance (K * B, C, H, W) by index of the step, from the signal `seed` (K * B, classes) at the logits."""
 
 
 class Rules(Protocol):
-    """A set of rules: a table from operation to rule and the propagation that applies it."""
+    """Set of rules: a table from operation to rule and the propagation that applies it."""
 
     @property
-    def table(self) -> Mapping[object, object]: ...
+    def table(self) -> Mapping[object, object]:
+        """Operation -> rule."""
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Propagation: ...
+    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Propagation:
+        """Propagation of these rules through one network.
+
+        Args:
+            trace: the network.
+            first_layer: z^B rule of the first layer, or None for these rules there too.
+            layers: steps whose relevance is wanted beside the image's.
+
+        Raises:
+            MissingRuleError: if relevance would pass a step that the table does not know.
+        """
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """Maps of a batch.
+    """Relevance maps of a batch.
 
     Attributes:
         image: (B, K, C, H, W) float32 or wider: relevance of every pixel, K maps per image.
-        layers: By module path, relevance (B, K, C', h, w) of that module's output.
+        layers: by module path, relevance (B, K, C', h, w) of that module's output.
     """
 
     image: Tensor
@@ -46,22 +58,22 @@ class Relevance:
 
 
 class LRP(nn.Module):
-    """A network together with its relevance: ``logits, relevance = LRP(network)(images)``.
+    """Network that returns its relevance with its logits: ``logits, relevance = LRP(network)(images)``.
 
     The network is used as it is: nothing is copied, hooked or changed, and its logits are bit-equal to those it gives
     by itself. Relevance is part of the autograd graph, so a loss made of it trains the weights. In training mode batch
     norms use the statistics of the batch, held constant in the relevance pass.
 
     Args:
-        network: Module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
-        rules: One set of rules, or several that share the forward pass; their maps follow each other in K.
-        image_range: Smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules`
+        network: module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
+        rules: one set of rules, or several that share the forward pass; their maps follow each other in K.
+        image_range: smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules`
             there.
-        first_epsilon: Stabiliser of that rule.
-        layers: Module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
+        first_epsilon: stabiliser of that rule.
+        layers: module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
 
     Raises:
-        RelevanceError: If the network cannot be traced or has an operation without a rule; the message names it.
+        RelevanceError: if the network cannot be traced or has an operation without a rule; the message names it.
 
     Source:
         Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12
@@ -95,7 +107,18 @@ class LRP(nn.Module):
         self._propagations = [s.prepare(self._trace, first, wanted) for s in sets]
 
     def forward(self, images: Tensor, target: Target = per_class) -> tuple[Tensor, Relevance]:
-        """Logits (B, classes) and relevance of `images` (B, C, H, W), for the K quantities of `target`."""
+        """Logits and relevance of a batch.
+
+        Args:
+            images: (B, C, H, W), in `image_range`.
+            target: from logits to the derivative of the K quantities to explain.
+
+        Returns:
+            Logits (B, classes) and the relevance maps.
+
+        Raises:
+            RelevanceError: if the target gives a signal of another shape than (K, B, classes).
+        """
         run = run_network(self._trace, images)
         logits = run.logits
         seed = target(logits.float() if logits.dtype.itemsize < 4 else logits)

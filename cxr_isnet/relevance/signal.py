@@ -1,13 +1,16 @@
-"""The relevance signal G with R = a * G, for K maps of B images folded into one leading dimension (K * B, ...), K
-outermost."""
+"""Arithmetic of the relevance signal G with R = a * G, for K maps of B images folded into one leading dimension
+(K * B, ...), K outermost."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
 def times(signal: Tensor, factor: Tensor) -> Tensor:
-    """signal (K * B, ...) times factor (B, ...), the factor broadcast over the maps instead of copied."""
+    """Signal (K * B, ...) times factor (B, ...), the factor broadcast over the maps instead of copied."""
     batch = factor.shape[0]
     if signal.shape[0] == batch:
         return signal * factor
@@ -23,3 +26,48 @@ def per_channel(factor: Tensor, like: Tensor) -> Tensor:
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """z + epsilon * sign(z), with sign(0) = +1 (Bach et al. 2015, LRP-epsilon)."""
     return z + epsilon * ((z >= 0).to(z.dtype) * 2 - 1)
+
+
+def epsilon_gate(signal: Tensor, output: Tensor, epsilon: float) -> Tensor:
+    """Signal times the factor y / (y + epsilon) at a ReLU output y: the only difference of LRP-epsilon to the gradient.
+
+    Args:
+        signal: (K * B, ...).
+        output: y, (B, ...), >= 0.
+        epsilon: stabiliser, >= 0.
+
+    Returns:
+        (K * B, ...) in float32 or wider, whatever autocast made of the activations; 0 where y = 0, also at
+        epsilon = 0.
+    """
+    y = output.float() if output.dtype.itemsize < 4 else output
+    if epsilon == 0:
+        return times(signal, (y > 0).to(y.dtype))
+    gated: Tensor = _EpsilonGate.apply(signal.to(y.dtype), y, epsilon)
+    return gated
+
+
+class _EpsilonGate(torch.autograd.Function):
+    """`epsilon_gate` in less memory.
+
+    It acts on every activation of the network, so passes over memory count here and nowhere else. Autograd would keep
+    y + epsilon and the factor beside y and the signal; this keeps only the two that exist anyway and computes the rest
+    again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        ctx.save_for_backward(signal, y)
+        ctx.epsilon = epsilon
+        return times(signal, (y + epsilon).reciprocal_().mul_(y))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (gradient,) = gradients
+        signal, y = ctx.saved_tensors
+        inverse = 1 / (y + ctx.epsilon)
+        shared = times(gradient, inverse)
+        to_y = None
+        if ctx.needs_input_grad[1]:
+            to_y = (shared * signal).unflatten(0, (-1, y.shape[0])).sum(0) * inverse * ctx.epsilon
+        return times(shared, y), to_y, None

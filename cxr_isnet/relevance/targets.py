@@ -1,4 +1,4 @@
-"""What a map explains: a quantity made of the logits, told by its derivative, the signal at the logits."""
+"""Targets: the quantity that a map explains, a function of the logits, given by its derivative at the logits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from cxr_isnet.relevance.errors import RelevanceError
 
 Target = Callable[[Tensor], Tensor]
-"""Maps logits (B, classes) to the signal (K, B, classes): the derivative of K explained quantities per image."""
+"""From logits (B, classes) to the signal (K, B, classes): the derivative of K explained quantities per image."""
 
 
 def per_class(logits: Tensor) -> Tensor:
@@ -58,12 +58,12 @@ def selective(logits: Tensor) -> Tensor:
 
 
 def stochastic(generator: torch.Generator | None = None, probability: float = 0.5) -> Target:
-    """The highest logit with `probability`, else one of the others, drawn uniformly (Stochastic ISNet; arXiv
+    """The highest logit with `probability`, else one of the others, sampled uniformly (Stochastic ISNet; arXiv
     2401.08409).
 
     Args:
-        generator: On the CPU; None for torch's own.
-        probability: Of explaining the highest logit, drawn for every image by itself.
+        generator: on the CPU; None for torch's own.
+        probability: of explaining the highest logit, sampled for every image by itself.
     """
 
     def target(logits: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ def stochastic(generator: torch.Generator | None = None, probability: float = 0.
         take_top = torch.rand(batch, generator=generator) < probability
         step = torch.randint(1, count, (batch,), generator=generator)
         top = logits.detach().argmax(1)
-        drawn = (top + step.masked_fill(take_top, 0).to(top.device)) % count
-        return _one_hot(drawn[None], logits)
+        chosen = (top + step.masked_fill(take_top, 0).to(top.device)) % count
+        return _one_hot(chosen[None], logits)
 
     return target
 

@@ -18,8 +18,7 @@ from torch import Tensor, fx, nn
 
 from cxr_isnet.relevance.errors import RelevanceError
 
-# A function with settings in its arguments is told as the module with the same settings, so that a rule is written
-# once.
+# A function with settings in its arguments becomes the module with the same settings, so that a rule is written once.
 _AS_MODULE: Mapping[Any, Callable[..., nn.Module]] = {
     F.relu: lambda inplace=False: nn.ReLU(),
     torch.relu: lambda: nn.ReLU(),
@@ -58,13 +57,13 @@ class Step:
     """One operation of the traced network.
 
     Attributes:
-        index: Position in the list of steps, which is a topological order.
-        name: Module path as in ``named_modules``, or the function's name.
-        operation: Key of the rule tables: the module's type, or the function.
-        module: The network's own module (never a copy), or None for a function.
-        args: Positional arguments; outputs of other steps appear as `Ref`.
-        kwargs: Keyword arguments, likewise.
-        inputs: Indices of the steps read, in order of appearance.
+        index: position in the list of steps, which is a topological order.
+        name: module path as in ``named_modules``, or the function's name.
+        operation: key of the rule tables: the module's type, or the function.
+        module: the network's own module (never a copy), or None for a function.
+        args: positional arguments; outputs of other steps appear as `Ref`.
+        kwargs: keyword arguments, likewise.
+        inputs: indices of the steps read, in order of appearance.
     """
 
     index: int
@@ -78,10 +77,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced network: `steps` in topological order, the image's index and the logits' index.
+    """A traced network.
 
-    `readers[i]` are the steps that read step i. `batch_norm_of[i]` is the batch norm which alone reads convolution or
-    linear step i, so that the two are one affine map.
+    Attributes:
+        steps: in topological order.
+        image: index of the image's step.
+        output: index of the logits' step.
+        readers: for each step, the steps that read it.
+        batch_norm_of: by convolution or linear step, the batch norm which alone reads it, so that the two are one
+            affine map.
     """
 
     steps: tuple[Step, ...]
@@ -92,7 +96,7 @@ class Trace:
 
     @cached_property
     def sizes(self) -> frozenset[int]:
-        """Steps that read a shape, and arithmetic on such."""
+        """Steps that read a shape, and arithmetic on shapes."""
         found: set[int] = set()
         for step in self.steps:
             reads = step.operation == "size" or (step.operation is getattr and step.args[1] == "shape")
@@ -115,7 +119,7 @@ class Trace:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps a module whole when some table has a rule for it, and opens it otherwise."""
+    """Tracer that keeps a module whole when some table has a rule for it."""
 
     def __init__(self, whole: Collection[Hashable]) -> None:
         super().__init__()
@@ -127,14 +131,15 @@ class _Tracer(fx.Tracer):
 
 
 def trace_network(network: nn.Module, operations: Collection[Hashable]) -> Trace:
-    """Traces `network`, a module from one image batch (B, C, H, W) to logits (B, classes).
+    """Trace a network with torch.fx.
 
     Args:
-        network: The module to trace. Its own submodules are referred to, not copied.
-        operations: Keys of the rule tables; modules of these types stay whole.
+        network: a module from one image batch (B, C, H, W) to logits (B, classes). Its own submodules are referred to,
+            not copied.
+        operations: keys of the rule tables; modules of these types stay whole.
 
     Raises:
-        RelevanceError: If the network takes several inputs, does not return one tensor, or branches on data.
+        RelevanceError: if the network takes several inputs, does not return one tensor, or branches on data.
     """
     try:
         graph = _Tracer(operations).trace(network)
@@ -204,7 +209,7 @@ def _fused_batch_norms(steps: list[Step], readers: tuple[tuple[int, ...], ...]) 
 
 
 def resolve(argument: Any, values: Sequence[Any] | Mapping[int, Any]) -> Any:
-    """Replaces every `Ref` in a (nested) argument by the value it stands for."""
+    """Argument, possibly nested, with every `Ref` replaced by the value that it stands for."""
     if isinstance(argument, Ref):
         return values[argument.index]
     if isinstance(argument, tuple | list):  # plain ones: torch.compile does not take those of torch.fx
@@ -215,16 +220,16 @@ def resolve(argument: Any, values: Sequence[Any] | Mapping[int, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Call:
-    """What a rule sees of one step that was run.
+    """Input of a rule: one step of a forward pass.
 
     Attributes:
-        step: The step.
-        inputs: Its tensor inputs, each (B, ...).
-        output: Its output (B, ...).
-        kept: What the forward kept for relevance: see `cxr_isnet.relevance.forward`.
-        epsilon: Stabiliser of the rules.
-        scale_in: Factors (C_in,) of a batch norm before this convolution, folded into its weight; or None.
-        scale_out: Factors (C_out,) of a batch norm behind it, likewise.
+        step: the step.
+        inputs: its tensor inputs, each (B, ...).
+        output: its output (B, ...).
+        kept: what the forward kept for relevance: see `cxr_isnet.relevance.forward`.
+        epsilon: stabiliser of the rules.
+        scale_in: factors (C_in,) of a batch norm before this convolution, folded into its weight; or None.
+        scale_out: factors (C_out,) of a batch norm behind it, likewise.
     """
 
     step: Step

@@ -22,11 +22,15 @@ Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
 
 
 def checked_padding(module: nn.Conv2d) -> tuple[int, ...]:
-    """Zero padding in pixels; raises `RelevanceError` for any other, whose transpose is not written here."""
+    """Zero padding of a convolution in pixels.
+
+    Raises:
+        RelevanceError: for any other padding, whose transpose is not implemented.
+    """
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise RelevanceError(
             f"convolution with padding={module.padding!r}, padding_mode={module.padding_mode!r}: relevance is given "
-            "for zero padding told in pixels"
+            "for zero padding given in pixels"
         )
     return module.padding
 
@@ -68,6 +72,7 @@ def _as_pair(value: int | tuple[int, ...]) -> list[int]:
 
 
 def adaptive_average_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """As for `average_pool`, with the windows of an adaptive pool."""
     (x,) = call.inputs
     if signal.shape[2:] == (1, 1):
         return (signal.expand(-1, -1, *x.shape[2:]) / (x.shape[2] * x.shape[3]),)
@@ -88,10 +93,11 @@ def max_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
 
 
 def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
+    """To each input its own part; a concatenation of batches is a `RelevanceError`."""
     dim = call.step.kwargs.get("dim", call.step.args[1] if len(call.step.args) > 1 else 0)
     if dim % call.output.dim() == 0:
         raise RelevanceError(
-            f"'{call.step.name}' concatenates along the batch: relevance of images cannot be told apart"
+            f"'{call.step.name}' concatenates along the batch: relevance of images cannot be separated"
         )
     parts = torch.split(signal, [x.shape[dim] for x in call.inputs], dim)
     # autograd keeps a part, and with a view the whole: in a dense block that is every layer's signal of all channels
@@ -99,6 +105,7 @@ def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
 
 
 def addition(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
+    """To each summand the whole signal; a sum with broadcasting or a factor is a `RelevanceError`."""
     if any(x.shape != call.output.shape for x in call.inputs):
         raise RelevanceError(f"'{call.step.name}' adds tensors of different shapes; relevance is given for equal ones")
     if call.step.kwargs.get("alpha", 1) != 1:
@@ -107,6 +114,7 @@ def addition(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
 
 
 def reshaping(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """The signal in the shape of the input."""
     (x,) = call.inputs
     return (signal.reshape(signal.shape[0], *x.shape[1:]),)
 
@@ -132,10 +140,12 @@ def mean(call: Call, signal: Tensor) -> tuple[Tensor]:
 
 
 def dropout(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """Factors of the forward pass, 0 or 1 / (1 - p)."""
     return (signal if call.kept is None else times(signal, call.kept),)
 
 
 def identity(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """The signal as it is."""
     return (signal,)
 
 

@@ -1,4 +1,4 @@
-"""MLflow: runs with their config, data, environment, metrics and figures; models and their registry."""
+"""MLflow tracking: runs with their configuration, data sets, environment, metrics, artifacts; models and registry."""
 
 from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model
 from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, nested_in, start_run

@@ -1,4 +1,4 @@
-"""What a run ran in: versions, platform, processor, commit."""
+"""Environment of a run: package versions, platform, devices, git commit."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ GIT_SECONDS = 5
 
 
 def environment() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers; platform, devices, git commit if any."""
+    """Versions of Python and of the packages that numbers depend on; platform, devices, git commit if any."""
     found = {
         "cxr_isnet": cxr_isnet.__version__,
         "python": platform.python_version(),
@@ -33,10 +33,13 @@ def environment() -> dict[str, str]:
 
 
 def git_commit(package: Path) -> str | None:
-    """Commit of the repository whose root holds the folder `package`, with "-dirty" when tracked files
-    differ.
+    """Commit of the repository whose root holds a package, with "-dirty" when tracked files differ.
 
-    None outside such a repository (an installed package inside somebody else's) or without git.
+    Args:
+        package: folder of the package.
+
+    Returns:
+        The commit; None without git or outside such a repository (a package installed inside another repository).
     """
     try:
         root, commit = _git(package, "rev-parse", "--show-toplevel", "HEAD").split("\n")

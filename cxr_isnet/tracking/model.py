@@ -1,4 +1,4 @@
-"""Models in MLflow: a checkpoint with the code that predicts from image files; logged, registered, loaded."""
+"""Models in MLflow: a checkpoint with the code that predicts from image files; log, register, load."""
 
 import re
 import tempfile
@@ -28,10 +28,10 @@ DISCLAIMER = "Research software, not a medical device."
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model that was logged.
+    """Reference to a model in an MLflow store.
 
     Attributes:
-        model_uri: `models:/<model id>`; loads back whether it was registered or not.
+        model_uri: `models:/<model id>`; `load_model` takes it whether the model was registered or not.
         model_id: id in the store.
         name: registered name; None when not registered.
         version: registered version; None when not registered.
@@ -71,19 +71,19 @@ def log_model(
         example_paths: two or more image files; the first two are predicted once and
             kept as the input example: paths only, no pixel.
         register: name in the model registry; None does not register.
-        metadata: more to say about the model, JSON values.
-        params: what `predict` takes as `params`, with the values it takes them to be where they are not given.
+        metadata: further metadata of the model, JSON values.
+        params: parameters of `predict` with their defaults.
         artifacts: more files the model needs, by name.
         code_paths: packages and modules to ship with the model; None where it imports an installed cxr-isnet.
         pip_requirements: None pins the installed versions of what a model needs.
 
     Returns:
-        Where the model is; None from a run that keeps nothing.
+        Reference to the model; None from a run that logs nothing.
 
     Raises:
         InputError: a file is missing; fewer than two example paths; a registered name that MLflow refuses.
-        ValueError: the model's code does not answer with these columns. What the code itself raises for the example
-            is passed on. In each case nothing is logged.
+        ValueError: the model's code does not return these columns. What the code itself raises for the example is
+            passed on. In each case nothing is logged.
     """
     if not isinstance(run, MlflowRun):
         return None
@@ -101,7 +101,7 @@ def log_model(
             input_example=list(example_paths[:EXAMPLE_PATHS]),
             metadata={"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})},
         )
-        _try_out(local, classes, example_paths[:EXAMPLE_PATHS])
+        _check_example(local, classes, example_paths[:EXAMPLE_PATHS])
         experiment = run.client.get_run(run.run_id).info.experiment_id
         logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
         _complete(local, classes, params or {}, logged)
@@ -114,7 +114,7 @@ def log_model(
 
 
 def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
-    """Load a logged or registered model, as `models:/NAME/1`, from the store it is in.
+    """Load a logged or registered model, as `models:/NAME/1`, from a store.
 
     Args:
         model_uri: `models:/<model id>`, `models:/<name>/<version>` or `models:/<name>@<alias>`.
@@ -129,7 +129,7 @@ def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
 
 
 def installed_requirements() -> list[str]:
-    """Pins of the packages that a model needs, at the versions installed here; a local "+cpu" is dropped."""
+    """Pip requirements of a model, pinned to the versions installed here; a local "+cpu" is dropped."""
     return [f"{name}=={packages.version(name).split('+')[0]}" for name in MODEL_PACKAGES]
 
 
@@ -146,23 +146,27 @@ def _check(
 
 
 def check_registered_name(name: str) -> None:
-    """Raises `InputError` for a name that MLflow's registry refuses."""
+    """Check a name for the model registry.
+
+    Raises:
+        InputError: MLflow's registry refuses it.
+    """
     if not re.fullmatch(r"[^/:]+", name.strip()):
         raise InputError(f"registered name {name!r}: give a name that is not empty and has no '/' or ':'")
 
 
-def _try_out(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> None:
+def _check_example(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> None:
     """Predict the example with the model as it will be loaded; MLflow by itself only warns when that fails."""
     answer = mlflow.pyfunc.load_model(str(local)).predict(list(example_paths))
     columns = ["path", *(f"probability_{name}" for name in classes)]
     if list(answer.columns) != columns or list(answer["path"]) != list(example_paths):
-        raise ValueError(f"the model's code answers with {list(answer.columns)}, for a path each; want {columns}")
+        raise ValueError(f"the model's code returns {list(answer.columns)}, for a path each; want {columns}")
 
 
 def _complete(local: Path, classes: Sequence[str], params: Mapping[str, Any], logged: StoredModel) -> None:
-    """Write into the saved model which stored model it is, the columns of its answer, and what it may be asked for.
+    """Write the ids of the stored model and its signature into the saved model: output columns and parameters.
 
-    From type hints MLflow gets no more of the answer than "Any", and nothing of `params`, which it then drops.
+    From type hints MLflow gets no more of the output than "Any", and nothing of `params`, which it then drops.
     """
     saved = Model.load(str(local / "MLmodel"))
     saved.artifact_path = logged.artifact_location

@@ -1,4 +1,4 @@
-"""A nested configuration as MLflow's flat parameters."""
+"""Names and values that MLflow accepts: a nested configuration as flat parameters."""
 
 import dataclasses
 import re
@@ -8,27 +8,27 @@ from typing import Any
 
 MAX_KEY = 250
 MAX_VALUE = 6000
-CUT = "..."
+ELLIPSIS = "..."
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Nested mappings and dataclasses to dotted keys.
+    """Flat parameters of a nested configuration, with dotted keys.
 
     Args:
         parameters: the configuration; leaves of any type, enums by value. A list is one value.
 
     Returns:
-        Keys of at most 250 characters that MLflow accepts, values of at most 6000, the longer ones cut and
-        ended with "...".
+        Keys of at most 250 characters that MLflow accepts, values of at most 6000, the longer ones
+        shortened and ended with "...".
     """
     return {
-        safe_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - len(CUT)] + CUT
+        safe_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - len(ELLIPSIS)] + ELLIPSIS
         for key, value in _leaves(parameters, "")
     }
 
 
 def safe_key(name: str) -> str:
-    """A name for a parameter, metric or tag: ASCII letters, digits and '_-.: /' kept, all else '_'."""
+    """Name of a parameter, metric or tag that MLflow takes: all but ASCII letters, digits and '_-.: /' becomes '_'."""
     safe = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
     return re.sub(r"/{2,}", "/", safe).strip("/. ")[:MAX_KEY] or "_"
 

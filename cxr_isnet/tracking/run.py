@@ -1,4 +1,4 @@
-"""One MLflow run: everything that a training or an evaluation did."""
+"""One MLflow run: configuration, environment, data sets, metrics and artifacts of what a command did."""
 
 import json
 import logging
@@ -42,13 +42,16 @@ IDENTITY_COLUMNS = ("patient_id",)
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where runs are kept.
+    """MLflow store and experiment that runs are logged to.
 
     Attributes:
         uri: `sqlite:///FILE` (artifacts lie in `mlartifacts/` beside the file) or the address of a server.
-        experiment: name of the experiment; made when it is missing.
+        experiment: name of the experiment; created when it is missing.
         run_name: name of the run; None lets MLflow invent one.
-        enabled: False keeps nothing.
+        enabled: False logs nothing.
+
+    Raises:
+        InputError: the URI is none that MLflow tracks to.
     """
 
     uri: str = "sqlite:///mlflow.db"
@@ -61,11 +64,11 @@ class TrackingConfig:
 
 
 class Run(ABC):
-    """What a caller may do with a run. A context manager: leaving it ends the run.
+    """Interface of a tracked run. A context manager: leaving it ends the run.
 
     Attributes:
-        run_id: id of the run; "" when nothing is kept.
-        uri: tracking URI of the store; "" when nothing is kept.
+        run_id: id of the run; "" when nothing is logged.
+        uri: tracking URI of the store; "" when nothing is logged.
     """
 
     run_id: str
@@ -73,16 +76,20 @@ class Run(ABC):
 
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log numbers of one step (an epoch) in one call. NaN is kept as NaN, so that "undefined" is seen.
+        """Log metrics of one step in one call.
 
-        Infinities are stored by MLflow as the largest float. Characters MLflow refuses in a name become "_".
+        NaN is logged as NaN, so that "undefined" is seen. Infinities are stored by MLflow as the largest float.
+
+        Args:
+            metrics: name -> value; characters that MLflow refuses in a name become "_".
+            step: number of the step, as the epoch.
         """
 
     @abstractmethod
     def log_dataset(
         self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
     ) -> None:
-        """Link a data set to the run: name, digest, columns and counts, no rows. Patient ids are left out.
+        """Link a data set to the run: name, digest, columns and counts, no rows and no patient ids.
 
         Args:
             frame: the rows.
@@ -94,19 +101,24 @@ class Run(ABC):
 
     @abstractmethod
     def log_figure(self, figure: Figure, name: str) -> None:
-        """Keep a figure as the artifact `name`, as "figures/roc.png"."""
+        """Log a figure as the artifact `name`, as "figures/roc.png"."""
 
     @abstractmethod
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Keep a file, or a folder of its name with all it holds, in `folder` of the artifacts if given."""
+        """Log a file, or a folder with all it holds.
+
+        Args:
+            path: of the file or folder; its name is kept.
+            folder: folder of the artifacts to put it into; None for the top one.
+        """
 
     @abstractmethod
     def log_dict(self, content: Mapping[str, Any], name: str) -> None:
-        """Keep a mapping as the artifact `name`, JSON or YAML by its suffix."""
+        """Log a mapping as the artifact `name`, JSON or YAML by its suffix."""
 
     @abstractmethod
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags; values are cut to 5000 characters."""
+        """Set tags; values are shortened to 5000 characters."""
 
     def __enter__(self) -> Self:
         return self
@@ -121,10 +133,16 @@ class Run(ABC):
 
 
 class MlflowRun(Run):
-    """A run in an MLflow store, through a client of its own: no global state, so several runs may be open."""
+    """Run in an MLflow store, through a client of its own: no global state, so several runs may be open."""
 
     def __init__(self, client: MlflowClient, uri: str, run_id: str):
-        """Take over a run that exists and is running."""
+        """Set up for a run that exists and is running.
+
+        Args:
+            client: of the store.
+            uri: tracking URI of the store.
+            run_id: id of the run.
+        """
         self.client = client
         self.uri = uri
         self.run_id = run_id
@@ -136,7 +154,7 @@ class MlflowRun(Run):
             self.client.log_batch(self.run_id, metrics=entries[start : start + METRICS_PER_BATCH])
 
     def log_parameters(self, parameters: Mapping[str, str]) -> None:
-        """Log flat parameters; MLflow never changes one, so a new value is a tag `resumed.<key>`."""
+        """Log flat parameters; MLflow never changes one, so another value of a resumed run is a tag `resumed.<key>`."""
         before = self.client.get_run(self.run_id).data.params
         changed = {key: value for key, value in parameters.items() if before.get(key, value) != value}
         if changed:
@@ -178,7 +196,7 @@ class MlflowRun(Run):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """FINISHED, KILLED after an interruption from the keyboard, FAILED after any other exception."""
+        """End the run: FINISHED, KILLED after an interruption from the keyboard, FAILED after any other exception."""
         status = RunStatus.FINISHED if kind is None else RunStatus.FAILED
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             status = RunStatus.KILLED
@@ -186,7 +204,7 @@ class MlflowRun(Run):
 
 
 class NullRun(Run):
-    """Keeps nothing: tracking is switched off, or another process of a distributed training keeps the run."""
+    """Run that logs nothing: tracking is switched off, or rank 0 of a distributed training logs it."""
 
     run_id = ""
     uri = ""
@@ -227,13 +245,13 @@ def start_run(
     tags: Mapping[str, object] | None = None,
     run_id: str | None = None,
 ) -> AbstractContextManager[Run]:
-    """Start a run, or take up one that was interrupted, and log its configuration and environment.
+    """Start a run, or resume one that was interrupted, and log its configuration and environment.
 
     Args:
-        config: where to.
+        config: store and experiment.
         parameters: the whole configuration, nested; logged with dotted keys.
         tags: further tags.
-        run_id: an existing run to take up.
+        run_id: an existing run to resume.
 
     Returns:
         The run, to be used in a `with` statement. On other ranks than 0 of a distributed training, and when
@@ -261,16 +279,21 @@ def start_run(
 
 
 def nested_in(run: Run) -> dict[str, object]:
-    """Tags of a run that MLflow shows below `run`; none if that keeps nothing."""
+    """Tags of a child run, which MLflow shows below `run`; none if that logs nothing."""
     return {MLFLOW_PARENT_RUN_ID: run.run_id} if run.run_id else {}
 
 
 def resume_run(client: MlflowClient, uri: str, run_id: str) -> None:
+    """Set the status of an existing run to RUNNING again.
+
+    Raises:
+        InputError: there is no such run in the store.
+    """
     try:
         client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
     except MlflowException as error:
         raise InputError(
-            f"{uri}: there is no run {run_id!r} to take up ({error}). Name the database that the run was "
+            f"{uri}: there is no run {run_id!r} to resume ({error}). Name the database that the run was "
             "started with, or start a new run"
         ) from error
 

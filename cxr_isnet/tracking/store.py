@@ -1,4 +1,4 @@
-"""Where MLflow keeps things: the database, and the folder of artifacts beside it."""
+"""MLflow store: the database, and the folder of artifacts beside it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +20,10 @@ ARTIFACT_FOLDER = "mlartifacts"
 
 
 def resolve_uri(uri: str) -> str:
-    """The tracking URI with the path of an SQLite file made absolute, so that it holds when the folder
-    changes.
+    """Tracking URI with the path of an SQLite file made absolute, so that it survives a change of directory.
+
+    Args:
+        uri: as a user gives it.
 
     Raises:
         InputError: a scheme that MLflow does not track to.
@@ -38,16 +40,16 @@ def resolve_uri(uri: str) -> str:
 
 
 def open_store(uri: str) -> MlflowClient:
-    """A client of the store; the folder of an SQLite file and its tables are made when they are missing.
+    """Client of a store; the folder of an SQLite file and its tables are created when they are missing.
 
-    Processes that open an SQLite file at once do so in turn, by `<file>.lock` beside it: MLflow makes the tables
-    without a lock, and two processes that make them fail.
+    Processes that open an SQLite file at once do so in turn, by `<file>.lock` beside it: MLflow creates the tables
+    without a lock, and two processes that create them fail.
 
     Args:
         uri: a tracking URI as `resolve_uri` gives it.
 
     Raises:
-        InputError: an SQLite file's folder cannot be made or written to.
+        InputError: an SQLite file's folder cannot be created or written to.
     """
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri)
@@ -62,10 +64,15 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """Id of the experiment, made when it is missing.
+    """Id of an experiment, created when it is missing.
 
     A new experiment of an SQLite store keeps its artifacts in `mlartifacts/` beside the database file (MLflow
     would put them into the working directory); a server decides for itself.
+
+    Args:
+        client: of the store.
+        uri: tracking URI of the store.
+        name: of the experiment.
 
     Raises:
         InputError: the experiment was deleted.
@@ -88,7 +95,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 @contextmanager
 def fluent_store(uri: str) -> Iterator[None]:
-    """MLflow's global tracking URI set for a block, then as before.
+    """Set MLflow's global tracking URI for a block, then restore it.
 
     For the few calls that take no client: registering and loading models.
     """

@@ -20,7 +20,7 @@ from cxr_isnet.losses import (
     heatmap_loss,
 )
 
-CUTS = RelevanceBounds(60.0, 61.0)  # above the totals of the maps here, so that the foreground loss is at work
+BOUNDS = RelevanceBounds(60.0, 61.0)  # above the totals of the maps here, so that the foreground loss is at work
 CONFIG = HeatmapLossConfig(background=2.0, foreground=0.5, decay=0.8, activation=3.0)
 ALL = torch.ones(3, dtype=torch.bool)
 
@@ -32,13 +32,13 @@ def loss(
     bounds: Mapping[str, Sequence[RelevanceBounds]] | None = None,
     config: HeatmapLossConfig = CONFIG,
 ) -> HeatmapTerms:
-    return heatmap_loss(maps, mask, has_mask, bounds or {name: [CUTS] for name in maps}, config)
+    return heatmap_loss(maps, mask, has_mask, bounds or {name: [BOUNDS] for name in maps}, config)
 
 
 def test_is_the_weighted_sum_of_both_losses_averaged_over_the_images(relevance: Tensor, mask: Tensor) -> None:
     terms = loss({"image": relevance}, mask)
     background = background_loss(relevance, mask, decay=0.8, activation=3.0).mean()
-    foreground = foreground_loss(relevance, mask, CUTS).mean()
+    foreground = foreground_loss(relevance, mask, BOUNDS).mean()
     assert_close(terms.background, background)
     assert_close(terms.foreground, foreground)
     assert_close(terms.loss, 2.0 * background + 0.5 * foreground)
@@ -106,7 +106,7 @@ def test_masks_of_any_dtype(kind: torch.dtype, relevance: Tensor, mask: Tensor) 
     assert_close(loss({"image": relevance}, mask.to(kind)).loss, loss({"image": relevance}, mask).loss)
 
 
-def test_maps_of_each_set_of_rules_are_held_to_its_own_cuts(relevance: Tensor, mask: Tensor) -> None:
+def test_maps_of_each_set_of_rules_are_held_to_its_own_bounds(relevance: Tensor, mask: Tensor) -> None:
     one, other = RelevanceBounds(60.0, 61.0), RelevanceBounds(0.5, 1.0)
     found = loss({"image": relevance}, mask, bounds={"image": [one, other]}).foreground
     parts = [foreground_loss(relevance[:, k : k + 1], mask, c).mean() for k, c in enumerate((one, other))]
@@ -115,15 +115,15 @@ def test_maps_of_each_set_of_rules_are_held_to_its_own_cuts(relevance: Tensor, m
 
 def test_maps_that_cannot_be_shared_out_evenly_are_refused(relevance: Tensor, mask: Tensor) -> None:
     with pytest.raises(ValueError, match="bounds"):
-        loss({"image": relevance[:, :1]}, mask, bounds={"image": [CUTS, CUTS]})
+        loss({"image": relevance[:, :1]}, mask, bounds={"image": [BOUNDS, BOUNDS]})
     with pytest.raises(ValueError, match="bounds"):
-        loss({"image": torch.cat([relevance, relevance[:, :1]], 1)}, mask, bounds={"image": [CUTS, CUTS]})
+        loss({"image": torch.cat([relevance, relevance[:, :1]], 1)}, mask, bounds={"image": [BOUNDS, BOUNDS]})
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.8, 1.0])
 def test_inner_layers_are_ranked_by_their_losses(decay: float, relevance: Tensor, mask: Tensor) -> None:
     maps = {"image": relevance, "deep": torch.randn(3, 2, 8, 3, 2), "deeper": 0.1 * torch.randn(3, 2, 8, 2, 2)}
-    bounds = {"image": [CUTS], "deep": [RelevanceBounds(100.0, 200.0)], "deeper": [RelevanceBounds(0.5, 1.0)]}
+    bounds = {"image": [BOUNDS], "deep": [RelevanceBounds(100.0, 200.0)], "deeper": [RelevanceBounds(0.5, 1.0)]}
     single = [float(loss({name: maps[name]}, mask, bounds=bounds).loss) for name in maps]
     ranked = sorted(single, reverse=True)
     expected = sum(decay**i * v for i, v in enumerate(ranked)) / sum(decay**i for i in range(3))

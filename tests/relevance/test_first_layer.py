@@ -77,7 +77,7 @@ def test_gradient_by_the_weights(bias: bool) -> None:
     assert torch.autograd.gradcheck(explain, tuple(lrp.parameters()))
 
 
-def test_a_network_that_does_not_start_with_a_convolution_is_told_the_way_out() -> None:
+def test_a_network_that_does_not_start_with_a_convolution_is_refused_with_the_remedy() -> None:
     network = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(1, 2, 3), nn.Flatten())
     with pytest.raises(RelevanceError, match=r"read by \['0'\].*image_range=None"):
         LRP(network)

@@ -37,9 +37,9 @@ def loss_of(maps: Mapping[str, Tensor], rule_sets: int = 1) -> Tensor:
     some = next(iter(maps.values()))
     mask = torch.zeros(len(some), 1, *maps["image"].shape[-2:], dtype=some.dtype)
     mask[..., : mask.shape[-1] // 2] = 1
-    cuts = {name: [RelevanceBounds(50.0, 60.0)] * rule_sets for name in maps}
+    bounds = {name: [RelevanceBounds(50.0, 60.0)] * rule_sets for name in maps}
     config = HeatmapLossConfig(decay=0.8, layer_decay=0.7)
-    return heatmap_loss(maps, mask, torch.ones(len(some), dtype=torch.bool), cuts, config).loss
+    return heatmap_loss(maps, mask, torch.ones(len(some), dtype=torch.bool), bounds, config).loss
 
 
 def heatmap_loss_of(lrp: LRP, images: Tensor, target: Any = per_class) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a map explains."""
+"""Targets: the quantity that a map explains."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def eta(logits: Tensor, index: Tensor) -> Tensor:
     return p.log() - (1 - p).log()
 
 
-def test_every_logit_is_one_map_per_class() -> None:
+def test_per_class_is_one_map_of_each_logit() -> None:
     seed = per_class(torch.randn(4, 3))
     assert torch.equal(seed, torch.eye(3)[:, None].expand(3, 4, 3))
 
 
-def test_all_logits_is_one_map_of_their_sum() -> None:
+def test_sum_of_logits_is_one_map_of_their_sum() -> None:
     assert torch.equal(sum_of_logits(torch.randn(4, 3)), torch.ones(1, 4, 3))
 
 
@@ -74,7 +74,7 @@ def test_a_confident_image_keeps_its_map() -> None:
     assert float(seed.abs().sum()) == pytest.approx(2.0)
 
 
-def test_least_likely_explains_eta_of_the_lowest_logit(images: Tensor) -> None:
+def test_selective_explains_eta_of_the_lowest_logit(images: Tensor) -> None:
     network, x = randomise(ConvNet()), images.requires_grad_()
     logits = network(x)
     (grad,) = torch.autograd.grad(eta(logits, logits.argmin(1)).sum(), x)
@@ -82,7 +82,7 @@ def test_least_likely_explains_eta_of_the_lowest_logit(images: Tensor) -> None:
     assert_close(relevance.image[:, 0], x * grad, rtol=1e-9, atol=1e-12)
 
 
-def test_permuting_the_classes_leaves_the_least_likely_map(images: Tensor) -> None:
+def test_permuting_the_classes_leaves_the_selective_map(images: Tensor) -> None:
     network = randomise(ConvNet())
     before = LRP(network)(images, selective)[1].image
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_the_explained_quantity_is_differentiated_too() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.2])
-def test_top_or_random_explains_the_top_as_often_as_asked_and_others_uniformly(probability: float) -> None:
+def test_stochastic_explains_the_top_as_often_as_asked_and_others_uniformly(probability: float) -> None:
     count, top = 20_000, 2
     logits = torch.tensor([0.3, -1.0, 2.0, 0.5]).expand(count, 4)
     target = stochastic(torch.Generator().manual_seed(1), probability)
@@ -108,13 +108,13 @@ def test_top_or_random_explains_the_top_as_often_as_asked_and_others_uniformly(p
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_top_or_random_at_the_ends_never_or_always_explains_the_top(probability: float) -> None:
+def test_stochastic_at_the_ends_never_or_always_explains_the_top(probability: float) -> None:
     logits = torch.randn(500, 3)
-    drawn = stochastic(probability=probability)(logits)[0].argmax(1)
-    assert torch.equal(drawn == logits.argmax(1), torch.full((500,), probability == 1.0))
+    chosen = stochastic(probability=probability)(logits)[0].argmax(1)
+    assert torch.equal(chosen == logits.argmax(1), torch.full((500,), probability == 1.0))
 
 
-def test_top_or_random_draws_for_each_image_and_repeats_with_its_generator() -> None:
+def test_stochastic_samples_for_each_image_and_repeats_with_its_generator() -> None:
     logits = torch.randn(50, 3)
     one, two, other = (stochastic(torch.Generator().manual_seed(s))(logits) for s in (5, 5, 6))
     assert torch.equal(one, two)

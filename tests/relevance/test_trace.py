@@ -34,7 +34,7 @@ def test_steps_come_in_order_with_the_modules_own_names_and_modules() -> None:
     assert (found.image, found.output) == (0, 9)
 
 
-def test_functions_are_told_as_modules_with_the_same_settings() -> None:
+def test_functions_become_modules_with_the_same_settings() -> None:
     class Functions(Conv):
         def forward(self, x: Tensor) -> Tensor:
             return F.max_pool2d(F.relu(self.conv(x), inplace=True), 3, stride=2, padding=1).flatten(1)
@@ -72,7 +72,7 @@ def test_a_module_called_twice_is_found_where_it_was_called_last() -> None:
     assert trace(Twice()).find("conv") == 2
 
 
-def test_a_layer_that_does_not_exist_is_told_with_those_that_do() -> None:
+def test_a_layer_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(RelevanceError, match=r"no module 'encoder'.*it has: 0, 1, 2"):
         trace(ConvNet()).find("encoder")
 
@@ -122,7 +122,7 @@ def test_a_bare_parameter_is_refused_by_name() -> None:
         trace(Bare())
 
 
-def test_sizes_are_told_from_tensors() -> None:
+def test_sizes_are_distinguished_from_tensors() -> None:
     class Shapes(Conv):
         def forward(self, x: Tensor) -> Tensor:
             y = self.conv(x)

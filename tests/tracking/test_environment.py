@@ -31,7 +31,7 @@ def test_it_names_the_versions_that_decide_numbers():
     assert all(isinstance(value, str) for value in found.values())
 
 
-def test_a_package_that_is_not_installed_is_told(monkeypatch):
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(module, "PACKAGES", ("no-such-package",))
 
     assert environment()["no-such-package"] == "not installed"

@@ -34,7 +34,7 @@ def registered(store_uri, tmp_path_factory):
     return run, logged
 
 
-def test_a_registered_model_loads_back_and_predicts_from_paths(registered, monkeypatch):
+def test_a_registered_model_is_loaded_and_predicts_from_paths(registered, monkeypatch):
     run, logged = registered
     monkeypatch.setenv("MLFLOW_TRACKING_URI", run.uri)
 
@@ -46,7 +46,7 @@ def test_a_registered_model_loads_back_and_predicts_from_paths(registered, monke
 
 
 @pytest.mark.parametrize("paths", [PATHS[:1], PATHS, PATHS * 30])
-def test_a_model_loads_back_by_its_id_and_takes_any_number_of_paths(registered, paths):
+def test_a_model_is_loaded_by_its_id_and_takes_any_number_of_paths(registered, paths):
     run, logged = registered
 
     assert list(load_model(logged.model_uri, run.uri).predict(paths)["path"]) == paths
@@ -155,7 +155,7 @@ def test_a_run_that_keeps_nothing_logs_no_model():
         ({"register": " "}, "registered name ' '"),
     ],
 )
-def test_what_cannot_be_logged_is_told_and_nothing_is_stored(config, fake_model, change, problem):
+def test_what_cannot_be_logged_is_refused_and_nothing_is_stored(config, fake_model, change, problem):
     with start_run(config, parameters={}) as run, pytest.raises(InputError, match=problem):
         log_model(run, **{**fake_model(), "classes": CLASSES, "example_paths": PATHS, **change})
 

@@ -21,10 +21,10 @@ def artifact(run, name):
 
 
 def test_a_run_keeps_the_nested_configuration_as_flat_parameters(config):
-    with start_run(config, parameters={"method": "isnet", "loss": {"cuts": [1, 2]}}) as run:
+    with start_run(config, parameters={"method": "isnet", "loss": {"bounds": [1, 2]}}) as run:
         pass
 
-    assert stored(run).data.params == {"method": "isnet", "loss.cuts": "[1, 2]"}
+    assert stored(run).data.params == {"method": "isnet", "loss.bounds": "[1, 2]"}
 
 
 def test_a_long_configuration_is_kept_whole(config):
@@ -140,7 +140,7 @@ def test_a_run_that_breaks_off_says_how_and_passes_the_error_on(config, error, s
     assert stored(run).info.status == status
 
 
-def test_a_run_taken_up_again_goes_on_where_it_was(config):
+def test_a_resumed_run_goes_on_where_it_was(config):
     with start_run(config, parameters={"epochs": 2}) as first:
         first.log_metrics({"loss": 1.0}, 0)
 
@@ -153,7 +153,7 @@ def test_a_run_taken_up_again_goes_on_where_it_was(config):
     assert stored(again).info.status == "FINISHED"
 
 
-def test_a_run_taken_up_with_another_value_keeps_both(config):
+def test_a_run_resumed_with_another_value_keeps_both(config):
     with start_run(config, parameters={"epochs": 2}) as run:
         pass
 
@@ -164,7 +164,7 @@ def test_a_run_taken_up_with_another_value_keeps_both(config):
     assert stored(run).data.tags["resumed.epochs"] == "5"
 
 
-def test_a_run_that_does_not_exist_cannot_be_taken_up(config):
+def test_a_run_that_does_not_exist_cannot_be_resumed(config):
     with pytest.raises(InputError, match=r"there is no run 'nothing'.*Name the database"):
         start_run(config, parameters={}, run_id="nothing")
 

@@ -28,7 +28,7 @@ def test_what_mlflow_cannot_track_to_is_refused_with_what_it_can(uri):
         resolve_uri(uri)
 
 
-def test_a_database_that_cannot_be_written_is_told(tmp_path):
+def test_a_database_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(InputError, match=r"file/mlflow\.db'.*Name a file in a folder that can be written to"):
@@ -50,7 +50,7 @@ def test_an_experiment_is_made_once(store_uri):
     assert experiment_id(client, store_uri, "once") == experiment_id(client, store_uri, "once")
 
 
-def test_a_deleted_experiment_is_told_with_the_way_back(store_uri):
+def test_a_deleted_experiment_is_refused_with_the_way_to_restore_it(store_uri):
     client = open_store(store_uri)
     client.delete_experiment(experiment_id(client, store_uri, "gone"))
 
