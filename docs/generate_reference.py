@@ -20,6 +20,7 @@ with warnings.catch_warnings(action="ignore"):  # MkDocs prints what others impo
     from cxr_isnet.checks.rules import CHECKS
     from cxr_isnet.cli import COMMANDS, Command, Group
     from cxr_isnet.config import as_plain
+    from cxr_isnet.deployment.exporters import EXPORTERS
     from cxr_isnet.imaging.acceptance import INTAKE_RULES
     from cxr_isnet.imaging.rejection import RejectionReason
     from cxr_isnet.manifests.sources import SOURCES
@@ -73,6 +74,7 @@ def built_in_page() -> str:
         ("Public data sets", "`cxr-isnet manifest build NAME`.", ("name", "data set", "terms"), _sources()),
         ("Checks of manifests", "`cxr-isnet manifest check`.", ("name", "what must hold"), _checks()),
         ("Audit probes", "`cxr-isnet audit`.", ("name", "question", "sign of a shortcut", "limits"), _probes()),
+        ("Export formats", "`cxr-isnet export NAME`.", ("name", "what it is"), _exporters()),
         ("Acceptance rules of intake", "", ("rule", "what it asks"), _acceptance()),
         ("Reasons of rejection", "Column `reason` of `quarantine.csv`.", ("reason",), _reasons()),
         (
@@ -231,6 +233,10 @@ def _checks() -> Iterator[Sequence[str]]:
 
 def _probes() -> Iterator[Sequence[str]]:
     return ([f"`{p.name}`", f"**{p.title}.** {p.question}", p.rule, p.limits] for p in PROBES)
+
+
+def _exporters() -> Iterator[Sequence[str]]:
+    return ([f"`{exporter.name}`", exporter.about] for exporter in EXPORTERS)
 
 
 def _acceptance() -> Iterator[Sequence[str]]:
