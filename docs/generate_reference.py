@@ -21,6 +21,7 @@ with warnings.catch_warnings(action="ignore"):  # MkDocs prints what others impo
     from cxr_isnet.cli import COMMANDS, Command, Group
     from cxr_isnet.config import as_plain
     from cxr_isnet.deployment.exporters import EXPORTERS
+    from cxr_isnet.evaluation.metrics import METRICS
     from cxr_isnet.imaging.acceptance import INTAKE_RULES
     from cxr_isnet.imaging.rejection import RejectionReason
     from cxr_isnet.manifests.sources import SOURCES
@@ -74,6 +75,7 @@ def built_in_page() -> str:
         ("Public data sets", "`cxr-isnet manifest build NAME`.", ("name", "data set", "terms"), _sources()),
         ("Checks of manifests", "`cxr-isnet manifest check`.", ("name", "what must hold"), _checks()),
         ("Audit probes", "`cxr-isnet audit`.", ("name", "question", "sign of a shortcut", "limits"), _probes()),
+        ("Metrics", "Of `cxr-isnet evaluate`, each with its interval.", ("name", "metric", "value"), _metrics()),
         ("Export formats", "`cxr-isnet export NAME`.", ("name", "what it is"), _exporters()),
         ("Acceptance rules of intake", "", ("rule", "what it asks"), _acceptance()),
         ("Reasons of rejection", "Column `reason` of `quarantine.csv`.", ("reason",), _reasons()),
@@ -233,6 +235,15 @@ def _checks() -> Iterator[Sequence[str]]:
 
 def _probes() -> Iterator[Sequence[str]]:
     return ([f"`{p.name}`", f"**{p.title}.** {p.question}", p.rule, p.limits] for p in PROBES)
+
+
+def _metrics() -> Iterator[Sequence[str]]:
+    for metric in METRICS:
+        values = [
+            *(["of all classes together"] if metric.overall else []),
+            *(["of each class"] if metric.by_class else []),
+        ]
+        yield f"`{metric.name}`", metric.words, ", ".join(values)
 
 
 def _exporters() -> Iterator[Sequence[str]]:
