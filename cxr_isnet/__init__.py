@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cxr_isnet.tracking import TrackingConfig
     from cxr_isnet.training import DataConfig, TrainConfig, read_experiment_config, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = {
     "Classifier": "inference",

@@ -36,7 +36,7 @@ def locate(path: str | Path) -> Path:
         InputError: A variable without a default is not set.
     """
     own = Path(expand_variables(os.fspath(path), f"'{path}'"))
-    if own.exists() or own.is_absolute():
+    if own.is_file() or own.is_absolute():  # a folder, as `demo` after the demonstration, does not hide a recipe
         return own
     shipped = shipped_folder() / own
     return shipped if shipped.is_file() else recipes().get(own.as_posix(), own)
