@@ -22,9 +22,9 @@ from PIL import Image
 
 from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.running import RULE, Result, overall
-from cxr_isnet.audit.statistics import Picture, Statistic, Verdict
+from cxr_isnet.audit.statistics import Picture, Verdict
 from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.page import image_uri, write_page
+from cxr_isnet.evaluation.page import image_uri, number_with_interval, p_value, write_page
 from cxr_isnet.files import write_json
 
 _TILE = 192
@@ -32,9 +32,9 @@ _SHOWN = 12
 """Numbers of an probe that the page shows at once; the rest can be unfolded."""
 
 _TAGS = {
-    Verdict.SIGN: "sign",
-    Verdict.NO_SIGN: "none",
-    Verdict.UNSOUND: "unsound",
+    Verdict.SIGN: "bad",
+    Verdict.NO_SIGN: "good",
+    Verdict.UNSOUND: "warn",
     Verdict.NOT_APPLICABLE: "open",
 }
 
@@ -92,9 +92,9 @@ class AuditReport:
         """A line per probe for the terminal."""
         lines = [f"{'probe':<44} {'verdict':<26} {'p':>7}  number with the smallest p (95% interval)"]
         for result in self.results:
-            p_value = "" if result.adjusted_p is None else _p(result.adjusted_p)
-            told = f"({result.reason})" if result.verdict is Verdict.NOT_APPLICABLE else _strongest(result)
-            lines.append(f"{result.probe.title:<44} {result.verdict.value:<26} {p_value:>7}  {told}")
+            p = "" if result.adjusted_p is None else p_value(result.adjusted_p)
+            text = f"({result.reason})" if result.verdict is Verdict.NOT_APPLICABLE else _strongest(result)
+            lines.append(f"{result.probe.title:<44} {result.verdict.value:<26} {p:>7}  {text}")
         return "\n".join([*lines, f"audit: {self.verdict.value}"])
 
 
@@ -111,7 +111,6 @@ def write_audit(folder: Path, report: AuditReport) -> tuple[Path, Path]:
             {
                 **_probe(result),
                 "tag": _TAGS[result.verdict],
-                "rows": [_row(statistic) for statistic in result.observation.statistics],
                 "pictures": [_drawn(picture) for picture in result.observation.pictures],
             }
             for result in report.results
@@ -146,26 +145,10 @@ def _finite(value: Any) -> Any:
 
 def _strongest(result: Result) -> str:
     tested = [m for m in result.observation.statistics if m.p_value is not None]
-    return _told(min(tested, key=lambda m: m.p_value or 0.0)) if tested else ""
-
-
-def _told(statistic: Statistic) -> str:
-    return f"{statistic.name}: {statistic.value:.3f} ({statistic.low:.3f} to {statistic.high:.3f})"
-
-
-def _row(statistic: Statistic) -> dict[str, str]:
-    return {
-        "name": statistic.name,
-        "value": "undefined" if math.isnan(statistic.value) else f"{statistic.value:.3f}",
-        "interval": "" if math.isnan(statistic.low) else f"{statistic.low:.3f} to {statistic.high:.3f}",
-        "threshold": "" if statistic.threshold is None else f"{statistic.threshold:.2f}",
-        "p": "" if statistic.p_value is None else _p(statistic.p_value),
-        "n": str(statistic.n_images),
-    }
-
-
-def _p(value: float) -> str:
-    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+    if not tested:
+        return ""
+    strongest = min(tested, key=lambda m: m.p_value or 0.0)
+    return f"{strongest.name}: {number_with_interval(strongest.value, strongest.low, strongest.high)}"
 
 
 def _drawn(picture: Picture) -> dict[str, Any]:

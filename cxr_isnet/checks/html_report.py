@@ -6,22 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.checks.text_report import contents, shortened, tally, verdict
-from cxr_isnet.evaluation.page import image_uri, write_page
+from cxr_isnet.evaluation.page import image_uri, outlined, write_page
 
 EXAMPLES = 30
 """Findings of a check and a severity that the page shows; the JSON report has all."""
 
 PICTURES = 6
 """Pictures shown per finding."""
+
+_TAGS = {"unusable": "bad", "error": "bad", "warning": "warn", "info": "open", "clean": "good"}
 
 _HEIGHT = 160
 _OUTLINE = (64, 200, 96)
@@ -33,6 +32,7 @@ class _Shown:
     """A finding as the template takes it."""
 
     severity: str
+    tag: str
     message: str
     rows: str
     pictures: tuple[tuple[str, str], ...]
@@ -60,7 +60,8 @@ def write_html_report(path: Path, scan: ManifestScan, groups: Sequence[tuple[Che
                 "name": check.name,
                 "about": check.about,
                 "tally": tally(found) or "nothing found",
-                "worst": next((severity.value for severity in Severity if _of(found, severity)), "clean"),
+                "worst": _worst(found),
+                "tag": _TAGS[_worst(found)],
                 "shown": [
                     _shown(scan, finding) for severity in Severity for finding in _of(found, severity)[:EXAMPLES]
                 ],
@@ -69,6 +70,10 @@ def write_html_report(path: Path, scan: ManifestScan, groups: Sequence[tuple[Che
             for check, found in groups
         ],
     )
+
+
+def _worst(findings: Sequence[Finding]) -> str:
+    return next((severity.value for severity in Severity if _of(findings, severity)), "clean")
 
 
 def _of(findings: Iterable[Finding], severity: Severity) -> list[Finding]:
@@ -81,6 +86,7 @@ def _shown(scan: ManifestScan, finding: Finding) -> _Shown:
     more = f" and {len(finding.places) - PICTURES} more" if len(finding.places) > PICTURES else ""
     return _Shown(
         severity=finding.severity.value,
+        tag=_TAGS[finding.severity.value],
         message=finding.message,
         rows=", ".join(rows) + more,
         pictures=tuple((name, source) for name, source in drawn if source),
@@ -108,18 +114,10 @@ def _draw(scan: ManifestScan, picture: Picture) -> str:
     shown = Image.fromarray(record.thumbnail).resize(size, Image.Resampling.BILINEAR)
     mask = scan.masks[picture.mask].thumbnail if picture.mask else None
     if mask is not None:
-        shown = _outlined(shown, mask)
+        shown = outlined(shown, mask, _OUTLINE)
     if picture.box is not None:
         shown = shown.convert("RGB")
         left, top, width, height = picture.box
         corners = (left * size[0], top * size[1], (left + width) * size[0] - 1, (top + height) * size[1] - 1)
         ImageDraw.Draw(shown).rectangle([max(0, corner) for corner in corners], outline=_FRAME, width=2)
     return image_uri(shown)
-
-
-def _outlined(shown: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
-    lungs = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(shown.size)) > 127
-    outline = lungs ^ ndimage.binary_erosion(lungs, border_value=0)
-    pixels = np.array(shown.convert("RGB"))
-    pixels[outline] = _OUTLINE
-    return Image.fromarray(pixels)

@@ -1,18 +1,24 @@
-"""What every HTML page is made with: one Jinja environment, one stylesheet, one way to write a number."""
+"""What every page is made with: one Jinja environment, one base template and stylesheet, one way to write a number.
+
+The text tables of the terminal write their numbers by the same functions.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import ndimage
 
 from cxr_isnet import __version__
 from cxr_isnet.evaluation.interval import Interval
@@ -27,7 +33,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
     Args:
         path: of the file; its text is escaped if it ends in `.html`.
-        template: name of a file in `templates/`.
+        template: name of a file in `templates/`; an HTML page extends `base.html`.
         content: what the template is given, beside `disclaimer` and `version`.
     """
     environment = Environment(
@@ -37,37 +43,47 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": number,
-        "interval": interval,
-        "p": p_value,
-        "words": metric_words,
-        "heading": heading,
-    }
+    environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent}
+    environment.filters |= {"words": metric_words, "heading": heading}
+    environment.globals["number_with_interval"] = number_with_interval
     text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
     with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text.lstrip(), encoding="utf-8")
 
 
 def number(value: float | None) -> str:
     """Three digits after the point; a dash where undefined, which is None in JSON that was read."""
-    return f"{value:.3f}" if value is not None and np.isfinite(value) else UNDEFINED
+    return UNDEFINED if _undefined(value) else f"{value:.3f}"
+
+
+def number_with_interval(estimate: float | None, low: float | None, high: float | None) -> str:
+    """A number and its 95% interval, as `0.812 (0.760 to 0.871)`; a dash where undefined."""
+    if _undefined(estimate):
+        return UNDEFINED
+    if _undefined(low):
+        return f"{number(estimate)} (no interval)"
+    return f"{number(estimate)} ({number(low)} to {number(high)})"
 
 
 def interval(found: Interval) -> str:
-    """Estimate and 95% interval; a dash where undefined."""
-    if not np.isfinite(found.estimate):
-        return UNDEFINED
-    if not np.isfinite(found.low):
-        return f"{number(found.estimate)} (no interval)"
-    return f"{number(found.estimate)} ({number(found.low)} to {number(found.high)})"
+    """`number_with_interval` of an `Interval`."""
+    return number_with_interval(found.estimate, found.low, found.high)
 
 
-def p_value(value: float) -> str:
+def percent(share: float, digits: int = 0) -> str:
+    """A share as a percentage."""
+    return f"{100 * share:.{digits}f}%"
+
+
+def p_value(value: float | None) -> str:
     """Three digits, or that it is below 0.001; a dash where undefined."""
-    if not np.isfinite(value):
+    if value is None or _undefined(value):
         return UNDEFINED
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _undefined(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
 
 
 def heading(text: str) -> str:
@@ -79,6 +95,24 @@ def text_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table for the terminal, every column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def outlined(
+    picture: Image.Image, mask: npt.NDArray[Any], colour: tuple[int, int, int], *, width: int = 1
+) -> Image.Image:
+    """The picture in colour, with the outline of a mask drawn along its inside.
+
+    Args:
+        picture: of any mode.
+        mask: (rows, columns) of 0 and 1, of any size with the picture's proportions.
+        colour: of the outline, RGB of 0 to 255.
+        width: of the outline, in pixels.
+    """
+    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.BILINEAR)
+    inside = np.asarray(resized) > 127
+    pixels = np.array(picture.convert("RGB"))
+    pixels[inside & ~ndimage.binary_erosion(inside, iterations=width)] = colour
+    return Image.fromarray(pixels)
 
 
 def figure_uri(figure: Figure, kind: str = "svg") -> Markup:

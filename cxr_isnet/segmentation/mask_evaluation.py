@@ -18,6 +18,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap
 from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation.page import interval, text_columns
 from cxr_isnet.files import atomic_write, write_json
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.segmentation.mask_prediction import predict_files, predict_masks
@@ -172,13 +173,11 @@ def format_overlaps(results: Mapping[str, SiteOverlap]) -> str:
         "flagged": "flagged",
         "accepted_dice": "Dice of accepted",
     }
-    heads = "".join(f"  {head:<21}" for head in names.values())
-    lines = [f"{'site':<32} {'images':>6} {'patients':>8}{heads}".rstrip()]
+    rows = [["site", "images", "patients", *names.values()]]
     for site, result in results.items():
-        estimates = [result.estimates[name] for name in names]
-        cells = "".join(f"  {e.estimate:.3f} ({e.low:.3f}-{e.high:.3f})  " for e in estimates)
-        lines.append(f"{site:<32} {result.n_images:>6} {result.n_patients:>8}{cells}".rstrip())
-    return "\n".join(lines)
+        counts = [str(result.n_images), str(result.n_patients)]
+        rows.append([site, *counts, *(interval(result.estimates[name]) for name in names)])
+    return "\n".join(text_columns(rows))
 
 
 def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, float]:

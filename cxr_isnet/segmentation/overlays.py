@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
+
+from cxr_isnet.evaluation.page import outlined
 
 SIDE = 384
 PREDICTED_COLOUR = (255, 212, 0)
@@ -49,12 +50,8 @@ def overlay(image: NDArray[np.float32], predicted: Mask, given: Mask | None = No
     scale = SIDE / max(image.shape)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     grey = Image.fromarray(np.rint(image * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
-    pixels = np.stack([np.asarray(grey)] * 3, axis=-1)
-    for mask, colour in ((given, GIVEN_COLOUR), (predicted, PREDICTED_COLOUR)):
-        if mask is not None:
-            large = np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) > 127
-            pixels[large & ~ndimage.binary_erosion(large, iterations=2)] = colour
-    return Image.fromarray(pixels)
+    reference = grey if given is None else outlined(grey, given, GIVEN_COLOUR, width=2)
+    return outlined(reference, predicted, PREDICTED_COLOUR, width=2)
 
 
 def contact_sheet(tiles: Sequence[OverlayTile], title: str) -> Image.Image:

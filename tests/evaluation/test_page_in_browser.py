@@ -1,4 +1,4 @@
-"""The report in headless Chromium: its numbers, on a phone, and on paper."""
+"""All pages in headless Chromium: the numbers, on a phone, and on paper."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cxr_isnet.audit.probes import PROBES
+from cxr_isnet.audit.report import AuditReport, write_audit
+from cxr_isnet.audit.running import Result
+from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, Verdict
+from cxr_isnet.checks import Check, Contingency, Finding, Severity
+from cxr_isnet.checks import Picture as FlaggedPicture
+from cxr_isnet.checks.html_report import write_html_report
+from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.commands.demo import MethodSection, write_demo_report
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables
+from cxr_isnet.manifests import Place
+from tests.audit.conftest import make_subject, reads_corner
+from tests.inference.test_comparison_figure import make_case
 
 pytestmark = pytest.mark.browser
 
@@ -82,11 +95,68 @@ def study() -> tuple[Study, dict[str, pd.DataFrame]]:
 
 
 @pytest.fixture(scope="module")
-def page(study: tuple[Study, dict[str, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
+def evaluation_page(study: tuple[Study, dict[str, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
     Image.new("L", (1000, 2600)).save(folder / "maps.png")
     write_report(folder, *study, {"heatmaps": folder / "maps.png"})
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every verdict, long names, tiles, and more numbers than are shown at once."""
+    statistics = tuple(
+        Statistic(f"cross beyond a patch, bottom_right, {i}% of the side", 0.1, 0.05, 0.2, 40, 0.05, 0.003)
+        for i in range(20)
+    )
+    tiles = tuple((f"heading of tile {i}", np.full((64, 64), i / 5, dtype=np.float32)) for i in range(5))
+    found = ProbeResult(
+        (*statistics, Statistic("undefined", *[float("nan")] * 3, 40)), 0.003, "", (Picture("What was done", tiles),)
+    )
+    results = [
+        Result(probe, found, verdict, 0.0004 if verdict is Verdict.SIGN else None, "a reason")
+        for probe, verdict in zip(PROBES, [*Verdict, *Verdict], strict=False)
+    ]
+    return write_audit(tmp_path_factory.mktemp("audit"), AuditReport(make_subject(reads_corner), results, 3))[1]
+
+
+@pytest.fixture(scope="module")
+def check_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Findings of every severity, with pictures and a wide table."""
+    path = tmp_path_factory.mktemp("check") / "check.html"
+    record = SimpleNamespace(shape=(2400, 2000), thumbnail=np.full((64, 64), 90, dtype=np.uint8))
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[16:48, 10:50] = True
+    images: Any = {f"a_long_folder/image_{i}.png": record for i in range(6)}
+    frame = pd.DataFrame({"site": ["north"] * 6, "patient_id": list("abcdef")})
+    scan = ManifestScan(("a_long_folder/table.csv",), frame, images, {"m.png": SimpleNamespace(thumbnail=mask)})
+    pictures = tuple(FlaggedPicture(image, mask="m.png", box=(0.1, 0.1, 0.5, 0.5)) for image in images)
+    labels = ("normal", "tuberculosis", "other pneumonia", "covid")
+    counts = Contingency(
+        "manufacturer", tuple(f"Maker {i}" for i in range(6)), labels, ((30, 20, 10, 40),) * 6, 0.7, 0.001
+    )
+    found = [
+        Finding("odd", severity, "word " * 40, (Place("t.csv", 3),), "image", "x", pictures) for severity in Severity
+    ]
+    found.append(Finding("odd", Severity.WARNING, "label against manufacturer", contingency=counts))
+    odd, even = (Check(name, f"nothing is {name}", lambda _: ()) for name in ("odd", "even"))
+    write_html_report(path, scan, [(odd, found), (even, [])])
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = {f"auc_{test}": 0.9 for test in ("biased", "clean", "swapped")}
+    results |= {"relevance_in_lung": 0.9, "seconds": 61.4, "network": "densenet_tiny", "epochs": 16}
+    path = tmp_path_factory.mktemp("demo") / "report.html"
+    write_demo_report(path, [MethodSection(name, results, [make_case()] * 4) for name in ("cross_entropy", "isnet")])
+    return path
+
+
+@pytest.fixture(params=["evaluation_page", "audit_page", "check_page", "demo_page"])
+def page(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
 
 
 @pytest.fixture
@@ -133,9 +203,9 @@ def finding(dumped: str) -> dict[str, Any]:
     return found
 
 
-def test_the_numbers_are_those_of_the_study(page, study, chromium, tmp_path):
-    shown = chromium(page, "--dump-dom")
-    chromium(page, "--window-size=1200,2000", f"--screenshot={tmp_path / 'page.png'}")
+def test_the_numbers_are_those_of_the_study(evaluation_page, study, chromium, tmp_path):
+    shown = chromium(evaluation_page, "--dump-dom")
+    chromium(evaluation_page, "--window-size=1200,2000", f"--screenshot={tmp_path / 'page.png'}")
 
     for name, model in study[0].models.items():
         auc = model.sites["Montgomery County"].result.metrics["auc"]
@@ -162,13 +232,13 @@ def test_on_paper_no_table_is_clipped_and_no_figure_or_row_cut(page, chromium, t
     found = finding(chromium(frame, "--dump-dom"))
 
     assert found["contents"] == "none"  # the rules for paper hold
-    assert found["figures"] > 10
+    assert found["figures"] > (10 if page.parent.name.startswith("evaluation") else 0)
     assert found["width"] <= PAGE_MM[0] * PIXELS_PER_MM + 1
     assert (found["clipped"], found["breakable"], found["tall"]) == ([], [], [])
 
 
-def test_it_prints_to_pdf_on_a4(page, chromium, tmp_path):
-    chromium(page, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+def test_it_prints_to_pdf_on_a4(evaluation_page, chromium, tmp_path):
+    chromium(evaluation_page, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
 
     content = (tmp_path / "page.pdf").read_bytes()
     boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", content)
