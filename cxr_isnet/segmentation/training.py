@@ -136,7 +136,7 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network))
     with denormals_as_zero(), distributed_context(config.device) as context:
-        training, validation = _loaders(config, splits, context)
+        training, validation = pair_loaders(config, splits, context)
         tags = {"method": "segmenter", "seed": config.seed}
         with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
             if context.is_main:
@@ -160,10 +160,22 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
             return _finish(config, splits, directory, run, checkpointed, time.monotonic() - clock, context.device)
 
 
-def _loaders(
+def pair_loaders(
     config: SegmentTrainConfig, splits: PairSplits, context: DistributedContext
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Training images augmented, shuffled and shared out; validation images in order, all of them in each process."""
+    """Loaders of training and validation.
+
+    Args:
+        config: The run.
+        splits: The pairs.
+        context: This process among all.
+
+    Returns:
+        Training images augmented, shuffled and shared out; validation images in order, all of them in each process.
+
+    Raises:
+        InputError: The batch size does not divide evenly, or the training images do not fill one batch.
+    """
     batch_size = context.share_batch(config.batch_size)
 
     def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.segmentation import QualityLimits, Segmenter
+from cxr_isnet.segmentation import QualityLimits, Segmenter, completion
 from cxr_isnet.segmentation.completion import MaskCounts, MaskStore, complete_masks
 from cxr_isnet.segmentation.mask_prediction import PredictedMask
+from cxr_isnet.segmentation.overlays import contact_sheet
 from cxr_isnet.segmentation.quality import MaskQuality
 
 from .conftest import MODEL, two_lungs
@@ -85,6 +86,19 @@ def test_a_contact_sheet_of_accepted_masks_is_empty_when_nothing_was_to_be_predi
     assert counts == MaskCounts(images=1, given=1, predicted=0, flagged=0, unreadable=0)
     assert (tmp_path / "completed" / "accepted.png").is_file()
     assert len(pd.read_csv(tmp_path / "completed" / "flagged.csv")) == 0
+
+
+def test_the_contact_sheet_shows_the_accepted_masks_alone(complete, manifest, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        completion, "contact_sheet", lambda tiles, title: drawn.append((tiles, title)) or contact_sheet(tiles, title)
+    )
+
+    complete(manifest)
+
+    ((tiles, title),) = drawn
+    assert title == "2 of 2 accepted masks"
+    assert {tile.image.shape for tile in tiles} == {(96, 80), (130, 70)}
 
 
 def test_every_predicted_mask_is_scored(complete, manifest, tmp_path):

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.segmentation import QualityLimits
+from cxr_isnet.imaging import read_mask
+from cxr_isnet.segmentation import QualityLimits, mask_evaluation
 from cxr_isnet.segmentation.mask_evaluation import (
     draw_overlaps,
     evaluate_overlaps,
@@ -14,6 +15,7 @@ from cxr_isnet.segmentation.mask_evaluation import (
     overlap_table,
     write_overlaps,
 )
+from cxr_isnet.segmentation.overlays import contact_sheet
 from cxr_isnet.segmentation.pairs import read_pairs
 
 from .conftest import two_lungs
@@ -41,6 +43,12 @@ def test_each_image_is_compared_with_its_own_mask_at_its_own_size(bright, pairs)
         "",
         "lungs",
     ]
+
+
+def test_masks_are_flagged_by_the_limits_that_are_given(bright, pairs):
+    table = overlap_table(bright, pairs, QualityLimits(smallest_area=0.5))
+
+    assert all(flags.startswith("area 0.") for flags in table["quality_flags"])
 
 
 @pytest.mark.parametrize("with_heart", ["predicted", "given"])
@@ -135,7 +143,20 @@ def test_the_lines_and_the_flat_names_hold_every_site(table):
     assert flat_overlaps(results, "external")["external.pooled.dice"] == pytest.approx(table["dice"].mean())
 
 
-def test_the_worst_and_the_typical_are_drawn(bright, pairs, tmp_path):
-    draw_overlaps(tmp_path, bright, overlap_table(bright, pairs, QualityLimits()))
+def test_the_worst_and_the_typical_are_drawn(bright, pairs, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(mask_evaluation, "TILES", 1)
+    monkeypatch.setattr(
+        mask_evaluation,
+        "contact_sheet",
+        lambda tiles, title: drawn.append((tiles, title)) or contact_sheet(tiles, title),
+    )
+    table = overlap_table(bright, pairs, QualityLimits())
+
+    draw_overlaps(tmp_path, bright, table)
 
     assert {path.name for path in tmp_path.glob("*.png")} >= {"worst.png", "typical.png"}
+    for (tiles, title), name, row in zip(drawn, ("worst", "typical"), table["dice"].argsort()[:2], strict=True):
+        assert title.startswith(f"{name} of 3")
+        assert [tile.title.split(",")[0] for tile in tiles] == [f"Dice {table['dice'][row]:.3f}"]
+        assert np.array_equal(tiles[0].given, read_mask(pairs["mask"][row]))

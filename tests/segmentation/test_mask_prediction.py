@@ -124,6 +124,21 @@ def test_lungs_are_predicted_at_the_size_of_each_image(bright):
     assert same.quality.quality_flags(QualityLimits()) == []
 
 
+def test_a_mask_is_that_of_the_mean_map_post_processed_and_measured(bright, monkeypatch):
+    lungs = torch.from_numpy(two_lungs(40, 40).astype(np.float32))
+    speck = torch.zeros(40, 40)
+    speck[:4, :4] = 1
+    maps = torch.stack([torch.zeros(40, 40), *[torch.maximum(lungs, speck)] * 3])[None]
+    monkeypatch.setattr(bright, "augmented_probabilities", lambda images: maps)
+
+    (predicted,) = predict_masks(bright, torch.zeros(1, 1, 40, 40), [(40, 40)])
+
+    assert np.array_equal(predicted.mask, two_lungs(40, 40))
+    assert predicted.quality.fragments == pytest.approx(16 / (16 + two_lungs(40, 40).sum()))
+    assert predicted.quality.agreement == 0
+    assert predicted.quality.lungs == 2
+
+
 CONFIG = ImageConfig(32)
 
 

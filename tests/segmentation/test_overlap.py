@@ -49,6 +49,21 @@ def test_between_the_lungs_is_what_has_lung_on_both_sides_in_its_row(seed):
     assert torch.equal(between_lungs(mask), expected)
 
 
+def test_the_loss_is_soft_dice_and_cross_entropy_of_each_image():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 1, 6, 8, generator=generator, dtype=torch.float64)
+    mask = (torch.rand(3, 1, 6, 8, generator=generator) > 0.6).double()
+    expected = []
+    for one, other in zip(logits.sigmoid(), mask, strict=True):
+        soft = 1 - 2 * (one * other).sum() / (one.sum() + other.sum())
+        entropy = -(other * one.log() + (1 - other) * (1 - one).log()).mean()
+        expected.append(float(soft + entropy))
+
+    terms = LungOverlap(torch.nn.Identity())({"image": logits, "mask": mask.float()})
+
+    assert float(terms["loss"]) == pytest.approx(sum(expected) / 3, abs=1e-5)
+
+
 def test_the_loss_falls_from_nearly_two_to_nothing_as_the_map_comes_to_fit():
     class Given(torch.nn.Module):
         def __init__(self, scale: float) -> None:

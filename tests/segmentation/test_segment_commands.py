@@ -1,5 +1,8 @@
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,9 @@ from cxr_isnet.commands.segment import (
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
+from cxr_isnet.segmentation import QualityLimits
+from cxr_isnet.segmentation.mask_evaluation import evaluate_overlaps
+from cxr_isnet.segmentation.pairs import PairSplits, patient_folds, read_pairs, read_splits
 from cxr_isnet.tracking import TrackingConfig
 
 from .conftest import two_lungs
@@ -38,6 +44,40 @@ def test_train_prints_a_table_per_test(make_config, external_manifest):
     text = segment_train(make_config(epochs=1, external=[str(external_manifest)]))
 
     assert text.index("validation") < text.index("Alder") < text.index("external") < text.index("Birch")
+
+
+def test_train_splits_and_trains_as_the_config_says(make_config, external_manifest, monkeypatch):
+    config = make_config(seed=4, validation_fraction=0.5, external=[str(external_manifest)])
+    seen = []
+    monkeypatch.setattr(segment, "train_segmenter", lambda *arguments: seen.append(arguments) or {})
+
+    segment_train(config)
+
+    ((trained, splits),) = seen
+    expected = read_splits(config.training, config.external, 0.5, 4)
+    assert trained == config
+    assert_same_splits(splits, expected)
+
+
+def test_cross_validation_trains_each_fold_as_the_config_says(make_config, monkeypatch):
+    train = make_config("cv", seed=4, validation_fraction=0.5)
+    seen = []
+    monkeypatch.setattr(segment, "train_segmenter", lambda *arguments: seen.append(arguments) or {})
+
+    segment_crossvalidate(SegmentCrossvalidateConfig(train, folds=2))
+
+    folds = patient_folds(read_pairs(train.training), 2, 0.5, 4)
+    for number, ((config, splits), expected) in enumerate(zip(seen, folds, strict=True), start=1):
+        assert config == replace(train, output=f"{train.output}/fold_{number}_of_2")
+        assert_same_splits(splits, expected)
+
+
+def assert_same_splits(splits: PairSplits, expected: PairSplits) -> None:
+    assert list(splits.training["image"]) == list(expected.training["image"])
+    assert list(splits.validation["image"]) == list(expected.validation["image"])
+    assert {name: list(rows["image"]) for name, rows in splits.tests.items()} == {
+        name: list(rows["image"]) for name, rows in expected.tests.items()
+    }
 
 
 def test_cross_validation_tests_every_image_once_and_pools_the_folds(make_config, phantom_manifest):
@@ -74,6 +114,29 @@ def test_evaluate_takes_the_pairs_and_leaves_table_numbers_and_pictures(model, w
     assert {path.name for path in output.iterdir()} == {"overlaps.csv", "overlaps.json", "typical.png", "worst.png"}
 
 
+def test_evaluate_takes_limits_and_bootstrap_from_the_config(model, write_xrays, tmp_path):
+    manifest = write_xrays([two_lungs()] * 6, [two_lungs(top=0.2 + 0.05 * number) for number in range(6)])
+    config = SegmentEvaluateConfig(
+        model,
+        [str(manifest)],
+        str(tmp_path / "out"),
+        resamples=23,
+        seed=3,
+        limits=QualityLimits(smallest_area=0.6),
+        tracking=OFF,
+    )
+
+    segment_evaluate(config)
+
+    table = pd.read_csv(tmp_path / "out" / "overlaps.csv")
+    written = json.loads((tmp_path / "out" / "overlaps.json").read_text())
+    assert list(table["quality_flags"].str[:6]) == ["area 0"] * 6
+    assert written["interval"]["resamples"] == 23
+    table["patient_id"] = table["patient_id"].astype(str)
+    expected = evaluate_overlaps(table, resamples=23, seed=3)["Alder"].to_dict()
+    assert written["sites"]["Alder"]["dice"] == pytest.approx(expected["dice"])
+
+
 @pytest.mark.parametrize("kind", ["file", "full folder"])
 def test_evaluate_refuses_an_output_that_holds_something(model, phantom_manifest, tmp_path, kind):
     output = tmp_path / "evaluated"
@@ -89,9 +152,11 @@ def test_evaluate_refuses_an_output_that_holds_something(model, phantom_manifest
 
 @pytest.fixture
 def predict(model: str, tmp_path: Path) -> Callable[..., str]:
-    return lambda *manifests: segment_predict(
-        SegmentPredictConfig(model, [str(path) for path in manifests], str(tmp_path / "completed"), device=Device.CPU)
-    )
+    def run(*manifests: Path, **settings: Any) -> str:
+        paths, output = [str(path) for path in manifests], str(tmp_path / "completed")
+        return segment_predict(SegmentPredictConfig(model, paths, output, device=Device.CPU, **settings))
+
+    return run
 
 
 def test_predict_says_how_many_masks_came_from_where(predict, write_xrays, phantom_manifest):
@@ -100,6 +165,23 @@ def test_predict_says_how_many_masks_came_from_where(predict, write_xrays, phant
     text = predict(bare, phantom_manifest)
 
     assert "14 images, 12 with a given mask, 2 with a predicted one, 0 without" in text
+
+
+def test_predict_replaces_given_masks_when_the_config_says_so(predict, write_xrays):
+    given = write_xrays([two_lungs()] * 2, [two_lungs()] * 2)
+
+    text = predict(given, overwrite=True)
+
+    assert "2 images, 0 with a given mask, 2 with a predicted one, 0 without" in text
+
+
+def test_predict_flags_by_the_config_s_limits(predict, write_xrays, tmp_path):
+    bare = write_xrays([two_lungs()] * 2)
+
+    text = predict(bare, limits=QualityLimits(smallest_area=0.6))
+
+    assert "2 images, 0 with a given mask, 0 with a predicted one, 2 without: 2 flagged" in text
+    assert list(pd.read_csv(tmp_path / "completed" / "flagged.csv")["quality_flags"].str[:6]) == ["area 0"] * 2
 
 
 def test_predict_says_what_to_write_into_the_training_config(predict, write_xrays, tmp_path):

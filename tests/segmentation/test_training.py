@@ -1,5 +1,7 @@
 """A training of the segmenter: it learns, is resumed after a kill, and is logged."""
 
+import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,26 +10,24 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from torch.utils.data import DataLoader
 
-from cxr_isnet.data import ImageConfig
+from cxr_isnet.data import ImageConfig, prepare_image, set_epoch
+from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.run_directory import RunDirectory
-from cxr_isnet.engine.settings import OptimizerConfig, Precision
+from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
+from cxr_isnet.engine.trainer import Trainer
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks.lung_unet import SegmenterConfig
-from cxr_isnet.segmentation import Segmenter, training
-from cxr_isnet.segmentation.pairs import read_splits
-from cxr_isnet.segmentation.training import MaskEvaluation, SegmentTrainConfig, train_segmenter
+from cxr_isnet.imaging import read_image
+from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.segmentation import QualityLimits, Segmenter, training
+from cxr_isnet.segmentation.mask_evaluation import MaskEvaluation, evaluate_overlaps, overlap_table
+from cxr_isnet.segmentation.pairs import PairSplits, read_splits
+from cxr_isnet.segmentation.training import SegmentTrainConfig, pair_loaders, train_segmenter
 from cxr_isnet.tracking import NullRun, TrackingConfig
+from tests.checkpoints import Killed
 
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-
-
-class KilledError(BaseException):
-    """Stands for a signal: nothing catches it."""
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 def train(config) -> dict[str, MaskEvaluation]:
@@ -81,6 +81,118 @@ def test_a_training_leaves_its_segmenter_history_and_evaluation(make_config):
     assert metrics["validation"]["Alder"]["dice"]["estimate"] == pytest.approx(mean)
 
 
+@pytest.fixture
+def splits(make_config) -> PairSplits:
+    config = make_config()
+    return read_splits(config.training, [], config.validation_fraction, config.seed)
+
+
+def batches(loader: DataLoader, epoch: int) -> list[dict]:
+    set_epoch(loader, epoch)
+    return list(loader)
+
+
+def paths(loader: DataLoader, epoch: int = 1) -> list[str]:
+    return [path for batch in batches(loader, epoch) for path in batch["path"]]
+
+
+def test_training_images_are_augmented_and_validation_images_are_as_in_use(make_config, splits):
+    training, validation = pair_loaders(make_config(), splits, ALONE)
+
+    (seen, *_), (unmoved, *_) = batches(training, 1), batches(validation, 1)
+    moved = [prepare_image(read_image(path), ImageConfig(32)) for path in seen["path"]]
+    prepared = [prepare_image(read_image(path), ImageConfig(32)) for path in unmoved["path"]]
+    assert not any(torch.allclose(one, other, atol=0.01) for one, other in zip(seen["image"], moved, strict=True))
+    assert torch.allclose(unmoved["image"], torch.stack(prepared), atol=1e-6)
+
+
+def test_training_images_are_shuffled_by_seed_and_epoch_and_validation_images_are_in_order(make_config, splits):
+    training, validation = pair_loaders(make_config(batch_size=1), splits, ALONE)
+    other, _ = pair_loaders(make_config(batch_size=1, seed=1), splits, ALONE)
+
+    assert sorted(paths(training)) == sorted(splits.training["image"])
+    assert len({tuple(paths(training, 1)), tuple(paths(training, 2)), tuple(paths(other, 1))}) == 3
+    assert paths(validation, 1) == paths(validation, 2) == list(splits.validation["image"])
+
+
+def test_two_processes_share_the_batches_of_training_and_both_validate_all(make_config, splits):
+    config = make_config(batch_size=4)
+    loaders = [pair_loaders(config, splits, replace(ALONE, rank=rank, count=2)) for rank in (0, 1)]
+
+    assert [len(batch["path"]) for training, _ in loaders for batch in batches(training, 1)] == [2] * 4
+    assert not set(paths(loaders[0][0])) & set(paths(loaders[1][0]))
+    assert all(paths(validation) == list(splits.validation["image"]) for _, validation in loaders)
+
+
+def test_engine_and_log_get_what_the_config_says(make_config, external_manifest, monkeypatch):
+    config = make_config(
+        seed=5,
+        epochs=7,
+        patience=3,
+        precision=Precision.BF16,
+        optimizer=OptimizerConfig(learning_rate=0.5),
+        external=[str(external_manifest)],
+    )
+    run, seen = Recorder(), {}
+
+    class SeenTrainer(Trainer):
+        def __init__(self, objective, training, validation, settings, context):
+            seen.update(settings=settings, network=deepcopy(objective.network), validation=validation)
+            super().__init__(objective, training, validation, settings, context)
+
+    def stop(trainer, directory, context, **settings):
+        seen.update(settings=(seen["settings"], settings["epochs"], settings["patience"]))
+        raise Killed
+
+    monkeypatch.setattr(training, "start_run", lambda *arguments, **named: run)
+    monkeypatch.setattr(training, "Trainer", SeenTrainer)
+    monkeypatch.setattr(training, "CheckpointedRun", stop)
+
+    with pytest.raises(Killed):
+        train(config)
+
+    expected = TrainerSettings(config.optimizer, epochs=7, seed=5, precision=Precision.BF16)
+    assert seen["settings"] == (expected, 7, 3)
+    torch.manual_seed(5)
+    drawn = build_segmenter(config.network).state_dict()
+    assert all(torch.equal(weight, drawn[name]) for name, weight in seen["network"].state_dict().items())
+    assert run.datasets == {
+        "training": config.training[0],
+        "validation": config.training[0],
+        "external": config.external[0],
+    }
+
+
+def test_the_averaged_weights_are_kept_and_evaluated_with_the_config_s_limits_and_bootstrap(make_config, splits):
+    config = make_config(
+        epochs=4,
+        seed=3,
+        batch_size=2,
+        resamples=23,
+        network=SegmenterConfig((4, 8)),
+        optimizer=OptimizerConfig(learning_rate=3e-2, average=0.9),
+        limits=QualityLimits(smallest_area=0.6),
+    )
+
+    evaluation = train_segmenter(config, splits)["validation"]
+
+    best = Segmenter.load(Path(config.output) / "best.pt")
+    state = torch.load(Path(config.output) / "last.pt", weights_only=True)["trainer"]
+    weights = {name: value for name, value in best.network.state_dict().items() if value.is_floating_point()}
+    assert all(torch.equal(value, state["average"][f"module.network.{name}"]) for name, value in weights.items())
+    assert not all(torch.equal(value, state["objective"][f"network.{name}"]) for name, value in weights.items())
+    table = overlap_table(best, splits.validation, config.limits)
+    pd.testing.assert_frame_equal(evaluation.table, table)
+    expected = evaluate_overlaps(table, resamples=23, seed=3)
+    assert {site: result.to_dict() for site, result in evaluation.sites.items()} == {
+        site: result.to_dict() for site, result in expected.items()
+    }
+    assert table["dice"].min() > 0.1
+    assert table["quality_flags"].str.contains("area").all()
+    written = json.loads((Path(config.output) / "validation" / "overlaps.json").read_text())
+    assert written["interval"]["resamples"] == 23
+
+
 def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(make_config, monkeypatch):
     whole, killed = make_config("whole", epochs=3), make_config("killed", epochs=3)
     train(whole)
@@ -89,11 +201,11 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(ma
     def save_and_die(*arguments):
         save(*arguments)
         saved.append(arguments)
-        raise KilledError
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "save", save_and_die)
-        with pytest.raises(KilledError):
+        with pytest.raises(Killed):
             train(killed)
     with pytest.raises(InputError, match="--resume true"):
         train(killed)
@@ -133,6 +245,10 @@ class Recorder(NullRun):
     def __init__(self) -> None:
         self.metrics: dict[tuple[str, int], float] = {}
         self.artifacts: set[str] = set()
+        self.datasets: dict[str, str] = {}
+
+    def log_dataset(self, frame, name, context, digest, *, source):
+        self.datasets[name] = source
 
     def log_metrics(self, metrics, step):
         self.metrics.update({(name, step): value for name, value in metrics.items()})
