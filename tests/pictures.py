@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 
 class Pictures(Dataset[dict[str, Any]]):
-    """Images of 2 x 2 pixels, each of its own grey value: 0, 1, 2, ...; of classes 0 and 1 in turn."""
+    """Images of 2 x 2 pixels, each of its own grey value: 0, 1, 2, ...; of classes 0 and 1 and sites 0, 1 and 2 in turn."""
 
     def __init__(self, count: int = 6) -> None:
         self._count = count
@@ -22,5 +22,6 @@ class Pictures(Dataset[dict[str, Any]]):
             "mask": torch.zeros(1, 2, 2),
             "has_mask": torch.tensor(False),
             "label": torch.tensor(place % 2),
+            "site": torch.tensor(place % 3),
             "path": f"{place}.png",
         }

@@ -242,6 +242,14 @@ def test_a_label_of_no_class_is_minus_one_where_labels_may_be_unknown(phantoms):
     assert make_dataset(rows, CLASSES, SMALL, labelled=False).labels.tolist() == [1, -1] * 6
 
 
+def test_a_site_is_an_index_among_the_names_of_the_table_in_their_order(phantoms):
+    rows = phantoms.assign(site=["Cedar", "Alder", "Birch"] * 4)
+
+    items = [make_dataset(rows, CLASSES, SMALL)[place] for place in range(3)]
+
+    assert [(int(item["site"]), item["site_name"]) for item in items] == [(2, "Cedar"), (0, "Alder"), (1, "Birch")]
+
+
 def test_the_configured_number_of_processes_loads_and_stays(phantoms):
     dataset = make_dataset(phantoms, CLASSES, SMALL)
 

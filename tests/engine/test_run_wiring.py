@@ -129,7 +129,7 @@ def test_a_run_may_go_on_on_another_device_elsewhere_and_tracked_otherwise(begun
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"data": {"device": 1}}, {"optimizer": {"output": "b"}}])
 def test_any_other_setting_has_to_be_the_same(changes: dict[str, Any], begun: RunDirectory) -> None:
-    with pytest.raises(InputError, match="a training goes on with its own settings"):
+    with pytest.raises(InputError, match="with its own settings"):
         reopened(begun, **changes)
 
 

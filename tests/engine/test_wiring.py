@@ -41,6 +41,7 @@ class Slope(Objective):
             "training": self.training,
             "weight": float(self.network.weight.detach()),
             "images": batch["image"][:, 0, 0, 0].tolist(),
+            "sites": batch["site"].tolist(),
             "bf16": torch.is_autocast_enabled("cpu"),
             "gradients": torch.is_grad_enabled(),
             "random": float(torch.rand(())),
@@ -207,6 +208,7 @@ def test_every_epoch_has_its_own_order_of_images_and_an_epoch_that_is_gone_on_wi
     orders = [whole.seen("images")[start : start + STEPS] for start in (0, STEPS, 2 * STEPS)]
     assert orders[0] != orders[1] != orders[2]
     assert later.seen("images") == [*orders[1], *orders[2]]
+    assert whole.seen("sites") == [[image % 3 for image in images] for images in whole.seen("images")]
     assert later.seen("images", training=False) == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]] * 2
 
 

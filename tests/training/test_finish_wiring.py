@@ -16,7 +16,7 @@ import pytest
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.trainer import Trainer
-from cxr_isnet.evaluation.assessment import Settings
+from cxr_isnet.evaluation import Settings
 from cxr_isnet.inference import Classifier, conditions
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig
@@ -95,6 +95,7 @@ def finished(
         patch.setattr(experiment, "start_run", start_run)
         patch.setattr(experiment, "evaluate_classifier", evaluate)
         patch.setattr(experiment, "log_model", log_model)
+        patch.setattr(experiment, "results_table", lambda studies: ", ".join(studies))
         patch.setattr(Trainer, "_validate", lambda self: {"loss": next(losses), "auc": 0.5})
         seen.metrics = train(seen.config)
     return seen
