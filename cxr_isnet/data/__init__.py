@@ -1,4 +1,4 @@
-"""Array to batch: preparation, planted marks, augmentation, caching, loaders."""
+"""Array to batch: preprocessing, planted marks, augmentation, caching, loaders."""
 
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform

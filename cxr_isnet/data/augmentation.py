@@ -1,4 +1,4 @@
-"""Random views of one X-ray: another pose and field of view, then another exposure and more noise."""
+"""Random augmentation of an X-ray: affine transform and field of view, then exposure and noise."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -15,19 +15,22 @@ from cxr_isnet.errors import InputError
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Ranges of the random changes; 0, or a gamma of (1, 1), switches one off.
+    """Ranges of the random transforms; 0, or a gamma of (1, 1), switches one off.
 
     Attributes:
-        rotate_degrees: largest turn to either side.
+        rotate_degrees: largest rotation to either side, in degrees.
         translate: largest shift along each axis, as a share of the image's side.
-        scale: largest change of size, as a share: 0.1 is from 0.9 to 1.1.
-        aspect: largest change of width against height, as a share: hospitals' pictures are squeezed differently.
-        flip: mirror left and right in half of the cases; off because hearts are on one side.
-        collimate: widest black border, as a share of the side, at each edge in half of the cases.
-        gamma: lowest and highest exponent of the grey values, drawn on a logarithmic scale.
-        contrast: largest change of the grey values' spread about 0.5, as a share.
-        brightness: largest shift of the grey values.
-        noise: standard deviation of the noise that is added.
+        scale: largest change of size, as a share: 0.1 is a factor from 0.9 to 1.1.
+        aspect: largest change of the aspect ratio, as a share: hospitals' images are squeezed differently.
+        flip: flip left and right with probability 0.5; off because hearts are on one side.
+        collimate: widest black border, as a share of the side, at each edge with probability 0.5.
+        gamma: lowest and highest exponent of the grey values, sampled on a logarithmic scale.
+        contrast: largest change of the contrast about 0.5, as a share.
+        brightness: largest shift of the grey values, which lie in [0, 1].
+        noise: standard deviation of the Gaussian noise that is added.
+
+    Raises:
+        InputError: a range that is negative or too wide.
     """
 
     rotate_degrees: float = 10.0
@@ -55,29 +58,29 @@ class AugmentConfig:
 
 
 class _RandXrayd(RandomizableTransform):
-    """A random change of one X-ray within the ranges of an `AugmentConfig`."""
+    """Random transform of one X-ray within the ranges of an `AugmentConfig`."""
 
     def __init__(self, config: AugmentConfig) -> None:
-        """Set up with the ranges of the changes, `config`."""
+        """Set up with the ranges `config`."""
         super().__init__(prob=1.0)
         self.config = config
 
-    def _draw(self, bound: float) -> float:
+    def _uniform(self, bound: float) -> float:
         return float(self.R.uniform(-bound, bound))
 
 
 class RandPoseXrayd(_RandXrayd):
-    """One affine move of image and mask together, then a narrower field of view.
+    """Random affine transform of image and mask together, then random collimation of the field of view.
 
-    What the move brings in from outside, and what lies outside the new field of view, is 0 in image and mask. It comes
-    before the equalization of grey values, which depends on how much of the picture is black.
+    What the transform brings in from outside, and what lies outside the new field of view, is 0 in image and mask. It
+    comes before the equalization of grey values, which depends on how much of the image is black.
 
-    Own code in place of MONAI's chain of transforms: the same operations take a tenth of the time, which counts when
-    small networks train on a CPU.
+    Own code in place of MONAI's `RandAffined` and its kin: the same operations take a tenth of the time, which counts
+    when small networks train on a CPU.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change one item.
+        """Transform one item.
 
         Args:
             data: `image` (1, H, W) float32 in [0, 1], `mask` (1, H, W) float32 of 0 and 1.
@@ -85,24 +88,24 @@ class RandPoseXrayd(_RandXrayd):
         Returns:
             A new item; shapes, types and ranges stay.
         """
-        image, mask = _move(data["image"], data["mask"], self._draw_move())
-        field = self._draw_field(image.shape[-2], image.shape[-1])
+        image, mask = _transform(data["image"], data["mask"], self._random_affine())
+        field = self._random_field(image.shape[-2], image.shape[-1])
         return {**data, "image": (image * field).clamp_(0.0, 1.0), "mask": mask * field}
 
-    def _draw_move(self) -> Tensor:
-        """(2, 3) matrix from places in the new image to places in the old one, both in [-1, 1]."""
+    def _random_affine(self) -> Tensor:
+        """Affine matrix (2, 3) from positions in the new image to positions in the old one, both in [-1, 1]."""
         config = self.config
-        angle = math.radians(self._draw(config.rotate_degrees))
-        zoom = 1.0 / (1.0 + self._draw(config.scale))
-        stretch = math.sqrt(1.0 + self._draw(config.aspect))
-        shift_x, shift_y = 2 * self._draw(config.translate), 2 * self._draw(config.translate)
+        angle = math.radians(self._uniform(config.rotate_degrees))
+        zoom = 1.0 / (1.0 + self._uniform(config.scale))
+        stretch = math.sqrt(1.0 + self._uniform(config.aspect))
+        shift_x, shift_y = 2 * self._uniform(config.translate), 2 * self._uniform(config.translate)
         mirror = -1.0 if config.flip and self.R.random_sample() < 0.5 else 1.0
         cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
         wide, high = mirror / stretch, stretch
         return torch.tensor([[wide * cosine, -wide * sine, shift_x], [high * sine, high * cosine, shift_y]])
 
-    def _draw_field(self, rows: int, columns: int) -> Tensor:
-        """(H, W) of 1 inside the field of view and 0 in its black border."""
+    def _random_field(self, rows: int, columns: int) -> Tensor:
+        """Field of view (H, W): 1 inside, 0 in the black border."""
         field = torch.ones(rows, columns)
         widest = self.config.collimate
         top, bottom, left, right = (self.R.uniform(0, widest) * self.R.randint(2) for _ in range(4))
@@ -114,13 +117,20 @@ class RandPoseXrayd(_RandXrayd):
 
 
 class RandExposureXrayd(_RandXrayd):
-    """Another exposure and noise, on the image alone; after the equalization of grey values, which would undo it."""
+    """Random gamma, contrast, brightness and noise of the image; after the equalization, which would undo them."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change one item; `image` (1, H, W) float32 in [0, 1] stays so."""
+        """Transform one item.
+
+        Args:
+            data: `image` (1, H, W) float32 in [0, 1].
+
+        Returns:
+            A new item; shapes, types and ranges stay.
+        """
         low, high = (math.log(bound) for bound in self.config.gamma)
         gamma = math.exp(self.R.uniform(low, high))
-        contrast, brightness = 1.0 + self._draw(self.config.contrast), self._draw(self.config.brightness)
+        contrast, brightness = 1.0 + self._uniform(self.config.contrast), self._uniform(self.config.brightness)
         image = ((data["image"].pow(gamma) - 0.5) * contrast + 0.5 + brightness).clamp_(0.0, 1.0)
         if self.config.noise > 0:
             noise = self.R.standard_normal(image.shape) * self.config.noise
@@ -128,8 +138,8 @@ class RandExposureXrayd(_RandXrayd):
         return {**data, "image": image}
 
 
-def _move(image: Tensor, mask: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
-    grid = affine_grid(move[None], [1, 1, *image.shape[-2:]], align_corners=False)
+def _transform(image: Tensor, mask: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+    grid = affine_grid(affine[None], [1, 1, *image.shape[-2:]], align_corners=False)
     moved = grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     lungs = grid_sample(mask[None], grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved[0], lungs[0]

@@ -1,4 +1,4 @@
-"""Data sets: a manifest's rows as items for a network."""
+"""Data sets: rows of a manifest as items for a network."""
 
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from cxr_isnet.errors import InputError
 
 Item = dict[Hashable, Any]
 SeededIndex = tuple[int, int]
-"""Place in the data set, and the seed of the random changes."""
+"""Index in the data set, and the seed of the random transforms."""
 
 CACHE_THREADS = 2
 
@@ -34,21 +34,21 @@ def make_transform(
     mode: MarkMode = MarkMode.NONE,
     class_count: int = 2,
 ) -> Compose:
-    """All that happens to an item: load, move at random, equalize, plant a mark, expose at random.
+    """Transform of an item: load, random pose, equalize, plant a mark, random exposure.
 
-    Without random changes an image goes through the same as in `prepare_image`. A mark comes behind the equalization,
-    so that it changes no grey value in the lungs, and stays in its corner however the patient was moved.
+    Without augmentation an image goes through the same as in `prepare_image`. A mark comes behind the equalization, so
+    that it changes no grey value in the lungs, and stays in its corner whatever the pose.
 
     Args:
         image: the network's input.
-        augment: ranges of the random changes; None for none.
-        mark: looks of the planted mark; None for the default looks.
+        augment: ranges of the augmentation; None for none.
+        mark: appearance of the planted mark; None for the default.
         mode: which mark an image gets; `NONE` plants none.
         class_count: number of classes, for the marks.
 
     Returns:
-        A MONAI transform of dictionaries with paths under `image` and `mask`. MONAI's caches keep all before the first
-        random step.
+        A MONAI transform of dictionaries with paths under `image` and `mask`. MONAI's caches hold the output of all
+        steps before the first random one.
 
     Raises:
         InputError: marks for too many or too few classes.
@@ -66,27 +66,27 @@ def make_transform(
 
 
 class CXRDataset(Dataset[Item]):
-    """Items of a manifest. `dataset[i]` and `dataset[(i, seed)]` give the same item always.
+    """Map-style data set of a manifest: `dataset[i]` and `dataset[(i, seed)]` always give the same item.
 
-    The random changes depend on the seed that comes with the index and on nothing else: the sampler decides
-    what is seen when, whichever worker loads it, however often the training was resumed.
+    The augmentation depends on the seed that comes with the index and on nothing else: the sampler decides what is
+    seen when, whichever worker loads it, however often the training was resumed.
     """
 
     def __init__(self, items: Sequence[Mapping[Hashable, Any]], transform: Compose, *, cache: bool = True) -> None:
-        """Set up and, with a cache, load.
+        """Set up and, with a cache, load all images.
 
         Args:
             items: dictionaries with `image`, `mask` (paths), `label`, `site`, `site_name`, `patient_id`, `path`.
             transform: as `make_transform` returns it.
-            cache: keep the outcome of all steps before the random ones in memory.
+            cache: keep the output of all steps before the random ones in memory.
 
         Raises:
-            InputError: a file cannot be used (with a cache here, else when the item is asked for).
+            InputError: a file cannot be used (with a cache here, else in `__getitem__`).
         """
         self.transform = transform
         self._items: Dataset[Any]
         if cache:
-            with _bad_input_shown():
+            with _unwrap_input_error():
                 self._items = CacheDataset(
                     list(items),
                     transform,
@@ -106,19 +106,19 @@ class CXRDataset(Dataset[Item]):
         """One item.
 
         Args:
-            index: place in the data set, or place and seed of the random changes (0 when not given).
+            index: position in the data set, or position and seed of the augmentation (0 when not given).
 
         Returns:
-            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` and `site` () int64, and the texts
+            `image`, `mask` (1, size, size) float32, `has_mask` () bool, `label` and `site` () int64, and the strings
             `site_name`, `patient_id` and `path`.
 
         Raises:
-            InputError: without a cache: a file cannot be used.
+            InputError: a file cannot be used (without a cache).
         """
-        place, seed = index if isinstance(index, tuple) else (index, 0)
+        position, seed = index if isinstance(index, tuple) else (index, 0)
         self.transform.set_random_state(seed=seed)
-        with _bad_input_shown():
-            return dict(cast(Item, self._items[place]))
+        with _unwrap_input_error():
+            return dict(cast(Item, self._items[position]))
 
 
 def make_dataset(
@@ -132,17 +132,17 @@ def make_dataset(
     cache: bool = True,
     labelled: bool = True,
 ) -> CXRDataset:
-    """The data set of a manifest's rows.
+    """Data set of a manifest's rows.
 
     Args:
         frame: as `cxr_isnet.manifests.read_manifest` returns it.
-        classes: labels in the order of their indices.
+        classes: names of the classes; a label is the index in it.
         image: the network's input.
-        augment: ranges of the random changes; None for none.
-        mark: looks of the planted mark; None for the default looks.
+        augment: ranges of the augmentation; None for none.
+        mark: appearance of the planted mark; None for the default.
         mode: which mark an image gets; `NONE` plants none.
         cache: keep the prepared images in memory, size x size x 8 bytes each.
-        labelled: every label must be one of the classes; else another one has index -1.
+        labelled: require that every label is one of the classes; else another label has index -1.
 
     Raises:
         InputError: no rows, a label that is none of the classes, or a file that cannot be used.
@@ -177,8 +177,8 @@ def _items(frame: pd.DataFrame, classes: list[str]) -> list[Item]:
 
 
 @contextmanager
-def _bad_input_shown() -> Iterator[None]:
-    """MONAI wraps what a transform raises into a RuntimeError; a user has to see the `InputError` within."""
+def _unwrap_input_error() -> Iterator[None]:
+    """Raise the `InputError` of a transform instead of the RuntimeError that MONAI wraps around it."""
     try:
         yield
     except RuntimeError as error:

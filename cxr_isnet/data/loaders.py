@@ -1,4 +1,4 @@
-"""Loaders whose batches depend on seed and epoch only: a resumed training sees what it would have seen."""
+"""Loaders whose batches depend on seed and epoch only, so that a resumed training sees the batches it would have."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +15,11 @@ _ITEM_STREAM = 1
 
 
 class EpochSampler(Sampler[SeededIndex]):
-    """Order and random changes of one epoch as a function of seed and epoch, shared out among processes.
+    """Distributed sampler whose order and augmentation seeds are a function of seed and epoch.
 
-    Yields place and seed. The seed belongs to the place, not to the process: processes of 1 / n of the
-    batch size together see the batches that a single process sees. When shuffling, the processes get
-    equally many images, the first ones again where needed; without shuffling every image is seen exactly
-    once.
+    Yields index and seed. The seed belongs to the index, not to the process: processes of 1 / n of the batch size
+    together see the batches that a single process sees. When shuffling, the processes get equally many images, the
+    first ones again where needed; without shuffling every image is seen exactly once.
     """
 
     def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -29,9 +28,12 @@ class EpochSampler(Sampler[SeededIndex]):
         Args:
             length: number of items of the data set.
             shuffle: a new order each epoch; else the order of the data set.
-            seed: of order and random changes.
+            seed: of order and augmentation.
             rank: number of this process, from 0.
             world_size: number of processes.
+
+        Raises:
+            ValueError: `rank` is not in 0 ... world_size - 1.
         """
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not in 0 .. {world_size - 1}")
@@ -43,20 +45,20 @@ class EpochSampler(Sampler[SeededIndex]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives, from 0 or 1 as the caller counts."""
+        """Set the epoch of the next iteration, >= 0, from 0 or 1 as the caller counts."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         """Number of items of this process."""
-        return len(self._places())
+        return len(self._indices())
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        """Places and seeds of this process in this epoch."""
+        """Indices and seeds of this process in this epoch."""
         seeds = self._generator(_ITEM_STREAM).integers(2**32, size=self.length, dtype=np.uint32)
-        for place in self._places():
-            yield int(place), int(seeds[place])
+        for index in self._indices():
+            yield int(index), int(seeds[index])
 
-    def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         order = np.arange(self.length)
         if self.shuffle:
             order = self._generator(_SHUFFLE_STREAM).permutation(self.length)
@@ -78,13 +80,13 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[Any]:
-    """A loader of batches; call `set_epoch` before each epoch of a training.
+    """Loader of batches; call `set_epoch` before each epoch of a training.
 
     Args:
         dataset: as `make_dataset` returns it.
         batch_size: images of this process per batch.
         shuffle: a new order each epoch.
-        seed: of order and random changes, at least 0.
+        seed: of order and augmentation, at least 0.
         workers: loading processes.
         drop_last: leave out the last batch when it is not full.
         rank: number of this process among the distributed ones.
@@ -92,7 +94,7 @@ def make_loader(
 
     Returns:
         Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` and
-        `site` (B,) int64, and lists of B texts `site_name`, `patient_id`, `path`.
+        `site` (B,) int64, and lists of B strings `site_name`, `patient_id`, `path`.
 
     Raises:
         InputError: the data set is empty or has fewer images than one full batch with `drop_last`.
@@ -116,11 +118,11 @@ def make_loader(
 
 
 def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
-    """Choose the epoch that the loader's next iteration gives.
+    """Set the epoch of the loader's next iteration.
 
     Args:
         loader: as `make_loader` returns it.
-        epoch: any number of at least 0 that names the epoch.
+        epoch: number of the epoch, at least 0.
 
     Raises:
         TypeError: the loader was not made by `make_loader`.

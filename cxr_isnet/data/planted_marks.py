@@ -1,4 +1,4 @@
-"""Planted marks: a sign of the class in the background, which a classifier may learn instead of the lungs."""
+"""Planted marks: a synthetic shortcut, a sign of the class in the background that a classifier may learn."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,12 @@ from cxr_isnet.phantoms import Corner, glyphs
 
 
 class MarkMode(StrEnum):
-    """Which mark an image gets."""
+    """Which mark an image gets.
+
+    NONE: none.
+    BIASED: that of its own class.
+    SWAPPED: that of the next class.
+    """
 
     NONE = "none"
     BIASED = "biased"
@@ -27,13 +32,16 @@ class MarkMode(StrEnum):
 
 @dataclass(frozen=True)
 class MarkConfig:
-    """How a planted mark looks.
+    """Appearance of a planted mark.
 
     Attributes:
         size: side of the mark as a share of the image's side.
         intensity: grey value of the mark, in [0, 1].
-        corner: where the mark goes when the lungs leave room.
+        corner: preferred corner; another one is used where the lungs reach into it.
         margin: distance from the image's edges as a share of its side.
+
+    Raises:
+        InputError: a value out of range.
     """
 
     size: float = 0.1
@@ -51,18 +59,18 @@ class MarkConfig:
 
 
 SHRINKING = (1.0, 0.8, 0.6, 0.45)
-"""Sizes that are tried in turn, in units of the wanted size, until the mark lies outside the lungs."""
+"""Sizes that are tried in turn, in units of the preferred size, until the mark lies outside the lungs."""
 
 SMALLEST_SIDE = 5
 """Pixels: a smaller mark would not show its shape."""
 
 
 class PlantMarkd(MapTransform):
-    """Stamp a mark into the background, fully outside the lungs.
+    """Stamp the mark of a class into the background, fully outside the lungs.
 
     `biased` stamps the mark of the image's own class, `swapped` that of the next class (a derangement: no
     class keeps its mark). Place and size depend on the lungs only, never on the class. Without a mask the
-    mark goes to the wanted corner.
+    mark goes to the preferred corner.
     """
 
     def __init__(
@@ -75,7 +83,7 @@ class PlantMarkd(MapTransform):
         """Set up.
 
         Args:
-            config: the mark's looks.
+            config: appearance of the mark.
             mode: which mark an image gets.
             class_count: number of classes, at most `glyphs.MARK_COUNT`.
             keys: the images to stamp; `mask`, `has_mask` and `label` are read from the same item.
@@ -94,10 +102,13 @@ class PlantMarkd(MapTransform):
         self.class_count = class_count
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Stamp one item.
+        """Transform one item.
 
         Args:
-            data: `image` (1, H, W) in [0, 1], `mask` (1, H, W), `has_mask`, `label`.
+            data: `image` (1, H, W) float32 in [0, 1], `mask` (1, H, W) of 0 and 1, `has_mask`, `label`.
+
+        Returns:
+            A new item.
 
         Raises:
             InputError: the lungs leave no room in any corner.
@@ -111,37 +122,37 @@ class PlantMarkd(MapTransform):
         mask = item["mask"][0].numpy() > 0 if bool(item["has_mask"]) else None
         for key in self.key_iterator(item):
             image = item[key]
-            place = find_place(image.shape[-2:], mask, self.config)
-            if place is None:
+            position = find_position(image.shape[-2:], mask, self.config)
+            if position is None:
                 raise InputError(
                     f"{item.get('path', 'image')}: the lungs leave no room for a mark in any corner. "
                     "Make the mark smaller, or drop the image"
                 )
-            item[key] = stamped(image, glyphs.mark(kind), place, self.config.intensity)
+            item[key] = stamp(image, glyphs.mark(kind), position, self.config.intensity)
         return item
 
 
-def find_place(
+def find_position(
     shape: tuple[int, int] | torch.Size, mask: NDArray[np.bool_] | None, config: MarkConfig
 ) -> tuple[slice, slice] | None:
-    """The first square, by size and then by corner, that keeps a pixel's distance from the lungs.
+    """Position of a mark: the first square, by size and then by corner, that keeps a pixel's distance from the lungs.
 
     Args:
         shape: rows and columns of the image.
         mask: (rows, columns) True in the lungs; None where they are not known.
-        config: wanted size and corner.
+        config: preferred size and corner.
 
     Returns:
         Rows and columns of the mark; None when the lungs are everywhere.
     """
     near = np.zeros(shape, dtype=bool) if mask is None else ndimage.binary_dilation(mask, np.ones((3, 3)))
-    for place in _places(shape[0], shape[1], config):
-        if not near[place].any():
-            return place
+    for position in _candidates(shape[0], shape[1], config):
+        if not near[position].any():
+            return position
     return None
 
 
-def _places(rows: int, columns: int, config: MarkConfig) -> Iterator[tuple[slice, slice]]:
+def _candidates(rows: int, columns: int, config: MarkConfig) -> Iterator[tuple[slice, slice]]:
     corners = [config.corner, *(corner for corner in Corner if corner is not config.corner)]
     short = min(rows, columns)
     margin = round(config.margin * short)
@@ -153,18 +164,18 @@ def _places(rows: int, columns: int, config: MarkConfig) -> Iterator[tuple[slice
             yield slice(top, top + side), slice(left, left + side)
 
 
-def stamped(image: Tensor, glyph: NDArray[np.float32], place: tuple[slice, slice], intensity: float) -> Tensor:
-    """A copy of an image with a glyph drawn over what is there.
+def stamp(image: Tensor, glyph: NDArray[np.float32], position: tuple[slice, slice], intensity: float) -> Tensor:
+    """Copy of an image with a glyph on it.
 
     Args:
         image: (1, H, W) float32 in [0, 1].
         glyph: (7, 7) in [0, 1], as `glyphs.mark` or `glyphs.letter` gives it.
-        place: rows and columns of a square, as `find_place` gives them.
+        position: rows and columns of a square, as `find_position` gives them.
         intensity: grey value of the glyph, in [0, 1].
     """
-    side = place[0].stop - place[0].start
+    side = position[0].stop - position[0].start
     cover = torch.from_numpy(glyphs.resize(glyph, side).copy())
-    drawn = image.clone()
-    under = drawn[:, place[0], place[1]]
-    drawn[:, place[0], place[1]] = under * (1 - cover) + intensity * cover
-    return drawn
+    marked = image.clone()
+    under = marked[:, position[0], position[1]]
+    marked[:, position[0], position[1]] = under * (1 - cover) + intensity * cover
+    return marked

@@ -1,4 +1,4 @@
-"""What every image goes through before a network sees it, in training and in use."""
+"""Preprocessing of images and masks for a network, the same in training and in use: resize, equalize."""
 
 import os
 from dataclasses import dataclass
@@ -20,12 +20,14 @@ BLACK = 2 / 255
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The network's input.
+    """Input of a network.
 
     Attributes:
-        size: rows and columns, in pixels; an image that is not square is squeezed.
-        equalize: spread the grey values inside the field of view evenly over [0, 1], which takes most of a
-            hospital's exposure away.
+        size: rows and columns, in pixels, at least 32; an image that is not square is squeezed.
+        equalize: histogram equalization inside the field of view, which removes most of a hospital's exposure.
+
+    Raises:
+        InputError: `size` is below 32.
 
     Example:
         >>> ImageConfig(size=128)
@@ -41,10 +43,10 @@ class ImageConfig:
 
 
 def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
-    """Resize, without aliasing, and equalize.
+    """Network input of an image: resize with antialiasing, then equalize.
 
     Args:
-        image: (rows, columns) in [0, 1], as `cxr_isnet.intake.read_image` returns it.
+        image: (rows, columns) in [0, 1], as `cxr_isnet.imaging.read_image` returns it.
         config: size and equalization.
 
     Returns:
@@ -75,14 +77,22 @@ def load_image(path: str | os.PathLike[str], config: ImageConfig = ImageConfig()
 
 
 def resize_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:
-    """The first half of `prepare_image`: the same shapes, grey values as they are."""
+    """First half of `prepare_image`: resize, grey values as they are.
+
+    Args:
+        image: (rows, columns) in [0, 1].
+        config: size.
+
+    Returns:
+        (1, size, size) float32 in [0, 1].
+    """
     return _resize(image, config.size).clamp(0.0, 1.0)
 
 
 def equalize(image: Tensor) -> Tensor:
-    """Replace each grey value by the share of the field of view that is darker; what is black stays black.
+    """Histogram equalization: each grey value becomes the share of the field of view that is darker; black stays black.
 
-    Black borders are left out of the shares: how wide a hospital collimates must not decide how bright its lungs are.
+    Black borders do not count: how wide a hospital collimates must not decide how bright its lungs are.
 
     Own code in place of MONAI's `HistogramNormalize`, which fails on a constant image and leaves the first
     of its bins, often a fifth of a radiograph, out of the shares.
@@ -101,7 +111,7 @@ def equalize(image: Tensor) -> Tensor:
 
 
 def prepare_mask(mask: NDArray[np.uint8], config: ImageConfig) -> Tensor:
-    """Resize; a pixel is lung where at least half of it was.
+    """Network mask of a lung mask: resize; a pixel is lung where at least half of it was.
 
     Args:
         mask: (rows, columns) of 0 and 1.

@@ -1,4 +1,4 @@
-"""From a manifest's row to prepared tensors; the rules that an image and its mask must keep."""
+"""Transforms from a manifest's row to tensors; the checks that an image and its mask must pass."""
 
 import logging
 from collections.abc import Hashable, Mapping
@@ -22,21 +22,24 @@ MAX_EXAMPLES = 5
 
 
 class LoadChestXrayd(Transform):
-    """Read, check and resize the files of one item.
+    """Load, check and resize the files of one item.
 
     Reads the paths under `image` and, unless it is missing or "", `mask`; replaces them with (1, size,
     size) float32 tensors and adds `has_mask`. An item without a mask gets zeros.
     """
 
     def __init__(self, config: ImageConfig) -> None:
-        """Set up for a network's input, `config`."""
+        """Set up for the network input `config`."""
         self.config = config
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load one item.
 
         Args:
-            data: an item with paths.
+            data: `image` and, optional, `mask`: paths.
+
+        Returns:
+            A new item: `image`, `mask` (1, size, size) float32, `has_mask` () bool.
 
         Raises:
             InputError: a file cannot be read, or the mask does not fit.
@@ -53,15 +56,19 @@ class LoadChestXrayd(Transform):
 
 
 class EqualizeXrayd(Transform):
-    """Equalizes the grey values of an item's image, as `prepare_image` does behind the resizing."""
+    """Histogram equalization of an item's image, the second half of `prepare_image`."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change one item; `image` (1, H, W) float32 in [0, 1] stays so."""
+        """Transform one item; `image` (1, H, W) float32 in [0, 1] stays so."""
         return {**data, "image": equalize(data["image"])}
 
 
 def read_pair(image: str | Path, mask: str | Path) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
     """Read an image and, unless its path is "", its mask.
+
+    Args:
+        image: path of an X-ray.
+        mask: path of its lung mask, or "".
 
     Returns:
         (rows, columns) in [0, 1], and (rows, columns) of 0 and 1 or None.

@@ -1,4 +1,4 @@
-"""Small files and items for the tests of the data room."""
+"""Small files for the tests of `cxr_isnet.data`."""
 
 from collections.abc import Callable
 from pathlib import Path

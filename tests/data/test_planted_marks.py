@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_isnet.data import MarkConfig, MarkMode, PlantMarkd
-from cxr_isnet.data.planted_marks import find_place
+from cxr_isnet.data.planted_marks import find_position
 from cxr_isnet.errors import InputError
 from cxr_isnet.phantoms import Corner
 from cxr_isnet.phantoms.glyphs import MARK_COUNT
@@ -80,7 +80,7 @@ def test_mark_is_never_on_or_beside_the_lungs(seed, label, grain):
     before = item(label, lungs)
     plant = PlantMarkd(MarkConfig(), MarkMode.BIASED, 2)
 
-    if find_place((SIZE, SIZE), lungs[0].numpy() > 0, MarkConfig()) is None:
+    if find_position((SIZE, SIZE), lungs[0].numpy() > 0, MarkConfig()) is None:
         with pytest.raises(InputError, match="no room"):
             plant(before)
         return
@@ -90,7 +90,7 @@ def test_mark_is_never_on_or_beside_the_lungs(seed, label, grain):
     assert not (mark & beside).any()
 
 
-def test_place_does_not_depend_on_the_class():
+def test_position_does_not_depend_on_the_class():
     lungs = torch.zeros(1, SIZE, SIZE)
     lungs[:, :20, :40] = 1
     boxes = set()
@@ -106,7 +106,7 @@ def test_mark_shrinks_where_the_corners_are_narrow():
     lungs = np.zeros((SIZE, SIZE), dtype=bool)
     lungs[8:-8] = True
 
-    rows, _ = find_place((SIZE, SIZE), lungs, MarkConfig(size=0.2, margin=0.0))
+    rows, _ = find_position((SIZE, SIZE), lungs, MarkConfig(size=0.2, margin=0.0))
 
     assert 5 <= rows.stop - rows.start < 13
 

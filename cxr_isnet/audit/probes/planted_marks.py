@@ -14,7 +14,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import Probe
 from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, chance, held_above
 from cxr_isnet.data import MarkConfig
-from cxr_isnet.data.planted_marks import find_place, stamped
+from cxr_isnet.data.planted_marks import find_position, stamp
 from cxr_isnet.evaluation.confusion import FloatArray
 from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.phantoms import Corner, glyphs
@@ -91,7 +91,7 @@ def _drawn(images: Tensor, site: _Site, marks: Sequence[npt.NDArray[np.float32]]
     """The images with a mark each, at full brightness."""
     return torch.stack(
         [
-            image if place is None else stamped(image, mark, place, 1.0)
+            image if place is None else stamp(image, mark, place, 1.0)
             for image, place, mark in zip(images, site.places, marks, strict=True)
         ]
     )
@@ -100,7 +100,7 @@ def _drawn(images: Tensor, site: _Site, marks: Sequence[npt.NDArray[np.float32]]
 def _place(mask: Tensor, corner: Corner, size: float) -> Place | None:
     """Where the mark goes; None where the lungs leave no room in this corner."""
     lungs = mask[0].numpy() > 0
-    place = find_place(lungs.shape, lungs, MarkConfig(size=size, corner=corner))
+    place = find_position(lungs.shape, lungs, MarkConfig(size=size, corner=corner))
     if place is None:
         return None
     rows, columns = lungs.shape
