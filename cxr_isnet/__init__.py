@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cxr_isnet.data import ImageConfig, load_image
-    from cxr_isnet.evaluation import write_report
+    from cxr_isnet.evaluation import evaluate_table, write_report
     from cxr_isnet.inference import Classifier, predict_manifest
     from cxr_isnet.manifests import read_manifest, read_manifests
     from cxr_isnet.networks import NetworkConfig
@@ -32,6 +32,7 @@ _PACKAGES = {
     "NetworkConfig": "networks",
     "TrackingConfig": "tracking",
     "TrainConfig": "training",
+    "evaluate_table": "evaluation",
     "load_image": "data",
     "predict_manifest": "inference",
     "read_experiment_config": "training",
@@ -49,6 +50,7 @@ __all__ = [
     "NetworkConfig",
     "TrackingConfig",
     "TrainConfig",
+    "evaluate_table",
     "load_image",
     "predict_manifest",
     "read_experiment_config",

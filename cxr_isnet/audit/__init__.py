@@ -6,19 +6,24 @@ Reading order: `audit_set` and `audited_model` (what is looked at), `alterations
 """
 
 from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.audit_set import AuditSet, load_audit_set
-from cxr_isnet.audit.audited_model import AuditedModel, audited_classifier, audited_pyfunc
+from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet, load_audit_set
+from cxr_isnet.audit.audited_model import AuditedModel, audited_classifier, audited_pyfunc, load_audited
+from cxr_isnet.audit.report import AuditReport, write_audit
 from cxr_isnet.audit.running import overall, run_probes
 from cxr_isnet.audit.statistics import Verdict
 
 __all__ = [
+    "LEAST_PATIENTS",
     "AuditContext",
+    "AuditReport",
     "AuditSet",
     "AuditedModel",
     "Verdict",
     "audited_classifier",
     "audited_pyfunc",
     "load_audit_set",
+    "load_audited",
     "overall",
     "run_probes",
+    "write_audit",
 ]

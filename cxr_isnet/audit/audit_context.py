@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.audited_model import Answer, AuditedModel
-from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation import FloatArray, IntArray, PatientBootstrap
 
 
 @dataclass(frozen=True)

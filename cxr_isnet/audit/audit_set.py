@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cxr_isnet.data import ImageConfig, MarkConfig, MarkMode, PlantMarkd, prepare_image, prepare_mask, read_pair
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.confusion import IntArray
+from cxr_isnet.evaluation import IntArray
 
 logger = logging.getLogger(__name__)
 

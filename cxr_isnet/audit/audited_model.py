@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from cxr_isnet.data import equalize
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.predictions_table import PROBABILITY_PREFIX, SUM_TOLERANCE
-from cxr_isnet.imaging.png import encode_png
+from cxr_isnet.evaluation import PROBABILITY_PREFIX, SUM_TOLERANCE, FloatArray
+from cxr_isnet.imaging import encode_png
 from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import penultimate
 from cxr_isnet.tracking import load_model

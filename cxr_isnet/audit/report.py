@@ -23,8 +23,7 @@ from PIL import Image
 from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.running import RULE, Result, overall
 from cxr_isnet.audit.statistics import Picture, Verdict
-from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.page import image_uri, number_with_interval, p_value, write_page
+from cxr_isnet.evaluation import FloatArray, image_uri, number_with_interval, p_value, write_page
 from cxr_isnet.files import write_json
 
 _TILE = 192

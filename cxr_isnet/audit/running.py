@@ -12,7 +12,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.probes import PROBES
 from cxr_isnet.audit.statistics import ProbeResult, Verdict
-from cxr_isnet.evaluation.significance import holm
+from cxr_isnet.evaluation import holm
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.bootstrap import Replicates
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import Metric
+from cxr_isnet.evaluation import FloatArray, IntArray, Metric, PatientBootstrap, Replicates
 
 MARGIN = 0.05
 """Movement of a probability, or of a share, that is too small to be called a shortcut."""

@@ -1,17 +1,25 @@
 """Checks of manifests before any training: tables and pictures in, findings out."""
 
 from cxr_isnet.checks.check import Check
-from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
+from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity, exit_status
+from cxr_isnet.checks.html_report import write_html_report
+from cxr_isnet.checks.json_report import write_json_report
 from cxr_isnet.checks.rules import CHECKS
-from cxr_isnet.checks.scan import ManifestScan, scan_manifests
+from cxr_isnet.checks.scan import SCHEMA_CHECK, ManifestScan, scan_manifests
+from cxr_isnet.checks.text_report import text_report
 
 __all__ = [
     "CHECKS",
+    "SCHEMA_CHECK",
     "Check",
     "Contingency",
     "Finding",
     "ManifestScan",
     "Picture",
     "Severity",
+    "exit_status",
     "scan_manifests",
+    "text_report",
+    "write_html_report",
+    "write_json_report",
 ]

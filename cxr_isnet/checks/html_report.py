@@ -12,7 +12,7 @@ from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.checks.text_report import contents, shortened, tally, verdict
-from cxr_isnet.evaluation.page import image_uri, outlined, write_page
+from cxr_isnet.evaluation import image_uri, outlined, write_page
 
 EXAMPLES = 30
 """Findings of a check and a severity that the page shows; the JSON report has all."""

@@ -11,8 +11,7 @@ from PIL import Image
 
 from cxr_isnet.checks.similarity import perceptual_hash
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging import read_image, read_mask
-from cxr_isnet.imaging.mask_shape import border_share, lung_areas
+from cxr_isnet.imaging import border_share, lung_areas, read_image, read_mask
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128

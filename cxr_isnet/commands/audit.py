@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.audit_set import LEAST_PATIENTS, load_audit_set
-from cxr_isnet.audit.audited_model import load_audited
-from cxr_isnet.audit.report import AuditReport, write_audit
-from cxr_isnet.audit.running import run_probes
+from cxr_isnet.audit import (
+    LEAST_PATIENTS,
+    AuditContext,
+    AuditReport,
+    load_audit_set,
+    load_audited,
+    run_probes,
+    write_audit,
+)
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig
-from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests

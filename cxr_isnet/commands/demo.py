@@ -17,12 +17,11 @@ from typing import Any
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.page import figure_uri, write_page
+from cxr_isnet.evaluation import figure_uri, write_page
 from cxr_isnet.files import atomic_write
-from cxr_isnet.inference import Classifier, conditions, heatmap_cases
-from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure
+from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
 from cxr_isnet.manifests import read_manifests
-from cxr_isnet.objectives.methods import find_method
+from cxr_isnet.objectives import find_method
 from cxr_isnet.phantoms import Corner, PhantomHospital, write_hospital
 from cxr_isnet.training import TrainConfig, train
 

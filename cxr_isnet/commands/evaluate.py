@@ -12,14 +12,19 @@ import pandas as pd
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.model_evaluation import Settings
-from cxr_isnet.evaluation.predictions_table import read_predictions, read_tables
-from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
-from cxr_isnet.evaluation.study import Study, evaluate_tables
+from cxr_isnet.evaluation import (
+    FILES,
+    Settings,
+    Study,
+    evaluate_tables,
+    read_predictions,
+    read_tables,
+    study_metrics,
+    study_text,
+    write_report,
+)
 from cxr_isnet.files import output_folder
-from cxr_isnet.manifests import digest
-from cxr_isnet.manifests.problems import raise_first
-from cxr_isnet.manifests.reading import inspect_manifest, join_tables
+from cxr_isnet.manifests import digest, inspect_manifest, join_tables, raise_first
 from cxr_isnet.tracking import Run, TrackingConfig, start_run
 
 Tables = dict[str, str] | list[str] | str

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from cxr_isnet.commands.evaluate import EvaluationConfig, read_audit
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig, check_files
-from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import read_predictions
+from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import output_folder
-from cxr_isnet.inference import Classifier, conditions, evaluate_classifier
-from cxr_isnet.inference.evaluate import flat_metrics, results_table
+from cxr_isnet.inference import Classifier, conditions, evaluate_classifier, flat_metrics, results_table
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 

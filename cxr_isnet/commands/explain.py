@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import file_slug, output_folder
-from cxr_isnet.inference import Classifier, heatmap_cases
-from cxr_isnet.inference.heatmap_figures import heatmap_gallery
-from cxr_isnet.inference.predict import files_frame
-from cxr_isnet.objectives.method import Explanation
+from cxr_isnet.inference import Classifier, files_frame, heatmap_cases, heatmap_gallery
+from cxr_isnet.objectives import Explanation
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,32 @@ from tqdm import tqdm
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging.acceptance import AcceptanceConfig, Flag
-from cxr_isnet.imaging.rejection import RejectionReason
-from cxr_isnet.intake.discovery import FoundFile, find_files
-from cxr_isnet.intake.import_log import ImportLog
-from cxr_isnet.intake.importer import (
+from cxr_isnet.imaging import AcceptanceConfig, Flag, RejectionReason
+from cxr_isnet.intake import (
     IMAGE_FOLDER,
+    MANIFEST,
+    QUARANTINE,
+    UNLABELLED,
     Candidate,
     DateAction,
+    FoundFile,
     ImageFormat,
     ImportConfig,
     Imported,
     Importer,
+    ImportLog,
+    IntakeCounts,
     PolarityAction,
+    ProcessPool,
+    Pseudonyms,
     Rejected,
+    TaskFailure,
     UnwritableOutput,
+    find_files,
+    load_pseudonyms,
+    read_label_table,
+    write_tables,
 )
-from cxr_isnet.intake.label_join import UNLABELLED, read_label_table
-from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
-from cxr_isnet.intake.pseudonyms import Pseudonyms, load_pseudonyms
-from cxr_isnet.intake.tables import MANIFEST, QUARANTINE, IntakeCounts, write_tables
 
 logger = logging.getLogger(__name__)
 

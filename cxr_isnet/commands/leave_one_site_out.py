@@ -8,16 +8,21 @@ import pandas as pd
 
 from cxr_isnet.commands.evaluate import EvaluationConfig, write_and_log_report
 from cxr_isnet.config import as_plain
-from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import write_predictions
-from cxr_isnet.evaluation.report import study_text
-from cxr_isnet.evaluation.study import check_prevalence, evaluate_folds
+from cxr_isnet.evaluation import check_prevalence, evaluate_folds, study_text, write_predictions
 from cxr_isnet.manifests import digest
 from cxr_isnet.tracking import TrackingConfig, start_run
-from cxr_isnet.training.config import TrainConfig
-from cxr_isnet.training.initialisation import read_experiment_config
-from cxr_isnet.training.leave_one_site_out import FoldPlan, SiteFolds, fold_tables, galleries, plan, train_folds
+from cxr_isnet.training import (
+    FoldPlan,
+    SiteFolds,
+    TrainConfig,
+    fold_tables,
+    galleries,
+    plan,
+    read_experiment_config,
+    train_folds,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
 
-from cxr_isnet.checks.check import Check
-from cxr_isnet.checks.findings import Finding, exit_status
-from cxr_isnet.checks.html_report import write_html_report
-from cxr_isnet.checks.json_report import write_json_report
+from cxr_isnet.checks import (
+    SCHEMA_CHECK,
+    Check,
+    Finding,
+    ManifestScan,
+    exit_status,
+    scan_manifests,
+    text_report,
+    write_html_report,
+    write_json_report,
+)
 from cxr_isnet.checks.rules import CHECKS
-from cxr_isnet.checks.scan import SCHEMA_CHECK, ManifestScan, scan_manifests
-from cxr_isnet.checks.text_report import text_report
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.building import build_manifest
-from cxr_isnet.manifests.source_parsing.source import Source, TableOptions
+from cxr_isnet.manifests import build_manifest
+from cxr_isnet.manifests.source_parsing import Source, TableOptions
 from cxr_isnet.manifests.sources import SOURCES, find_source
 
 

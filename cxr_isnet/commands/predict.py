@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr_isnet.engine.devices import Device
+from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import ERROR_COLUMN, probability_columns, write_predictions
+from cxr_isnet.evaluation import ERROR_COLUMN, probability_columns, write_predictions
 from cxr_isnet.files import atomic_write
-from cxr_isnet.inference import Classifier, predict_manifest
-from cxr_isnet.inference.predict import files_frame
-from cxr_isnet.manifests.problems import raise_first
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, TABLE_SUFFIXES, inspect_manifest, join_tables
-from cxr_isnet.objectives.method import Explanation
+from cxr_isnet.inference import Classifier, files_frame, predict_manifest
+from cxr_isnet.manifests import MAPPING_SUFFIXES, TABLE_SUFFIXES, inspect_manifest, join_tables, raise_first
+from cxr_isnet.objectives import Explanation
 
 
 @dataclass(frozen=True)

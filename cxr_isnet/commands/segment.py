@@ -8,22 +8,25 @@ import pandas as pd
 import yaml
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.engine.devices import Device
-from cxr_isnet.engine.distributed import distributed_context
+from cxr_isnet.engine import Device, distributed_context
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
-from cxr_isnet.segmentation import QualityLimits, Segmenter
-from cxr_isnet.segmentation.completion import complete_masks
-from cxr_isnet.segmentation.mask_evaluation import (
+from cxr_isnet.segmentation import (
+    QualityLimits,
+    Segmenter,
+    SegmentTrainConfig,
+    complete_masks,
     evaluate_overlaps,
     evaluate_segmenter,
     flat_overlaps,
     format_overlaps,
+    patient_folds,
+    read_pairs,
+    read_splits,
+    train_segmenter,
     write_overlaps,
 )
-from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
-from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
 from cxr_isnet.tracking import TrackingConfig, start_run
 
 __all__ = [

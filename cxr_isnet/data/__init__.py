@@ -3,7 +3,7 @@
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
-from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
+from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 
@@ -21,6 +21,7 @@ __all__ = [
     "RandPoseXrayd",
     "check_files",
     "equalize",
+    "find_position",
     "load_image",
     "make_dataset",
     "make_loader",
@@ -29,4 +30,5 @@ __all__ = [
     "prepare_mask",
     "read_pair",
     "set_epoch",
+    "stamp",
 ]

@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference import Classifier
 
 
 class ChestXrayModel(PythonModel):

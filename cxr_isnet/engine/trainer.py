@@ -29,7 +29,7 @@ from cxr_isnet.engine.checkpoint import load_weights
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision, TrainerSettings
 from cxr_isnet.engine.steps import TrainingStep, ValidationStep
-from cxr_isnet.objectives.objective import Objective
+from cxr_isnet.objectives import Objective
 
 _log = logging.getLogger(__name__)
 

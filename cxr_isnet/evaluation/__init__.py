@@ -5,32 +5,92 @@ Knows tables, never networks. Reading order: `predictions_table` (what goes in),
 (several), `report` (what is written).
 """
 
-from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates
+from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.figures import loss_curves_figure
+from cxr_isnet.evaluation.groups import age_bands
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import Metric, WeightedMean
 from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.page import (
+    figure_uri,
+    image_uri,
+    interval_text,
+    number_with_interval,
+    outlined,
+    p_value,
+    text_columns,
+    write_page,
+)
 from cxr_isnet.evaluation.predictions_table import (
+    ERROR_COLUMN,
+    PROBABILITY_PREFIX,
+    RELEVANCE_COLUMN,
+    RELEVANCE_REASON_COLUMN,
+    SUM_TOLERANCE,
     check_predictions,
+    label_indices,
+    probabilities,
+    probability_columns,
     read_predictions,
     read_tables,
     write_predictions,
 )
-from cxr_isnet.evaluation.report import write_report
+from cxr_isnet.evaluation.ranking import HandTillAUC, hand_till_auc
+from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
+from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
-from cxr_isnet.evaluation.study import Study, evaluate_tables
+from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
 
 __all__ = [
+    "BCA_BOOTSTRAP",
+    "ERROR_COLUMN",
+    "FILES",
+    "PROBABILITY_PREFIX",
+    "RELEVANCE_COLUMN",
+    "RELEVANCE_REASON_COLUMN",
+    "SUM_TOLERANCE",
+    "FloatArray",
+    "HandTillAUC",
+    "IntArray",
     "Interval",
     "IntervalMethod",
+    "Metric",
     "PatientBootstrap",
+    "Replicates",
     "Settings",
     "SiteResult",
     "Study",
+    "WeightedMean",
+    "age_bands",
     "check_predictions",
+    "check_prevalence",
+    "evaluate_folds",
     "evaluate_site",
     "evaluate_sites",
+    "evaluate_table",
     "evaluate_tables",
+    "figure_uri",
+    "fit_temperature",
+    "hand_till_auc",
+    "holm",
+    "image_uri",
+    "interval_text",
+    "label_indices",
+    "loss_curves_figure",
+    "number_with_interval",
+    "outlined",
+    "p_value",
+    "probabilities",
+    "probability_columns",
     "read_predictions",
     "read_tables",
+    "study_metrics",
+    "study_text",
+    "text_columns",
+    "with_temperature",
+    "write_page",
     "write_predictions",
     "write_report",
 ]

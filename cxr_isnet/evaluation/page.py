@@ -43,7 +43,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent}
+    environment.filters |= {"number": number, "interval": interval_text, "p": p_value, "percent": percent}
     environment.filters |= {"words": metric_words, "heading": heading}
     environment.globals["number_with_interval"] = number_with_interval
     text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
@@ -65,7 +65,7 @@ def number_with_interval(estimate: float | None, low: float | None, high: float 
     return f"{number(estimate)} ({number(low)} to {number(high)})"
 
 
-def interval(found: Interval) -> str:
+def interval_text(found: Interval) -> str:
     """`number_with_interval` of an `Interval`."""
     return number_with_interval(found.estimate, found.low, found.high)
 

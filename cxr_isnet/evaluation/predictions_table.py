@@ -19,8 +19,7 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
-from cxr_isnet.manifests.problems import ColumnProblem
-from cxr_isnet.manifests.text_tables import read_text_table
+from cxr_isnet.manifests import ColumnProblem, read_text_table
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from cxr_isnet.evaluation.metrics import (
     summary_metrics,
 )
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
-from cxr_isnet.evaluation.page import figure_uri, file_uri, interval, text_columns, write_page
+from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, text_columns, write_page
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
@@ -46,6 +46,13 @@ def write_report(
         study: what was found.
         tables: name of the model to its predictions, for the ROC curves.
         galleries: title to a PNG of heatmaps.
+
+    Example:
+        >>> from cxr_isnet.evaluation import Settings, evaluate_table, read_predictions
+        >>> table = read_predictions("runs/first/validation/clean/predictions.csv")
+        >>> write_report(Path("."), evaluate_table(table, settings=Settings(resamples=50)), {"model": table})
+        >>> sorted(path.name for path in Path(".").glob("*report*"))
+        ['report.html', 'report.json']
     """
     with atomic_write(output / "metrics.csv") as partial:
         study_table(study).to_csv(partial, index=False)
@@ -180,7 +187,7 @@ def study_text(study: Study) -> str:
         for site, there in model.sites.items():
             result = there.result
             counts = [str(result.n_images), str(result.n_patients)]
-            rows.append([name, site, *counts, *(interval(result.metrics[metric.name]) for metric in metrics)])
+            rows.append([name, site, *counts, *(interval_text(result.metrics[metric.name]) for metric in metrics)])
             missing = [c for c in study.classes if c not in result.classes_present]
             if missing:
                 notes.append(f"{name}: no image of {', '.join(missing)} at {site}: AUC and means are without it")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,13 @@ from cxr_isnet.evaluation.model_evaluation import (
     evaluate_model_folds,
 )
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
-from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.predictions_table import (
+    check_predictions,
+    label_indices,
+    predicted_classes,
+    probabilities,
+    read_predictions,
+)
 from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
 
 
@@ -109,6 +116,47 @@ def evaluate_tables(
         for name, table in tqdm(tables.items(), desc="evaluating models", disable=None)
     }
     return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
+
+
+def evaluate_table(
+    table: pd.DataFrame | str | Path,
+    *,
+    validation: pd.DataFrame | str | Path | None = None,
+    classes: Sequence[str] = (),
+    settings: Settings | None = None,
+    name: str = "model",
+) -> Study:
+    """Evaluate the predictions of one model.
+
+    Args:
+        table: predictions, a frame or a file (CSV, Parquet): path, patient_id, site, label, probability_<class>.
+        validation: predictions on in-domain validation, which set threshold and temperature; None without.
+        classes: names of the classes in order, of two the one to find last; empty takes the probability columns.
+        settings: how; None takes the defaults.
+        name: of the model.
+
+    Returns:
+        The study; `study.models[name].sites` has the metrics of every site, with their intervals.
+
+    Raises:
+        InputError: a table or a setting cannot be used.
+
+    Example:
+        >>> study = evaluate_table("runs/first/validation/clean/predictions.csv", settings=Settings(resamples=50))
+        >>> study.models["model"].sites["Alder"].result.n_images
+        2
+    """
+
+    def read(given: pd.DataFrame | str | Path, named: Sequence[str]) -> pd.DataFrame:
+        if not isinstance(given, pd.DataFrame):
+            return read_predictions(given, named)
+        frame = given if "model_uri" in given.columns else given.assign(model_uri="")
+        return check_predictions(frame, named or predicted_classes(frame, "predictions"))
+
+    checked = read(table, classes)
+    known = tuple(classes) or predicted_classes(checked, "predictions")
+    internal = {} if validation is None else {name: read(validation, known)}
+    return evaluate_tables({name: checked}, known, internal, settings or Settings())
 
 
 def evaluate_folds(

@@ -1,21 +1,59 @@
-"""One file to an array: DICOM, PNG and JPEG chest X-rays and lung masks, always (rows, columns).
+"""One file to an array: DICOM, PNG and JPEG chest X-rays and lung masks, always rows x columns.
 
-Reading order: `images` (what callers use), `dicom` (one DICOM radiograph), and its parts: `header`, `acceptance` with
-`views` and `rejection`, `decoding` with `codecs`, `grayscale`, `polarity`, `provenance`; `png` writes.
+Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored values to grey values), `dicom` (all of them
+together), `images` (any file), `acceptance` and `rejection` (which files are taken), `mask_shape` (what a mask may look
+like), `png` (16-bit PNG).
 """
 
 from typing import TYPE_CHECKING
 
+from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
+from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph
+from cxr_isnet.imaging.header import Header, open_header
 from cxr_isnet.imaging.images import read_image, read_mask
+from cxr_isnet.imaging.mask_shape import (
+    LARGEST_AREA,
+    LARGEST_BORDER,
+    LOWEST_SYMMETRY,
+    SMALLEST_AREA,
+    border_share,
+    lung_areas,
+)
+from cxr_isnet.imaging.png import encode_png
+from cxr_isnet.imaging.provenance import Provenance
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
 if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
 
-__all__ = ["CXRReader", "read_image", "read_mask"]
+__all__ = [
+    "INTAKE_RULES",
+    "LARGEST_AREA",
+    "LARGEST_BORDER",
+    "LOWEST_SYMMETRY",
+    "SMALLEST_AREA",
+    "AcceptanceConfig",
+    "CXRReader",
+    "Flag",
+    "Header",
+    "Provenance",
+    "Radiograph",
+    "RejectedFile",
+    "RejectionReason",
+    "border_share",
+    "correct_polarity",
+    "encode_png",
+    "is_dicom",
+    "lung_areas",
+    "open_header",
+    "read_image",
+    "read_mask",
+    "read_radiograph",
+]
 
 
 def __getattr__(name: str) -> object:
-    """`CXRReader`, imported on first use: without MONAI, which it needs, intake starts in one second instead of ten."""
+    """`CXRReader` on demand: it brings MONAI, without which intake's processes start in a second instead of ten."""
     if name == "CXRReader":
         from cxr_isnet.imaging.monai_reader import CXRReader
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from cxr_isnet.config import is_import_path
 from cxr_isnet.data import ImageConfig, load_image
-from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
+from cxr_isnet.engine import load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives.method import Explanation, Method
-from cxr_isnet.objectives.methods import find_method, refuse_foreign_code
+from cxr_isnet.objectives import Explanation, Method, find_method, refuse_foreign_code
 
 
 @dataclass

@@ -8,11 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_isnet.evaluation.model_evaluation import Settings
-from cxr_isnet.evaluation.predictions_table import check_predictions, write_predictions
-from cxr_isnet.evaluation.report import study_text, write_report
-from cxr_isnet.evaluation.site import SiteResult
-from cxr_isnet.evaluation.study import Study, evaluate_tables
+from cxr_isnet.evaluation import (
+    Settings,
+    SiteResult,
+    Study,
+    check_predictions,
+    evaluate_tables,
+    study_text,
+    write_predictions,
+    write_report,
+)
 from cxr_isnet.files import atomic_write, file_slug
 from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.heatmap_figures import heatmap_gallery

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, find_backbone
-from cxr_isnet.objectives.method import Explain, Explanation, Method
+from cxr_isnet.objectives import Explain, Explanation, Method
 from cxr_isnet.relevance import LRP, RelevanceError
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import (
+from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
@@ -26,7 +26,7 @@ from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase
 from cxr_isnet.inference.relevance_share import relevance_in_lung
-from cxr_isnet.objectives.method import Explanation
+from cxr_isnet.objectives import Explanation
 
 _NOT_IN_THE_TABLE = ("image", "mask", "split", "sha256", "path", "model_uri")
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.header import open_header
-from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging import RejectedFile, RejectionReason, open_header
 
 _DICOMDIR_NAME = "DICOMDIR"
 _ARCHIVE_SUFFIX = ".zip"

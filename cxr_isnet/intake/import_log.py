@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.rejection import RejectionReason
+from cxr_isnet.imaging import RejectionReason
 from cxr_isnet.intake.importer import Imported, Rejected
 
 IMPORT_LOG_NAME = "import_log.sqlite"

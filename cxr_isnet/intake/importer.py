@@ -16,10 +16,17 @@ from typing import Any, BinaryIO
 
 from cxr_isnet.config import spell_by_value
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
-from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, read_radiograph
-from cxr_isnet.imaging.png import encode_png
-from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging import (
+    INTAKE_RULES,
+    AcceptanceConfig,
+    Flag,
+    Radiograph,
+    RejectedFile,
+    RejectionReason,
+    correct_polarity,
+    encode_png,
+    read_radiograph,
+)
 from cxr_isnet.intake.pseudonyms import Pseudonyms, patient_age, patient_sex
 
 IMAGE_FOLDER = "images"

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.header import Header
+from cxr_isnet.imaging import Header
 
 logger = logging.getLogger(__name__)
 

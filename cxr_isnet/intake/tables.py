@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging.acceptance import Flag
-from cxr_isnet.imaging.provenance import Provenance
-from cxr_isnet.imaging.rejection import RejectionReason
+from cxr_isnet.imaging import Flag, Provenance, RejectionReason
 from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.label_join import LabelTable
 

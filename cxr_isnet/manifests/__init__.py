@@ -5,22 +5,47 @@ Reading order: `schema` (the columns), `reading` (tables to checked frames), `pr
 one file per set, and `source_parsing`, what they share.
 """
 
-from cxr_isnet.manifests.checksums import digest, file_digest
-from cxr_isnet.manifests.problems import ColumnProblem, Place
-from cxr_isnet.manifests.reading import inspect_manifest, join_tables, read_manifest, read_manifests
+from cxr_isnet.manifests.building import build_manifest
+from cxr_isnet.manifests.checksums import checksum_problems, digest, file_digest
+from cxr_isnet.manifests.problems import (
+    ColumnProblem,
+    Place,
+    missing_file_problems,
+    patient_overlap_problems,
+    raise_first,
+    repeated_image_problems,
+)
+from cxr_isnet.manifests.reading import (
+    MAPPING_SUFFIXES,
+    TABLE_SUFFIXES,
+    inspect_manifest,
+    join_tables,
+    read_manifest,
+    read_manifests,
+)
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
+from cxr_isnet.manifests.text_tables import read_text_table
 
 __all__ = [
+    "MAPPING_SUFFIXES",
     "REQUIRED_COLUMNS",
     "SPLITS",
+    "TABLE_SUFFIXES",
     "ColumnProblem",
     "Place",
+    "build_manifest",
+    "checksum_problems",
     "digest",
     "file_digest",
     "inspect_manifest",
     "join_tables",
+    "missing_file_problems",
+    "patient_overlap_problems",
+    "raise_first",
     "read_manifest",
     "read_manifests",
+    "read_text_table",
+    "repeated_image_problems",
     "split_by_patient",
 ]

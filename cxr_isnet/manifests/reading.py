@@ -40,6 +40,11 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     Raises:
         InputError: the table cannot be read or breaks a rule of the schema; a file is missing; an image is
             listed twice; a patient is in two splits.
+
+    Example:
+        >>> frame = read_manifest("hospital_a/manifest.csv", classes=["normal", "tuberculosis"])
+        >>> len(frame), frame["site"].unique().tolist()
+        (12, ['Alder'])
     """
     return _accepted(path, classes).reset_index(drop=True)
 
@@ -99,6 +104,10 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
 
     Raises:
         InputError: as `read_manifest`, and when an image or a patient's splits collide between tables.
+
+    Example:
+        >>> len(read_manifests(["hospital_a/manifest.csv"]))
+        12
     """
     if not paths:
         raise InputError("no manifest was given. Name at least one table")

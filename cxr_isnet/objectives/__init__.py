@@ -4,7 +4,21 @@ A method is an objective, its default network, how it predicts and how it is exp
 entry of `METHODS`; one of your own is a file anywhere that a config names by its import path.
 """
 
+from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.method import Explain, Explanation, Method
+from cxr_isnet.objectives.methods import MethodOptions, find_method, options_of, refuse_foreign_code, resolved_options
 from cxr_isnet.objectives.objective import Batch, Objective
 
-__all__ = ["Batch", "Explain", "Explanation", "Method", "Objective"]
+__all__ = [
+    "Batch",
+    "CrossEntropy",
+    "Explain",
+    "Explanation",
+    "Method",
+    "MethodOptions",
+    "Objective",
+    "find_method",
+    "options_of",
+    "refuse_foreign_code",
+    "resolved_options",
+]

@@ -78,6 +78,13 @@ class LRP(nn.Module):
     Source:
         Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12
         (2024).
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+        >>> logits, relevance = LRP(network)(torch.rand(5, 1, 8, 8))
+        >>> relevance.image.shape
+        torch.Size([5, 2, 1, 8, 8])
+        >>> relevance.image.abs().mean().backward()
     """
 
     def __init__(

@@ -1,7 +1,34 @@
 """Lung masks for X-rays that have none: training and evaluation of a segmenter, prediction with quality flags."""
 
+from cxr_isnet.segmentation.completion import complete_masks
+from cxr_isnet.segmentation.mask_evaluation import (
+    evaluate_overlaps,
+    evaluate_segmenter,
+    flat_overlaps,
+    format_overlaps,
+    write_overlaps,
+)
 from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_masks
+from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
 
-__all__ = ["MaskQuality", "PredictedMask", "QualityLimits", "Segmenter", "predict_masks"]
+__all__ = [
+    "MaskQuality",
+    "PredictedMask",
+    "QualityLimits",
+    "SegmentTrainConfig",
+    "Segmenter",
+    "complete_masks",
+    "evaluate_overlaps",
+    "evaluate_segmenter",
+    "flat_overlaps",
+    "format_overlaps",
+    "patient_folds",
+    "predict_masks",
+    "read_pairs",
+    "read_splits",
+    "train_segmenter",
+    "write_overlaps",
+]

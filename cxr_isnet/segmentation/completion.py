@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cxr_isnet.files import atomic_write
 from cxr_isnet.imaging import read_image, read_mask
-from cxr_isnet.manifests.checksums import file_digest
+from cxr_isnet.manifests import file_digest
 from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_files
 from cxr_isnet.segmentation.overlays import OverlayTile, contact_sheet, overlay
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted

@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from cxr_isnet.data import prepare_image, read_pair
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap
-from cxr_isnet.evaluation.interval import Interval
-from cxr_isnet.evaluation.metrics import WeightedMean
-from cxr_isnet.evaluation.page import interval, text_columns
+from cxr_isnet.evaluation import BCA_BOOTSTRAP, Interval, PatientBootstrap, WeightedMean, interval_text, text_columns
 from cxr_isnet.files import atomic_write, write_json
 from cxr_isnet.imaging import read_mask
 from cxr_isnet.segmentation.mask_prediction import predict_files, predict_masks
@@ -176,7 +173,7 @@ def format_overlaps(results: Mapping[str, SiteOverlap]) -> str:
     rows = [["site", "images", "patients", *names.values()]]
     for site, result in results.items():
         counts = [str(result.n_images), str(result.n_patients)]
-        rows.append([site, *counts, *(interval(result.estimates[name]) for name in names)])
+        rows.append([site, *counts, *(interval_text(result.estimates[name]) for name in names)])
     return "\n".join(text_columns(rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from cxr_isnet.objectives.objective import Batch, Objective
+from cxr_isnet.objectives import Batch, Objective
 
 LUNG_PROBABILITY = 0.5
 """Probability from which on a pixel is lung."""

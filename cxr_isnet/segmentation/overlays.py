@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cxr_isnet.evaluation.page import outlined
+from cxr_isnet.evaluation import outlined
 
 SIDE = 384
 PREDICTED_COLOUR = (255, 212, 0)

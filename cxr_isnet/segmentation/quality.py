@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.mask_shape import (
-    LARGEST_AREA,
-    LARGEST_BORDER,
-    LOWEST_SYMMETRY,
-    SMALLEST_AREA,
-    border_share,
-    lung_areas,
-)
+from cxr_isnet.imaging import LARGEST_AREA, LARGEST_BORDER, LOWEST_SYMMETRY, SMALLEST_AREA, border_share, lung_areas
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
+from cxr_isnet.engine import load_network, load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.checksums import file_digest
-from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.manifests import file_digest
+from cxr_isnet.networks import SegmenterConfig, build_segmenter
 
 SHIFT = 16
 """A shifted copy is moved by 1 / SHIFT of the side, rows and columns alike; what leaves on one side enters opposite."""

@@ -13,17 +13,23 @@ from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import AugmentConfig, ImageConfig, make_dataset, make_loader
-from cxr_isnet.engine.checkpointed_run import CheckpointedRun
-from cxr_isnet.engine.devices import Device, denormals_as_zero
-from cxr_isnet.engine.distributed import DistributedContext, distributed_context
-from cxr_isnet.engine.run_directory import RunDirectory
-from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
-from cxr_isnet.engine.trainer import Trainer
+from cxr_isnet.engine import (
+    CheckpointedRun,
+    Device,
+    DistributedContext,
+    OptimizerConfig,
+    Precision,
+    RunDirectory,
+    Trainer,
+    TrainerSettings,
+    denormals_as_zero,
+    distributed_context,
+)
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.figures import loss_curves_figure
+from cxr_isnet.evaluation import loss_curves_figure
 from cxr_isnet.files import write_json
 from cxr_isnet.manifests import digest
-from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.networks import SegmenterConfig, build_segmenter
 from cxr_isnet.segmentation.mask_evaluation import MaskEvaluation, evaluate_segmenter, flat_overlaps
 from cxr_isnet.segmentation.overlap import LungOverlap
 from cxr_isnet.segmentation.pairs import PairSplits

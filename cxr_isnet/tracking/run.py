@@ -52,6 +52,10 @@ class TrackingConfig:
 
     Raises:
         InputError: the URI is none that MLflow tracks to.
+
+    Example:
+        >>> TrackingConfig(uri="sqlite:///runs/mlflow.db", experiment="tb").enabled
+        True
     """
 
     uri: str = "sqlite:///mlflow.db"

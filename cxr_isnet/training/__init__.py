@@ -7,5 +7,17 @@ Reading order: `config` (everything that decides what a run does), `partitions` 
 from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.experiment import train
 from cxr_isnet.training.initialisation import read_experiment_config
+from cxr_isnet.training.leave_one_site_out import FoldPlan, SiteFolds, fold_tables, galleries, plan, train_folds
 
-__all__ = ["DataConfig", "TrainConfig", "read_experiment_config", "train"]
+__all__ = [
+    "DataConfig",
+    "FoldPlan",
+    "SiteFolds",
+    "TrainConfig",
+    "fold_tables",
+    "galleries",
+    "plan",
+    "read_experiment_config",
+    "train",
+    "train_folds",
+]

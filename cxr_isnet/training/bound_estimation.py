@@ -12,12 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from cxr_isnet.engine.distributed import DistributedContext
-from cxr_isnet.engine.settings import TrainerSettings
-from cxr_isnet.engine.steps import to_device
-from cxr_isnet.engine.trainer import Trainer
-from cxr_isnet.objectives.cross_entropy import CrossEntropy
-from cxr_isnet.objectives.objective import Objective
+from cxr_isnet.engine import DistributedContext, Trainer, TrainerSettings, to_device
+from cxr_isnet.objectives import CrossEntropy, Objective
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from cxr_isnet.config import as_plain, is_import_path, spell_by_value
 from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
-from cxr_isnet.engine.devices import Device
-from cxr_isnet.engine.settings import OptimizerConfig, Precision
+from cxr_isnet.engine import Device, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives.methods import MethodOptions, find_method, resolved_options
+from cxr_isnet.objectives import MethodOptions, find_method, resolved_options
 from cxr_isnet.phantoms import Corner
 from cxr_isnet.tracking import TrackingConfig, check_registered_name
 

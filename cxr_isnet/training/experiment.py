@@ -16,26 +16,31 @@ from torch.utils.data import DataLoader
 
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
 from cxr_isnet.deployment import pyfunc_path
-from cxr_isnet.engine.checkpointed_run import CheckpointedRun
-from cxr_isnet.engine.devices import denormals_as_zero
-from cxr_isnet.engine.distributed import DistributedContext, distributed_context
-from cxr_isnet.engine.run_directory import RunDirectory
-from cxr_isnet.engine.settings import TrainerSettings
-from cxr_isnet.engine.trainer import Trainer
+from cxr_isnet.engine import (
+    CheckpointedRun,
+    DistributedContext,
+    RunDirectory,
+    Trainer,
+    TrainerSettings,
+    denormals_as_zero,
+    distributed_context,
+)
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.figures import loss_curves_figure
-from cxr_isnet.evaluation.model_evaluation import Settings
-from cxr_isnet.evaluation.predictions_table import check_predictions
-from cxr_isnet.evaluation.ranking import hand_till_auc
-from cxr_isnet.evaluation.study import Study
+from cxr_isnet.evaluation import Settings, Study, check_predictions, hand_till_auc, loss_curves_figure
 from cxr_isnet.files import write_json
-from cxr_isnet.inference import Classifier, Condition, conditions, evaluate_classifier, predict_manifest
-from cxr_isnet.inference.evaluate import flat_metrics, results_table, site_results
+from cxr_isnet.inference import (
+    Classifier,
+    Condition,
+    conditions,
+    evaluate_classifier,
+    flat_metrics,
+    predict_manifest,
+    results_table,
+    site_results,
+)
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives.method import Method
-from cxr_isnet.objectives.methods import find_method, options_of
-from cxr_isnet.objectives.objective import Objective
+from cxr_isnet.objectives import Method, Objective, find_method, options_of
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig

@@ -17,11 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cxr_isnet.engine.checkpoint import load_weights
-from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
-from cxr_isnet.inference.classifier import Classifier
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, inspect_manifest
+from cxr_isnet.inference import Classifier
+from cxr_isnet.manifests import MAPPING_SUFFIXES, inspect_manifest
 from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig

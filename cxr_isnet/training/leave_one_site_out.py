@@ -13,9 +13,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.data import check_files
-from cxr_isnet.engine.run_directory import RunDirectory
+from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.predictions_table import read_predictions
+from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import atomic_write, file_slug
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.tracking import Run, nested_in

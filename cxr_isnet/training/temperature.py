@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn.metrics import log_loss
 
-from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
-from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation import fit_temperature, label_indices, probabilities, with_temperature
 from cxr_isnet.inference import Classifier
 
 _log = logging.getLogger(__name__)

@@ -9,8 +9,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.probe import Probe
 from cxr_isnet.audit.statistics import MARGIN, Picture, ProbeResult, Statistic, chance, described, held_above
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation import FloatArray, IntArray, WeightedMean
 
 DONORS = 4
 """Backgrounds of each kind that every pair of lungs is put on."""

@@ -11,9 +11,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
 from cxr_isnet.audit.probe import Probe
 from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, chance, described, held_above
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import Metric
-from cxr_isnet.evaluation.ranking import HandTillAUC
+from cxr_isnet.evaluation import FloatArray, HandTillAUC, IntArray, Metric
 
 CHANCE = 0.5
 

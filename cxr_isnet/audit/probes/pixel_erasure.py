@@ -11,9 +11,7 @@ from cxr_isnet.audit.alterations import strongest
 from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.statistics import MARGIN, Picture, ProbeResult, Statistic, chance, described, held_above
-from cxr_isnet.evaluation import PatientBootstrap
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation import FloatArray, IntArray, PatientBootstrap, WeightedMean
 
 SHARES = (0.01, 0.03, 0.06, 0.1)
 """Of the image's area, erased or inserted in turn; less than the lungs have."""

@@ -13,10 +13,8 @@ from torch import Tensor
 from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import Probe
 from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, chance, held_above
-from cxr_isnet.data import MarkConfig
-from cxr_isnet.data.planted_marks import find_position, stamp
-from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.data import MarkConfig, find_position, stamp
+from cxr_isnet.evaluation import FloatArray, WeightedMean
 from cxr_isnet.phantoms import Corner, glyphs
 
 SIZES = (0.08, 0.14)

@@ -8,8 +8,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.statistics import ProbeResult, chance, described, held_above
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation import FloatArray, IntArray, WeightedMean
 from cxr_isnet.inference import relevance_in_lung
 
 

@@ -13,7 +13,7 @@ from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.statistics import MARGIN, MeanOfGroups, ProbeResult, Statistic, chance, described, held_above
-from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation import FloatArray, IntArray
 
 FOLDS = 5
 

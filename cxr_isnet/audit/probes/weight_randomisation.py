@@ -8,8 +8,7 @@ from scipy.stats import rankdata
 from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.statistics import Picture, ProbeResult, chance, described, held_above
-from cxr_isnet.evaluation.confusion import FloatArray
-from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation import FloatArray, WeightedMean
 
 STAGES = (0.1, 0.5, 1.0)
 """Shares of the layers, from the output back, that are drawn anew."""

@@ -12,7 +12,7 @@ from cxr_isnet.checks.association import cramers_v, permutation_p
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.evaluation.groups import age_bands
+from cxr_isnet.evaluation import age_bands
 
 STRONG = 0.3
 """Cramér's V from which an association is a warning."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.manifests.checksums import checksum_problems
-from cxr_isnet.manifests.problems import missing_file_problems, repeated_image_problems
+from cxr_isnet.manifests import checksum_problems, missing_file_problems, repeated_image_problems
 
 SMALLEST_SIDE = 64
 """Pixels of an image's shorter side below which its lungs can hardly be judged."""

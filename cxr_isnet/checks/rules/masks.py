@@ -8,7 +8,7 @@ from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity
 from cxr_isnet.checks.records import MaskRecord
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.imaging.mask_shape import LARGEST_AREA, LARGEST_BORDER, LOWEST_SYMMETRY, SMALLEST_AREA
+from cxr_isnet.imaging import LARGEST_AREA, LARGEST_BORDER, LOWEST_SYMMETRY, SMALLEST_AREA
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:

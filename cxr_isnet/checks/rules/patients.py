@@ -9,7 +9,7 @@ import pandas as pd
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.manifests.problems import patient_overlap_problems
+from cxr_isnet.manifests import patient_overlap_problems
 
 _PATIENT = ["site", "patient_id"]
 _NAMED = 5

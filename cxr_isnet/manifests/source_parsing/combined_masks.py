@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging.dicom import is_dicom
-from cxr_isnet.imaging.header import open_header
+from cxr_isnet.imaging import is_dicom, open_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 
 _MAX_STRETCH = 0.02

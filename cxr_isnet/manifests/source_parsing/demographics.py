@@ -4,8 +4,7 @@ import logging
 import re
 from dataclasses import replace
 
-from cxr_isnet.imaging.header import open_header
-from cxr_isnet.imaging.rejection import RejectedFile
+from cxr_isnet.imaging import RejectedFile, open_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.dicom import is_dicom
+from cxr_isnet.imaging import is_dicom
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import map_columns, to_record
