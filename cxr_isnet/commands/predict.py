@@ -15,8 +15,10 @@ from cxr_isnet.evaluation.predictions_table import ERROR_COLUMN, probability_col
 from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, predict_manifest
 from cxr_isnet.inference.predict import files_frame
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES
 from cxr_isnet.manifests.problems import raise_first
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, TABLE_SUFFIXES, inspect_manifest, join_tables
+from cxr_isnet.manifests.reading import inspect_manifest, join_tables
+from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES
 from cxr_isnet.objectives.method import Explanation
 
 

@@ -21,7 +21,8 @@ from cxr_isnet.engine.checkpoint import load_weights
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference.classifier import Classifier
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES, inspect_manifest
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES
+from cxr_isnet.manifests.reading import inspect_manifest
 from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
@@ -45,7 +46,7 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
             can be initialised from its own kind only.
 
     Raises:
-        InputError: If the config cannot be read.
+        InputError: If the config cannot be read, or cannot be trained on what is there.
     """
     path = locate(source)
     if path.suffix.lower() not in MAPPING_SUFFIXES:
@@ -55,7 +56,12 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
     directory = RunDirectory(Path(config.output))
     if not directory.metrics_file.is_file():
         _log.info("training the initial weights first: %s, into %s", path, config.output)
-        train(replace(config, resume=directory.config_file.is_file()))
+        try:
+            train(replace(config, resume=directory.config_file.is_file()))
+        except InputError as error:
+            raise InputError(
+                f"init_from is '{source}', which is trained first: {error}. Or leave it out with --init-from null"
+            ) from error
     return directory.best_file
 
 
