@@ -36,7 +36,8 @@ class Command:
         module: Where config and function are, below `cxr_isnet.commands`.
         config: Name of the dataclass of its settings.
         function: Name of what takes it; returns a text to print, or a text and the exit status.
-        places: Settings given by their place instead of by name; a list among them takes one or more, and comes last.
+        places: Settings given by their place instead of by name; one that has a default may be left out, and a list
+            among them takes one or more, and comes last.
         recipe: Name of the recipe that is taken where no `--config` is given.
     """
 
@@ -379,12 +380,16 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
     documented = [docstring_parser.parse(kind.__doc__ or "") for kind in reversed(settings.__mro__)]
     about = {entry.arg_name: entry.description for text in documented for entry in text.params}
     for name in command.places:
+        default = known[name].default
         several: dict[str, Any] = {"nargs": "+"} if str(known[name].type).startswith("list") else {}
-        parser.add_argument(name, type=str, help=about[name], **several)
-    skip = set(command.places)
-    if "output" in known and known["output"].default is MISSING:
-        parser.add_argument("-o", "--output", type=str, required=True, help=about["output"])
-        skip.add("output")
+        optional: dict[str, Any] = {} if default is MISSING else {"nargs": "?", "default": default}
+        parser.add_argument(name, type=str, help=about[name], **several, **optional)
+    skip = {*command.places, "output"} & set(known)
+    if "output" in known:
+        default = known["output"].default
+        needed: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
+        kind = get_type_hints(settings)["output"]
+        parser.add_argument("-o", "--output", type=kind, help=about["output"], **needed)
     parser.add_class_arguments(settings, None, skip=skip)
 
 

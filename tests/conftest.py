@@ -14,6 +14,8 @@ from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import read_manifest
+from cxr_isnet.manifests.building import build_manifest
+from cxr_isnet.manifests.sources import find_source
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.objectives.methods import options_by_method
 from cxr_isnet.phantoms import PhantomHospital, write_hospital
@@ -33,6 +35,24 @@ def real_data_folder() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip(f"no real X-rays in {folder}: set CXR_ISNET_DATA")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def published_sets_folder(real_data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data folder of the real X-rays, with a manifest for each set as `cxr-isnet manifest build` writes it."""
+    folder = tmp_path_factory.mktemp("published_sets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_ISNET_DATA", str(real_data_folder))
+        for mapping in sorted((PROJECT / "tests" / "realdata").glob("*.yaml")):
+            build_manifest(find_source("table"), mapping, folder / mapping.stem / "manifest.csv")
+    return folder
+
+
+@pytest.fixture
+def published_sets(published_sets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder that recipes read, of real X-rays."""
+    monkeypatch.setenv("CXR_ISNET_DATA", str(published_sets_folder))
+    return published_sets_folder
 
 
 @pytest.fixture(scope="session")

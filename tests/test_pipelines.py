@@ -1,18 +1,73 @@
-"""The recipes: each can be read, and each trains."""
+"""The recipes: each can be read, finds its images in the publishers' downloads, and trains."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cxr_isnet.cli import main
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.phantoms import PhantomHospital
+from cxr_isnet.phantoms.writer import draw_patient
+from cxr_isnet.shipped import recipes
 from cxr_isnet.training.initialisation import read_experiment_config
+from tests.manifests.sources.conftest import MINIATURES
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 RECIPES = sorted(p for p in PIPELINES.glob("*.yaml") if p.name != "demo.yaml")
+COLUMN_MAPPINGS = {
+    "tb_shenzhen": ("shenzhen", {"normal", "tuberculosis"}),
+    "tb_montgomery": ("montgomery", {"normal", "tuberculosis"}),
+    "covid_ieee8023": ("ieee8023", {"covid", "other_pneumonia", "normal"}),
+    "covid_nih": ("nih_chestxray14", {"normal", "other_pneumonia"}),
+    "covid_actualmed": ("actualmed", {"covid", "normal"}),
+}
+"""The shipped ones, with the set and the classes of each."""
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, far from any clone; nothing says where data lie."""
+    monkeypatch.delenv("CXR_ISNET_DATA", raising=False)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def shenzhen_download(folder: Path) -> Path:
+    """Phantoms in the layout of the Shenzhen set, with lung masks inside; two of three images have one."""
+    for number in range(12):
+        chest, pixels, _ = draw_patient(PhantomHospital("Alder"), number, ill=number % 2 == 1, seed=1, size=64)
+        name = f"CHNCXR_{number:04d}_{number % 2}"
+        save(folder / "CXR_png" / f"{name}.png", pixels / 4095)
+        if number % 3:
+            save(folder / "masks" / f"{name}_mask.png", np.asarray(chest.lungs, dtype=bool))
+    return folder
+
+
+def montgomery_download(folder: Path) -> Path:
+    """Phantoms in the layout of the Montgomery set, which has a mask for each lung."""
+    for number in range(8):
+        hospital = PhantomHospital("Birch", gamma=1.3)
+        chest, pixels, _ = draw_patient(hospital, number, ill=number % 2 == 1, seed=2, size=64)
+        name = f"MCUCXR_{number:04d}_{number % 2}.png"
+        save(folder / "CXR_png" / name, pixels / 4095)
+        lungs, columns = np.asarray(chest.lungs, dtype=bool), np.arange(64)
+        save(folder / "ManualMask" / "rightMask" / name, lungs & (columns < 32))
+        save(folder / "ManualMask" / "leftMask" / name, lungs & (columns >= 32))
+    return folder
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """A picture in [0, 1] as a file of 8-bit grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(path)
 
 
 @pytest.mark.parametrize("recipe", sorted(PIPELINES.glob("*.yaml")), ids=lambda p: p.name)
@@ -47,6 +102,88 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
     assert again["external"] == metrics["external"]
 
 
+def test_the_way_of_the_readme_from_two_downloads_to_a_tested_model(tmp_path: Path, empty_folder: Path) -> None:
+    download = shenzhen_download(tmp_path / "Downloads" / "ChinaSet_AllFiles")
+    montgomery_download(empty_folder / "data" / "montgomery" / "MontgomerySet")
+    small = ["--data.image.size=32", "--network.name=densenet_tiny", "--epochs=1", "--batch_size=4", "--resamples=10"]
+
+    main(["manifest", "build", "shenzhen", str(download)])
+    main(["manifest", "build", "montgomery"])
+    main(["train", "--config", "tb_shenzhen_montgomery", "--init-from", "null", "--tracking.enabled=false", *small])
+
+    results = json.loads((empty_folder / "runs" / "tb" / "metrics.json").read_text())
+    (hospital,) = results["external"]["clean"].values()
+    assert hospital["n_images"] == 8
+    assert hospital["auc"] is not None
+    assert sorted(path.name for path in empty_folder.iterdir()) == ["data", "runs"]
+
+
+def test_a_set_built_again_is_read_from_its_download_not_from_the_masks_made_of_it(empty_folder: Path) -> None:
+    montgomery_download(empty_folder / "data" / "montgomery" / "nlm")
+    manifest = empty_folder / "data" / "montgomery" / "manifest.csv"
+
+    main(["manifest", "build", "montgomery"])
+    first = manifest.read_text()
+    main(["manifest", "build", "montgomery"])
+
+    assert manifest.read_text() == first
+    assert all("nlm/CXR_png" in image for image in read_manifest(manifest)["image"])
+
+
+@pytest.mark.parametrize("mapping", sorted(path.stem for path in (PIPELINES.parent / "data_manifests").glob("*.yaml")))
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in data", "in CXR_ISNET_DATA"])
+def test_a_column_mapping_reads_what_manifest_build_writes(
+    mapping: str, elsewhere: bool, tmp_path: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, classes = COLUMN_MAPPINGS[mapping]
+    if elsewhere:
+        monkeypatch.setenv("CXR_ISNET_DATA", str(tmp_path / "sets"))
+    download = tmp_path / "download"
+    download.mkdir()
+    MINIATURES[source].make(download)
+
+    main(["manifest", "build", source, str(download)])
+    frame = read_manifest(f"data_manifests/{mapping}.yaml", classes=sorted(classes))
+
+    assert set(frame["label"]) == classes
+    assert frame["site"].nunique() == 1
+    assert (tmp_path / "sets" if elsewhere else empty_folder / "data").joinpath(source, "manifest.csv").is_file()
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_names_shipped_column_mappings_and_says_in_a_line_what_it_is(name: str) -> None:
+    text = recipes()[name].read_text()
+
+    assert set(re.findall(r"data_manifests/(\w+)\.yaml", text)) <= set(COLUMN_MAPPINGS)
+    assert re.match(r"# .+[.]\n", text)
+
+
+def test_a_table_that_is_missing_says_which_command_makes_it(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--config", "tb_shenzhen_montgomery"])
+
+    message = capsys.readouterr().err
+    assert "data/shenzhen/manifest.csv: there is no such table" in message
+    assert "Make it with `cxr-isnet manifest build shenzhen <folder of the download>`" in message
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_what_a_recipe_starts_from_can_be_left_out_where_its_sets_are_missing(
+    tmp_path: Path, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["manifest", "build", "shenzhen", str(shenzhen_download(tmp_path / "s"))])
+    main(["manifest", "build", "montgomery", str(montgomery_download(tmp_path / "m"))])
+
+    with pytest.raises(SystemExit):
+        main(["train", "--config", "tb_shenzhen_montgomery", "--tracking.enabled=false"])
+
+    message = capsys.readouterr().err
+    assert "init_from is 'pipelines/pretraining.yaml', which is trained first: data/nih_chestxray14" in message
+    assert "leave it out with --init-from null" in message
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
 def test_what_a_recipe_starts_from_prepares_images_alike_and_no_larger(recipe: Path) -> None:
     config = read_experiment_config(recipe)
@@ -59,17 +196,12 @@ def test_what_a_recipe_starts_from_prepares_images_alike_and_no_larger(recipe: P
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("method", ["cross_entropy", "isnet"])
-def test_the_planted_mark_recipe_trains_on_real_x_rays(
-    method: str, real_data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
-    monkeypatch.chdir(PIPELINES.parent)
-    small = ["--data.image.size=64", "--epochs=1", "--resamples=10", "--tracking.enabled=false", "--init_from=null"]
+def test_the_planted_mark_recipe_trains_on_real_x_rays(method: str, published_sets: Path, tmp_path: Path) -> None:
+    small = ["--data.image.size=96", "--network.name=densenet_tiny", "--epochs=1", "--resamples=10"]
+    small += ["--tracking.enabled=false", "--init_from=null"]
 
-    main(
-        ["train", "--config=pipelines/planted_mark.yaml", f"--method={method}", f"--output={tmp_path / 'run'}", *small]
-    )
+    main(["train", "--config=planted_mark", f"--method={method}", f"--output={tmp_path / 'run'}", *small])
 
     external = json.loads((tmp_path / "run" / "metrics.json").read_text())["external"]
     assert set(external) == {"biased", "clean", "swapped"}
-    assert all(next(iter(sites.values()))["n_images"] == 98 for sites in external.values())
+    assert all(next(iter(sites.values()))["n_images"] == 138 for sites in external.values())

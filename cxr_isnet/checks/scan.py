@@ -79,7 +79,7 @@ def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> M
     """Read tables and files as far as they can be read.
 
     Args:
-        tables: manifests, tables or recipes.
+        tables: manifests, tables or column mappings.
         workers: files read at a time.
         crop_limit: number of images above which crops are not searched for.
 

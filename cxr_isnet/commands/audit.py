@@ -28,7 +28,7 @@ class AuditConfig:
 
     Attributes:
         model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME/1`, a folder).
-        manifest: Manifests with lung masks, tables or recipes.
+        manifest: Manifests with lung masks, tables or column mappings.
         output: Folder for audit.json and audit.html; must be empty.
         mark: Plant the marks of a training into the images first; null for the images as they are.
         size: Rows and columns, in pixels, of the images that an MLflow model is given; a checkpoint knows its own.
@@ -54,7 +54,7 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if not self.manifest:
-            raise InputError("manifest is an empty list: name at least one table or recipe")
+            raise InputError("manifest is an empty list: name at least one table or column mapping")
         least = {"size": 32, "most_images": LEAST_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:

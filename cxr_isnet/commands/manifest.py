@@ -22,8 +22,8 @@ from cxr_isnet.checks import (
 )
 from cxr_isnet.checks.rules import CHECKS
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests import build_manifest
-from cxr_isnet.manifests.source_parsing import Source, TableOptions
+from cxr_isnet.manifests import build_manifest, set_folder, set_manifest
+from cxr_isnet.manifests.source_parsing import PublishedSet, Source, TableOptions
 from cxr_isnet.manifests.sources import SOURCES, find_source
 
 
@@ -33,8 +33,10 @@ class BuildConfig:
 
     Attributes:
         source: Name of the set; `cxr-isnet manifest sources` lists them.
-        root: Its folder; for `table`, the table or a recipe.
-        output: The manifest to write, CSV or Parquet; its paths are relative to its folder.
+        root: Its folder; for `table`, the table or a column mapping. A public set lies in
+            `${CXR_ISNET_DATA:-data}/<source>` unless another folder is named.
+        output: The manifest to write, CSV or Parquet; its paths are relative to its folder. That of a public set is
+            `${CXR_ISNET_DATA:-data}/<source>/manifest.csv`, where recipes look for it, unless another is named.
         labels: The publisher's label to class, beside the set's own mapping; for `folder` and `table` the whole
             mapping, and without it every label is its own class.
         table: Table of labels, for `folder`.
@@ -45,8 +47,8 @@ class BuildConfig:
     """
 
     source: str
-    root: str
-    output: str
+    root: str | None = None
+    output: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     table: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
@@ -68,16 +70,37 @@ class SourcesConfig:
 
 def build(config: BuildConfig) -> str:
     """Writes the manifest; returns what is in it and what was dropped, as text."""
+    source = find_source(config.source)
+    root, output = _places(config, source)
     options = TableOptions(config.table, config.columns, config.constants, config.where)
     report = build_manifest(
-        find_source(config.source),
-        Path(config.root),
-        Path(config.output),
+        source,
+        root,
+        output,
         options=options,
         labels=config.labels,
         checksums=config.checksums,
     )
     return report.summary()
+
+
+def _places(config: BuildConfig, source: Source) -> tuple[Path, Path]:
+    """What is read and what is written; raises `InputError` where one is not given and has no default."""
+    if not isinstance(source, PublishedSet):
+        if config.root is None or config.output is None:
+            lacking = f"a {source.name} to read" if config.root is None else "a manifest to write"
+            raise InputError(
+                f"source '{source.name}' needs {lacking}: cxr-isnet manifest build {source.name} "
+                f"{source.name.upper()} -o OUTPUT.csv"
+            )
+        return Path(config.root), Path(config.output)
+    root = set_folder(source.name) if config.root is None else Path(config.root)
+    if config.root is None and not root.is_dir():
+        raise InputError(
+            f"{root}: there is no such folder (working directory {Path.cwd()}). Unpack {source.title} there, or name "
+            f"the folder of the download: cxr-isnet manifest build {source.name} FOLDER"
+        )
+    return root, set_manifest(source.name) if config.output is None else Path(config.output)
 
 
 def list_sources(config: SourcesConfig) -> str:
@@ -104,7 +127,7 @@ class CheckConfig:
     """Checks of manifests, and of the files that they name, before any training.
 
     Attributes:
-        tables: Manifests, tables or recipes; checked one by one and against each other.
+        tables: Manifests, tables or column mappings; checked one by one and against each other.
         html: Page to write, with thumbnails of what is flagged; null for none.
         json: File to write with all findings; null for none.
         workers: Files read at a time.

@@ -7,6 +7,8 @@ one file per set, and `source_parsing`, what they share.
 
 from cxr_isnet.manifests.building import build_manifest
 from cxr_isnet.manifests.checksums import checksum_problems, digest, file_digest
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES
+from cxr_isnet.manifests.data_folder import set_folder, set_manifest
 from cxr_isnet.manifests.problems import (
     ColumnProblem,
     Place,
@@ -16,8 +18,6 @@ from cxr_isnet.manifests.problems import (
     repeated_image_problems,
 )
 from cxr_isnet.manifests.reading import (
-    MAPPING_SUFFIXES,
-    TABLE_SUFFIXES,
     inspect_manifest,
     join_tables,
     read_manifest,
@@ -25,7 +25,7 @@ from cxr_isnet.manifests.reading import (
 )
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
-from cxr_isnet.manifests.text_tables import read_text_table
+from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES, read_text_table
 
 __all__ = [
     "MAPPING_SUFFIXES",
@@ -47,5 +47,7 @@ __all__ = [
     "read_manifests",
     "read_text_table",
     "repeated_image_problems",
+    "set_folder",
+    "set_manifest",
     "split_by_patient",
 ]

@@ -14,12 +14,13 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.manifests.problems import raise_first
-from cxr_isnet.manifests.reading import TABLE_SUFFIXES
 from cxr_isnet.manifests.schema import schema_problems
 from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, combined_mask
 from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
+from cxr_isnet.manifests.source_parsing.layout import MADE_MASKS
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
+from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class _Builder:
         self.source = source
         self.home = home
         self.base = output.absolute().parent
-        self.made_masks = self.base / f"{output.stem}_masks"
+        self.made_masks = self.base / f"{output.stem}{MADE_MASKS}"
         self.labels = (
             replace(source.labels, classes={**(source.labels.classes or {}), **labels}) if labels else source.labels
         )

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.column_mapping import read_column_mapping
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES, read_column_mapping
 from cxr_isnet.manifests.problems import ColumnProblem
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
 from cxr_isnet.shipped import locate
 
 
 def digest(*tables: str | Path) -> str:
-    """SHA-256, in hexadecimal, of tables, one after the other; for a recipe, of the recipe followed by its table.
+    """SHA-256, in hexadecimal, of tables, one after the other; for a column mapping, of the mapping followed by its
+    table.
 
     Raises:
         InputError: a file cannot be read.

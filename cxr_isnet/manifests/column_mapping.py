@@ -1,4 +1,4 @@
-"""Recipes: a YAML file that reads any other table as a manifest."""
+"""Column mappings: a YAML file that reads any other table, or some rows of a manifest, as a manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,8 @@ import yaml
 from cxr_isnet.config import expand_variables
 from cxr_isnet.errors import InputError
 
+MAPPING_SUFFIXES = (".yaml", ".yml")
+
 _KEYS = ("table", "columns", "constants", "where")
 
 
@@ -20,13 +22,14 @@ class ColumnMapping:
 
     Attributes:
         table: the other table, CSV or Parquet.
-        columns: the manifest's column to the other table's column; columns that are not named are dropped.
+        columns: the manifest's column to the other table's column; columns that are not named are dropped. If empty,
+            all columns are taken under their names.
         constants: the manifest's column to the value that all rows get.
         where: the other table's column to the values whose rows are kept.
     """
 
     table: Path
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -35,7 +38,7 @@ class ColumnMapping:
 
         Args:
             frame: the other table as text.
-            name: the recipe's file name, for the error.
+            name: the mapping's file name, for the error.
 
         Raises:
             InputError: a column is not in the table, or no row is left.
@@ -44,39 +47,40 @@ class ColumnMapping:
             if column not in frame.columns:
                 raise InputError(
                     f"{name}: column {column!r} is not in {self.table}, which has "
-                    f"{', '.join(map(repr, frame.columns))}. Correct the recipe"
+                    f"{', '.join(map(repr, frame.columns))}. Correct the mapping"
                 )
         for column, allowed in self.where.items():
             kept = frame[frame[column].isin(allowed)]
             if kept.empty:
                 raise InputError(
                     f"{name}: no row of {self.table} is left where column {column!r} is one of "
-                    f"{', '.join(map(repr, allowed))}. Correct 'where' in the recipe"
+                    f"{', '.join(map(repr, allowed))}. Correct 'where' in the mapping"
                 )
             frame = kept
-        named = pd.DataFrame({ours: frame[theirs] for ours, theirs in self.columns.items()}, index=frame.index)
+        columns = self.columns or {str(name): str(name) for name in frame.columns}
+        named = pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
         return named.assign(**self.constants)
 
 
 def read_column_mapping(path: Path) -> ColumnMapping:
-    """Read a recipe.
+    """Read a column mapping.
 
     `${NAME}` and `${NAME:-default}` in `table` are replaced from the environment. A relative path that
     holds such a variable is looked up from the working directory, as a shell would; any other relative path
-    from the recipe's folder.
+    from the mapping's folder.
 
     Raises:
-        InputError: not a recipe, or a variable without a value.
+        InputError: not a column mapping, or a variable without a value.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable recipe: {error}") from error
-    if not isinstance(content, dict) or not {"table", "columns"} <= content.keys():
-        raise InputError(f"{path}: a recipe needs the keys 'table' and 'columns' (data_manifests/README.md)")
+        raise InputError(f"{path}: not a readable column mapping: {error}") from error
+    if not isinstance(content, dict) or "table" not in content:
+        raise InputError(f"{path}: a column mapping needs the key 'table' (data_manifests/README.md)")
     unknown = sorted(str(key) for key in content if key not in _KEYS)
     if unknown:
-        raise InputError(f"{path}: unknown key {', '.join(unknown)}; a recipe has {', '.join(_KEYS)}")
+        raise InputError(f"{path}: unknown key {', '.join(unknown)}; a column mapping has {', '.join(_KEYS)}")
     return ColumnMapping(
         table=_locate(str(content["table"]), path),
         columns=_texts(content, "columns", path),
@@ -87,8 +91,8 @@ def read_column_mapping(path: Path) -> ColumnMapping:
 
 def _locate(table: str, mapping: Path) -> Path:
     expanded = expand_variables(table, f"{mapping}: key 'table'")
-    root = mapping.parent if expanded == table else Path.cwd()
-    return root / Path(expanded).expanduser()
+    file = Path(expanded).expanduser()
+    return mapping.parent / file if expanded == table else file
 
 
 def _mapping(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:

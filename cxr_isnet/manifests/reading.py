@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.column_mapping import read_column_mapping
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES, read_column_mapping
+from cxr_isnet.manifests.data_folder import how_to_build
 from cxr_isnet.manifests.problems import (
     ColumnProblem,
     Place,
@@ -18,18 +19,15 @@ from cxr_isnet.manifests.problems import (
     repeated_image_problems,
 )
 from cxr_isnet.manifests.schema import check_columns, schema_problems
-from cxr_isnet.manifests.text_tables import read_text_table
+from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES, read_text_table
 from cxr_isnet.shipped import locate
-
-MAPPING_SUFFIXES = (".yaml", ".yml")
-TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> pd.DataFrame:
     """Reads and checks one manifest.
 
     Args:
-        path: a CSV or Parquet table, or a mapping (YAML) over another table.
+        path: a CSV or Parquet table, or a column mapping (YAML) over another table.
         classes: labels that are allowed; None allows any.
 
     Returns:
@@ -140,7 +138,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     """All cells as stripped text, "" where there is nothing; the index counts data rows from 1."""
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise InputError(f"{path}: a manifest ends in .csv, .parquet or, for a mapping, .yaml; not in {suffix!r}")
+        raise InputError(
+            f"{path}: a manifest ends in .csv, .parquet or, for a column mapping, .yaml; not in {suffix!r}"
+        )
+    if not path.exists() and (command := how_to_build(path)):
+        raise InputError(f"{path}: there is no such table (working directory {Path.cwd()}). Make it with {command}")
     return read_text_table(path)
 
 

@@ -62,7 +62,7 @@ def check_columns(frame: pd.DataFrame, table: str) -> None:
     if missing:
         raise InputError(
             f"{table}: column {', '.join(map(repr, missing))} is missing; the table has "
-            f"{', '.join(map(repr, frame.columns))}. Add or rename the column, or map it with a recipe "
+            f"{', '.join(map(repr, frame.columns))}. Add or rename the column, or use a column mapping "
             "(see data_manifests/README.md)"
         )
 

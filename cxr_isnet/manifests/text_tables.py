@@ -7,6 +7,9 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 
+TABLE_SUFFIXES = (".csv", ".parquet")
+"""Of the tables that may be a manifest."""
+
 
 def read_text_table(path: Path, *, separator: str = ",") -> pd.DataFrame:
     """Reads a Parquet table, or text of any suffix with a separator, also compressed.

@@ -22,7 +22,7 @@ class DataConfig:
     """Which X-rays, and what is done to them.
 
     Attributes:
-        training: Manifests (tables or recipes) of the hospitals to train on.
+        training: Manifests (tables or column mappings) of the hospitals to train on.
         external: Manifests of hospitals that neither training nor any choice may see.
         classes: Labels in the order of the network's outputs; with two, the second is the positive one.
         image: What the network gets to see.

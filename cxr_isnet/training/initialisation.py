@@ -44,7 +44,7 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
             can be initialised from its own kind only.
 
     Raises:
-        InputError: If the config cannot be read.
+        InputError: If the config cannot be read, or cannot be trained on what is there.
     """
     path = locate(source)
     if path.suffix.lower() not in MAPPING_SUFFIXES:
@@ -54,7 +54,12 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
     directory = RunDirectory(Path(config.output))
     if not directory.metrics_file.is_file():
         _log.info("training the initial weights first: %s, into %s", path, config.output)
-        train(replace(config, resume=directory.config_file.is_file()))
+        try:
+            train(replace(config, resume=directory.config_file.is_file()))
+        except InputError as error:
+            raise InputError(
+                f"init_from is '{source}', which is trained first: {error}. Or leave it out with --init-from null"
+            ) from error
     return directory.best_file
 
 

@@ -37,7 +37,8 @@ def read_partitions(config: DataConfig, seed: int) -> Partitions:
         shared = sorted(set(external["site"]) & {site for part in parts.values() for site in part["site"]})
         if shared:
             raise InputError(
-                f"column 'site': {shared} is both in data.training and data.external; an external site is unseen"
+                f"column 'site': {shared} is both in data.training and data.external; an external hospital must be "
+                "unseen. Take its manifest out of one of them"
             )
     for part in (*parts.values(), *([] if external is None else [external])):
         check_files(part)

@@ -26,9 +26,8 @@ CROPS = 300
 
 
 @pytest.fixture
-def recipes(real_data_folder, monkeypatch):
-    """Recipes of this project by name."""
-    monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
+def mappings(published_sets):
+    """Column mappings of this project by name."""
     return lambda names: [str(PROJECT / f"data_manifests/{name}.yaml") for name in names]
 
 
@@ -48,8 +47,8 @@ def findings(tmp_path: Path, tables: list[str]) -> list[dict]:
     return json.loads((tmp_path / "check.json").read_text())["findings"]
 
 
-def test_covid_sources(recipes, tmp_path):
-    found = findings(tmp_path, recipes(COVID[:2]))
+def test_covid_sources(mappings, tmp_path):
+    found = findings(tmp_path, mappings(COVID[:2]))
 
     site = next(one for one in found if one["column"] == "site" and one["contingency"])
     assert site["severity"] == "warning"
@@ -61,14 +60,14 @@ def test_covid_sources(recipes, tmp_path):
     assert {"7-fatal-covid19", "2-chest-filmc"} in crops
 
 
-def test_nih_has_21_patients_of_both_classes(recipes, tmp_path):
-    (note,) = [one for one in findings(tmp_path, recipes(COVID[1:2])) if one["check"] == "patients"]
+def test_nih_has_21_patients_of_both_classes(mappings, tmp_path):
+    (note,) = [one for one in findings(tmp_path, mappings(COVID[1:2])) if one["check"] == "patients"]
 
     assert note["message"].startswith("21 patients")
 
 
-def test_tuberculosis_sources_have_no_errors_and_no_pairs(recipes, tmp_path):
-    found = findings(tmp_path, recipes(TB))
+def test_tuberculosis_sources_have_no_errors_and_no_pairs(mappings, tmp_path):
+    found = findings(tmp_path, mappings(TB))
 
     assert {one["severity"] for one in found} == {"warning", "info"}
     assert {one["check"] for one in found if one["severity"] == "warning"} <= {"masks", "views"}
@@ -144,8 +143,8 @@ def stored(path: Path) -> np.ndarray:
     return -pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
-def test_survey_reads_every_real_image(recipes):
-    scan = scan_manifests(recipes([*TB, *COVID]), workers=2, crop_limit=0)
+def test_survey_reads_every_real_image(mappings):
+    scan = scan_manifests(mappings([*TB, *COVID]), workers=2, crop_limit=0)
 
     assert all(record.problem == "" for record in scan.images.values())
     assert all(record.problem == "" for record in scan.masks.values())

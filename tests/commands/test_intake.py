@@ -205,8 +205,17 @@ def test_real_files(real_data_folder, tmp_path):
     flags = {names[row["file_id"]]: row["flags"] for row in rows(tmp_path / "out/manifest.csv")}
     rejected = {names[row["file_id"]]: row["detail"] for row in rows(tmp_path / "out/quarantine.csv")}
     assert {name for name, flag in flags.items() if "polarity" in flag} == {"nih_cr_chest_wrong_monochrome1.dcm"}
-    assert set(flags) == {"RG1_J2KI.dcm", "nih_cr_chest.dcm", "nih_cr_chest_wrong_monochrome1.dcm"}
-    assert {name: "'HIP'" in detail or "'EXTREMITY'" in detail for name, detail in rejected.items()} == dict.fromkeys(
-        ("RG2_JPLL.dcm", "RG3_J2KR.dcm", "RG3_RLE.dcm"), True
-    )
+    dental = "CR-ModalitySequenceLUT_dental_not_chest.dcm"
+    assert set(flags) == {"RG1_J2KI.dcm", "nih_cr_chest.dcm", "nih_cr_chest_wrong_monochrome1.dcm", dental}
+    assert {name for name, flag in flags.items() if "unknown_body_part" in flag} == {dental}
+    reasons = {
+        "RG2_JPLL.dcm": "'HIP'",
+        "RG3_J2KR.dcm": "'EXTREMITY'",
+        "RG3_RLE.dcm": "'EXTREMITY'",
+        "CR-MONO1-10-chest.dcm": "PatientID (0010,0020) is missing",
+        "chrJapMulti.dcm": "PixelData (7FE0,0010) is missing",
+        "chrKoreanMulti.dcm": "PixelData (7FE0,0010) is missing",
+    }
+    assert set(rejected) == set(reasons)
+    assert {name for name, reason in reasons.items() if reason not in rejected[name]} == set()
     assert json.dumps(rows(tmp_path / "out/provenance.csv")).find("Hamburg") == -1

@@ -26,6 +26,37 @@ def test_labels_are_added_to_a_sets_own(tmp_path):
     assert "        1  ill\n        2  normal\n" in summary
 
 
+def test_a_public_set_lies_in_the_data_folder_unless_another_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_ISNET_DATA", str(tmp_path / "sets"))
+    shenzhen(tmp_path / "sets" / "shenzhen")
+
+    build(BuildConfig("shenzhen"))
+
+    frame = read_manifest(tmp_path / "sets" / "shenzhen" / "manifest.csv")
+    assert frame["image"][0] == str(tmp_path / "sets/shenzhen/ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png")
+
+
+def test_a_public_set_that_is_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_ISNET_DATA", str(tmp_path))
+
+    with pytest.raises(InputError, match=r"shenzhen: there is no such folder.*manifest build shenzhen FOLDER"):
+        build(BuildConfig("shenzhen"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BuildConfig("table"), "'table' needs a table to read: cxr-isnet manifest build table TABLE -o OUTPUT.csv"),
+        (BuildConfig("table", "a.csv"), "'table' needs a manifest to write: cxr-isnet manifest build table TABLE"),
+        (BuildConfig("folder", output="a.csv"), "'folder' needs a folder to read: cxr-isnet manifest build folder"),
+    ],
+)
+def test_other_tables_and_folders_have_no_place_of_their_own(config, message):
+    with pytest.raises(InputError, match=message):
+        build(config)
+
+
 def test_unknown_source(tmp_path):
     with pytest.raises(InputError, match="source is 'chest'"):
         build(BuildConfig("chest", str(tmp_path), "t.csv"))

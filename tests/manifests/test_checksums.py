@@ -15,16 +15,16 @@ def test_digest_of_a_table_is_that_of_its_bytes(rows, write_table):
     assert digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_digest_of_a_recipe_changes_with_recipe_and_table(rows, write_table, tmp_path):
+def test_digest_of_a_column_mapping_changes_with_mapping_and_table(rows, write_table, tmp_path):
     table = write_table(rows)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("table: table.csv\ncolumns: {image: image}\n")
-    seen = {digest(recipe)}
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("table: table.csv\ncolumns: {image: image}\n")
+    seen = {digest(mapping)}
 
     write_table(rows.iloc[:2])
-    seen.add(digest(recipe))
-    recipe.write_text("table: table.csv\ncolumns: {image: image, label: label}\n")
-    seen.add(digest(recipe))
+    seen.add(digest(mapping))
+    mapping.write_text("table: table.csv\ncolumns: {image: image, label: label}\n")
+    seen.add(digest(mapping))
 
     assert len(seen) == 3
     assert digest(table) not in seen

@@ -2,8 +2,9 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
+from cxr_isnet.manifests.text_tables import read_text_table
 
-RECIPE = """
+MAPPING = """
 table: {table}
 columns: {{image: image, label: finding, patient_id: patient_id}}
 constants: {{site: Birch}}
@@ -19,10 +20,10 @@ def folder(rows, tmp_path):
     return tmp_path
 
 
-def test_recipe_selects_renames_and_completes(folder):
-    (folder / "recipe.yaml").write_text(RECIPE.format(table="other.csv"))
+def test_mapping_selects_renames_and_completes(folder):
+    (folder / "mapping.yaml").write_text(MAPPING.format(table="other.csv"))
 
-    frame = read_manifest(folder / "recipe.yaml")
+    frame = read_manifest(folder / "mapping.yaml")
 
     assert frame["label"].tolist() == ["normal", "ill", "normal"]
     assert set(frame["site"]) == {"Birch"}
@@ -30,22 +31,35 @@ def test_recipe_selects_renames_and_completes(folder):
     assert frame["image"][0] == str(folder / "a.png")
 
 
+def test_without_columns_all_are_taken_under_their_names(folder):
+    other = read_text_table(folder / "other.csv").rename(columns={"finding": "label"})
+    other.assign(site="Birch", ward="3").to_csv(folder / "manifest.csv", index=False)
+    (folder / "mapping.yaml").write_text("table: manifest.csv\nwhere: {view: PA}\nconstants: {site: Alder}\n")
+
+    frame = read_manifest(folder / "mapping.yaml")
+
+    assert frame["label"].tolist() == ["normal", "ill", "normal"]
+    assert (set(frame["site"]), set(frame["ward"])) == ({"Alder"}, {"3"})
+    assert frame["mask"][0] == str(folder / "a_mask.png")
+
+
 @pytest.mark.parametrize("table", ["${FOLDER_OF_TEST}/other.csv", "${FOLDER_NOT_SET:-.}/other.csv"])
 def test_variables_are_expanded_from_the_working_directory(folder, monkeypatch, tmp_path_factory, table):
     monkeypatch.setenv("FOLDER_OF_TEST", str(folder))
     monkeypatch.chdir(folder)
-    recipe = tmp_path_factory.mktemp("elsewhere") / "recipe.yaml"
-    recipe.write_text(RECIPE.format(table=table))
+    mapping = tmp_path_factory.mktemp("elsewhere") / "mapping.yaml"
+    mapping.write_text(MAPPING.format(table=table))
 
-    assert len(read_manifest(recipe)) == 3
+    assert len(read_manifest(mapping)) == 3
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a list", "needs the keys 'table' and 'columns'"),
-        ("table: other.csv", "needs the keys"),
-        ("table: [", "not a readable recipe"),
+        ("- a list", "needs the key 'table'"),
+        ("columns: {image: image}", "needs the key 'table'"),
+        ("table: other.csv", "column 'label' is missing"),
+        ("table: [", "not a readable column mapping"),
         ("table: other.csv\ncolumns: {image: image}\nfilter: {}", "unknown key filter"),
         ("table: other.csv\ncolumns: [image]", "key 'columns' holds"),
         ("table: other.csv\ncolumns: {image: path}", "column 'path' is not in"),
@@ -58,8 +72,8 @@ def test_variables_are_expanded_from_the_working_directory(folder, monkeypatch, 
         ("table: gone.csv\ncolumns: {image: image}", "no such table"),
     ],
 )
-def test_bad_recipe_says_what_is_wrong(folder, text, message):
-    (folder / "recipe.yaml").write_text(text)
+def test_bad_mapping_says_what_is_wrong(folder, text, message):
+    (folder / "mapping.yaml").write_text(text)
 
     with pytest.raises(InputError, match=message):
-        read_manifest(folder / "recipe.yaml")
+        read_manifest(folder / "mapping.yaml")

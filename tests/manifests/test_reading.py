@@ -37,7 +37,7 @@ def test_csv_and_parquet_read_alike(rows, write_table, tmp_path):
 def test_missing_column_is_named(rows, write_table, column):
     path = write_table(rows.drop(columns=column))
 
-    with pytest.raises(InputError, match=rf"table\.csv: column '{column}' is missing.*recipe"):
+    with pytest.raises(InputError, match=rf"table\.csv: column '{column}' is missing.*column mapping"):
         read_manifest(path)
 
 
@@ -127,10 +127,9 @@ def test_no_tables():
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("name", "images", "masks"), [("tb_shenzhen", 522, 312), ("tb_montgomery", 98, 98)])
-def test_real_recipes(real_data_folder, monkeypatch, name, images, masks):
-    monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
-
+@pytest.mark.parametrize(("name", "images", "masks"), [("tb_shenzhen", 662, 566), ("tb_montgomery", 138, 138)])
+@pytest.mark.usefixtures("published_sets")
+def test_real_sets(name, images, masks):
     frame = read_manifest(PROJECT / f"data_manifests/{name}.yaml", classes=["normal", "tuberculosis"])
 
     assert (len(frame), int((frame["mask"] != "").sum())) == (images, masks)

@@ -43,9 +43,8 @@ def test_a_cross_validation_has_the_settings_of_the_training_it_stands_for():
 
 
 @pytest.fixture
-def covid(real_data_folder, monkeypatch):
-    """Reads one of the column mappings of the COVID sets."""
-    monkeypatch.setenv("CXR_ISNET_DATA", str(real_data_folder))
+def covid(published_sets):
+    """Reads one of the COVID sets as recipes do."""
     return lambda name: read_manifest(PROJECT / "data_manifests" / f"covid_{name}.yaml")
 
 

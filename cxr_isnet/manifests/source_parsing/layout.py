@@ -5,11 +5,14 @@ from pathlib import Path
 
 from cxr_isnet.errors import InputError
 
+MADE_MASKS = "_masks"
+"""Ending of the folder of masks that had to be made, beside the manifest; it has the layout of the set itself."""
+
 _SHOWN = 12
 
 
 def find_layout(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Path:
-    """The folder beneath which every pattern matches: `root`, or one of its subfolders.
+    """The folder beneath which every pattern matches: `root`, or one of its subfolders but those of made masks.
 
     Args:
         root: as the user gave it.
@@ -22,7 +25,7 @@ def find_layout(root: Path, expects: tuple[str, ...], title: str, layout: str) -
     """
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder (working directory {Path.cwd()}). Correct the path")
-    children = sorted(child for child in root.iterdir() if child.is_dir())
+    children = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.endswith(MADE_MASKS))
     for folder in (root, *children):
         if all(first_match(folder, pattern) for pattern in expects):
             return folder

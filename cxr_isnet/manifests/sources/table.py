@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.column_mapping import ColumnMapping, read_column_mapping
-from cxr_isnet.manifests.reading import MAPPING_SUFFIXES
+from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES, ColumnMapping, read_column_mapping
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
@@ -49,9 +48,8 @@ def map_columns(table: Path, options: TableOptions) -> pd.DataFrame:
         InputError: the table cannot be read, or lacks a column.
     """
     frame = read_text_table(table)
-    columns = options.columns or {str(name): str(name) for name in frame.columns}
     where = {column: tuple(values) for column, values in options.where.items()}
-    frame = ColumnMapping(table, columns, options.constants, where).apply(frame, str(table))
+    frame = ColumnMapping(table, options.columns, options.constants, where).apply(frame, str(table))
     check_columns(frame, str(table))
     return frame
 

@@ -73,15 +73,15 @@ def test_a_manifest_comes_back_as_it_was(other, tmp_path):
     assert second.read_text().partition("\n")[2] == first.read_text().partition("\n")[2]
 
 
-def test_a_recipe_is_a_table(other, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
+def test_a_column_mapping_is_a_table(other, tmp_path):
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(
         "table: other.csv\ncolumns: {image: path, label: finding, patient_id: pid}\nconstants: {site: Alder}\n"
     )
 
-    assert build(recipe, tmp_path / "table.csv").rows == 4
-    with pytest.raises(InputError, match=r"recipe\.yaml: a column mapping has no options: leave out where"):
-        build(recipe, tmp_path / "table.csv", where={"finding": ["TB"]})
+    assert build(mapping, tmp_path / "table.csv").rows == 4
+    with pytest.raises(InputError, match=r"mapping\.yaml: a column mapping has no options: leave out where"):
+        build(mapping, tmp_path / "table.csv", where={"finding": ["TB"]})
 
 
 def test_a_column_that_is_needed_is_named(other, tmp_path):
@@ -107,7 +107,7 @@ def test_the_real_table_of_radiographs(real_data_folder, tmp_path):
         where={"split": ["tb_train", "tb_external"]},
     )
 
-    assert (report.rows, report.patients, report.sites, report.masks) == (620, 620, 2, 410)
-    assert report.labels == {"normal": 316, "tuberculosis": 304}
+    assert (report.rows, report.patients, report.sites, report.masks) == (800, 800, 2, 704)
+    assert report.labels == {"normal": 406, "tuberculosis": 394}
     assert not report.dropped
-    assert len(read_manifest(tmp_path / "tb.csv")) == 620
+    assert len(read_manifest(tmp_path / "tb.csv")) == 800
