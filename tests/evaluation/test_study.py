@@ -1,4 +1,4 @@
-"""One or more models judged from their tables: numbers, JSON, table, page and card."""
+"""One or more models evaluated from their tables, and compared."""
 
 import json
 
@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
+from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.model_evaluation import Settings
-from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.posterior import posterior_draws, superiority
+from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.ranking import RankAUC
 from cxr_isnet.evaluation.report import study_text, write_report
+from cxr_isnet.evaluation.significance import holm, mcnemar
 from cxr_isnet.evaluation.study import evaluate_tables
 
-from .conftest import TWO
+from .conftest import THREE, TWO
 
 
 def test_the_numbers_are_those_of_scikit_learn(study, tables):
@@ -36,9 +39,8 @@ def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
 
     assert model.rule.threshold is not None
     assert "frozen" in model.rule.origin
-    assert model.internal_minus_external["pooled"]["auc"].estimate == pytest.approx(
-        0
-    )  # validation is the same images here
+    same_images = model.internal_minus_external["pooled"]["auc"]  # validation is the same images here
+    assert same_images.estimate == pytest.approx(0)
     assert model.overall.calibration_scaled["tuberculosis"].brier <= model.overall.calibration["tuberculosis"].brier
 
 
@@ -63,6 +65,62 @@ def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(st
     assert drawn.min() < difference.low < difference.high < drawn.max()
     assert comparison.delong["tuberculosis"].p == comparison.delong_holm["tuberculosis"]  # one test alone
     assert comparison.superiority["accuracy"] > 0.9
+
+
+@pytest.fixture
+def three_models(make_predictions):
+    """Three models on the same images of three classes; one of them knows the labels in part."""
+    labels = make_predictions(120, seed=1)["label"]
+    return {
+        name: check_predictions(make_predictions(120, seed=seed).assign(label=labels), THREE)
+        for name, seed in {"a": 1, "b": 2, "c": 3}.items()
+    }
+
+
+def test_p_values_are_corrected_over_all_pairs_and_classes(three_models):
+    study = evaluate_tables(three_models, THREE, {}, Settings(resamples=10))
+
+    tests = [found.p for comparison in study.comparisons for found in comparison.delong.values()]
+    corrected = [p for comparison in study.comparisons for p in comparison.delong_holm.values()]
+    assert [(c.first, c.second) for c in study.comparisons] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [list(c.delong) for c in study.comparisons] == [list(THREE)] * 3
+    assert corrected == holm(tests).tolist()
+    assert [c.mcnemar_holm for c in study.comparisons] == holm([c.mcnemar.p for c in study.comparisons]).tolist()
+    assert corrected != tests
+
+
+def test_every_model_is_right_or_wrong_by_its_own_rule_on_labelled_images_of_patients(tables):
+    unlabelled = {
+        name: table.assign(label=table["label"].where(table.index % 9 > 0, "")) for name, table in tables.items()
+    }
+    study = evaluate_tables(unlabelled, TWO, tables, Settings(resamples=10))
+
+    (comparison,) = study.comparisons
+
+    labels = label_indices(unlabelled["isnet"], TWO)
+    known = labels >= 0
+    right = [
+        (probabilities(table, TWO)[:, 1] >= study.models[name].rule.threshold) == labels
+        for name, table in tables.items()
+    ]
+    patients = patient_numbers(tables["isnet"])
+    assert comparison.mcnemar == mcnemar(right[0][known], right[1][known], patients[known])
+    assert comparison.mcnemar.only_first + comparison.mcnemar.only_second == (right[0] != right[1])[known].sum()
+    scores = [probabilities(table, TWO)[:, 1] for table in tables.values()]
+    assert comparison.delong["tuberculosis"] == correlated_aucs(labels == 1, labels == 0, scores, patients).difference(
+        0, 1
+    )
+
+
+def test_the_probability_of_superiority_is_of_two_posteriors_drawn_with_different_seeds(study):
+    (comparison,) = study.comparisons
+
+    confusions = [np.asarray(model.overall.result.confusion) for model in study.models.values()]
+    draws = [posterior_draws(confusion, TWO, seed=seed) for seed, confusion in enumerate(confusions)]
+
+    assert set(comparison.superiority) == {"balanced_accuracy", "accuracy", "macro_f1"}
+    for name, found in comparison.superiority.items():
+        assert found == superiority(draws[0][name], draws[1][name])
 
 
 @pytest.fixture(scope="module")
