@@ -118,7 +118,6 @@ def write_and_log_report(
     galleries: Mapping[str, Path] | None = None,
 ) -> None:
     """Writes the report into the folder, made if missing, and logs it."""
-    output.mkdir(parents=True, exist_ok=True)
     write_report(output, study, tables, galleries)
     run.log_metrics(study_metrics(study), 0)
     for name in FILES:

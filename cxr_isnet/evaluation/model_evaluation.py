@@ -116,6 +116,15 @@ class ModelEvaluation:
         """All sites together, or the only one."""
         return list(self.sites.values())[-1]
 
+    @property
+    def without_relevance(self) -> dict[str, list[str]]:
+        """Reason to the sites of which no image has relevance for it."""
+        sites: dict[str, list[str]] = {}
+        for site, there in self.sites.items():
+            if there.result.relevance_reason:
+                sites.setdefault(there.result.relevance_reason, []).append(site)
+        return sites
+
 
 def evaluate_model(
     name: str,

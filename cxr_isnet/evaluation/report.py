@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
 from cxr_isnet.evaluation.interval import Interval
@@ -29,6 +30,7 @@ from cxr_isnet.evaluation.metrics import (
 )
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
 from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, text_columns, write_page
+from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
@@ -39,10 +41,10 @@ FILES = ("report.html", "report.json", "metrics.csv", "model_card.md")
 def write_report(
     output: Path, study: Study, tables: Mapping[str, pd.DataFrame], galleries: Mapping[str, Path] | None = None
 ) -> None:
-    """Write the four files into a folder that exists, each whole or not at all.
+    """Write the four files, each whole or not at all; nothing is written before all could be made.
 
     Args:
-        output: the folder.
+        output: folder, made when it is missing.
         study: what was found.
         tables: name of the model to its predictions, for the ROC curves.
         galleries: title to a PNG of heatmaps.
@@ -53,27 +55,31 @@ def write_report(
         >>> write_report(Path("."), evaluate_table(table, settings=Settings(resamples=50)), {"model": table})
         >>> sorted(path.name for path in Path(".").glob("*report*"))
         ['report.html', 'report.json']
+    Raises:
+        InputError: as `check_predictions`; `output` is, or lies below, a file.
     """
-    with atomic_write(output / "metrics.csv") as partial:
-        study_table(study).to_csv(partial, index=False)
-    checklist = [asdict(answer) for answer in answers(study)]
-    write_json(output / "report.json", {**study_json(study), "checklists": checklist})
-    pictures = {title: file_uri(path) for title, path in (galleries or {}).items()}
-    metrics = {
-        "summary": summary_metrics(),
-        "overall": overall_metrics(),
-        "by_class": class_metrics(),
-        "groups": group_metrics(),
-        "comparison": compared_metrics(),
-    }
+    checked = {name: check_predictions(tables[name], study.classes, source=name) for name in study.models}
+    figures, guidelines = _figures(study, checked), answers(study)
     content = {
         "study": study,
-        "metrics": metrics,
-        "galleries": pictures,
-        "checklist": answers(study),
+        "metrics": {
+            "summary": summary_metrics(),
+            "overall": overall_metrics(),
+            "by_class": class_metrics(),
+            "groups": group_metrics(),
+            "comparison": compared_metrics(),
+        },
+        "galleries": {title: file_uri(path) for title, path in (galleries or {}).items()},
+        "checklist": guidelines,
         "bins": BINS,
     }
-    figures = _figures(study, tables)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{output}: is, or lies below, a file. Name a folder for the results") from error
+    with atomic_write(output / "metrics.csv") as partial:
+        study_table(study).to_csv(partial, index=False)
+    write_json(output / "report.json", {**study_json(study), "checklists": [asdict(answer) for answer in guidelines]})
     write_page(output / "report.html", "evaluation_report.html", figures=figures, **content)
     write_page(output / "model_card.md", "model_card.md", figures={}, **content)
 
@@ -191,6 +197,8 @@ def study_text(study: Study) -> str:
             missing = [c for c in study.classes if c not in result.classes_present]
             if missing:
                 notes.append(f"{name}: no image of {', '.join(missing)} at {site}: AUC and means are without it")
+        for reason, sites in model.without_relevance.items():
+            notes.append(f"{name}: no relevance at {', '.join(sites)}: {reason}")
     notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
     return "\n".join([*text_columns(rows), *notes])
 

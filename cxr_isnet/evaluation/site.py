@@ -15,6 +15,7 @@ from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import EvaluatedImages, class_metrics, metric_families, overall_metrics
 from cxr_isnet.evaluation.predictions_table import (
     RELEVANCE_COLUMN,
+    RELEVANCE_REASON_COLUMN,
     check_predictions,
     label_indices,
     probabilities,
@@ -38,6 +39,7 @@ class SiteResult:
         prevalence: class to share of the labelled images; NaN without labels.
         confusion: counts, rows the true class, columns the predicted one, order of `classes`.
         n_relevance: images with a share of relevance inside the lungs.
+        relevance_reason: why no image has one, as the predictions table says; "" where one has.
         metrics: name of a metric of all classes together to its interval; see `metrics.METRICS`.
         by_class: class to name of a metric to its interval, each class against the rest; NaN where undefined.
         replicates: the resamples behind the intervals.
@@ -52,6 +54,7 @@ class SiteResult:
     prevalence: dict[str, float]
     confusion: list[list[int]]
     n_relevance: int
+    relevance_reason: str
     metrics: dict[str, Interval]
     by_class: dict[str, dict[str, Interval]]
     replicates: Replicates = field(repr=False, compare=False)
@@ -68,6 +71,7 @@ class SiteResult:
             "prevalence": {name: share if math.isfinite(share) else None for name, share in self.prevalence.items()},
             "confusion": self.confusion,
             "n_relevance": self.n_relevance,
+            "relevance_reason": self.relevance_reason,
             "metrics": {name: found.to_dict() for name, found in self.metrics.items()},
             "by_class": {
                 name: {metric: found.to_dict() for metric, found in metrics.items()}
@@ -137,6 +141,7 @@ def evaluate_site(
         },
         confusion=confusion_matrix(y_true, y_pred, len(classes)).tolist(),
         n_relevance=int(np.isfinite(shares).sum()),
+        relevance_reason="" if np.isfinite(shares).any() else _relevance_reason(frame),
         metrics={metric.name: intervals[metric.name] for metric in overall_metrics()},
         by_class={name: _of_class(intervals, name) for name in classes},
         replicates=replicates,
@@ -197,3 +202,12 @@ def _relevance_shares(frame: pd.DataFrame) -> FloatArray:
     if RELEVANCE_COLUMN not in frame.columns:
         return np.full(len(frame), np.nan)
     return frame[RELEVANCE_COLUMN].to_numpy(dtype=np.float64)
+
+
+def _relevance_reason(frame: pd.DataFrame) -> str:
+    """Why a table has no relevance at all."""
+    if RELEVANCE_COLUMN not in frame.columns:
+        return f"the predictions have no column '{RELEVANCE_COLUMN}'"
+    given = frame[RELEVANCE_REASON_COLUMN] if RELEVANCE_REASON_COLUMN in frame.columns else pd.Series(dtype="str")
+    reasons = sorted({str(reason) for reason in given[given.notna()]} - {""})
+    return "; ".join(reasons) or f"column '{RELEVANCE_COLUMN}' of the predictions is empty, and no reason is given"

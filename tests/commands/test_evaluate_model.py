@@ -83,3 +83,38 @@ def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
     assert "Temperature shipped with the model: 2.000" in (tmp_path / "out" / "clean" / "report.html").read_text(
         encoding="utf-8"
     )
+
+
+def test_evaluating_the_predictions_again_gives_the_same_numbers_everywhere(
+    trained: Path, external_manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validation = trained / "validation" / "clean" / "predictions.csv"
+    model, again = tmp_path / "model" / "clean", tmp_path / "again"
+    settings = ["--resamples=20", "--seed=3", "--tracking.enabled=false"]
+
+    main(
+        [
+            "evaluate-model",
+            f"--model={trained / 'best.pt'}",
+            f"--manifest=[{external_manifest}]",
+            f"--output={model.parent}",
+            f"--validation={validation}",
+            *settings,
+        ]
+    )
+    first = capsys.readouterr().out
+    main(
+        [
+            "evaluate",
+            f"--predictions=cross_entropy={model / 'predictions.csv'}",
+            f"--validation=cross_entropy={validation}",
+            f"--output={again}",
+            *settings,
+        ]
+    )
+    second = capsys.readouterr().out
+
+    assert first == f"clean\n{second}"
+    assert json.loads((again / "report.json").read_text()) == json.loads((model / "report.json").read_text())
+    assert (again / "metrics.csv").read_bytes() == (model / "metrics.csv").read_bytes()
+    assert (again / "model_card.md").read_bytes() == (model / "model_card.md").read_bytes()

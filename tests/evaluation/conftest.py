@@ -6,7 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.study import evaluate_tables
+
 THREE = ("normal", "tuberculosis", "covid")
+TWO = ("normal", "tuberculosis")
+AUDIT = {
+    "model": "isnet",
+    "verdict": "no sign of a shortcut",
+    "probes": [
+        {
+            "title": "Background alone",
+            "verdict": "no sign of a shortcut",
+            "rule": "an AUC above chance is a sign",
+            "statistics": [
+                {"name": "auc", "value": 0.51, "low": 0.4, "high": None},
+                {"name": "n", "value": None, "low": None},
+            ],
+        }
+    ],
+}
 
 
 @pytest.fixture
@@ -34,3 +53,34 @@ def make_predictions() -> Callable[..., pd.DataFrame]:
         return frame
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """Two models on 160 images of 80 patients of two sites; the second model knows less."""
+    generator = np.random.default_rng(0)
+    ill = np.repeat(generator.random(80) < 0.4, 2)
+    common = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(160)],
+            "patient_id": [str(i // 2) for i in range(160)],
+            "site": ["north" if i < 100 else "south <b>" for i in range(160)],
+            "label": np.where(ill, "tuberculosis", "normal"),
+            "sex": ["F" if i % 4 < 2 else "M" for i in range(160)],
+            "age": [20.0 + i % 50 for i in range(160)],
+        }
+    )
+    made = {}
+    for name, skill in {"isnet": 2.0, "plain": 0.8}.items():
+        chance = 1 / (1 + np.exp(-(generator.normal(size=160) + skill * (ill - 0.5) * 2)))
+        made[name] = common.assign(
+            model_uri=f"models:/{name}/1", probability_normal=1 - chance, probability_tuberculosis=chance
+        )
+    return made
+
+
+@pytest.fixture(scope="session")
+def study(tables):
+    validation = {name: table.assign(site="inside") for name, table in tables.items()}
+    settings = Settings(resamples=200, prevalence={"tuberculosis": 0.01})
+    return evaluate_tables(tables, TWO, validation, settings, AUDIT)

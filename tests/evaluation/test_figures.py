@@ -5,9 +5,7 @@ import pytest
 from cxr_isnet.evaluation.figures import confusion_figure, loss_curves_figure, roc_figure
 from cxr_isnet.evaluation.site import evaluate_site
 
-from .conftest import THREE
-
-TWO = ("normal", "tuberculosis")
+from .conftest import THREE, TWO
 
 
 def legend(axes):

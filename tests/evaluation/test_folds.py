@@ -13,9 +13,9 @@ from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.report import study_table, study_text, write_report
 from cxr_isnet.evaluation.study import evaluate_folds
 
+from .conftest import TWO
 from .schema_check import faults
 
-TWO = ("normal", "tuberculosis")
 NAMES = ("north", "south")
 
 

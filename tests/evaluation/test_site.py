@@ -50,6 +50,31 @@ def test_without_the_column_the_share_of_relevance_is_undefined(make_predictions
     assert result.n_relevance == 0
 
 
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"relevance_in_lung": 0.5, "relevance_reason": ""}, ""),
+        ({"relevance_reason": "network 'x' has no relevance rules"}, "network 'x' has no relevance rules"),
+        ({"relevance_reason": ["no lung mask", "no relevance at all"] * 30}, "no lung mask; no relevance at all"),
+        ({}, "column 'relevance_in_lung' of the predictions is empty, and no reason is given"),
+        (None, "the predictions have no column 'relevance_in_lung'"),
+    ],
+)
+def test_a_site_without_relevance_says_why(make_predictions, columns, reason):
+    frame = make_predictions().drop(columns="relevance_in_lung")
+    if columns is not None:
+        frame = frame.assign(**{"relevance_in_lung": np.nan, **columns})
+
+    assert evaluate_site(frame, THREE, resamples=2).relevance_reason == reason
+
+
+def test_one_image_with_relevance_is_enough(make_predictions):
+    frame = make_predictions(4).assign(relevance_in_lung=[0.2, np.nan, np.nan, np.nan])
+    frame["relevance_reason"] = ["", *["no lung mask"] * 3]
+
+    assert evaluate_site(frame, THREE, resamples=2).relevance_reason == ""
+
+
 def test_a_class_absent_from_the_site_is_not_named_as_present(make_predictions):
     frame = make_predictions()
     frame = frame[frame["label"] != "covid"]

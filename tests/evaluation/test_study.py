@@ -1,81 +1,23 @@
-"""One or more models judged from their tables: numbers, JSON, table, page and card."""
+"""One or more models evaluated from their tables, and compared."""
 
-import base64
 import json
-import re
-from html.parser import HTMLParser
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
+from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.model_evaluation import Settings
-from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
+from cxr_isnet.evaluation.posterior import posterior_draws, superiority
+from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.ranking import RankAUC
-from cxr_isnet.evaluation.report import FILES, study_metrics, study_table, study_text, write_report
+from cxr_isnet.evaluation.report import study_text, write_report
+from cxr_isnet.evaluation.significance import holm, mcnemar
 from cxr_isnet.evaluation.study import evaluate_tables
-from cxr_isnet.files import DISCLAIMER
 
-from .schema_check import faults
-
-TWO = ("normal", "tuberculosis")
-AUDIT = {
-    "model": "isnet",
-    "verdict": "no sign of a shortcut",
-    "probes": [
-        {
-            "title": "Background alone",
-            "verdict": "no sign of a shortcut",
-            "rule": "an AUC above chance is a sign",
-            "statistics": [
-                {"name": "auc", "value": 0.51, "low": 0.4, "high": None},
-                {"name": "n", "value": None, "low": None},
-            ],
-        }
-    ],
-}
-
-
-@pytest.fixture(scope="module")
-def tables():
-    """Two models on 160 images of 80 patients of two sites; the second model knows less."""
-    generator = np.random.default_rng(0)
-    ill = np.repeat(generator.random(80) < 0.4, 2)
-    common = pd.DataFrame(
-        {
-            "path": [f"{i}.png" for i in range(160)],
-            "patient_id": [str(i // 2) for i in range(160)],
-            "site": ["north" if i < 100 else "south <b>" for i in range(160)],
-            "label": np.where(ill, "tuberculosis", "normal"),
-            "sex": ["F" if i % 4 < 2 else "M" for i in range(160)],
-            "age": [20.0 + i % 50 for i in range(160)],
-        }
-    )
-    made = {}
-    for name, skill in {"isnet": 2.0, "plain": 0.8}.items():
-        chance = 1 / (1 + np.exp(-(generator.normal(size=160) + skill * (ill - 0.5) * 2)))
-        made[name] = common.assign(
-            model_uri=f"models:/{name}/1", probability_normal=1 - chance, probability_tuberculosis=chance
-        )
-    return made
-
-
-@pytest.fixture(scope="module")
-def study(tables):
-    validation = {name: table.assign(site="inside") for name, table in tables.items()}
-    settings = Settings(resamples=200, prevalence={"tuberculosis": 0.01})
-    return evaluate_tables(tables, TWO, validation, settings, AUDIT)
-
-
-@pytest.fixture(scope="module")
-def written(study, tables, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "maps.png").write_bytes(b"\x89PNG")
-    write_report(folder, study, tables, {"north": folder / "maps.png"})
-    return folder
+from .conftest import THREE, TWO
 
 
 def test_the_numbers_are_those_of_scikit_learn(study, tables):
@@ -97,9 +39,8 @@ def test_a_model_is_judged_by_the_rule_that_validation_froze(study):
 
     assert model.rule.threshold is not None
     assert "frozen" in model.rule.origin
-    assert model.internal_minus_external["pooled"]["auc"].estimate == pytest.approx(
-        0
-    )  # validation is the same images here
+    same_images = model.internal_minus_external["pooled"]["auc"]  # validation is the same images here
+    assert same_images.estimate == pytest.approx(0)
     assert model.overall.calibration_scaled["tuberculosis"].brier <= model.overall.calibration["tuberculosis"].brier
 
 
@@ -126,97 +67,60 @@ def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(st
     assert comparison.superiority["accuracy"] > 0.9
 
 
-def test_the_json_is_as_its_schema_says(written):
-    schema = json.loads(files("cxr_isnet.evaluation").joinpath("study.schema.json").read_text())
-    content = json.loads((written / "report.json").read_text())
-
-    assert faults(content, schema, schema) == []
-    broken = json.loads(json.dumps(content))
-    del broken["models"]["isnet"]["sites"]["north"]["result"]["metrics"]["auc"]["low"]
-    assert faults(broken, schema, schema) == ["$.models.isnet.sites.north.result.metrics.auc.low is missing"]
-
-
-def test_the_table_holds_what_the_json_holds(study):
-    table = study_table(study).set_index(["model", "part", "group", "class", "metric", "method"])
-
-    for name, model in study.models.items():
-        for site, there in model.sites.items():
-            row = table.loc[(name, "site", site, "", "auc", "bca")]
-            auc = there.result.metrics["auc"]
-            assert (row["estimate"], row["low"]) == (auc.estimate, auc.low)
-    assert ("isnet", "internal_minus_external", "north", "", "auc", "bca") in table.index
-    assert ("isnet", "by sex", "F", "", "auc", "bca") in table.index
-    north = study.models["isnet"].sites["north"].result
-    assert study_metrics(study)["isnet.north.auc"] == north.metrics["auc"].estimate
+@pytest.fixture
+def three_models(make_predictions):
+    """Three models on the same images of three classes; one of them knows the labels in part."""
+    labels = make_predictions(120, seed=1)["label"]
+    return {
+        name: check_predictions(make_predictions(120, seed=seed).assign(label=labels), THREE)
+        for name, seed in {"a": 1, "b": 2, "c": 3}.items()
+    }
 
 
-class Page(HTMLParser):
-    """Tags left open, references of the page, headings, pictures and tables without a description."""
+def test_p_values_are_corrected_over_all_pairs_and_classes(three_models):
+    study = evaluate_tables(three_models, THREE, {}, Settings(resamples=10))
 
-    EMPTY = ("meta", "img", "br", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.references, self.headings, self.undescribed, self.tables, self.captions = [], [], [], [], 0, 0
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.references += [given[key] for key in ("src", "href") if key in given]
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag == "img" and not given.get("alt"):
-            self.undescribed.append(given["src"][:40])
-        self.tables += tag == "table"
-        self.captions += tag == "caption"
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+    tests = [found.p for comparison in study.comparisons for found in comparison.delong.values()]
+    corrected = [p for comparison in study.comparisons for p in comparison.delong_holm.values()]
+    assert [(c.first, c.second) for c in study.comparisons] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [list(c.delong) for c in study.comparisons] == [list(THREE)] * 3
+    assert corrected == holm(tests).tolist()
+    assert [c.mcnemar_holm for c in study.comparisons] == holm([c.mcnemar.p for c in study.comparisons]).tolist()
+    assert corrected != tests
 
 
-def test_the_page_is_whole_described_and_needs_no_network(written):
-    text = (written / "report.html").read_text(encoding="utf-8")
-    page = Page(text)
+def test_every_model_is_right_or_wrong_by_its_own_rule_on_labelled_images_of_patients(tables):
+    unlabelled = {
+        name: table.assign(label=table["label"].where(table.index % 9 > 0, "")) for name, table in tables.items()
+    }
+    study = evaluate_tables(unlabelled, TWO, tables, Settings(resamples=10))
 
-    assert page.open == []
-    assert all(reference.startswith(("data:image/", "#")) for reference in page.references)
-    assert page.undescribed == []
-    assert page.tables == page.captions > 5
-    assert page.headings[0] == 1
-    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
-    assert text.count(DISCLAIMER) == 2
-    assert "south &lt;b&gt;" in text
-    assert "south <b>" not in text
-    svg = base64.b64decode(next(r for r in page.references if "svg" in r).split(",", 1)[1])
-    assert b"<svg" in svg
+    (comparison,) = study.comparisons
 
-
-def test_the_page_tells_audit_numbers_and_guidelines(written, study):
-    text = (written / "report.html").read_text(encoding="utf-8")
-
-    auc = study.models["isnet"].sites["north"].result.metrics["auc"]
-    assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
-    assert "no sign of a shortcut" in text
-    assert "an AUC above chance is a sign" in text
-    assert "TRIPOD+AI" in text
-    assert "CLAIM 2024" in text
+    labels = label_indices(unlabelled["isnet"], TWO)
+    known = labels >= 0
+    right = [
+        (probabilities(table, TWO)[:, 1] >= study.models[name].rule.threshold) == labels
+        for name, table in tables.items()
+    ]
+    patients = patient_numbers(tables["isnet"])
+    assert comparison.mcnemar == mcnemar(right[0][known], right[1][known], patients[known])
+    assert comparison.mcnemar.only_first + comparison.mcnemar.only_second == (right[0] != right[1])[known].sum()
+    scores = [probabilities(table, TWO)[:, 1] for table in tables.values()]
+    assert comparison.delong["tuberculosis"] == correlated_aucs(labels == 1, labels == 0, scores, patients).difference(
+        0, 1
+    )
 
 
-def test_the_card_speaks_of_every_model(written):
-    card = (written / "model_card.md").read_text(encoding="utf-8")
+def test_the_probability_of_superiority_is_of_two_posteriors_drawn_with_different_seeds(study):
+    (comparison,) = study.comparisons
 
-    assert "# Model card: isnet" in card
-    assert "# Model card: plain" in card
-    assert card.count(DISCLAIMER) == 2
-    assert "no sign of a shortcut" in card
+    confusions = [np.asarray(model.overall.result.confusion) for model in study.models.values()]
+    draws = [posterior_draws(confusion, TWO, seed=seed) for seed, confusion in enumerate(confusions)]
 
-
-def test_no_patient_is_named(written):
-    assert {path.name for path in written.iterdir()} == {*FILES, "maps.png"}
-    for name in FILES:
-        assert "patient_id" not in (written / name).read_text(encoding="utf-8")
+    assert set(comparison.superiority) == {"balanced_accuracy", "accuracy", "macro_f1"}
+    for name, found in comparison.superiority.items():
+        assert found == superiority(draws[0][name], draws[1][name])
 
 
 @pytest.fixture(scope="module")

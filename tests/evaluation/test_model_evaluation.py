@@ -1,0 +1,120 @@
+"""One model from its tables: that every setting, rule and patient number reaches what is computed with it."""
+
+import numpy as np
+import pytest
+
+from cxr_isnet.evaluation.bootstrap import internal_minus_external, patient_numbers
+from cxr_isnet.evaluation.calibration import calibration, decision_curve, fit_temperature, with_temperature
+from cxr_isnet.evaluation.delong import correlated_aucs
+from cxr_isnet.evaluation.groups import with_age_bands
+from cxr_isnet.evaluation.metrics import compared_metrics, group_metrics
+from cxr_isnet.evaluation.model_evaluation import Settings, evaluate_model
+from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
+from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
+from cxr_isnet.evaluation.site import evaluate_site
+from cxr_isnet.evaluation.thresholds import frozen_rule
+
+from .conftest import TWO
+
+SETTINGS = Settings(
+    resamples=40, seed=7, groups=["sex", "age_band"], prevalence={"tuberculosis": 0.01}, sensitivity=0.9
+)
+ALIKE = {"resamples": SETTINGS.resamples, "seed": SETTINGS.seed}
+
+
+@pytest.fixture(scope="module")
+def given(tables):
+    """A model's images on two sites, some without a label, and its validation images of another hospital."""
+    table = tables["plain"].copy()
+    table.loc[::9, "label"] = ""
+    validation = tables["isnet"].assign(site="inside", path=[f"inside_{path}" for path in table["path"]])
+    return check_predictions(table, TWO), check_predictions(validation[:120], TWO)
+
+
+@pytest.fixture(scope="module")
+def evaluated(given):
+    table, validation = given
+    return evaluate_model("plain", table, TWO, validation, SETTINGS)
+
+
+def rows_of(given, site):
+    table = given[0]
+    return table if site == "pooled" else table[table["site"] == site]
+
+
+def test_the_rule_and_the_temperature_are_those_of_validation(given, evaluated):
+    labels, scores = (get(given[1], TWO) for get in (label_indices, probabilities))
+
+    assert evaluated.rule == frozen_rule(labels, scores, TWO, sensitivity=0.9, source="")
+    assert evaluated.rule.threshold != frozen_rule(labels, scores, TWO, sensitivity=None, source="").threshold
+    assert evaluated.temperature == fit_temperature(labels, scores)
+    expected = evaluate_site(given[1], TWO, rule=evaluated.rule, prevalence=SETTINGS.prevalence, **ALIKE)
+    assert evaluated.internal.result.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize("site", ["north", "south <b>", "pooled"])
+def test_a_site_is_evaluated_with_the_rule_seed_resamples_and_prevalence(given, evaluated, site):
+    expected = evaluate_site(rows_of(given, site), TWO, rule=evaluated.rule, prevalence=SETTINGS.prevalence, **ALIKE)
+
+    found = evaluated.sites[site].result
+
+    assert found.to_dict() == expected.to_dict()
+    confusion = np.asarray(found.confusion)
+    assert evaluated.sites[site].posterior == posterior_intervals(posterior_draws(confusion, TWO, seed=SETTINGS.seed))
+
+
+@pytest.mark.parametrize("site", ["north", "pooled"])
+def test_delong_is_over_patients_and_calibration_over_labelled_images(given, evaluated, site):
+    rows, there = rows_of(given, site), evaluated.sites[site]
+    labels, scores = (get(rows, TWO) for get in (label_indices, probabilities))
+    patients, known = patient_numbers(rows), labels >= 0
+
+    for index, name in enumerate(TWO):
+        negative, score = known & (labels != index), scores[:, index]
+        assert there.delong[name] == correlated_aucs(labels == index, negative, [score], patients).area(0)
+        positive, scaled = labels[known] == index, with_temperature(scores, evaluated.temperature)[known, index]
+        assert there.calibration[name] == calibration(positive, score[known])
+        assert there.calibration_scaled[name] == calibration(positive, scaled)
+        assert there.decision_curve[name] == decision_curve(positive, score[known])
+
+
+@pytest.mark.parametrize("column", ["sex", "age_band"])
+def test_a_group_is_evaluated_with_the_rule_seed_and_resamples(given, evaluated, column):
+    rows = with_age_bands(given[0])
+    grouping = next(found for found in evaluated.groups if found.column == column)
+
+    for group in grouping.groups:
+        here = rows[rows[column] == group.group]
+        if len(here):
+            expected = evaluate_site(here, TWO, rule=evaluated.rule, **ALIKE)
+            assert group.metrics == {m.name: expected.metrics[m.name] for m in group_metrics()}
+    assert sum(group.n_images for group in grouping.groups) == (given[0]["label"] != "").sum()
+
+
+def test_internal_minus_external_is_of_the_same_resamples(evaluated):
+    internal, external = (there.result.replicates for there in (evaluated.internal, evaluated.sites["north"]))
+
+    expected = {m.name: internal_minus_external(internal, external, m.name) for m in compared_metrics()}
+
+    assert evaluated.internal_minus_external["north"] == expected
+    assert list(evaluated.internal_minus_external) == list(evaluated.sites)
+
+
+def test_internal_minus_external_is_not_given_for_a_site_that_lacks_a_class(given):
+    table, validation = given
+    one_class = table.assign(label=np.where(table["site"] == "north", "tuberculosis", table["label"]))
+
+    found = evaluate_model("plain", one_class, TWO, validation, SETTINGS).internal_minus_external
+
+    assert np.isnan([found["north"][name].estimate for name in ("auc", "balanced_accuracy", "macro_f1")]).all()
+    assert np.isnan([found["north"][name].low for name in ("auc", "balanced_accuracy", "macro_f1")]).all()
+    assert np.isfinite(found["north"]["accuracy"].estimate)
+    assert np.isfinite([interval.estimate for interval in found["pooled"].values()]).all()
+
+
+def test_without_validation_there_is_no_threshold_no_temperature_and_no_difference(given):
+    found = evaluate_model("plain", given[0], TWO, None, Settings(resamples=10))
+
+    assert (found.rule.threshold, found.internal, found.internal_minus_external) == (None, None, {})
+    assert np.isnan(found.temperature)
+    assert found.overall.calibration_scaled == {}

@@ -1,0 +1,205 @@
+"""What a study leaves behind: files, JSON, table, page and card."""
+
+import base64
+import html
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.predictions_table import check_predictions
+from cxr_isnet.evaluation.report import FILES, study_json, study_metrics, study_table, study_text, write_report
+from cxr_isnet.evaluation.study import evaluate_tables
+from cxr_isnet.files import DISCLAIMER
+
+from .conftest import THREE
+from .schema_check import faults
+
+
+@pytest.fixture(scope="module")
+def written(study, tables, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "maps.png").write_bytes(b"\x89PNG")
+    write_report(folder, study, tables, {"north": folder / "maps.png"})
+    return folder
+
+
+def test_it_leaves_four_files_in_a_folder_that_it_makes(study, tables, tmp_path):
+    write_report(tmp_path / "a" / "b", study, tables)
+
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == sorted(FILES)
+
+
+def test_the_json_holds_the_study_and_what_this_is_not(study, written):
+    content = json.loads((written / "report.json").read_text())
+
+    assert content["disclaimer"] == DISCLAIMER
+    assert "not a medical device" in DISCLAIMER
+    assert {name: content[name] for name in study_json(study)} == json.loads(json.dumps(study_json(study)))
+    assert (content["settings"]["resamples"], content["settings"]["seed"]) == (200, 0)
+
+
+def test_the_csv_has_a_row_per_site_class_metric_and_method(make_predictions, tmp_path):
+    table = check_predictions(make_predictions(sites=("north", "south")), THREE)
+    study = evaluate_tables({"isnet": table}, THREE, {}, Settings(resamples=20, groups=[]))
+    write_report(tmp_path, study, {"isnet": table})
+
+    rows = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False)
+
+    by_method = {"bca": 5 + 3 * 7, "delong": 3, "posterior": 3 + 3 * 5}
+    assert rows.groupby("method").size().to_dict() == {method: 3 * count for method, count in by_method.items()}
+    assert set(rows["part"]) == {"site"}
+    assert set(rows["group"]) == {"north", "south", "pooled"}
+    keys = ["group", "class", "metric", "method"]
+    assert not rows.duplicated(keys).any()
+    row = rows.set_index(keys).loc[("north", "covid", "sensitivity", "bca")]
+    expected = study.models["isnet"].sites["north"].result.by_class["covid"]["sensitivity"]
+    found = tuple(float(row[end]) for end in ("estimate", "low", "high"))
+    assert found == (expected.estimate, expected.low, expected.high)
+
+
+def test_a_bad_table_leaves_nothing(study, tables, tmp_path):
+    spoilt = tables["plain"].assign(probability_tuberculosis=np.nan)
+
+    with pytest.raises(InputError, match="plain: column 'probability_tuberculosis'"):
+        write_report(tmp_path / "out", study, {**tables, "plain": spoilt})
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_the_place_of_the_folder_is_reported(study, tables, tmp_path, below):
+    (tmp_path / "out").write_text("")
+
+    with pytest.raises(InputError, match=r"out.*: is, or lies below, a file\. Name a folder"):
+        write_report(tmp_path / "out" / below, study, tables)
+
+
+def test_sites_without_relevance_are_named_with_the_reason(make_predictions, tmp_path):
+    table = make_predictions(sites=("north", "south"))
+    north = table["site"] == "north"
+    table.loc[north, "relevance_in_lung"] = np.nan
+    table["relevance_reason"] = np.where(north, "network 'x' has no relevance rules", "")
+    table = check_predictions(table, THREE)
+    study = evaluate_tables({"isnet": table}, THREE, {}, Settings(resamples=20))
+
+    write_report(tmp_path, study, {"isnet": table})
+
+    said = "no relevance at north: network 'x' has no relevance rules"
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
+    content = json.loads((tmp_path / "report.json").read_text())["models"]["isnet"]["sites"]
+    assert all(said in text.lower() for text in (page, card, study_text(study)))
+    assert content["north"]["result"]["relevance_reason"] == "network 'x' has no relevance rules"
+    assert content["pooled"]["result"]["relevance_reason"] == ""
+
+
+def test_the_text_has_a_line_per_site_with_the_numbers_of_the_summary(study):
+    head, *lines = study_text(study).splitlines()
+
+    assert re.split(r"  +", head) == [
+        "model", "site", "images", "patients", "AUC", "balanced accuracy", "accuracy", "relevance in lungs",
+    ]  # fmt: skip
+    cells = {tuple(re.split(r"  +", line)[:2]): re.split(r"  +", line)[2:] for line in lines}
+    auc = study.models["plain"].sites["south <b>"].result.metrics["auc"]
+    found = cells["plain", "south <b>"]
+    assert found[:3] == ["60", "30", f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})"]
+
+
+def test_the_json_is_as_its_schema_says(written):
+    schema = json.loads(files("cxr_isnet.evaluation").joinpath("study.schema.json").read_text())
+    content = json.loads((written / "report.json").read_text())
+
+    assert faults(content, schema, schema) == []
+    broken = json.loads(json.dumps(content))
+    del broken["models"]["isnet"]["sites"]["north"]["result"]["metrics"]["auc"]["low"]
+    assert faults(broken, schema, schema) == ["$.models.isnet.sites.north.result.metrics.auc.low is missing"]
+
+
+def test_the_table_holds_what_the_json_holds(study):
+    table = study_table(study).set_index(["model", "part", "group", "class", "metric", "method"])
+
+    for name, model in study.models.items():
+        for site, there in model.sites.items():
+            row = table.loc[(name, "site", site, "", "auc", "bca")]
+            auc = there.result.metrics["auc"]
+            assert (row["estimate"], row["low"]) == (auc.estimate, auc.low)
+    assert ("isnet", "internal_minus_external", "north", "", "auc", "bca") in table.index
+    assert ("isnet", "by sex", "F", "", "auc", "bca") in table.index
+    north = study.models["isnet"].sites["north"].result
+    assert study_metrics(study)["isnet.north.auc"] == north.metrics["auc"].estimate
+
+
+class Page(HTMLParser):
+    """Tags left open, references of the page, headings, pictures and tables without a description."""
+
+    EMPTY = ("meta", "img", "br", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.headings, self.undescribed, self.tables, self.captions = [], [], [], [], 0, 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.references += [given[key] for key in ("src", "href") if key in given]
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img" and not given.get("alt"):
+            self.undescribed.append(given["src"][:40])
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_described_and_needs_no_network(written):
+    text = (written / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+
+    assert page.open == []
+    assert all(reference.startswith(("data:image/", "#")) for reference in page.references)
+    assert page.undescribed == []
+    assert page.tables == page.captions > 5
+    assert page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert text.count(DISCLAIMER) == 2
+    assert "south &lt;b&gt;" in text
+    assert "south <b>" not in text
+    svg = base64.b64decode(next(r for r in page.references if "svg" in r).split(",", 1)[1])
+    assert b"<svg" in svg
+
+
+def test_the_page_tells_audit_numbers_and_guidelines(written, study):
+    text = (written / "report.html").read_text(encoding="utf-8")
+
+    auc = study.models["isnet"].sites["north"].result.metrics["auc"]
+    assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
+    assert "no sign of a shortcut" in text
+    assert "an AUC above chance is a sign" in text
+    assert "TRIPOD+AI" in text
+    assert "CLAIM 2024" in text
+
+
+def test_the_card_speaks_of_every_model(written):
+    card = (written / "model_card.md").read_text(encoding="utf-8")
+
+    assert "# Model card: isnet" in card
+    assert "# Model card: plain" in card
+    assert card.count(DISCLAIMER) == 2
+    assert "no sign of a shortcut" in card
+
+
+def test_no_patient_is_named(written):
+    assert {path.name for path in written.iterdir()} == {*FILES, "maps.png"}
+    for name in FILES:
+        assert "patient_id" not in (written / name).read_text(encoding="utf-8")
