@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 class Pictures(Dataset[dict[str, Any]]):
     """Images of 2 x 2 pixels, each of its own grey value 0, 1, 2, ...; classes 0 and 1, sites 0, 1 and 2 in turn."""
 
+    """Images of 2 x 2 pixels of grey values 0, 1, 2, ...; classes 0 and 1 and sites 0, 1 and 2 in turn."""
+
     def __init__(self, count: int = 6) -> None:
         self._count = count
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +25,7 @@ from cxr_isnet.objectives.methods import (
     refuse_foreign_code,
     resolved_options,
 )
-from cxr_isnet.objectives.objective import Batch, Objective
+from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules, per_class, selective, stochastic, sum_of_logits
 from tests.objective_maker import make_objective
 
@@ -144,58 +143,20 @@ def test_every_isnet_needs_rules_and_masks_and_the_plain_classifier_needs_neithe
     assert set(needs.values()) == {(True, True)}
 
 
-@dataclass(frozen=True)
-class Shift:
-    """Settings of `SHIFTING`."""
-
-    by: float = 0.0
-    loss_factor: float = 1.0
-
-
-class Shifted(nn.Module):
-    """Predicts by a network that sees brighter images."""
-
-    def __init__(self, network: nn.Module, by: float) -> None:
-        super().__init__()
-        self.network = network
-        self.by = by
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images + self.by)
-        return logits
-
-
-class Scaled(Objective):
-    def __init__(self, network: nn.Module, factor: float) -> None:
-        super().__init__(network)
-        self.factor = factor
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.network(batch["image"])
-        return {"logits": logits, "loss": self.factor * F.cross_entropy(logits, batch["label"])}
-
-
-SHIFTING = Method(
-    "shifting",
-    "a test",
-    Shift,
-    build=lambda network, backbone, options: Scaled(network, options.loss_factor),
-    predictor=lambda network, options: Shifted(network, options.by),
-)
-PATH = f"{__name__}.SHIFTING"
+PATH = "tests.examples.shifting.METHOD"
 
 BARE = Backbone("bare", lambda classes, size, dropout: nn.Sequential(nn.Flatten(), nn.Linear(size**2, classes)))
 PICKY = Backbone("picky", BARE.build, has_relevance_rules=True, smallest_size=32, size_multiple=16)
 
 
 def test_a_method_from_elsewhere_predicts_and_trains_with_its_own_settings() -> None:
-    options = options_by_method({"custom": {"by": 0.5, "loss_factor": 3.0}})
+    options = options_by_method({"custom": {"by": 0.5, "factor": 3.0}})
     method = find_method(PATH)
 
     objective = method.objective(NetworkConfig(f"{__name__}.BARE"), 2, 32, options_of(options, method))
 
     assert (objective.network.by, objective.factor) == (0.5, 3.0)
-    assert resolved_options(options, method) == {"custom": {"by": 0.5, "loss_factor": 3.0}}
+    assert resolved_options(options, method) == {"custom": {"by": 0.5, "factor": 3.0}}
 
 
 def test_each_built_in_method_has_the_settings_under_its_name() -> None:
@@ -228,7 +189,7 @@ def test_a_network_without_rules_trains_with_the_plain_classifier() -> None:
 
 
 def test_a_method_is_explained_by_relevance_unless_it_says_how() -> None:
-    assert {method.explanation for method in (*METHODS, SHIFTING)} == {Explanation.LRP}
+    assert {method.explanation for method in (*METHODS, find_method(PATH))} == {Explanation.LRP}
 
 
 @pytest.mark.parametrize("spelling", ["not_here.METHOD", "not_here:METHOD"])
