@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import logging
+import shutil
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from cxr_isnet.commands.intake import IntakeConfig, intake
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
+from cxr_isnet.intake import importer
 from cxr_isnet.intake.importer import DateAction, ImageFormat, PolarityAction
+from cxr_isnet.intake.pseudonyms import Pseudonyms
 from cxr_isnet.manifests import read_manifest
 from tests.imaging.chest_files import BROKEN, SECRET, chest_bytes, chest_pixels, write_chest
 
@@ -195,6 +199,101 @@ def test_by_reference_with_shifted_dates(tmp_path):
     assert SECRET not in row["image"]
     np.testing.assert_allclose(read_image(row["image"]), chest_pixels(seed=1) / 4095, atol=1e-6)
     assert "2019-01-31" <= row["study_date"] < "2020-01-31"
+
+
+def test_settings_reach_the_manifest(tmp_path):
+    write_chest(tmp_path / "root/a", 1)
+    write_chest(tmp_path / "root/lateral", 2, ViewPosition="LL")
+    (tmp_path / "key").write_text("a key of more than 16 bytes")
+
+    settings = {"site": "Birch", "label": "normal", "licence": "CC0", "key_file": str(tmp_path / "key")}
+    accepts_laterals = AcceptanceConfig(other_views=True)
+    intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), acceptance=accepts_laterals, **settings))
+
+    frame = read_manifest(tmp_path / "out/manifest.csv")
+    assert sorted(frame["view"]) == ["PA", "lateral"]
+    for column in ("site", "label", "licence"):
+        assert set(frame[column]) == {settings[column]}
+    pseudonyms = Pseudonyms(b"a key of more than 16 bytes")
+    assert set(frame["patient_id"]) == {pseudonyms.of("patient", f"{SECRET}-{number}") for number in (1, 2)}
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Settings of an intake of one file, `root/a`, that is finished."""
+    write_chest(tmp_path / "root/a", 1)
+    config = IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1)
+    intake(config)
+    return config
+
+
+def test_a_changed_file_is_imported_again(imported, tmp_path):
+    write_chest(tmp_path / "root/a", 1, pixels=chest_pixels(96, seed=7))
+
+    intake(imported)
+
+    (image,) = read_manifest(tmp_path / "out/manifest.csv")["image"]
+    assert read_image(image).shape == (96, 96)
+
+
+def test_a_file_that_is_gone_leaves_the_tables(imported, tmp_path):
+    (tmp_path / "root/a").rename(tmp_path / "root/b")
+    write_chest(tmp_path / "root/c", 2)
+
+    intake(imported)
+
+    names = names_of(tmp_path / "out")
+    assert sorted(names[row["file_id"]] for row in rows(tmp_path / "out/manifest.csv")) == ["b", "c"]
+
+
+def test_an_image_that_is_gone_is_written_again(imported, tmp_path):
+    (image,) = (tmp_path / "out").rglob("*.png")
+    before = image.read_bytes()
+    image.unlink()
+
+    intake(imported)
+
+    assert image.read_bytes() == before
+
+
+def test_another_key_is_another_setting(imported, tmp_path):
+    (tmp_path / "key").write_text("another key of 16 bytes or more")
+
+    with pytest.raises(InputError, match="begun with another key"):
+        intake(replace(imported, key_file=str(tmp_path / "key")))
+
+
+def test_a_fault_of_the_program_quarantines_the_file_without_the_message(imported, tmp_path, monkeypatch):
+    write_chest(tmp_path / "root/b", 2)
+
+    def fail(*_):
+        raise KeyError(SECRET)
+
+    monkeypatch.setattr(importer, "read_radiograph", fail)  # the workers are forks, and have it too
+    intake(imported)
+
+    (row,) = rows(tmp_path / "out/quarantine.csv")
+    assert (row["reason"], row["detail"].startswith("KeyError at ")) == ("crashed", True)
+    assert SECRET not in row["detail"]
+
+
+def test_an_output_that_cannot_be_written_to_stops_the_intake(imported, tmp_path):
+    write_chest(tmp_path / "root/b", 2)
+    shutil.rmtree(tmp_path / "out/images")
+    (tmp_path / "out/images").write_text("a file in the place of the folder")
+
+    with pytest.raises(InputError, match="run again to resume"):
+        intake(imported)
+
+
+def test_files_of_one_instance_and_other_content_are_flagged(tmp_path):
+    for number in (1, 2):
+        write_chest(tmp_path / f"root/{number}", number, SOPInstanceUID="2.25.5")
+
+    intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1))
+
+    for table in ("manifest.csv", "provenance.csv"):
+        assert [row["flags"] for row in rows(tmp_path / "out" / table)] == ["repeated_instance"] * 2
 
 
 @pytest.mark.realdata

@@ -1,12 +1,15 @@
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
 
+from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig
+from cxr_isnet.imaging.dicom import read_radiograph
 from cxr_isnet.imaging.header import open_header, quiet_pydicom
 from cxr_isnet.imaging.rejection import RejectedFile
-from tests.imaging.chest_files import SECRET, write_chest
+from tests.imaging.chest_files import SECRET, chest_bytes, write_chest
 
 
 @pytest.fixture
@@ -64,6 +67,16 @@ def test_an_open_header_is_read_and_pydicom_is_silent_within(heard, tmp_path):
         complain()
         assert (header.text("PatientAge"), header.integer("Rows")) == ("070Y", 64)
 
+    assert not heard
+
+
+def test_reading_a_radiograph_is_silent_about_values_that_the_standard_does_not_allow(heard):
+    with quiet_pydicom():
+        content = chest_bytes(SOPClassUID=f"1.2.{SECRET}")
+
+    radiograph = read_radiograph(BytesIO(content), AcceptanceConfig(), INTAKE_RULES)
+
+    assert radiograph.provenance.sop_class == "(not shown)"
     assert not heard
 
 

@@ -7,6 +7,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.intake import discovery
 from cxr_isnet.intake.discovery import find_files
 
 
@@ -64,6 +65,18 @@ def test_members_of_archives(tmp_path):
         "export.ZIP!st/1": "",
         "torn.zip": "archive",
     }
+
+
+def test_members_that_cannot_be_unpacked_are_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(discovery, "MAX_MEMBER_BYTES", 3)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("large", b"four")
+        archive.writestr("locked", b"x")
+    content = (tmp_path / "a.zip").read_bytes()
+    at = content.rindex(b"PK\x01\x02")  # the entry of `locked` in the central directory
+    (tmp_path / "a.zip").write_bytes(content[: at + 8] + b"\x01" + content[at + 9 :])  # the flag of encryption
+
+    assert found(tmp_path) == {"a.zip!large": "archive", "a.zip!locked": "archive"}
 
 
 def test_files_that_a_dicomdir_names_but_that_are_missing_are_rejected(tmp_path):

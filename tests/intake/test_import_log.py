@@ -1,9 +1,12 @@
 """What the import log keeps between runs."""
 
+import shutil
+
 import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.rejection import RejectionReason
+from cxr_isnet.intake import import_log
 from cxr_isnet.intake.import_log import IMPORT_LOG_NAME, ImportLog
 from cxr_isnet.intake.importer import Imported, Rejected
 
@@ -90,6 +93,17 @@ def test_a_changed_setting_is_named(tmp_path):
 
         with pytest.raises(InputError, match="was begun with another dates, key"):
             log.check_settings({"format": "png", "dates": "shift", "key": "x"})
+
+
+def test_an_outcome_outlives_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_log, "_COMMIT_INTERVAL", -1)
+    (tmp_path / "running").mkdir()
+    with ImportLog(tmp_path / "running") as log:
+        log.record("a", "stamp", imported())
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")  # what is on the disk before the log is closed
+
+    with ImportLog(tmp_path / "killed") as log:
+        assert log.mark_seen("a") == ("stamp", "images/c1.png")
 
 
 def test_two_intakes_cannot_write_at_once(tmp_path):

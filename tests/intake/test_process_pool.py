@@ -1,6 +1,10 @@
 import os
 import signal
+import time
+from multiprocessing.connection import wait
+from types import SimpleNamespace
 
+from cxr_isnet.intake import process_pool
 from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
 
 
@@ -14,6 +18,11 @@ def treat(task):
         raise KeyError("CANARY")
     if task == "hang":
         signal.pause()
+    if task == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+        return "not interrupted"
+    if task == "who":
+        return os.getpid()
     if not os.path.exists(task):
         open(task, "w").close()
         os._exit(1)
@@ -36,6 +45,30 @@ def test_every_task_has_its_result_also_when_processes_die_or_raise(tmp_path):
 def test_an_overdue_task_fails():
     with ProcessPool(treat, size=1, timeout=0.5) as pool:
         assert list(pool.results(["hang"])) == [("hang", TaskFailure("took longer than 0.5 s"))]
+
+
+def test_a_result_that_waits_to_be_received_is_not_overdue(monkeypatch):
+    with ProcessPool(treat, size=2, timeout=1000) as pool:
+        results = pool.results([1, 2])
+        first = next(results)
+        wait([worker.pipe for worker in pool._workers])  # the other result is there, and the caller was slow
+        monkeypatch.setattr(process_pool, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 2000))
+
+        assert sorted([first, *results]) == [(1, 1), (2, 4)]
+
+
+def test_an_interruption_from_the_keyboard_is_for_the_parent_process():
+    with ProcessPool(treat, size=1) as pool:
+        assert list(pool.results(["interrupt"])) == [("interrupt", "not interrupted")]
+
+
+def test_a_worker_that_crashed_while_idle_is_replaced():
+    with ProcessPool(treat, size=1) as pool:
+        ((_, worker),) = pool.results(["who"])
+        os.kill(worker, signal.SIGKILL)
+        wait([pool._workers[0].process.sentinel])
+
+        assert list(pool.results([3])) == [(3, 9)]
 
 
 def test_tasks_are_consumed_as_they_are_needed():
