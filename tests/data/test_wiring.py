@@ -20,7 +20,7 @@ from cxr_isnet.data import (
     make_loader,
     prepare_image,
 )
-from cxr_isnet.data.planted_marks import find_place
+from cxr_isnet.data.planted_marks import find_position
 from cxr_isnet.imaging import read_image
 from cxr_isnet.phantoms import Corner
 
@@ -201,7 +201,7 @@ def test_a_mark_has_the_configured_place_size_and_grey_value():
 
     marked = PlantMarkd(looks, MarkMode.BIASED, 2)(item | {"label": torch.tensor(0)})["image"][0]
 
-    assert find_place((SIDE, SIDE), None, looks) == (slice(8, 24), slice(8, 24))
+    assert find_position((SIDE, SIDE), None, looks) == (slice(8, 24), slice(8, 24))
     assert marked.max() == pytest.approx(0.5)
     rows, columns = np.nonzero(marked.numpy())
     assert 8 <= min(rows.min(), columns.min()) <= max(rows.max(), columns.max()) < 24
@@ -211,7 +211,7 @@ def test_a_mark_that_does_not_fit_its_corner_goes_to_the_next_before_it_shrinks(
     lungs = np.zeros((SIDE, SIDE), dtype=bool)
     lungs[:32, :32] = True
 
-    rows, columns = find_place((SIDE, SIDE), lungs, MarkConfig(size=0.25))
+    rows, columns = find_position((SIDE, SIDE), lungs, MarkConfig(size=0.25))
 
     assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 16)
     assert max(rows.start, columns.start) > 32
