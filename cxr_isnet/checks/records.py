@@ -1,4 +1,4 @@
-"""What the checks know of an image or a mask: read once, small enough to keep for every file."""
+"""Records of images and masks: read once, small enough to keep for every file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cxr_isnet.imaging.mask_shape import border_share, lung_areas
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128
-"""Rows and columns of a thumbnail; the picture is squeezed into the square."""
+"""Rows and columns of a thumbnail; the image is squeezed into the square."""
 
 _SMALLEST_RANGE = 1e-3
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One X-ray.
+    """Record of an X-ray.
 
     Attributes:
         path: of the file.
@@ -46,7 +46,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class MaskRecord:
-    """One lung mask.
+    """Record of a lung mask.
 
     Attributes:
         path: of the file.
@@ -70,7 +70,7 @@ class MaskRecord:
 
 
 def image_record(path: str) -> ImageRecord:
-    """Read an X-ray; what stands in the way becomes part of the record."""
+    """Read an X-ray; an error becomes the `problem` of the record."""
     try:
         sha256 = file_digest(path)
     except OSError as error:
@@ -89,7 +89,7 @@ def image_record(path: str) -> ImageRecord:
 
 
 def mask_record(path: str) -> MaskRecord:
-    """Read a mask; what stands in the way becomes part of the record."""
+    """Read a mask; an error becomes the `problem` of the record."""
     if not Path(path).is_file():
         return MaskRecord(path, problem=f"{path}: there is no such file")
     try:
