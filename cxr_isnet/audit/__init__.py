@@ -1,19 +1,25 @@
-"""The shortcut audit: does a model tell the classes by the lungs, or by what is around them?
+"""The shortcut audit: does a model classify by the lungs, or by what is around them?
 
-Reading order: `audit_set` and `audited_model` (what is looked at), `alterations` (what is done to images),
-`statistics` (numbers, intervals, p-values), `probe` and `probes/` (one question each), `running` (verdicts),
-`report`.
+Reading order: `audit_set` and `audited_model` (images and model), `alterations` (counterfactual images), `statistics`
+(intervals, p-values), `probe` and `probes/` (one question each), `verdicts` (correction for multiple tests), `report`.
 """
 
-from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet, load_audit_set
-from cxr_isnet.audit.audited_model import AuditedModel, audited_classifier, audited_pyfunc, load_audited
+from cxr_isnet.audit.audit_set import LEAST_PATIENTS, MIN_PATIENTS, AuditSet, load_audit_set
+from cxr_isnet.audit.audited_model import (
+    AuditedModel,
+    audited_classifier,
+    audited_pyfunc,
+    load_audited,
+    load_audited_model,
+)
+from cxr_isnet.audit.probe import AuditContext
 from cxr_isnet.audit.report import AuditReport, write_audit
-from cxr_isnet.audit.running import overall, run_probes
-from cxr_isnet.audit.statistics import Verdict
+from cxr_isnet.audit.running import overall
+from cxr_isnet.audit.verdicts import Verdict, overall_verdict, run_probes
 
 __all__ = [
     "LEAST_PATIENTS",
+    "MIN_PATIENTS",
     "AuditContext",
     "AuditReport",
     "AuditSet",
@@ -23,7 +29,9 @@ __all__ = [
     "audited_pyfunc",
     "load_audit_set",
     "load_audited",
+    "load_audited_model",
     "overall",
+    "overall_verdict",
     "run_probes",
     "write_audit",
 ]

@@ -1,4 +1,4 @@
-"""The images an audit is made of: X-rays with the lungs drawn, their classes, hospitals and patients."""
+"""Images of an audit: X-rays with lung masks, their classes, hospitals and patients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cxr_isnet.evaluation import IntArray
 
 logger = logging.getLogger(__name__)
 
-LEAST_PATIENTS = 10
-"""An interval of fewer patients says nothing."""
+MIN_PATIENTS = 10
+"""Fewer patients give no usable interval."""
 
 
 @dataclass(frozen=True)
 class AuditSet:
-    """Images of an audit.
+    """Images, masks and labels of an audit, in memory.
 
     Attributes:
         images: (N, 1, H, W) float32 in [0, 1], resized, with the grey values as read: a model equalizes them after
@@ -51,10 +51,15 @@ class AuditSet:
         """Number of images."""
         return len(self.labels)
 
-    def spread(self, count: int, seed: int) -> IntArray:
-        """Rows of at most `count` images, ascending, whole patients in turn from every class at every site."""
+    def stratified_rows(self, count: int, seed: int) -> IntArray:
+        """Rows of a stratified sample, ascending: whole patients, in turn from every class at every site.
+
+        Args:
+            count: most images.
+            seed: of the sample.
+        """
         frame = pd.DataFrame({"site": self.sites, "label": self.labels, "patient_id": self.patients})
-        return _spread(frame, count, seed)
+        return _stratified_rows(frame, count, seed)
 
 
 def load_audit_set(
@@ -72,18 +77,18 @@ def load_audit_set(
         frame: as `cxr_isnet.manifests.read_manifests` returns it.
         classes: names of the classes, in the order of the model's outputs.
         size: rows and columns of the images, in pixels.
-        mark: looks of marks that are planted first, each class its own; None for the images as they are.
+        mark: appearance of marks that are planted first, each class its own; None for the images as they are.
         most_images: a larger manifest is sampled down to this, by patient, evenly over sites and classes.
         seed: of the sampling.
 
     Raises:
-        InputError: a file cannot be used; fewer than `LEAST_PATIENTS` patients with a mask, or a single class.
+        InputError: a file cannot be used; fewer than `MIN_PATIENTS` patients with a mask, or a single class.
     """
     masked = frame[frame["mask"] != ""].reset_index(drop=True)
     _check(masked, len(frame))
     if len(masked) > most_images:
         logger.info("auditing %d of %d images", most_images, len(masked))
-        masked = masked.iloc[_spread(masked, most_images, seed)].reset_index(drop=True)
+        masked = masked.iloc[_stratified_rows(masked, most_images, seed)].reset_index(drop=True)
     plain = ImageConfig(size, equalize=False)
     plant = PlantMarkd(mark, MarkMode.BIASED, len(classes)) if mark else None
     images, masks = [], []
@@ -118,10 +123,10 @@ def load_audit_set(
 
 def _check(masked: pd.DataFrame, n_images: int) -> None:
     patients = len(masked[["site", "patient_id"]].drop_duplicates())
-    if patients < LEAST_PATIENTS:
+    if patients < MIN_PATIENTS:
         raise InputError(
             f"column 'mask': {len(masked)} of {n_images} images have one, of {patients} patients; an audit needs "
-            f"{LEAST_PATIENTS} patients. Fill it in, for example with `cxr-isnet segment predict`"
+            f"{MIN_PATIENTS} patients. Fill it in, for example with `cxr-isnet segment predict`"
         )
     if masked["label"].nunique() < 2:
         raise InputError(
@@ -134,8 +139,8 @@ def _patient_numbers(frame: pd.DataFrame) -> IntArray:
     return np.asarray(frame.groupby(["site", "patient_id"], sort=False).ngroup(), dtype=np.int64)
 
 
-def _spread(frame: pd.DataFrame, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Rows of whole patients, drawn in turn from every class at every site, until `count` images are reached."""
+def _stratified_rows(frame: pd.DataFrame, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of whole patients, taken in turn from every class at every site, until `count` images are reached."""
     numbers = _patient_numbers(frame)
     first = frame.assign(number=numbers).drop_duplicates("number")
     order = first.iloc[np.random.default_rng(seed).permutation(len(first))]

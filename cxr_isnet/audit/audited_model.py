@@ -1,4 +1,4 @@
-"""What an audit asks of a model, and how a trained classifier or a third-party MLflow model answers."""
+"""The model under audit as a set of functions of images, from a trained classifier or a third-party MLflow model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import penultimate
 from cxr_isnet.tracking import load_model
 
-Answer = Callable[[Tensor], FloatArray]
-"""Images (B, 1, H, W) float32 in [0, 1], grey values as read, to numbers of each."""
+ImageFunction = Callable[[Tensor], FloatArray]
+"""Images (B, 1, H, W) float32 in [0, 1], grey values as read, to an array (B, ...)."""
 
-Randomised = Callable[[float, int], Answer]
-"""Share of the layers, from the output on, that get new random weights, and a seed, to the heatmaps of that network."""
+RandomisedHeatmaps = Callable[[float, int], ImageFunction]
+"""Share of the layers, from the output back, that are re-initialised, and a seed, to the heatmaps of that network."""
 
 
 @dataclass(frozen=True)
 class AuditedModel:
-    """A model under audit. What it cannot answer is None, and the probes that need it say so.
+    """Model under audit. Functions that it lacks are None, and the probes that need them are not applicable.
 
     Attributes:
         name: for the report.
@@ -40,52 +40,59 @@ class AuditedModel:
         probabilities: images to (B, classes).
         features: images to (B, F), the input of the last layer.
         heatmaps: images to (B, classes, H, W), the signed relevance of every pixel for every class.
-        randomised: heatmaps of the same network with weights drawn anew.
+        randomised: heatmaps of the same network with re-initialised weights.
     """
 
     name: str
     classes: tuple[str, ...]
-    probabilities: Answer
-    features: Answer | None = None
-    heatmaps: Answer | None = None
-    randomised: Randomised | None = None
+    probabilities: ImageFunction
+    features: ImageFunction | None = None
+    heatmaps: ImageFunction | None = None
+    randomised: RandomisedHeatmaps | None = None
 
 
 def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
-    """A classifier of this project: it answers everything that its network allows."""
+    """Audited model of a classifier of this package, with every function that its network allows.
+
+    Args:
+        classifier: the trained model.
+        name: for the report.
+    """
 
     def prepared(images: Tensor) -> Tensor:
         if not classifier.image.equalize:
             return images.to(classifier.device)
         return torch.stack([equalize(i) for i in images]).to(classifier.device)
 
-    def explained(network: nn.Module) -> Answer | None:
+    def explained(network: nn.Module) -> ImageFunction | None:
         explain = classifier.explainer(network=network).explain
-        return None if explain is None else lambda images: _numbers(explain(prepared(images))[1])
+        return None if explain is None else lambda images: _as_array(explain(prepared(images))[1])
 
-    def randomised(share: float, seed: int) -> Answer:
-        answer = explained(randomised_network(classifier, share, seed))
-        assert answer is not None  # the same kind of network as the one that is explained
-        return answer
+    def randomised(share: float, seed: int) -> ImageFunction:
+        heatmaps = explained(randomised_network(classifier, share, seed))
+        assert heatmaps is not None  # the same kind of network as the one that is explained
+        return heatmaps
 
     heatmaps = explained(classifier.network)
     has_features = any(isinstance(module, nn.Linear) for module in classifier.network.modules())
     return AuditedModel(
         name=name,
         classes=classifier.classes,
-        probabilities=lambda images: _numbers(classifier.probabilities(prepared(images))),
-        features=(lambda images: _numbers(penultimate(classifier.network, prepared(images)))) if has_features else None,
+        probabilities=lambda images: _as_array(classifier.probabilities(prepared(images))),
+        features=(lambda images: _as_array(penultimate(classifier.network, prepared(images))))
+        if has_features
+        else None,
         heatmaps=heatmaps,
         randomised=None if heatmaps is None else randomised,
     )
 
 
 def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Module:
-    """A copy of the network whose layers have new random weights, from the output back.
+    """Copy of a network whose layers are re-initialised, from the output back.
 
     Args:
         classifier: it is left as it is.
-        share: of the layers with weights; 1 draws all anew.
+        share: of the layers with weights; 1 re-initialises all.
         seed: of the weights.
 
     Source:
@@ -102,10 +109,15 @@ def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Mo
 
 
 def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
-    """A third-party model: paths of image files in, a column `probability_<class>` per class out.
+    """Audited model of a third-party MLflow model, from paths of images to a column `probability_<class>` per class.
+
+    Args:
+        model: as MLflow loads it.
+        name: for the report.
+        size: rows and columns, in pixels, of the files that it is given.
 
     Raises:
-        InputError: the answer has no such columns.
+        InputError: the output has no such columns.
     """
 
     def predict(images: Tensor) -> pd.DataFrame:
@@ -122,7 +134,7 @@ def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
     columns = [str(column) for column in trial.columns if str(column).startswith(PROBABILITY_PREFIX)]
     if len(columns) < 2:
         raise InputError(
-            f"{name}: the model answers with columns {[str(c) for c in trial.columns]}. An audit needs one "
+            f"{name}: the model returns columns {[str(c) for c in trial.columns]}. An audit needs one "
             f"'{PROBABILITY_PREFIX}<class>' for each of two or more classes"
         )
 
@@ -138,10 +150,10 @@ def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
     return AuditedModel(name, tuple(c.removeprefix(PROBABILITY_PREFIX) for c in columns), probabilities)
 
 
-def load_audited(
+def load_audited_model(
     model: str, *, size: int, tracking_uri: str, device: str | torch.device = "cpu"
 ) -> tuple[AuditedModel, int]:
-    """The model of a checkpoint or of an MLflow URI, and the size of the images it is to be shown.
+    """Load the model of a checkpoint or of an MLflow URI.
 
     Args:
         model: `best.pt` of a training's folder; or `models:/NAME/1`, `runs:/...`, or a folder with an `MLmodel`.
@@ -149,8 +161,11 @@ def load_audited(
         tracking_uri: of the MLflow store.
         device: where a checkpoint is run; an MLflow model chooses for itself.
 
+    Returns:
+        The model, and the size of its images.
+
     Raises:
-        InputError: there is no such model, or it does not answer with probabilities.
+        InputError: there is no such model, or it does not return probabilities.
     """
     if ":/" not in model and not Path(model).is_dir():
         classifier = Classifier.load(model, device)
@@ -162,5 +177,5 @@ def load_audited(
     return audited_pyfunc(loaded, model, size), size
 
 
-def _numbers(values: Tensor) -> FloatArray:
+def _as_array(values: Tensor) -> FloatArray:
     return np.asarray(values.detach().cpu().double().numpy())

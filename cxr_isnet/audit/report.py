@@ -3,10 +3,10 @@
 `audit.json` holds: `disclaimer`; `model`; `verdict` (of the whole audit: "no sign of a shortcut", "sign of a shortcut"
 or "not applicable"); `rule` (how p-values become verdicts); `classes`; `sites`; `n_images`, `n_patients` audited;
 `n_without_mask`, images left out; `settings` (`resamples`, `seed`, `size`); and `probes`, a list in the order of
-the report. An probe has `name`, `title`, `question`, `rule`, `limits`, `verdict` (also "heatmaps not to be
+the report. A probe has `name`, `title`, `question`, `rule`, `limits`, `verdict` (also "heatmaps not to be
 trusted"), `reason` (of "not applicable", else ""), `p_value` and `adjusted_p` (null without), and `statistics`: `name`,
-`value`, `low`, `high` (95% interval; null where undefined), `n_images`, `threshold` and `p_value` (null for a number
-that only describes).
+`value`, `low`, `high` (95% interval; null where undefined), `n_images`, `threshold` and `p_value` (null for a
+descriptive statistic).
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import numpy as np
 from PIL import Image
 
 from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.running import RULE, Result, overall
-from cxr_isnet.audit.statistics import Picture, Verdict
+from cxr_isnet.audit.probe import AuditContext
+from cxr_isnet.audit.running import RULE
+from cxr_isnet.audit.statistics import Panel, Verdict
+from cxr_isnet.audit.verdicts import RULE, ProbeOutcome, Verdict, overall_verdict
 from cxr_isnet.evaluation import FloatArray, image_uri, number_with_interval, p_value, write_page
 from cxr_isnet.files import write_json
 
 _TILE = 192
 _SHOWN = 12
-"""Numbers of an probe that the page shows at once; the rest can be unfolded."""
+"""Statistics of a probe that the page shows at once; the rest can be unfolded."""
 
 _TAGS = {
     Verdict.SIGN: "bad",
@@ -40,26 +42,26 @@ _TAGS = {
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All that the files say.
+    """Content of the audit's files, metrics and table.
 
     Attributes:
-        context: what was audited.
-        results: of the probes.
+        context: model and images that were audited.
+        outcomes: of the probes.
         n_without_mask: images of the manifests that were left out.
     """
 
     context: AuditContext
-    results: Sequence[Result]
+    outcomes: Sequence[ProbeOutcome]
     n_without_mask: int
 
     @property
     def verdict(self) -> Verdict:
-        """Of the whole audit."""
-        return overall(self.results)
+        """Verdict of the whole audit."""
+        return overall_verdict(self.outcomes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `audit.json`."""
-        data = self.context.images
+        """Content of `audit.json`."""
+        data = self.context.data
         return {
             "model": self.context.model.name,
             "verdict": self.verdict.value,
@@ -74,31 +76,42 @@ class AuditReport:
                 "seed": self.context.seed,
                 "size": int(data.images.shape[-1]),
             },
-            "probes": [_probe(result) for result in self.results],
+            "probes": [_probe(outcome) for outcome in self.outcomes],
         }
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for a tracking server: per probe its verdict (1 sign, 0 none), p-value and tested numbers."""
+        """Metrics for a tracking server: per probe its verdict (1 sign, 0 none), p-value and tested statistics."""
         flat: dict[str, float] = {"audit.sign": float(self.verdict is Verdict.SIGN)}
-        for result in self.results:
-            name = f"audit.{result.probe.name}"
-            if result.adjusted_p is not None:
-                flat |= {f"{name}.sign": float(result.verdict is Verdict.SIGN), f"{name}.adjusted_p": result.adjusted_p}
-            flat |= {f"{name}.{m.name}": m.value for m in result.observation.statistics if m.p_value is not None}
+        for outcome in self.outcomes:
+            name = f"audit.{outcome.probe.name}"
+            if outcome.adjusted_p is not None:
+                flat |= {
+                    f"{name}.sign": float(outcome.verdict is Verdict.SIGN),
+                    f"{name}.adjusted_p": outcome.adjusted_p,
+                }
+            flat |= {f"{name}.{s.name}": s.value for s in outcome.result.statistics if s.p_value is not None}
         return flat
 
     def table(self) -> str:
-        """A line per probe for the terminal."""
+        """Text table for the terminal, a line per probe."""
         lines = [f"{'probe':<44} {'verdict':<26} {'p':>7}  number with the smallest p (95% interval)"]
-        for result in self.results:
-            p = "" if result.adjusted_p is None else p_value(result.adjusted_p)
-            text = f"({result.reason})" if result.verdict is Verdict.NOT_APPLICABLE else _strongest(result)
-            lines.append(f"{result.probe.title:<44} {result.verdict.value:<26} {p:>7}  {text}")
+        for outcome in self.outcomes:
+            p = "" if outcome.adjusted_p is None else p_value(outcome.adjusted_p)
+            text = f"({outcome.reason})" if outcome.verdict is Verdict.NOT_APPLICABLE else _smallest_p(outcome)
+            lines.append(f"{outcome.probe.title:<44} {outcome.verdict.value:<26} {p:>7}  {text}")
         return "\n".join([*lines, f"audit: {self.verdict.value}"])
 
 
 def write_audit(folder: Path, report: AuditReport) -> tuple[Path, Path]:
-    """Write `audit.json` and `audit.html` into a folder that exists; each whole or not at all."""
+    """Write `audit.json` and `audit.html`, each whole or not at all.
+
+    Args:
+        folder: that exists.
+        report: to write.
+
+    Returns:
+        The paths of both files.
+    """
     json_file, page = folder / "audit.json", folder / "audit.html"
     write_json(json_file, report.to_dict())
     write_page(
@@ -108,32 +121,31 @@ def write_audit(folder: Path, report: AuditReport) -> tuple[Path, Path]:
         tag=_TAGS[report.verdict],
         sections=[
             {
-                **_probe(result),
-                "tag": _TAGS[result.verdict],
-                "pictures": [_drawn(picture) for picture in result.observation.pictures],
+                **_probe(outcome),
+                "tag": _TAGS[outcome.verdict],
+                "pictures": [_panel(panel) for panel in outcome.result.panels],
             }
-            for result in report.results
+            for outcome in report.outcomes
         ],
         shown=_SHOWN,
     )
     return json_file, page
 
 
-def _probe(result: Result) -> dict[str, Any]:
-    about = result.probe
+def _probe(outcome: ProbeOutcome) -> dict[str, Any]:
+    probe = outcome.probe
     return {
-        "name": about.name,
-        "title": about.title,
-        "question": about.question,
-        "rule": about.rule,
-        "limits": about.limits,
-        "verdict": result.verdict.value,
-        "reason": result.reason,
-        "p_value": result.observation.p_value,
-        "adjusted_p": result.adjusted_p,
+        "name": probe.name,
+        "title": probe.title,
+        "question": probe.question,
+        "rule": probe.rule,
+        "limits": probe.limits,
+        "verdict": outcome.verdict.value,
+        "reason": outcome.reason,
+        "p_value": outcome.result.p_value,
+        "adjusted_p": outcome.adjusted_p,
         "statistics": [
-            {key: _finite(value) for key, value in asdict(statistic).items()}
-            for statistic in result.observation.statistics
+            {key: _finite(value) for key, value in asdict(statistic).items()} for statistic in outcome.result.statistics
         ],
     }
 
@@ -142,18 +154,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _strongest(result: Result) -> str:
-    tested = [m for m in result.observation.statistics if m.p_value is not None]
+def _smallest_p(outcome: ProbeOutcome) -> str:
+    tested = [s for s in outcome.result.statistics if s.p_value is not None]
     if not tested:
         return ""
-    strongest = min(tested, key=lambda m: m.p_value or 0.0)
-    return f"{strongest.name}: {number_with_interval(strongest.value, strongest.low, strongest.high)}"
+    smallest = min(tested, key=lambda s: s.p_value or 0.0)
+    return f"{smallest.name}: {number_with_interval(smallest.value, smallest.low, smallest.high)}"
 
 
-def _drawn(picture: Picture) -> dict[str, Any]:
+def _panel(panel: Panel) -> dict[str, Any]:
     return {
-        "caption": picture.caption,
-        "tiles": [{"heading": heading, "source": _data_uri(pixels)} for heading, pixels in picture.tiles],
+        "caption": panel.caption,
+        "tiles": [{"heading": heading, "source": _data_uri(pixels)} for heading, pixels in panel.tiles],
     }
 
 

@@ -1,11 +1,10 @@
-"""Numbers of an audit: each with its interval and, where a verdict hangs on it, its threshold and p-value."""
+"""Statistics of an audit: each with its interval and, where a verdict rests on it, its threshold and p-value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -14,33 +13,24 @@ from scipy import stats
 from cxr_isnet.evaluation import FloatArray, IntArray, Metric, PatientBootstrap, Replicates
 
 MARGIN = 0.05
-"""Movement of a probability, or of a share, that is too small to be called a shortcut."""
+"""Change of a probability, or of a share, that is too small to be called a shortcut."""
 
-SPREADLESS = 1e-12
-"""Resamples that differ by rounding only do not differ."""
-
-
-class Verdict(StrEnum):
-    """What an probe, or the whole audit, comes to."""
-
-    NO_SIGN = "no sign of a shortcut"
-    SIGN = "sign of a shortcut"
-    UNSOUND = "heatmaps not to be trusted"
-    NOT_APPLICABLE = "not applicable"
+ROUNDING = 1e-12
+"""Standard error below which resamples differ by rounding only."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number of an probe.
+    """One number of a probe.
 
     Attributes:
-        name: what was measured, in words.
+        name: in words.
         value: of the images as they are; NaN where undefined.
         low: lower end of the 95% interval; NaN without one.
         high: upper end.
-        n_images: images that it is of.
-        threshold: what the value is held against; None for a number that only describes.
-        p_value: one-sided, that a value beyond the threshold comes by chance; None for a number that only describes.
+        n_images: number of images that it is computed from.
+        threshold: that the value is tested against; None for a descriptive statistic.
+        p_value: one-sided, of a value above the threshold; None for a descriptive statistic.
     """
 
     name: str
@@ -53,11 +43,11 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Images side by side that show what an probe did.
+class Panel:
+    """Images side by side that show what a probe did; a figure of the report.
 
     Attributes:
-        caption: what they show.
+        caption: of the figure.
         tiles: headings and images (H, W) in [0, 1]; no name and no identity.
     """
 
@@ -67,53 +57,60 @@ class Picture:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What an probe found.
+    """Result of a probe.
 
     Attributes:
-        statistics: its numbers.
-        p_value: that the sign of a shortcut comes by chance; None where no verdict can be given.
-        reason: why no verdict can be given, or what the numbers leave open; "" for nothing.
-        pictures: examples of what was done to the images.
+        statistics: in the order of the report.
+        p_value: of the sign of a shortcut; None where no verdict can be given.
+        reason: why no verdict can be given, or what the statistics leave open; "" for nothing.
+        panels: examples of what was done to the images.
     """
 
     statistics: tuple[Statistic, ...] = ()
     p_value: float | None = None
     reason: str = ""
-    pictures: tuple[Picture, ...] = ()
+    panels: tuple[Panel, ...] = ()
 
 
-def described(name: str, metric: Metric, bootstrap: PatientBootstrap, n_images: int) -> Statistic:
-    """A number with its patient-level bootstrap interval, for information."""
+def describe(name: str, metric: Metric, bootstrap: PatientBootstrap, n_images: int) -> Statistic:
+    """Descriptive statistic with its patient-level bootstrap interval.
+
+    Args:
+        name: in words.
+        metric: of the images of the bootstrap's table.
+        bootstrap: over their patients.
+        n_images: number of images that it is computed from.
+    """
     return _with_interval(bootstrap.resample({name: metric}), name, n_images)
 
 
-def held_above(
+def one_sided_test(
     name: str,
     metric: Metric,
     bootstrap: PatientBootstrap,
     n_images: int,
     *,
     threshold: float,
-    least_error: float = 0.0,
+    min_error: float = 0.0,
 ) -> Statistic:
-    """A number with the one-sided p-value of its lying above a threshold.
+    """Statistic with the one-sided p-value that it lies above a threshold.
 
-    The standard error is the spread of the resamples; the p-value is Student's with one degree of freedom less than
-    there are patients.
+    The standard error is the standard deviation of the replicates; the p-value is Student's with one degree of freedom
+    less than there are patients.
 
     Args:
-        name: what was measured.
+        name: in words.
         metric: of the images of the bootstrap's table.
-        bootstrap: resamples of their patients.
-        n_images: images that have the number.
+        bootstrap: over their patients.
+        n_images: number of images that it is computed from.
         threshold: that has to be exceeded.
-        least_error: the standard error is taken to be at least this, for metrics whose resamples do not vary at
-            their ends, as an AUC of 1 in few images.
+        min_error: lower limit of the standard error, for metrics whose replicates do not vary at their ends, as an AUC
+            of 1 in few images.
     """
     replicates = bootstrap.resample({name: metric})
     statistic = _with_interval(replicates, name, n_images)
     defined = replicates.replicates[np.isfinite(replicates.replicates)]
-    error = max(float(defined.std()), least_error) if len(defined) > 1 else math.nan
+    error = max(float(defined.std()), min_error) if len(defined) > 1 else math.nan
     return Statistic(
         name,
         statistic.value,
@@ -125,9 +122,9 @@ def held_above(
     )
 
 
-def chance(statistics: Sequence[Statistic]) -> float | None:
-    """The smallest p-value times their number (Bonferroni), at most 1; None where none has one."""
-    found = [m.p_value for m in statistics if m.p_value is not None]
+def bonferroni(statistics: Sequence[Statistic]) -> float | None:
+    """Smallest p-value of the statistics times their number (Bonferroni), at most 1; None where none has one."""
+    found = [s.p_value for s in statistics if s.p_value is not None]
     return min(1.0, len(found) * min(found)) if found else None
 
 
@@ -139,13 +136,16 @@ def _with_interval(replicates: Replicates, name: str, n_images: int) -> Statisti
 def _p_value(excess: float, error: float, patients: int) -> float | None:
     if not math.isfinite(excess) or not math.isfinite(error):
         return None
-    if error < SPREADLESS:
-        return 0.0 if excess > SPREADLESS else 1.0
+    if error < ROUNDING:
+        return 0.0 if excess > ROUNDING else 1.0
     return float(stats.t.sf(excess / error, patients - 1))
 
 
-class MeanOfGroups:
-    """Mean over groups of the groups' means of one number per image; NaN where a weighting empties a group."""
+class MacroMean:
+    """Macro-averaged mean: mean over groups of the groups' means of one number per image.
+
+    NaN where a weighting empties a group. A `Metric` of `cxr_isnet.evaluation`.
+    """
 
     def __init__(self, values: FloatArray, groups: IntArray) -> None:
         """Values (N,) without NaN; groups (N,), any numbers."""
@@ -154,6 +154,7 @@ class MeanOfGroups:
         self._values = self._counts * values[:, None]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
+        """Value (R,) for every row of weights (R, N)."""
         counts = weights @ self._counts
         means = (weights @ self._values) / np.where(counts > 0, counts, np.nan)
         return np.asarray(means.mean(axis=1), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Checks of manifests before any training: tables and pictures in, findings out."""
+"""Checks of manifests before any training: tables and images in, findings out."""
 
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity, exit_status

@@ -1,4 +1,4 @@
-"""How strongly two properties of the patients go together."""
+"""Association of two categorical properties: Cramér's V, permutation test."""
 
 from __future__ import annotations
 
@@ -36,22 +36,27 @@ def cramers_v(counts: Counts) -> float:
 
 
 def permutation_p(counts: Counts, *, resamples: int = RESAMPLES, seed: int = _SEED) -> float:
-    """Share of tables with the same margins whose chi-square is as large, the table itself counted among them.
+    """p-value of the permutation test: share of tables with the same margins whose chi-square is as large.
+
+    The table itself counts among them.
 
     Args:
         counts: (rows, columns), no row and no column empty.
         resamples: random tables.
         seed: of the tables.
+
+    Returns:
+        1 / (1 + resamples) to 1.
     """
     observed = chi_square(counts)
     margins = stats.random_table(counts.sum(axis=1), counts.sum(axis=0), seed=seed)
-    drawn = np.asarray(margins.rvs(size=resamples)).reshape(resamples, *counts.shape)
-    as_large = chi_square(drawn) >= observed * (1 - 1e-12)
+    permuted = np.asarray(margins.rvs(size=resamples)).reshape(resamples, *counts.shape)
+    as_large = chi_square(permuted) >= observed * (1 - 1e-12)
     return float((1 + as_large.sum()) / (1 + resamples))
 
 
 def chi_square(counts: Counts | NDArray[np.floating[Any]]) -> Any:
-    """Pearson's chi-square of a table, or of each of a stack of tables: (..., rows, columns) -> (...)."""
+    """Pearson's chi-square (...) of contingency tables (..., rows, columns)."""
     down, across = counts.sum(axis=-1, keepdims=True), counts.sum(axis=-2, keepdims=True)
     expected = down * across / counts.sum(axis=(-2, -1), keepdims=True)
     return ((counts - expected) ** 2 / expected).sum(axis=(-2, -1))

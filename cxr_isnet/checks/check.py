@@ -1,4 +1,4 @@
-"""What a check of manifests is: a question put to the tables and files, answered by findings."""
+"""What a check of manifests is: a name and a function from a scan to findings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Find = Callable[[ManifestScan], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Check:
-    """One question put to the tables.
+    """A check of manifests.
 
     Attributes:
-        name: as reports and `Finding.check` give it.
-        about: what it looks for, in a sentence.
+        name: as in reports and `Finding.check`.
+        about: what holds when nothing is found, in a sentence.
         find: scan -> findings, in the order in which they are to be read.
     """
 

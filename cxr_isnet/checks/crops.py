@@ -1,4 +1,4 @@
-"""Pictures that are a part of another: a search over windows, an alignment, a correlation that decides."""
+"""Crops of other images: a search over windows, an alignment, a correlation that decides."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cxr_isnet.checks.similarity import SAME_PICTURE, agreement
-from cxr_isnet.checks.windows import shrunk, shrunk_windows, window_boxes
+from cxr_isnet.checks.similarity import SAME_IMAGE, detail_correlation
+from cxr_isnet.checks.windows import downsample, downsample_windows, window_boxes
 
 Floats = NDArray[np.floating[Any]]
 Box = tuple[float, float, float, float]
@@ -28,53 +28,53 @@ _DAMPING = 1e-3
 
 @dataclass(frozen=True)
 class Crop:
-    """A picture that is found in another.
+    """An image that is found in another.
 
     Attributes:
-        part: index of the picture that is the crop.
-        whole: index of the picture that it was cut from.
+        part: index of the image that is the crop.
+        whole: index of the image that it was cut from.
         window: left, top, width and height of the part in the whole, as shares of its sides.
-        agreement: correlation of their fine detail.
+        correlation: of their fine detail.
     """
 
     part: int
     whole: int
     window: Box
-    agreement: float
+    correlation: float
 
 
-def find_crops(pictures: NDArray[np.float32]) -> list[Crop]:
-    """All pairs of which one is a crop of the other, at least half as wide and half as high.
+def find_crops(images: NDArray[np.float32]) -> list[Crop]:
+    """Pairs of which one is a crop of the other, at least half as wide and half as high.
 
     The two may differ in resolution, aspect ratio, exposure, compression and small burned-in text; not in rotation.
-    Time grows with the square of the number of pictures.
+    Time grows with the square of the number of images.
 
     Args:
-        pictures: (n, side, side) in [0, 1], the side even.
+        images: (n, side, side) in [0, 1], the side even.
 
     Returns:
         A crop per pair, best first. The smaller of the two is the part.
     """
-    count, side, _ = pictures.shape
-    candidates = list(_candidates(pictures)) if count > 1 else []
-    halved = pictures.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
+    count, side, _ = images.shape
+    candidates = list(_candidates(images)) if count > 1 else []
+    halved = images.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
     best: dict[tuple[int, int], Crop] = {}
     for start in tqdm(range(0, len(candidates), _BATCH), desc="align crops", unit="batch", disable=None):
-        for crop in _verified(pictures, halved, candidates[start : start + _BATCH]):
+        for crop in _verified(images, halved, candidates[start : start + _BATCH]):
             pair = (min(crop.part, crop.whole), max(crop.part, crop.whole))
-            if pair not in best or crop.agreement > best[pair].agreement:
+            if pair not in best or crop.correlation > best[pair].correlation:
                 best[pair] = crop
-    return sorted(best.values(), key=lambda crop: -crop.agreement)
+    return sorted(best.values(), key=lambda crop: -crop.correlation)
 
 
-def _candidates(pictures: NDArray[np.float32]) -> Iterator[tuple[int, int, int]]:
-    """(part, whole, number of the window): for every part the likeliest wholes."""
-    parts = shrunk(pictures)
-    count = len(pictures)
+def _candidates(images: NDArray[np.float32]) -> Iterator[tuple[int, int, int]]:
+    """Part, whole and number of the window: for every part the most similar wholes."""
+    parts = downsample(images)
+    count = len(images)
     score = np.zeros((count, count), dtype=np.float32)
     window = np.zeros((count, count), dtype=np.int32)
     for whole in tqdm(range(count), desc="search crops", unit="image", disable=None):
-        match = parts @ shrunk_windows(pictures[whole]).T
+        match = parts @ downsample_windows(images[whole]).T
         window[:, whole] = match.argmax(axis=1)
         score[:, whole] = match.max(axis=1)
     np.fill_diagonal(score, 0.0)
@@ -86,28 +86,28 @@ def _candidates(pictures: NDArray[np.float32]) -> Iterator[tuple[int, int, int]]
 
 
 def _verified(
-    pictures: NDArray[np.float32], halved: NDArray[np.float32], candidates: Sequence[tuple[int, int, int]]
+    images: NDArray[np.float32], halved: NDArray[np.float32], candidates: Sequence[tuple[int, int, int]]
 ) -> Iterator[Crop]:
-    """Align at half the resolution; what still fits, at the full one; what still fits, compare in detail."""
+    """Align at half the resolution; what still fits, at full resolution; what still fits, compare in detail."""
     parts, wholes, numbers = (np.array(column) for column in zip(*candidates, strict=True))
     boxes, match = _align(halved[parts], halved[wholes], window_boxes()[numbers])
     fit = match >= _ALIGNED_FLOOR
     parts, wholes = parts[fit], wholes[fit]
-    boxes, _ = _align(pictures[parts], pictures[wholes], boxes[fit])
+    boxes, _ = _align(images[parts], images[wholes], boxes[fit])
     for part, whole, box in zip(parts, wholes, boxes, strict=True):
         left, top, width, height = (float(share) for share in box)
-        found = agreement(pictures[part], pictures[whole], (left, top, width, height))
-        if found >= SAME_PICTURE:
+        found = detail_correlation(images[part], images[whole], (left, top, width, height))
+        if found >= SAME_IMAGE:
             yield Crop(int(part), int(whole), (left, top, width, height), found)
 
 
 def _align(parts: Floats, wholes: Floats, boxes: Floats) -> tuple[Floats, Floats]:
-    """Move and stretch the windows until they fit: Gauss-Newton on place, size, contrast and brightness.
+    """Align the windows: Gauss-Newton on position, size, contrast and brightness.
 
     Args:
         parts: (b, side, side).
         wholes: (b, side, side).
-        boxes: (b, 4) to begin with.
+        boxes: (b, 4), initial.
 
     Returns:
         (b, 4) boxes, and (b,) correlations of the parts and the windows.
@@ -137,10 +137,10 @@ def _align(parts: Floats, wholes: Floats, boxes: Floats) -> tuple[Floats, Floats
     return boxes, (goal * shown).mean(axis=(1, 2))
 
 
-def _sample(pictures: Floats, rows: Floats, columns: Floats) -> Floats:
-    """(b, _CELLS, _CELLS) linearly interpolated; `rows` and `columns` hold (b, 2) start and length."""
-    side = pictures.shape[1]
-    return np.asarray(_weights(rows, side) @ pictures @ _weights(columns, side).transpose(0, 2, 1))
+def _sample(images: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Linear interpolation (b, _CELLS, _CELLS); `rows` and `columns` hold (b, 2) start and length."""
+    side = images.shape[1]
+    return np.asarray(_weights(rows, side) @ images @ _weights(columns, side).transpose(0, 2, 1))
 
 
 def _weights(stretch: Floats, side: int) -> NDArray[np.float32]:
@@ -151,6 +151,6 @@ def _weights(stretch: Floats, side: int) -> NDArray[np.float32]:
     )
 
 
-def _standard(pictures: Floats) -> Floats:
-    centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
+def _standard(images: Floats) -> Floats:
+    centred = images - images.mean(axis=(1, 2), keepdims=True)
     return np.asarray(centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), 1e-6))

@@ -1,4 +1,4 @@
-"""What a check finds: records that a report prints, never exceptions."""
+"""Findings of checks: records that a report prints, never exceptions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cxr_isnet.manifests import ColumnProblem, Place
 
 
 class Severity(Enum):
-    """How bad a finding is, worst first."""
+    """Severity of a finding, worst first."""
 
     UNUSABLE = "unusable"
     """The table cannot be read or breaks the schema."""
     ERROR = "error"
     """Training will refuse it, or its result would be wrong."""
     WARNING = "warning"
-    """Suspect: someone has to look."""
+    """Suspect: to be reviewed by a person."""
     INFO = "info"
-    """Worth knowing; nothing has to be done."""
+    """For information; nothing has to be done."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Contingency:
-    """How labels and another property occur together.
+    """Contingency table of the labels and another property of the patients.
 
     Attributes:
-        property: what stands against the label, as "site".
+        property: name of the property, as "site".
         values: its values, the most frequent first; one name per row of `counts`.
         labels: one name per column of `counts`.
         counts: patients, each counted once for every value and label that it has.
@@ -60,17 +60,17 @@ class Contingency:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """One finding of a check.
 
     Attributes:
         check: name of the check.
-        severity: how bad it is.
-        message: what is the matter and what to do about it.
-        places: the rows concerned; none when a whole table is.
-        column: the column concerned; "" for none.
-        value: the value seen; "" for none.
+        severity: worst first, `Severity`.
+        message: the problem and its remedy.
+        places: rows of the tables; none for a whole table.
+        column: column of the tables; "" for none.
+        value: that was found; "" for none.
         pictures: images to show.
-        contingency: the counts behind an association.
+        contingency: table of an association.
     """
 
     check: str
@@ -84,12 +84,12 @@ class Finding:
 
 
 def from_problem(problem: ColumnProblem, check: str, severity: Severity, pictures: Iterable[Picture] = ()) -> Finding:
-    """A manifest's problem as a finding.
+    """Finding of a manifest's problem.
 
     Args:
         problem: its values are indexed by `Place`, or by the number of the row in `problem.table`.
         check: name of the check.
-        severity: how bad it is.
+        severity: of the finding.
         pictures: images to show.
     """
     places = tuple(row if isinstance(row, Place) else Place(problem.table, int(row)) for row in problem.values.index)
@@ -99,7 +99,7 @@ def from_problem(problem: ColumnProblem, check: str, severity: Severity, picture
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """0 when there is nothing to do, 1 when something was found, 2 when a table is unusable."""
+    """Exit status of a command: 0 when nothing has to be done, 1 for errors or warnings, 2 when a table is unusable."""
     worst = {finding.severity for finding in findings}
     if Severity.UNUSABLE in worst:
         return 2

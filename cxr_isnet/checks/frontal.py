@@ -1,4 +1,4 @@
-"""Does a picture look like an upright frontal chest? Two marks, each with what it can and cannot see."""
+"""Does an image look like an upright frontal chest? Two scores: similarity to a template, outliers among the others."""
 
 from __future__ import annotations
 
@@ -11,80 +11,81 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from cxr_isnet.checks.windows import CELLS, normalised, shrunk, shrunk_windows
+from cxr_isnet.checks.windows import CELLS, downsample, downsample_windows, normalise
 
-LEAST_CHEST = 0.25
-"""Resemblance to the drawn chest below which a picture is suspect."""
+MIN_TEMPLATE_SCORE = 0.25
+"""Correlation with the chest template below which an image is suspect."""
 
-MOST_ODD = 0.65
-"""Oddness above which a picture is suspect."""
+MAX_OUTLIER_SCORE = 0.65
+"""Outlier score above which an image is suspect."""
 
-LEAST_COMPANY = 40
-"""Pictures below which none can be called odd among them."""
+MIN_IMAGES = 40
+"""Number of images below which no outlier score can be computed."""
 
 _COMPONENTS = 10
 _NEAREST = 0.75
 _ROUNDS = 3
 
 
-def resemblance(pictures: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """How well some window of each picture fits a drawn chest: two dark fields beside a bright middle.
+def chest_template_score(images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Template matching: highest correlation of a window of each image with a schematic chest.
 
-    Needs no other picture. Blind to much: a leg or a lung that is white may pass or fail.
+    The template is two dark fields beside a bright middle. Needs no other image. Insensitive to much: a leg or an
+    opaque lung may pass or fail.
 
     Args:
-        pictures: (n, side, side).
+        images: (n, side, side).
 
     Returns:
         (n,) correlations, -1 to 1.
     """
-    chest = _drawn_chest()
-    bar = tqdm(pictures, desc="look for chests", unit="image", disable=None)
-    return np.array([(shrunk_windows(picture) @ chest).max() for picture in bar], dtype=np.float32)
+    chest = _chest_template()
+    bar = tqdm(images, desc="look for chests", unit="image", disable=None)
+    return np.array([(downsample_windows(image) @ chest).max() for image in bar], dtype=np.float32)
 
 
-def frontal_outlier_score(pictures: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
-    """How much of each picture cannot be made of what is common to the others, or to the others of its site.
+def frontal_outlier_score(images: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
+    """Outlier score: how badly principal components of the other images, or of those of its site, reconstruct an image.
 
-    The tables, and the images of a site, are taken to be chests in the main.
+    Most images of the tables, and of a site, are assumed to be frontal chests.
 
     Args:
-        pictures: (n, side, side).
-        sites: n names. A site that exposes or crops in its own way is judged by itself.
+        images: (n, side, side).
+        sites: n names. A site that exposes or crops in its own way is compared with itself.
 
     Returns:
-        (n,) norms of what is left over, 0 to about 1; 0 for all when there are fewer than LEAST_COMPANY.
+        (n,) norms of the residual, 0 to about 1; 0 for all when there are fewer than `MIN_IMAGES`.
     """
-    vectors = shrunk(pictures)
-    left = _odd_among(vectors)
+    vectors = downsample(images)
+    scores = _outlier_scores(vectors)
     names = np.array(sites)
     for site in np.unique(names):
         own = names == site
-        if LEAST_COMPANY <= own.sum() < len(names):
-            left[own] = np.minimum(left[own], _odd_among(vectors[own]))
-    return left
+        if MIN_IMAGES <= own.sum() < len(names):
+            scores[own] = np.minimum(scores[own], _outlier_scores(vectors[own]))
+    return scores
 
 
-def _odd_among(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What principal components of one half of the pictures leave over of the other half.
+def _outlier_scores(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Residual norm of each half of the images after projection on principal components of the other half.
 
-    In halves, so that no picture explains itself. First the pictures nearest to the median picture are the examples, so
-    that a few strangers of one kind do not excuse each other; then all that are not odd.
+    In halves, so that no image reconstructs itself. First the components are those of the images nearest to the median
+    image, so that a few outliers of one kind do not support each other; then of all that are no outliers.
     """
-    left = np.zeros(len(vectors), dtype=np.float32)
-    if len(vectors) < LEAST_COMPANY:
-        return left
+    scores = np.zeros(len(vectors), dtype=np.float32)
+    if len(vectors) < MIN_IMAGES:
+        return scores
     first = np.arange(len(vectors)) % 2 == 0
     nearness = vectors @ np.median(vectors, axis=0)
     examples = nearness >= np.quantile(nearness, 1 - _NEAREST)
     for _ in range(_ROUNDS):
         for half in (first, ~first):
-            left[half] = _left_over(vectors[half], vectors[~half & examples])
-        examples = left <= MOST_ODD
-    return left
+            scores[half] = _residual_norm(vectors[half], vectors[~half & examples])
+        examples = scores <= MAX_OUTLIER_SCORE
+    return scores
 
 
-def _left_over(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _residual_norm(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = examples.mean(axis=0)
     _, _, components = np.linalg.svd(examples - mean, full_matrices=False)
     common = components[:_COMPONENTS]
@@ -93,8 +94,8 @@ def _left_over(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> N
 
 
 @cache
-def _drawn_chest() -> NDArray[np.float32]:
-    """Soft tissue, air above the shoulders, two lungs: ellipses, blurred and shrunk."""
+def _chest_template() -> NDArray[np.float32]:
+    """Vector (CELLS²,) of a schematic chest: soft tissue, air above the shoulders, two lungs; blurred, downsampled."""
     fine = 8 * CELLS
     share = (np.arange(fine) + 0.5) / fine
     y, x = share[:, None], share[None, :] - 0.5
@@ -104,5 +105,5 @@ def _drawn_chest() -> NDArray[np.float32]:
     chest[(y < 0.12) & (np.abs(x) > 0.22)] = 0.45
     blurred = ndimage.gaussian_filter(chest, 0.6 * 8)
     small = blurred.reshape(CELLS, 8, CELLS, 8).mean(axis=(1, 3))
-    drawn: NDArray[np.float32] = normalised(small.reshape(1, -1).astype(np.float32))[0]
-    return drawn
+    template: NDArray[np.float32] = normalise(small.reshape(1, -1).astype(np.float32))[0]
+    return template

@@ -1,4 +1,4 @@
-"""Findings as one HTML page with the flagged pictures inside: nothing is fetched, it can be mailed and printed."""
+"""HTML report: one page with the flagged images embedded, which can be mailed and printed."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def write_html_report(path: Path, scan: ManifestScan, groups: Sequence[tuple[Che
 
     Args:
         path: of the page.
-        scan: what was looked at.
-        groups: checks with what they found.
+        scan: that was checked.
+        groups: checks with their findings.
     """
     everything = [finding for _, found in groups for finding in found]
     write_page(
@@ -81,7 +81,7 @@ def _of(findings: Iterable[Finding], severity: Severity) -> list[Finding]:
 
 
 def _shown(scan: ManifestScan, finding: Finding) -> _Shown:
-    drawn = [(Path(one.image).name, _draw(scan, one)) for one in finding.pictures[:PICTURES]]
+    shown = [(Path(one.image).name, _draw(scan, one)) for one in finding.pictures[:PICTURES]]
     rows = [f"row {place}" for place in finding.places[:PICTURES]]
     more = f" and {len(finding.places) - PICTURES} more" if len(finding.places) > PICTURES else ""
     return _Shown(
@@ -89,7 +89,7 @@ def _shown(scan: ManifestScan, finding: Finding) -> _Shown:
         tag=_TAGS[finding.severity.value],
         message=finding.message,
         rows=", ".join(rows) + more,
-        pictures=tuple((name, source) for name, source in drawn if source),
+        pictures=tuple((name, source) for name, source in shown if source),
         contingency=finding.contingency,
         table=() if finding.contingency is None else _shaded(finding.contingency),
     )
@@ -105,7 +105,7 @@ def _shaded(table: Contingency) -> tuple[tuple[str, tuple[tuple[int, int], ...]]
 
 
 def _draw(scan: ManifestScan, picture: Picture) -> str:
-    """The thumbnail in its own proportions with mask and frame, as a data URI; "" for an image without a thumbnail."""
+    """Thumbnail in the proportions of the image with mask and frame, as a data URI; "" for an image without one."""
     record = scan.images.get(picture.image)
     if record is None or record.thumbnail is None:
         return ""

@@ -1,4 +1,4 @@
-"""Findings as JSON, complete, for other programs.
+"""JSON report: all findings, for other programs.
 
 Fields: `status` (0 clean, 1 findings, 2 unusable), `tables` (names), `rows`, `images`, `masks` (numbers), `counts`
 (severity to number), `findings`. A finding has `check`, `severity` (unusable, error, warning, info), `message`, `rows`
@@ -22,7 +22,13 @@ from cxr_isnet.files import atomic_write
 
 
 def write_json_report(path: Path, scan: ManifestScan, findings: Sequence[Finding]) -> None:
-    """Write all findings; whole or not at all."""
+    """Write all findings as JSON; whole or not at all.
+
+    Args:
+        path: of the file.
+        scan: that was checked.
+        findings: of all checks.
+    """
     count = Counter(finding.severity for finding in findings)
     content = {
         "status": exit_status(findings),

@@ -1,4 +1,4 @@
-"""What the checks know of an image or a mask: read once, small enough to keep for every file."""
+"""Records of images and masks: read once, small enough to keep for every file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cxr_isnet.imaging import border_share, lung_areas, read_image, read_mask
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128
-"""Rows and columns of a thumbnail; the picture is squeezed into the square."""
+"""Rows and columns of a thumbnail; the image is squeezed into the square."""
 
 _SMALLEST_RANGE = 1e-3
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One X-ray.
+    """Record of an X-ray.
 
     Attributes:
         path: of the file.
@@ -45,7 +45,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class MaskRecord:
-    """One lung mask.
+    """Record of a lung mask.
 
     Attributes:
         path: of the file.
@@ -69,7 +69,7 @@ class MaskRecord:
 
 
 def image_record(path: str) -> ImageRecord:
-    """Read an X-ray; what stands in the way becomes part of the record."""
+    """Read an X-ray; an error becomes the `problem` of the record."""
     try:
         sha256 = file_digest(path)
     except OSError as error:
@@ -88,7 +88,7 @@ def image_record(path: str) -> ImageRecord:
 
 
 def mask_record(path: str) -> MaskRecord:
-    """Read a mask; what stands in the way becomes part of the record."""
+    """Read a mask; an error becomes the `problem` of the record."""
     if not Path(path).is_file():
         return MaskRecord(path, problem=f"{path}: there is no such file")
     try:

@@ -1,4 +1,4 @@
-"""Everything the checks look at: the tables' rows, and a record per file, read once and in parallel."""
+"""Scan of manifests: the input of every check. The tables' rows, and a record per file, read once and in parallel."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cxr_isnet.checks.findings import Finding, Severity, from_problem
 from cxr_isnet.checks.records import THUMBNAIL, ImageRecord, MaskRecord, image_record, mask_record
+from cxr_isnet.checks.similarity import NearDuplicate, near_duplicates
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import Place, inspect_manifest, join_tables
 
@@ -25,13 +26,13 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class ManifestScan:
-    """Tables and files as the checks see them.
+    """Tables and files of a set of manifests.
 
     Attributes:
         tables: names of the tables that could be read.
         frame: their rows, indexed by `Place`, as `join_tables` gives them; cells may break the schema.
-        images: path to record, for every image that is named.
-        masks: path to record, for every mask that is named.
+        images: path to record, for every image in the tables.
+        masks: path to record, for every mask in the tables.
         schema_findings: findings about tables and cells that break the schema.
         crop_limit: number of images above which crops are not searched for.
     """
@@ -44,8 +45,8 @@ class ManifestScan:
     crop_limit: int = 0
 
     @cached_property
-    def pictures(self) -> tuple[ImageRecord, ...]:
-        """Images that can be compared: readable, not blank, one per content."""
+    def comparable(self) -> tuple[ImageRecord, ...]:
+        """Records of images that can be compared: readable, not blank, one per content."""
         seen: dict[str, ImageRecord] = {}
         for record in self.images.values():
             if record.thumbnail is not None and not record.blank:
@@ -54,17 +55,22 @@ class ManifestScan:
 
     @cached_property
     def thumbnails(self) -> NDArray[np.float32]:
-        """(pictures, side, side) in [0, 1], in the order of `pictures`."""
-        kept = [record.thumbnail for record in self.pictures if record.thumbnail is not None]
+        """Thumbnails (n, side, side) in [0, 1] of the comparable images."""
+        kept = [record.thumbnail for record in self.comparable if record.thumbnail is not None]
         stacked = np.stack(kept) if kept else np.zeros((0, THUMBNAIL, THUMBNAIL))
         return np.asarray(stacked, dtype=np.float32) / np.float32(255)
 
+    @cached_property
+    def near_duplicates(self) -> tuple[NearDuplicate, ...]:
+        """Pairs of comparable images with the same content in different files, best first."""
+        return tuple(near_duplicates([record.hash for record in self.comparable], self.thumbnails))
+
     def rows(self, image: str) -> pd.DataFrame:
-        """The rows that name an image."""
+        """Rows of an image."""
         return self.frame.iloc[self._positions[image]]
 
     def places(self, image: str) -> tuple[Place, ...]:
-        """Where an image is named."""
+        """Places of the rows of an image."""
         return tuple(self.rows(image).index)
 
     @cached_property
@@ -76,7 +82,7 @@ class ManifestScan:
 
 
 def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> ManifestScan:
-    """Read tables and files as far as they can be read.
+    """Read manifests and their files as far as they can be read.
 
     Args:
         tables: manifests, tables or column mappings.
@@ -105,13 +111,13 @@ def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> M
 
 
 def read_records(read: Callable[[str], Record], paths: pd.Series, what: str, workers: int) -> dict[str, Record]:
-    """A record per distinct path, "" left out, in the order of the paths.
+    """Record of every distinct path, "" left out, in the order of the paths.
 
     Args:
         read: path -> record; never raises for a bad file.
-        paths: as the tables name them.
+        paths: as the tables give them.
         what: name of the progress bar.
-        workers: threads; decoding and hashing let go of the interpreter.
+        workers: threads; decoding and hashing release the interpreter's lock.
     """
     wanted = [path for path in paths.unique() if path]
     with ThreadPoolExecutor(workers) as pool:

@@ -1,4 +1,4 @@
-"""Findings as text: what was looked at, then every check with counts and its first findings."""
+"""Text report: what was checked, then every check with counts and its first findings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CONTINGENCY_ROWS = 8
 
 
 def text_report(scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> str:
-    """The whole report.
+    """Text of the whole report.
 
     Args:
-        scan: what was looked at.
-        groups: checks with what they found.
+        scan: that was checked.
+        groups: checks with their findings.
     """
     lines = [contents(scan), verdict([finding for _, found in groups for finding in found])]
     for check, found in groups:
@@ -31,7 +31,7 @@ def text_report(scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Findi
 
 
 def contents(scan: ManifestScan) -> str:
-    """What was looked at, in a line."""
+    """Number of tables, rows, patients and files, in a line."""
     patients = len(scan.frame[["site", "patient_id"]].drop_duplicates()) if scan.tables else 0
     masks = sum(mask.thumbnail is not None for mask in scan.masks.values())
     readable = sum(image.thumbnail is not None for image in scan.images.values())
@@ -42,7 +42,7 @@ def contents(scan: ManifestScan) -> str:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """Whether something has to be done, in a line."""
+    """Verdict on all findings, in a line."""
     severities = {finding.severity for finding in findings}
     if Severity.UNUSABLE in severities:
         return "Unusable: a table cannot be read or breaks the schema."
@@ -52,7 +52,7 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def tally(findings: Iterable[Finding]) -> str:
-    """Counts by severity, worst first, as "2 errors, 1 warning"."""
+    """Number of findings by severity, worst first, as "2 errors, 1 warning"."""
     count = Counter(finding.severity for finding in findings)
     return ", ".join(_counted(count[severity], severity) for severity in Severity if count[severity])
 
@@ -87,7 +87,7 @@ def _contingency_lines(table: Contingency) -> Iterator[str]:
 
 
 def shortened(table: Contingency) -> list[tuple[str, tuple[int, ...]]]:
-    """Rows of a table with the rarest values summed up in a last one."""
+    """Rows of a contingency table, the rarest values summed up in a last one."""
     rows = list(zip(table.values, table.counts, strict=True))
     if len(rows) <= CONTINGENCY_ROWS + 1:
         return rows

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from cxr_isnet.audit import (
     LEAST_PATIENTS,
+    MIN_PATIENTS,
     AuditContext,
     AuditReport,
     load_audit_set,
-    load_audited,
+    load_audited_model,
     run_probes,
     write_audit,
 )
@@ -24,7 +25,7 @@ from cxr_isnet.tracking import TrackingConfig, start_run
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Looking for shortcuts that a model takes past the lungs.
+    """Audit of a trained model for shortcuts outside the lungs.
 
     Attributes:
         model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME/1`, a folder).
@@ -34,7 +35,7 @@ class AuditConfig:
         size: Rows and columns, in pixels, of the images that an MLflow model is given; a checkpoint knows its own.
         most_images: A larger manifest is sampled down to this, by patient, evenly over sites and classes.
         resamples: Bootstrap resamples of each interval.
-        seed: Of everything drawn.
+        seed: Of all random choices.
         batch_size: Images at a time.
         device: Where a checkpoint is run; an MLflow model chooses for itself.
         tracking: MLflow.
@@ -56,22 +57,33 @@ class AuditConfig:
         if not self.manifest:
             raise InputError("manifest is an empty list: name at least one table or column mapping")
         least = {"size": 32, "most_images": LEAST_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
+        least = {"size": 32, "most_images": MIN_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise InputError(f"{name} is {getattr(self, name)}: at least {smallest} is needed")
 
 
 def audit(config: AuditConfig) -> str:
-    """Audits a model on the manifests' images, to files and to MLflow; returns the verdicts as a text table."""
+    """Audit a model on the images of manifests, and write the report to files and to MLflow.
+
+    Args:
+        config: model, manifests and settings.
+
+    Returns:
+        The verdicts as a text table.
+
+    Raises:
+        InputError: the output folder is not empty; a model, manifest or image cannot be used.
+    """
     output = output_folder(config.output)
-    model, size = load_audited(
+    model, size = load_audited_model(
         config.model, size=config.size, tracking_uri=config.tracking.uri, device=config.device.found()
     )
     frame = read_manifests(config.manifest, classes=model.classes)
-    images = load_audit_set(
+    data = load_audit_set(
         frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
     )
-    context = AuditContext(model, images, config.resamples, config.seed, config.batch_size)
+    context = AuditContext(model, data, config.resamples, config.seed, config.batch_size)
     with start_run(config.tracking, parameters=as_plain(config), tags={"kind": "audit"}) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cxr_isnet.audit import AuditContext, AuditedModel, AuditSet
-from cxr_isnet.audit.audited_model import Answer
+from cxr_isnet.audit.audited_model import ImageFunction
 from cxr_isnet.evaluation.confusion import FloatArray
 
 SIZE = 48
@@ -68,11 +68,11 @@ def reads_lungs(images: Tensor) -> FloatArray:
 
 
 def ignores_all(images: Tensor) -> FloatArray:
-    """The same answer always."""
+    """The same prediction for every image."""
     return np.full((len(images), 2), 0.5)
 
 
-def maps_at(rows: slice, columns: slice) -> Answer:
+def maps_at(rows: slice, columns: slice) -> ImageFunction:
     """Heatmaps with all their relevance in one rectangle."""
 
     def heatmaps(images: Tensor) -> FloatArray:
@@ -83,7 +83,7 @@ def maps_at(rows: slice, columns: slice) -> Answer:
     return heatmaps
 
 
-def noise(share: float, seed: int) -> Answer:
+def noise(share: float, seed: int) -> ImageFunction:
     """Heatmaps of random weights that have nothing to do with those of the model."""
 
     def heatmaps(images: Tensor) -> FloatArray:
@@ -92,15 +92,15 @@ def noise(share: float, seed: int) -> Answer:
     return heatmaps
 
 
-def make_subject(probabilities: Answer, data: AuditSet | None = None, **answers: object) -> AuditContext:
-    model = AuditedModel("made by hand", ("normal", "ill"), probabilities, **answers)
+def make_context(probabilities: ImageFunction, data: AuditSet | None = None, **functions: object) -> AuditContext:
+    model = AuditedModel("made by hand", ("normal", "ill"), probabilities, **functions)
     return AuditContext(model, data if data is not None else make_set(), resamples=200)
 
 
 @pytest.fixture
 def context() -> Callable[..., AuditContext]:
-    """A maker of subjects: probabilities, optionally the images and what else the model answers."""
-    return make_subject
+    """Makes a context of probabilities and, optionally, images and further functions of the model."""
+    return make_context
 
 
 def value(statistics: Sequence[object], name: str) -> float:

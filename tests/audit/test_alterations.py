@@ -4,11 +4,11 @@ import torch
 
 from cxr_isnet.audit.alterations import (
     background_only,
-    lungs_filled,
+    dilate,
+    fill_lungs,
     lungs_only,
-    on_background,
-    strongest,
-    widened,
+    most_relevant,
+    paste_lungs,
 )
 
 MASK = torch.zeros(1, 1, 50, 50)
@@ -18,17 +18,17 @@ AVERAGE = torch.full((1, 1, 50, 50), 0.3)
 
 
 def test_hidden_lungs_leave_no_trace_and_the_background_stays() -> None:
-    changed = ONE * (1 - widened(MASK)) + OTHER * widened(MASK)
+    changed = ONE * (1 - dilate(MASK)) + OTHER * dilate(MASK)
 
-    for hide, filling in ((background_only, 0.3), (lungs_filled, AVERAGE)):
+    for hide, filling in ((background_only, 0.3), (fill_lungs, AVERAGE)):
         assert torch.equal(hide(ONE, MASK, filling), hide(changed, MASK, filling))
         assert torch.equal(hide(ONE, MASK, filling)[..., 40:, :], ONE[..., 40:, :])
         assert (hide(ONE, MASK, filling)[MASK > 0] == 0.3).all()
 
 
 def test_the_rim_is_hidden_with_the_lungs() -> None:
-    assert widened(MASK)[..., 9, 15] == 1
-    assert widened(MASK)[..., 8, 15] == 0
+    assert dilate(MASK)[..., 9, 15] == 1
+    assert dilate(MASK)[..., 8, 15] == 0
 
 
 def test_lungs_alone_leave_no_trace_of_the_background() -> None:
@@ -40,19 +40,19 @@ def test_lungs_alone_leave_no_trace_of_the_background() -> None:
 
 def test_a_swap_takes_the_lungs_of_one_and_nothing_of_the_others() -> None:
     theirs = torch.roll(MASK, 8, dims=-1)
-    swapped = on_background(ONE, MASK, OTHER, theirs, AVERAGE)
+    swapped = paste_lungs(ONE, MASK, OTHER, theirs, AVERAGE)
 
     assert torch.equal(swapped[MASK > 0], ONE[MASK > 0])
-    far = (MASK == 0) & (widened(theirs) == 0)
+    far = (MASK == 0) & (dilate(theirs) == 0)
     assert torch.equal(swapped[far], OTHER[far])
     between = (MASK == 0) & (theirs > 0)
     torch.testing.assert_close(swapped[between], AVERAGE[between])
 
 
-def test_the_strongest_places_are_those_of_a_full_sort() -> None:
-    chosen = strongest(ONE, MASK, 0.04)
+def test_the_most_relevant_pixels_are_those_of_a_full_sort() -> None:
+    chosen = most_relevant(ONE, MASK, 0.04)
 
     inside = ONE[MASK > 0]
     assert chosen.sum() == 100
     assert set(ONE[chosen > 0].tolist()) == set(inside.sort().values[-100:].tolist())
-    assert strongest(ONE, MASK, 0.5).sum() == MASK.sum()
+    assert most_relevant(ONE, MASK, 0.5).sum() == MASK.sum()

@@ -51,7 +51,7 @@ def test_a_large_manifest_is_sampled_evenly_and_by_whole_patients(
 
     assert np.unique(data.sites * 2 + data.labels, return_counts=True)[1].tolist() == [3, 3, 3, 3]
     assert data.patients.tolist() == list(range(12))
-    assert len(data.spread(8, 0)) == 8
+    assert len(data.stratified_rows(8, 0)) == 8
 
 
 def test_images_without_a_mask_are_left_out_and_too_few_are_refused(

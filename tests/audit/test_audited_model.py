@@ -1,4 +1,4 @@
-"""What a classifier and a stranger's model answer."""
+"""The functions of a classifier and of a third-party model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cxr_isnet.audit import audited_classifier, audited_pyfunc
-from cxr_isnet.audit.audited_model import load_audited, randomised_network
+from cxr_isnet.audit.audited_model import load_audited_model, randomised_network
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
@@ -29,7 +29,7 @@ def images(phantom_manifest: Path) -> torch.Tensor:
     return torch.stack([prepare_image(read_image(path), ImageConfig(32, equalize=False)) for path in paths])
 
 
-def test_a_classifier_answers_as_it_does_for_files(
+def test_a_classifier_predicts_as_it_does_for_files(
     classifier: Classifier, images: torch.Tensor, phantom_manifest: Path
 ) -> None:
     model = audited_classifier(classifier, "")
@@ -50,7 +50,7 @@ def test_features_are_what_the_last_layer_reads(classifier: Classifier, images: 
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), model.probabilities(images), atol=1e-5)
 
 
-def test_weights_are_drawn_anew_from_the_output_back_and_the_classifier_stays(classifier: Classifier) -> None:
+def test_weights_are_re_initialised_from_the_output_back_and_the_classifier_stays(classifier: Classifier) -> None:
     before = {name: weights.clone() for name, weights in classifier.network.state_dict().items()}
 
     head, whole = (randomised_network(classifier, share, 0).state_dict() for share in (0.01, 1.0))
@@ -62,8 +62,8 @@ def test_weights_are_drawn_anew_from_the_output_back_and_the_classifier_stays(cl
     assert all(torch.equal(before[name], now) for name, now in classifier.network.state_dict().items())
 
 
-class Stranger:
-    """A model that answers with the mean grey of the file as the probability of 'b'."""
+class ThirdPartyModel:
+    """A model that returns the mean grey of the file as the probability of 'b'."""
 
     def __init__(self, columns: tuple[str, ...] = ("probability_a", "probability_b"), scale: float = 1.0) -> None:
         self.columns, self.scale = columns, scale
@@ -74,22 +74,22 @@ class Stranger:
         return pd.DataFrame({"path": paths, first: [1 - g / self.scale for g in greys], second: greys})
 
 
-def test_a_stranger_is_shown_files_with_the_same_greys(images: torch.Tensor) -> None:
-    model = audited_pyfunc(Stranger(), "theirs", 32)
+def test_a_third_party_model_is_given_files_with_the_same_greys(images: torch.Tensor) -> None:
+    model = audited_pyfunc(ThirdPartyModel(), "theirs", 32)
 
     assert model.classes == ("a", "b")
     np.testing.assert_allclose(model.probabilities(images)[:, 1], images.mean((1, 2, 3)), atol=1e-4)
     assert (model.features, model.heatmaps, model.randomised) == (None, None, None)
 
 
-def test_a_stranger_that_gives_no_probabilities_is_refused(images: torch.Tensor) -> None:
+def test_a_third_party_model_that_gives_no_probabilities_is_refused(images: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"columns \['path', 'a', 'b'\].*probability_<class>"):
-        audited_pyfunc(Stranger(("a", "b")), "theirs", 32)
+        audited_pyfunc(ThirdPartyModel(("a", "b")), "theirs", 32)
     with pytest.raises(InputError, match="must sum to 1"):
-        audited_pyfunc(Stranger(scale=0.5), "theirs", 32).probabilities(images)
+        audited_pyfunc(ThirdPartyModel(scale=0.5), "theirs", 32).probabilities(images)
 
 
 @pytest.mark.parametrize("model", ["missing.pt", "models:/nobody/1"])
 def test_a_model_that_is_not_there_is_named(model: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=model):
-        load_audited(model, size=32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        load_audited_model(model, size=32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")

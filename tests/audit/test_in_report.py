@@ -1,4 +1,4 @@
-"""An audit that was made, told in the report of an evaluation: the same verdicts, the same numbers."""
+"""An audit in the report of an evaluation: the same verdicts, the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_TRACKING = TrackingConfig(enabled=False)
 
 
 @pytest.fixture
-def told(
+def audited(
     trained: Path, phantom_manifest: Path, external_manifest: Path, few_marks: None, tmp_path: Path
 ) -> tuple[Mapping[str, Any], Path]:
     """The content of `audit.json`, and the folder of the report that was given it."""
@@ -51,14 +51,14 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_report_tells_what_the_audit_found(told: tuple[Mapping[str, Any], Path]) -> None:
-    content, report = told
+def test_the_report_shows_what_the_audit_found(audited: tuple[Mapping[str, Any], Path]) -> None:
+    content, report = audited
     page = (report / "report.html").read_text(encoding="utf-8")
 
     found = rows(page)
 
     assert json.loads((report / "report.json").read_text())["audit"] == content
-    assert list(found) == [e["title"] for e in content["probes"]]
+    assert list(found) == [p["title"] for p in content["probes"]]
     for probe in content["probes"]:
         verdict, rule, numbers = found[probe["title"]]
         assert verdict.startswith(probe["verdict"])

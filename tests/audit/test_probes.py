@@ -66,7 +66,7 @@ def test_within_hospitals_no_pair_of_patients_spans_two() -> None:
     assert found == pytest.approx(expected)
 
 
-def test_a_background_of_the_other_class_turns_a_model_of_the_corner(context: Make) -> None:
+def test_a_background_of_the_other_class_flips_a_model_of_the_corner(context: Make) -> None:
     found = background_swap.run(context(reads_corner, make_set(marked=True)))
 
     assert value(found.statistics, "own class's background minus another class's") > 0.9
@@ -82,7 +82,7 @@ def test_a_model_of_the_lungs_does_not_see_the_background(context: Make) -> None
     assert found.p_value == 1.0
 
 
-def test_the_background_of_a_hospital_is_told_and_is_no_sign(context: Make) -> None:
+def test_the_background_of_a_hospital_is_reported_and_is_no_sign(context: Make) -> None:
     def reads_border(images: Tensor) -> FloatArray:
         return two_classes(10 * (images[:, 0, 44:].mean((1, 2)) - 0.22))
 
@@ -93,7 +93,7 @@ def test_the_background_of_a_hospital_is_told_and_is_no_sign(context: Make) -> N
     assert found.p_value > 0.05
 
 
-def test_the_mark_that_moves_the_answer_is_named(context: Make) -> None:
+def test_the_mark_that_changes_the_prediction_is_named(context: Make) -> None:
     found = planted_marks.run(context(reads_corner, make_set(patients=20)))
 
     assert "top left, 14% of the side" in found.statistics[0].name
@@ -102,7 +102,7 @@ def test_the_mark_that_moves_the_answer_is_named(context: Make) -> None:
     assert all(abs(m.value) < 1e-12 for m in found.statistics if "bottom" in m.name)
 
 
-def test_a_shape_is_told_from_its_pixels_scattered(context: Make) -> None:
+def test_a_shape_is_distinguished_from_its_pixels_scattered(context: Make) -> None:
     """Twice the same brightness in the corner: only the bar of three columns counts for this model."""
 
     def reads_bar(images: Tensor) -> FloatArray:
@@ -117,14 +117,14 @@ def test_a_shape_is_told_from_its_pixels_scattered(context: Make) -> None:
 
 
 @pytest.mark.parametrize("model", [reads_lungs, ignores_all])
-def test_marks_do_not_move_a_model_of_the_lungs(context: Make, model: Callable[[Tensor], FloatArray]) -> None:
+def test_marks_do_not_change_a_model_of_the_lungs(context: Make, model: Callable[[Tensor], FloatArray]) -> None:
     found = planted_marks.run(context(model, make_set(patients=20)))
 
     assert {m.value for m in found.statistics} == {0.0}
     assert found.p_value == 1.0
 
 
-def test_the_probe_reads_the_hospital_where_features_have_it(context: Make) -> None:
+def test_the_site_probe_predicts_the_hospital_where_features_have_it(context: Make) -> None:
     def features(images: Tensor) -> FloatArray:
         return images[:, 0].mean(2).double().numpy()
 
@@ -145,8 +145,8 @@ def test_the_probe_reads_the_hospital_where_features_have_it(context: Make) -> N
     assert "of no use" in useless.reason
 
 
-def test_the_probe_asks_patients_that_it_has_not_seen() -> None:
-    """Features that only tell the patient say nothing of another patient's hospital."""
+def test_the_site_probe_predicts_patients_that_it_has_not_seen() -> None:
+    """Features that identify the patient only carry no information on another patient's hospital."""
     data = make_set(patients=40, per_patient=4)
     features = np.eye(40)[data.patients]
 
@@ -155,7 +155,7 @@ def test_the_probe_asks_patients_that_it_has_not_seen() -> None:
     assert np.mean(predicted == data.sites) < 0.7
 
 
-def test_the_probe_says_when_hospital_and_class_are_one(context: Make) -> None:
+def test_the_site_probe_reports_when_hospital_and_class_are_one(context: Make) -> None:
     data = make_set()
     object.__setattr__(data, "sites", data.labels)
 
@@ -191,7 +191,7 @@ def test_erasing_the_corner_matters_to_a_model_of_the_corner(context: Make) -> N
     assert lungs.p_value > 0.5
 
 
-def test_maps_that_stay_with_random_weights_are_found_out(context: Make) -> None:
+def test_maps_that_stay_with_random_weights_are_found(context: Make) -> None:
     edges = maps_at(slice(0, 48), slice(0, 48))
     same = context(reads_lungs, heatmaps=edges, randomised=lambda share, seed: edges)
     other = context(reads_lungs, heatmaps=edges, randomised=noise)

@@ -72,7 +72,7 @@ def audited(hospitals: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 def verdicts(content: Mapping[str, Any]) -> dict[str, str]:
-    return {e["name"]: e["verdict"] for e in content["probes"]}
+    return {p["name"]: p["verdict"] for p in content["probes"]}
 
 
 def test_a_plain_network_trained_with_marks_is_caught_on_images_without_any(audited: Audited) -> None:

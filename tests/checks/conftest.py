@@ -14,7 +14,7 @@ from cxr_isnet.phantoms.writer import draw_patient
 
 SIDE = 160
 
-SurveyOf = Callable[..., ManifestScan]
+ScanOf = Callable[..., ManifestScan]
 
 
 def save(path: Path, picture: np.ndarray, **options: int) -> Path:
@@ -41,7 +41,7 @@ def lungs() -> list[np.ndarray]:
 
 @pytest.fixture
 def hospital(tmp_path: Path, chests: list[np.ndarray]) -> pd.DataFrame:
-    """Six phantoms as PNG files, whose table a test may spoil before `survey_of` writes and reads it."""
+    """Six phantoms as PNG files, whose table a test may spoil before `scan_of` writes and reads it."""
     for number, chest in enumerate(chests[:6]):
         save(tmp_path / f"{number}.png", chest)
     return pd.DataFrame(
@@ -57,8 +57,8 @@ def hospital(tmp_path: Path, chests: list[np.ndarray]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def survey_of(tmp_path: Path) -> SurveyOf:
-    """Writes tables and looks at them: `survey_of(first, second)`."""
+def scan_of(tmp_path: Path) -> ScanOf:
+    """Writes tables and looks at them: `scan_of(first, second)`."""
 
     def scan(*tables: pd.DataFrame, crop_limit: int = 100) -> ManifestScan:
         paths = []

@@ -1,7 +1,7 @@
 from cxr_isnet.checks import CHECKS
 
 
-def test_the_checks_of_the_package_are_found_without_being_listed_anywhere():
+def test_the_checks_are_in_the_order_of_the_report():
     assert [check.name for check in CHECKS] == [
         "confounding",
         "crops",

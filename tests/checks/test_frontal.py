@@ -1,6 +1,12 @@
 import numpy as np
 
-from cxr_isnet.checks.frontal import LEAST_CHEST, LEAST_COMPANY, MOST_ODD, frontal_outlier_score, resemblance
+from cxr_isnet.checks.frontal import (
+    MAX_OUTLIER_SCORE,
+    MIN_IMAGES,
+    MIN_TEMPLATE_SCORE,
+    chest_template_score,
+    frontal_outlier_score,
+)
 from tests.checks.test_crops import thumbnail
 
 
@@ -10,15 +16,15 @@ def limb() -> np.ndarray:
     return np.where(np.abs(x - 0.3 - 0.4 * y) < 0.12, 0.8, 0.02)
 
 
-def test_frontal_chests_resemble_the_drawn_one(chests):
-    assert resemblance(np.stack([thumbnail(chest) for chest in chests])).min() > LEAST_CHEST
+def test_frontal_chests_match_the_template(chests):
+    assert chest_template_score(np.stack([thumbnail(chest) for chest in chests])).min() > MIN_TEMPLATE_SCORE
 
 
-def test_one_bright_field_does_not_resemble_it():
+def test_one_bright_field_does_not_match_it():
     y, x = np.mgrid[:128, :128] / 128
     abdomen = np.where(((x - 0.5) / 0.3) ** 2 + ((y - 0.5) / 0.35) ** 2 < 1, 0.8, 0.1)
 
-    assert resemblance(abdomen[None])[0] < LEAST_CHEST
+    assert chest_template_score(abdomen[None])[0] < MIN_TEMPLATE_SCORE
 
 
 def crowd(chests: list[np.ndarray], size: int) -> np.ndarray:
@@ -33,38 +39,38 @@ def crowd(chests: list[np.ndarray], size: int) -> np.ndarray:
     return np.stack(mixed)
 
 
-def test_what_is_no_chest_is_odd_among_chests(chests):
+def test_what_is_no_chest_is_an_outlier_among_chests(chests):
     pictures = crowd(chests, 60)
-    strangers = np.stack([limb(), np.rot90(pictures[0]), 1 - pictures[1]])
+    outliers = np.stack([limb(), np.rot90(pictures[0]), 1 - pictures[1]])
 
-    odd = frontal_outlier_score(np.concatenate([pictures, strangers]), ["Alder"] * 63)
+    scores = frontal_outlier_score(np.concatenate([pictures, outliers]), ["Alder"] * 63)
 
-    assert odd[:60].max() < MOST_ODD < odd[60:].min()
+    assert scores[:60].max() < MAX_OUTLIER_SCORE < scores[60:].min()
 
 
-def test_several_strangers_do_not_excuse_each_other(chests):
-    odd = frontal_outlier_score(
+def test_several_outliers_do_not_support_each_other(chests):
+    scores = frontal_outlier_score(
         np.concatenate([crowd(chests, 60), np.stack([limb() + 0.01 * n for n in range(3)])]), ["Alder"] * 63
     )
 
-    assert odd[60:].min() > MOST_ODD
+    assert scores[60:].min() > MAX_OUTLIER_SCORE
 
 
-def test_few_pictures_cannot_be_odd(chests):
+def test_few_images_have_no_outliers(chests):
     assert (
         frontal_outlier_score(
-            np.concatenate([crowd(chests, LEAST_COMPANY - 2), limb()[None]]), ["Alder"] * (LEAST_COMPANY - 1)
+            np.concatenate([crowd(chests, MIN_IMAGES - 2), limb()[None]]), ["Alder"] * (MIN_IMAGES - 1)
         )
         == 0
     ).all()
 
 
-def test_a_site_with_looks_of_its_own_is_judged_by_itself(chests):
+def test_a_site_with_an_appearance_of_its_own_is_compared_with_itself(chests):
     usual, narrow = crowd(chests, 120), crowd(chests, 40)
     narrow[:, 64:] = 0  # a black lower half, as a wide image in a square frame has
 
     alone = frontal_outlier_score(np.concatenate([usual, narrow]), ["Alder"] * 120 + ["Birch"] * 40)
     thrown_together = frontal_outlier_score(np.concatenate([usual, narrow]), ["Alder"] * 160)
 
-    assert alone.max() < MOST_ODD
+    assert alone.max() < MAX_OUTLIER_SCORE
     assert (alone <= thrown_together).all()

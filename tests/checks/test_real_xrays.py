@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 
 from cxr_isnet.checks import scan_manifests
 from cxr_isnet.checks.crops import find_crops
-from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, frontal_outlier_score, resemblance
+from cxr_isnet.checks.frontal import MAX_OUTLIER_SCORE, MIN_TEMPLATE_SCORE, chest_template_score, frontal_outlier_score
 from cxr_isnet.commands.manifest import CheckConfig, check
 from cxr_isnet.imaging import read_image
 
@@ -123,12 +123,15 @@ def test_views_flag_few_real_chests_and_most_else(images, real_data_folder, caps
         "inverted": 1 - chests[::60],
     }
 
-    flagged = (frontal_outlier_score(chests, sites) > MOST_ODD) | (resemblance(chests) < LEAST_CHEST)
+    outliers = frontal_outlier_score(chests, sites) > MAX_OUTLIER_SCORE
+    flagged = outliers | (chest_template_score(chests) < MIN_TEMPLATE_SCORE)
     rates = {}
     for name, pictures in others.items():
         mixed = np.concatenate([chests, pictures])
-        odd = frontal_outlier_score(mixed, sites + [sites[0]] * len(pictures))[len(chests) :]
-        rates[name] = float(np.mean((odd > MOST_ODD) | (resemblance(pictures) < LEAST_CHEST)))
+        scores = frontal_outlier_score(mixed, sites + [sites[0]] * len(pictures))[len(chests) :]
+        rates[name] = float(
+            np.mean((scores > MAX_OUTLIER_SCORE) | (chest_template_score(pictures) < MIN_TEMPLATE_SCORE))
+        )
 
     with capsys.disabled():
         print(f"\nreal chests flagged {flagged.sum()} of {len(flagged)}; found {rates}")
@@ -145,6 +148,10 @@ def stored(path: Path) -> np.ndarray:
 
 def test_survey_reads_every_real_image(mappings):
     scan = scan_manifests(mappings([*TB, *COVID]), workers=2, crop_limit=0)
+
+
+def test_the_scan_reads_every_real_image(recipes):
+    scan = scan_manifests(recipes([*TB, *COVID]), workers=2, crop_limit=0)
 
     assert all(record.problem == "" for record in scan.images.values())
     assert all(record.problem == "" for record in scan.masks.values())

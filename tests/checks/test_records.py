@@ -34,7 +34,7 @@ def test_one_grey_value_is_blank(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"<html>not found</html>", b""])
-def test_what_stands_in_the_way_of_an_image_is_in_its_record(tmp_path, content):
+def test_the_problem_of_an_image_is_in_its_record(tmp_path, content):
     path = tmp_path / "chest.png"
     if content is not None:
         path.write_bytes(content)
@@ -66,7 +66,7 @@ def test_an_empty_mask_has_no_parts(tmp_path):
     assert (record.area, record.parts, record.problem) == (0, (), "")
 
 
-def test_what_stands_in_the_way_of_a_mask_is_in_its_record(tmp_path):
+def test_the_problem_of_a_mask_is_in_its_record(tmp_path):
     Image.new("F", (9, 9)).save(tmp_path / "float.tiff")
 
     assert "no such file" in mask_record(str(tmp_path / "gone.png")).problem

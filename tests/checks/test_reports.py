@@ -19,10 +19,10 @@ TABLE = Contingency("site", SITES, ("ill", "normal"), tuple((12 - n, n) for n in
 
 
 @pytest.fixture
-def scan(hospital, survey_of, tmp_path, lungs):
+def scan(hospital, scan_of, tmp_path, lungs):
     save(tmp_path / "m.png", lungs[0])
     hospital.loc[0, "mask"] = "m.png"
-    return survey_of(hospital)
+    return scan_of(hospital)
 
 
 @pytest.fixture

@@ -5,43 +5,43 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import Place
 
 
-def test_rows_of_all_tables_are_known_by_their_place(hospital, survey_of, tmp_path):
-    scan = survey_of(hospital.iloc[:2], hospital.iloc[2:])
+def test_rows_of_all_tables_are_known_by_their_place(hospital, scan_of, tmp_path):
+    scan = scan_of(hospital.iloc[:2], hospital.iloc[2:])
 
     assert scan.frame.index[0] == Place(str(tmp_path / "table0.csv"), 1)
     assert scan.frame.index[-1] == Place(str(tmp_path / "table1.csv"), 4)
     assert scan.places(str(tmp_path / "2.png")) == (Place(str(tmp_path / "table1.csv"), 1),)
-    assert len(scan.pictures) == len(scan.thumbnails) == 6
+    assert len(scan.comparable) == len(scan.thumbnails) == 6
     assert scan.schema_findings == ()
 
 
-def test_a_file_is_read_once_and_a_content_compared_once(hospital, survey_of, tmp_path):
+def test_a_file_is_read_once_and_a_content_compared_once(hospital, scan_of, tmp_path):
     (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes())
 
-    scan = survey_of(hospital, hospital.iloc[:1])
+    scan = scan_of(hospital, hospital.iloc[:1])
 
     assert len(scan.images) == 6
-    assert len(scan.pictures) == 5
+    assert len(scan.comparable) == 5
 
 
-def test_a_table_that_cannot_be_read_leaves_the_others(hospital, survey_of, tmp_path):
-    scan = survey_of(hospital.drop(columns="label"), hospital)
+def test_a_table_that_cannot_be_read_leaves_the_others(hospital, scan_of, tmp_path):
+    scan = scan_of(hospital.drop(columns="label"), hospital)
 
     assert [finding.severity for finding in scan.schema_findings] == [Severity.UNUSABLE]
     assert "'label' is missing" in scan.schema_findings[0].message
     assert scan.tables == (str(tmp_path / "table1.csv"),)
 
 
-def test_all_cells_that_break_the_schema_are_collected(hospital, survey_of, tmp_path):
+def test_all_cells_that_break_the_schema_are_collected(hospital, scan_of, tmp_path):
     spoilt = hospital.assign(sex=["F", "female", "M", "M", "", "M"], age=["40", "", "old", "212", "7", "8"])
     spoilt.loc[5, "patient_id"] = ""
 
-    scan = survey_of(spoilt)
+    scan = scan_of(spoilt)
 
     found = {(finding.column, finding.places[0].row) for finding in scan.schema_findings}
     assert found == {("sex", 2), ("age", 3), ("age", 4), ("patient_id", 6)}
     assert {finding.severity for finding in scan.schema_findings} == {Severity.UNUSABLE}
-    assert len(scan.pictures) == 6
+    assert len(scan.comparable) == 6
 
 
 @pytest.mark.parametrize("tables", [[], ["a.csv", "a.csv"]])

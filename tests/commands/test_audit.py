@@ -32,26 +32,26 @@ def config(trained: Path, phantom_manifest: Path, external_manifest: Path, tmp_p
     )
 
 
-def test_it_leaves_json_a_page_and_a_run(config: AuditConfig, tmp_path: Path) -> None:
+def test_it_writes_json_a_page_and_a_run(config: AuditConfig, tmp_path: Path) -> None:
     table = audit(config)
 
     content = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert [e["name"] for e in content["probes"]] == [e.name for e in PROBES]
+    assert [p["name"] for p in content["probes"]] == [p.name for p in PROBES]
     assert content["n_images"] == content["n_patients"] == 20
     assert content["sites"] == ["Alder", "Birch"]
     for probe in content["probes"]:
-        assert probe["rule"] in [e.rule for e in PROBES]
+        assert probe["rule"] in [p.rule for p in PROBES]
         assert probe["statistics"], probe["name"]
         assert set(probe["statistics"][0]) == {
             "name", "value", "low", "high", "n_images", "threshold", "p_value",
         }  # fmt: skip
     page = (tmp_path / "out" / "audit.html").read_text()
     assert content["verdict"] in page
-    assert all(e.title in page and e.name in page for e in PROBES)
+    assert all(p.title in page and p.name in page for p in PROBES)
     assert "data:image/png;base64," in page
     assert not re.search(r"(src|href)=.(?!data:|#)", page)
     assert "PHANTOM" not in page + json.dumps(content)
-    assert all(e.title in table for e in PROBES)
+    assert all(p.title in table for p in PROBES)
     (run,) = mlflow.MlflowClient(config.tracking.uri).search_runs(["1"])
     assert run.data.tags["audit.verdict"] == content["verdict"]
     assert "audit.sign" in run.data.metrics
@@ -68,8 +68,8 @@ def test_a_model_of_mlflow_is_audited_by_its_probabilities_alone(
 
     audit(replace(config, model=str(saved), size=64, tracking=TrackingConfig(enabled=False, uri=config.tracking.uri)))
 
-    found = {e["name"]: e for e in json.loads((tmp_path / "out" / "audit.json").read_text())["probes"]}
-    left_out = {name: e["reason"] for name, e in found.items() if e["verdict"] == "not applicable"}
+    found = {p["name"]: p for p in json.loads((tmp_path / "out" / "audit.json").read_text())["probes"]}
+    left_out = {name: p["reason"] for name, p in found.items() if p["verdict"] == "not applicable"}
     assert left_out == {
         "site_probe": "the model gives no features",
         "weight_randomisation": "the model gives no heatmaps and no heatmaps of random weights",
@@ -79,7 +79,7 @@ def test_a_model_of_mlflow_is_audited_by_its_probabilities_alone(
     assert found["hidden_lungs"]["p_value"] is not None
 
 
-def test_wrong_settings_are_told(config: AuditConfig, tmp_path: Path) -> None:
+def test_wrong_settings_are_refused(config: AuditConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="most_images is 3: at least 10"):
         replace(config, most_images=3)
     with pytest.raises(InputError, match="manifest is an empty list"):

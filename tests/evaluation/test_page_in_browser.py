@@ -18,10 +18,9 @@ from PIL import Image
 
 from cxr_isnet.audit.probes import PROBES
 from cxr_isnet.audit.report import AuditReport, write_audit
-from cxr_isnet.audit.running import Result
-from cxr_isnet.audit.statistics import Picture, ProbeResult, Statistic, Verdict
-from cxr_isnet.checks import Check, Contingency, Finding, Severity
-from cxr_isnet.checks import Picture as FlaggedPicture
+from cxr_isnet.audit.statistics import Panel, ProbeResult, Statistic
+from cxr_isnet.audit.verdicts import ProbeOutcome, Verdict
+from cxr_isnet.checks import Check, Contingency, Finding, Picture, Severity
 from cxr_isnet.checks.html_report import write_html_report
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.commands.demo import MethodSection, write_demo_report
@@ -29,7 +28,7 @@ from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 from cxr_isnet.manifests import Place
-from tests.audit.conftest import make_subject, reads_corner
+from tests.audit.conftest import make_context, reads_corner
 from tests.inference.test_comparison_figure import make_case
 
 pytestmark = pytest.mark.browser
@@ -111,13 +110,13 @@ def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tiles = tuple((f"heading of tile {i}", np.full((64, 64), i / 5, dtype=np.float32)) for i in range(5))
     found = ProbeResult(
-        (*statistics, Statistic("undefined", *[float("nan")] * 3, 40)), 0.003, "", (Picture("What was done", tiles),)
+        (*statistics, Statistic("undefined", *[float("nan")] * 3, 40)), 0.003, "", (Panel("What was done", tiles),)
     )
     results = [
-        Result(probe, found, verdict, 0.0004 if verdict is Verdict.SIGN else None, "a reason")
+        ProbeOutcome(probe, found, verdict, 0.0004 if verdict is Verdict.SIGN else None, "a reason")
         for probe, verdict in zip(PROBES, [*Verdict, *Verdict], strict=False)
     ]
-    return write_audit(tmp_path_factory.mktemp("audit"), AuditReport(make_subject(reads_corner), results, 3))[1]
+    return write_audit(tmp_path_factory.mktemp("audit"), AuditReport(make_context(reads_corner), results, 3))[1]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def check_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images: Any = {f"a_long_folder/image_{i}.png": record for i in range(6)}
     frame = pd.DataFrame({"site": ["north"] * 6, "patient_id": list("abcdef")})
     scan = ManifestScan(("a_long_folder/table.csv",), frame, images, {"m.png": SimpleNamespace(thumbnail=mask)})
-    pictures = tuple(FlaggedPicture(image, mask="m.png", box=(0.1, 0.1, 0.5, 0.5)) for image in images)
+    pictures = tuple(Picture(image, mask="m.png", box=(0.1, 0.1, 0.5, 0.5)) for image in images)
     labels = ("normal", "tuberculosis", "other pneumonia", "covid")
     counts = Contingency(
         "manufacturer", tuple(f"Maker {i}" for i in range(6)), labels, ((30, 20, 10, 40),) * 6, 0.7, 0.001

@@ -1,32 +1,42 @@
-"""Does the answer change with the background, while the lungs stay?"""
+"""Does the prediction change with the background, while the lungs stay?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cxr_isnet.audit.alterations import on_background
-from cxr_isnet.audit.audit_context import AuditContext
+from cxr_isnet.audit.alterations import paste_lungs
 from cxr_isnet.audit.audit_set import AuditSet
-from cxr_isnet.audit.probe import Probe
-from cxr_isnet.audit.statistics import MARGIN, Picture, ProbeResult, Statistic, chance, described, held_above
+from cxr_isnet.audit.probe import AuditContext, Probe
+from cxr_isnet.audit.statistics import (
+    MARGIN,
+    Panel,
+    ProbeResult,
+    Statistic,
+    bonferroni,
+    describe,
+    one_sided_test,
+)
 from cxr_isnet.evaluation import FloatArray, IntArray, WeightedMean
 
 DONORS = 4
-"""Backgrounds of each kind that every pair of lungs is put on."""
+"""Backgrounds of each kind that every pair of lungs is pasted on."""
 
 
 def run(context: AuditContext) -> ProbeResult:
     """Probability and decision on backgrounds of the own class against another's, and of hospital against hospital."""
-    data, rng = context.images, context.rng()
+    data, rng = context.data, context.rng()
     own, other = (_class_donors(data, same, rng) for same in (True, False))
-    on_own, on_other = _answers(context, own, "own class's background"), _answers(context, other, "other's background")
+    on_own = _predictions(context, own, "own class's background")
+    on_other = _predictions(context, other, "other's background")
     rows = np.arange(len(data))
     pull = (on_own - on_other).mean(0)[rows, data.labels]
-    truth = context.probabilities.argmax(1)
-    flips = {name: (found.argmax(2) != truth).mean(0) for name, found in {"own": on_own, "another": on_other}.items()}
+    decisions = context.probabilities.argmax(1)
+    flips = {
+        name: (found.argmax(2) != decisions).mean(0) for name, found in {"own": on_own, "another": on_other}.items()
+    }
     bootstrap = context.bootstrap()
     statistics = [
-        held_above(
+        one_sided_test(
             "probability of the true class: own class's background minus another class's",
             WeightedMean(pull),
             bootstrap,
@@ -34,7 +44,7 @@ def run(context: AuditContext) -> ProbeResult:
             threshold=MARGIN,
         ),
         *(
-            described(
+            describe(
                 f"share of decisions that flip on a background of {name} class",
                 WeightedMean(np.where(np.isfinite(pull), flip, np.nan)),
                 bootstrap,
@@ -44,24 +54,24 @@ def run(context: AuditContext) -> ProbeResult:
         ),
         *_site_statistics(context, rng),
     ]
-    return ProbeResult(tuple(statistics), chance(statistics), pictures=_pictures(context, own, other))
+    return ProbeResult(tuple(statistics), bonferroni(statistics), panels=_panels(context, own, other))
 
 
 def _class_donors(data: AuditSet, same: bool, rng: np.random.Generator) -> IntArray:
-    """(DONORS, N) rows, -1 where there is none: backgrounds of the same or of other classes, from the same hospital
-    where it has some."""
+    """Rows (DONORS, N) of donors of backgrounds of the same class or of other classes, from the same hospital where it
+    has some; -1 where there is none."""
     donors = np.full((DONORS, len(data)), -1, dtype=np.int64)
     for row in range(len(data)):
         fits = (data.patients != data.patients[row]) & ((data.labels == data.labels[row]) == same)
-        at_home = fits & (data.sites == data.sites[row])
-        pool = np.flatnonzero(at_home if at_home.any() else fits)
+        same_site = fits & (data.sites == data.sites[row])
+        pool = np.flatnonzero(same_site if same_site.any() else fits)
         if len(pool):
             donors[:, row] = rng.choice(pool, DONORS)
     return donors
 
 
 def _site_donors(data: AuditSet, site: int, rng: np.random.Generator) -> IntArray:
-    """(DONORS, N) rows, -1 where there is none: backgrounds of the same class from one hospital."""
+    """Rows (DONORS, N) of donors of backgrounds of the same class from one hospital; -1 where there is none."""
     donors = np.full((DONORS, len(data)), -1, dtype=np.int64)
     for row in range(len(data)):
         fits = (data.patients != data.patients[row]) & (data.labels == data.labels[row]) & (data.sites == site)
@@ -70,25 +80,25 @@ def _site_donors(data: AuditSet, site: int, rng: np.random.Generator) -> IntArra
     return donors
 
 
-def _answers(context: AuditContext, donors: IntArray, what: str) -> FloatArray:
-    """(DONORS, N, classes) probabilities of the lungs of every row on its donors' backgrounds; NaN without a donor."""
-    data = context.images
+def _predictions(context: AuditContext, donors: IntArray, description: str) -> FloatArray:
+    """Probabilities (DONORS, N, classes) of the lungs of every row on its donors' backgrounds; NaN without a donor."""
+    data = context.data
     found = []
     for round_ in donors:
-        images = on_background(data.images, data.masks, data.images[round_], data.masks[round_], context.average)
-        answer = context.ask(context.model.probabilities, images, what)
-        found.append(np.where(round_[:, None] >= 0, answer, np.nan))
+        images = paste_lungs(data.images, data.masks, data.images[round_], data.masks[round_], context.mean_image)
+        probabilities = context.in_batches(context.model.probabilities, images, description)
+        found.append(np.where(round_[:, None] >= 0, probabilities, np.nan))
     return np.stack(found)
 
 
 def _site_statistics(context: AuditContext, rng: np.random.Generator) -> list[Statistic]:
-    """For each hospital, how far its backgrounds move every class's probability against those of the others."""
-    data = context.images
+    """For each hospital, how far its backgrounds change every class's probability against those of the others."""
+    data = context.data
     if len(data.site_names) < 2:
         return []
     by_site = np.stack(
         [
-            _answers(context, _site_donors(data, site, rng), f"background of {name}").mean(0)
+            _predictions(context, _site_donors(data, site, rng), f"background of {name}").mean(0)
             for site, name in enumerate(data.site_names)
         ]
     )
@@ -101,7 +111,7 @@ def _site_statistics(context: AuditContext, rng: np.random.Generator) -> list[St
         for index in range(len(data.classes) if len(data.classes) > 2 else 1):
             moved = (by_site[site] - rest)[:, index]
             statistics.append(
-                described(
+                describe(
                     f"probability of '{data.classes[index]}': backgrounds of {data.site_names[site]} minus those of "
                     "the other hospitals, classes being equal",
                     WeightedMean(moved),
@@ -112,8 +122,8 @@ def _site_statistics(context: AuditContext, rng: np.random.Generator) -> list[St
     return statistics
 
 
-def _pictures(context: AuditContext, own: IntArray, other: IntArray) -> tuple[Picture, ...]:
-    data = context.images
+def _panels(context: AuditContext, own: IntArray, other: IntArray) -> tuple[Panel, ...]:
+    data = context.data
     usable = np.flatnonzero((own[0] >= 0) & (other[0] >= 0))
     if not len(usable):
         return ()
@@ -121,20 +131,20 @@ def _pictures(context: AuditContext, own: IntArray, other: IntArray) -> tuple[Pi
     lungs, mask = data.images[[row]], data.masks[[row]]
     tiles = [("as it is", context.tile(data.images, row))]
     for name, donor in (("own class's background", own[0, row]), ("another class's background", other[0, row])):
-        image = on_background(lungs, mask, data.images[[donor]], data.masks[[donor]], context.average)
+        image = paste_lungs(lungs, mask, data.images[[donor]], data.masks[[donor]], context.mean_image)
         tiles.append((name, context.tile(image, 0)))
-    return (Picture("The same lungs on other patients' backgrounds", tuple(tiles)),)
+    return (Panel("The same lungs on other patients' backgrounds", tuple(tiles)),)
 
 
 PROBE = Probe(
     name="background_swap",
     title="The same lungs on another background",
-    question="Does the answer follow the background when the lungs stay the same?",
+    question="Does the prediction follow the background when the lungs stay the same?",
     rule=(
         f"A sign, if the probability of the true class is more than {MARGIN} lower on backgrounds of other classes "
         "than on those of the own class, from the same hospital where it has both. How far the backgrounds of a "
-        "hospital move the answer is told, and no sign: lungs on the background of a hospital with another exposure "
-        "look odd to a model that takes no shortcut."
+        "hospital change the prediction is reported, but is no sign: lungs on the background of a hospital with "
+        "another exposure look unusual to a model that takes no shortcut."
     ),
     limits=(
         "Lungs are pasted in place, neither fitted nor matched in grey: where chests or exposures differ a seam shows, "

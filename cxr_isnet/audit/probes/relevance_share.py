@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.audit_set import LEAST_PATIENTS, AuditSet
-from cxr_isnet.audit.probe import Capability, Probe
-from cxr_isnet.audit.statistics import ProbeResult, chance, described, held_above
+from cxr_isnet.audit.audit_set import MIN_PATIENTS, AuditSet
+from cxr_isnet.audit.probe import AuditContext, Capability, Probe
+from cxr_isnet.audit.statistics import ProbeResult, bonferroni, describe, one_sided_test
 from cxr_isnet.evaluation import FloatArray, IntArray, WeightedMean
 from cxr_isnet.inference import relevance_in_lung
 
 
 def run(context: AuditContext) -> ProbeResult:
     """Share of relevance in the lungs per class and hospital, against the lungs' share of the image."""
-    data = context.images
+    data = context.data
     shares = shares_in_lung(context)
     missing = np.asarray(data.masks.mean((1, 2, 3)), dtype=np.float64) - shares
     statistics = []
     for name, rows in groups(data).items():
         bootstrap, count = context.bootstrap(rows), int(np.isfinite(shares[rows]).sum())
         statistics.append(
-            described(f"share of relevance in the lungs, {name}", WeightedMean(shares[rows]), bootstrap, count)
+            describe(f"share of relevance in the lungs, {name}", WeightedMean(shares[rows]), bootstrap, count)
         )
-        if bootstrap.n_patients >= LEAST_PATIENTS:
+        if bootstrap.n_patients >= MIN_PATIENTS:
             statistics.append(
-                held_above(
+                one_sided_test(
                     f"the lungs' share of the image minus that of the relevance, {name}",
                     WeightedMean(missing[rows]),
                     bootstrap,
@@ -33,14 +33,14 @@ def run(context: AuditContext) -> ProbeResult:
                     threshold=0.0,
                 )
             )
-    return ProbeResult(tuple(statistics), chance(statistics))
+    return ProbeResult(tuple(statistics), bonferroni(statistics))
 
 
 def shares_in_lung(context: AuditContext) -> FloatArray:
-    """(N,) share of the absolute relevance of all classes inside the lungs, NaN where there is none."""
-    data, heatmaps = context.images, context.model.heatmaps
+    """Share (N,) of the absolute relevance of all classes inside the lungs, NaN where there is none."""
+    data, heatmaps = context.data, context.model.heatmaps
     if heatmaps is None:
-        raise ValueError("relevance was asked of a model without heatmaps")
+        raise ValueError("the share of relevance needs a model with heatmaps")
     found = []
     for start in range(0, len(data), context.batch_size):
         part = slice(start, start + context.batch_size)
@@ -50,7 +50,7 @@ def shares_in_lung(context: AuditContext) -> FloatArray:
 
 
 def groups(data: AuditSet) -> dict[str, IntArray]:
-    """All rows, and those of every class at every hospital that has it."""
+    """Rows of all images, and of every class at every hospital that has it."""
     found = {"all images": np.arange(len(data))}
     for site, site_name in enumerate(data.site_names):
         for label, name in enumerate(data.classes):
@@ -66,12 +66,12 @@ PROBE = Probe(
     question="How much of the relevance lies in the lungs, per class and hospital?",
     rule=(
         "A sign, if in all images, or in a class at a hospital, the lungs hold a smaller share of the relevance than "
-        f"of the image's area: maps that know nothing of lungs would do as well. Groups of fewer than {LEAST_PATIENTS} "
-        "patients are described only."
+        "of the image's area: maps without information on the lungs would do as well. Groups of fewer than "
+        f"{MIN_PATIENTS} patients are described only."
     ),
     limits=(
-        "Relevance in the lungs does not prove that the disease is looked at, and a model may need some of what lies "
-        "around the lungs. Believe it only if the heatmaps pass the check by random weights."
+        "Relevance in the lungs does not prove that the disease is recognised, and a model may need some of what lies "
+        "around the lungs. Valid only if the heatmaps pass the check by random weights."
     ),
     needs=(Capability.HEATMAPS,),
     run=run,

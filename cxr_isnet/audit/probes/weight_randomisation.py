@@ -1,4 +1,4 @@
-"""Do the heatmaps change when the weights are drawn anew?"""
+"""Do the heatmaps change when the weights are re-initialised?"""
 
 from __future__ import annotations
 
@@ -6,43 +6,49 @@ import numpy as np
 from scipy.stats import rankdata
 
 from cxr_isnet.audit.audit_context import AuditContext
-from cxr_isnet.audit.probe import Capability, Probe
-from cxr_isnet.audit.statistics import Picture, ProbeResult, chance, described, held_above
+from cxr_isnet.audit.probe import AuditContext, Capability, Probe
+from cxr_isnet.audit.statistics import (
+    Panel,
+    ProbeResult,
+    bonferroni,
+    describe,
+    one_sided_test,
+)
 from cxr_isnet.evaluation import FloatArray, WeightedMean
 
 STAGES = (0.1, 0.5, 1.0)
-"""Shares of the layers, from the output back, that are drawn anew."""
+"""Shares of the layers, from the output back, that are re-initialised."""
 
-ALIKE = 0.5
-"""Rank correlation from which maps of random weights count as the same picture."""
+MAX_CORRELATION = 0.5
+"""Rank correlation from which maps of random weights count as unchanged."""
 
-MOST_IMAGES = 40
+MAX_IMAGES = 40
 
 
 def run(context: AuditContext) -> ProbeResult:
     """Rank correlation of the predicted class's map before and after, signed and of absolute values."""
     if context.model.heatmaps is None or context.model.randomised is None:
-        raise ValueError("random weights were asked of a model without heatmaps")
-    rows = context.images.spread(MOST_IMAGES, context.seed)
-    images, bootstrap = context.images.images[rows], context.bootstrap(rows)
+        raise ValueError("weight randomisation needs a model with heatmaps")
+    rows = context.data.stratified_rows(MAX_IMAGES, context.seed)
+    images, bootstrap = context.data.images[rows], context.bootstrap(rows)
     predicted = context.probabilities[rows].argmax(1)
-    first = context.ask(context.model.heatmaps, images, "heatmaps")[np.arange(len(rows)), predicted]
-    statistics, tiles = [], [("X-ray", context.tile(images, 0)), ("weights as they are", _shown(first[0]))]
+    first = context.in_batches(context.model.heatmaps, images, "heatmaps")[np.arange(len(rows)), predicted]
+    statistics, tiles = [], [("X-ray", context.tile(images, 0)), ("weights as they are", _rescaled(first[0]))]
     for share in STAGES:
-        what = "all layers" if share == 1 else f"the last {share:.0%} of the layers"
-        answer = context.model.randomised(share, context.seed)
-        maps = context.ask(answer, images, f"random {what}")[np.arange(len(rows)), predicted]
-        tiles.append((f"random: {what}", _shown(maps[0])))
-        for kind, of in (("signed", np.asarray), ("absolute", np.abs)):
-            metric = WeightedMean(rank_correlation(of(first), of(maps)))
-            name = f"rank correlation of {kind} maps, {what} random"
+        layers = "all layers" if share == 1 else f"the last {share:.0%} of the layers"
+        heatmaps = context.model.randomised(share, context.seed)
+        maps = context.in_batches(heatmaps, images, f"random {layers}")[np.arange(len(rows)), predicted]
+        tiles.append((f"random: {layers}", _rescaled(maps[0])))
+        for kind, function in (("signed", np.asarray), ("absolute", np.abs)):
+            metric = WeightedMean(rank_correlation(function(first), function(maps)))
+            name = f"rank correlation of {kind} maps, {layers} random"
             statistics.append(
-                held_above(name, metric, bootstrap, len(rows), threshold=ALIKE)
+                one_sided_test(name, metric, bootstrap, len(rows), threshold=MAX_CORRELATION)
                 if share == 1
-                else described(name, metric, bootstrap, len(rows))
+                else describe(name, metric, bootstrap, len(rows))
             )
-    picture = Picture("Strength of the relevance of the predicted class, with weights drawn anew", tuple(tiles))
-    return ProbeResult(tuple(statistics), chance(statistics), pictures=(picture,))
+    panel = Panel("Absolute relevance of the predicted class, with re-initialised weights", tuple(tiles))
+    return ProbeResult(tuple(statistics), bonferroni(statistics), panels=(panel,))
 
 
 def rank_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -53,7 +59,7 @@ def rank_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.asarray((centred[0] * centred[1]).sum(1) / np.where(size > 0, size, np.nan), dtype=np.float64)
 
 
-def _shown(relevance: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _rescaled(relevance: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     strength = np.abs(relevance)
     top = np.percentile(strength, 99.5)
     return np.clip(strength / (top if top > 0 else 1.0), 0, 1).astype(np.float32)
@@ -62,13 +68,14 @@ def _shown(relevance: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.flo
 PROBE = Probe(
     name="weight_randomisation",
     title="Heatmaps of random weights",
-    question="Do the heatmaps tell of what the network has learned?",
+    question="Do the heatmaps depend on what the network has learned?",
     rule=(
         f"Heatmaps are not to be trusted, and what is built on them is not applicable, if maps of a network whose "
-        f"weights are all drawn anew still have a mean rank correlation above {ALIKE} with the maps under audit."
+        f"weights are all re-initialised still have a mean rank correlation above {MAX_CORRELATION} with the maps "
+        "under audit."
     ),
     limits=(
-        "Passing it does not make a heatmap right. Random networks answer to edges too, so a correlation of 0 is not "
+        "Passing it does not make a heatmap right. Random networks respond to edges too, so a correlation of 0 is not "
         "expected. After Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018 (arXiv 1810.03292)."
     ),
     needs=(Capability.HEATMAPS, Capability.RANDOMISED),

@@ -1,4 +1,4 @@
-"""What gives the label away: hospital, view, sex, age, device, file. A class of one hospital only is a shortcut."""
+"""Confounders of the label: hospital, view, sex, age, device, file. A class of one hospital only is a shortcut."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STRONG = 0.3
 """Cramér's V from which an association is a warning."""
 
 SIGNIFICANT = 0.01
-MOST_VALUES = 200
-"""Different values above which a column of the table's own names each image rather than a property."""
+MAX_VALUES = 200
+"""Number of values above which a further column of the table identifies images rather than a property."""
 
 ONE_SIDED = 0.95
-"""Share of a label's patients with one value from which it is named."""
+"""Share of a label's patients with one value from which the message names it."""
 
 _NOT_PROPERTIES = ("image", "mask", "mask_source", "label", "patient_id", "age", "split", "sha256", "licence")
 _MASK = "mask"
@@ -30,24 +30,24 @@ _EMPTY = "(empty)"
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """An association per property, strongest first; warnings where one could stand in for the disease."""
+    """Find the association of every property with the label, strongest first; warn where it could be a shortcut."""
     frame = scan.frame
     if frame.empty or frame["label"].nunique() < 2:
         return
-    told = [_association(frame, values) for _, values in _properties(scan).items()]
-    for found in sorted((one for one in told if one is not None), key=lambda one: -one.cramers_v):
+    associations = [_association(frame, values) for _, values in _properties(scan).items()]
+    for found in sorted((one for one in associations if one is not None), key=lambda one: -one.cramers_v):
         strong = found.cramers_v >= STRONG and found.p_value <= SIGNIFICANT
         severity = Severity.WARNING if strong else Severity.INFO
         yield Finding("confounding", severity, _message(found, strong), column=found.property, contingency=found)
 
 
 def _properties(scan: ManifestScan) -> pd.DataFrame:
-    """The columns that may give a label away, and what the files themselves say."""
+    """Properties that may be confounders: columns of the tables, and properties of the files."""
     frame = scan.frame
     own = {
         column: frame[column]
         for column in frame.columns
-        if column not in _NOT_PROPERTIES and frame[column].nunique() <= MOST_VALUES
+        if column not in _NOT_PROPERTIES and frame[column].nunique() <= MAX_VALUES
     }
     if "age" in frame.columns:
         own["age band"] = age_bands(frame["age"])
@@ -60,7 +60,7 @@ def _properties(scan: ManifestScan) -> pd.DataFrame:
 
 
 def _shape(rows: int, columns: int) -> str:
-    """Size and proportions, coarse enough to be shared: the longest side in powers of two."""
+    """Size and proportions in coarse categories: the longest side in powers of two."""
     if not rows:
         return _EMPTY
     size = 2 ** round(np.log2(max(rows, columns)))
@@ -69,7 +69,7 @@ def _shape(rows: int, columns: int) -> str:
 
 
 def _association(frame: pd.DataFrame, values: pd.Series) -> Contingency | None:
-    """None when all patients have one value."""
+    """Contingency table of patients; None when all have one value."""
     units = frame[["site", "patient_id", "label"]].assign(value=values).drop_duplicates()
     table = pd.crosstab(units["value"], units["label"])
     if min(table.shape) < 2:
@@ -88,10 +88,10 @@ def _association(frame: pd.DataFrame, values: pd.Series) -> Contingency | None:
 
 def _message(found: Contingency, strong: bool) -> str:
     counts = np.array(found.counts)
-    guessed, blind = counts.max(axis=1).sum() / counts.sum(), counts.sum(axis=0).max() / counts.sum()
+    guessed, majority = counts.max(axis=1).sum() / counts.sum(), counts.sum(axis=0).max() / counts.sum()
     text = (
         f"label against {found.property}: Cramér's V {found.cramers_v:.2f} (p {_p(found.p_value)}). Guessing the label "
-        f"from it alone is right for {100 * guessed:.0f}% of patients, without it for {100 * blind:.0f}%"
+        f"from it alone is right for {100 * guessed:.0f}% of patients, without it for {100 * majority:.0f}%"
     )
     shares = counts / counts.sum(axis=0)
     one_sided = [
@@ -103,7 +103,9 @@ def _message(found: Contingency, strong: bool) -> str:
     if one_sided and strong:
         text += f". {'; '.join(one_sided)}"
     if strong and found.property == _MASK:
-        text += ". The background of images without a mask goes unpunished: draw or predict masks for all labels alike"
+        text += (
+            ". The background of images without a mask is not penalised: annotate or predict masks for all labels alike"
+        )
     elif strong:
         text += (
             f". A classifier can learn the {found.property} instead of the disease: add sources that have the other "
@@ -116,4 +118,4 @@ def _p(value: float) -> str:
     return "at most 0.001" if value <= 0.001 else f"{value:.3f}"
 
 
-CHECK = Check("confounding", "the label is not given away by site, view, sex, age, device, or the kind of file", find)
+CHECK = Check("confounding", "the label is not confounded with site, view, sex, age, device, or the kind of file", find)

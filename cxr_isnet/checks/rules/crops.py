@@ -1,4 +1,4 @@
-"""Pictures that are a part of another picture."""
+"""Images that are crops of others."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.crops import find_crops
 from cxr_isnet.checks.findings import Finding, Picture, Severity
-from cxr_isnet.checks.near_duplicates import near_duplicates
-from cxr_isnet.checks.pairs import differences_text, pair_severity
+from cxr_isnet.checks.rules.duplicates import differences_text, pair_severity
 from cxr_isnet.checks.scan import ManifestScan
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """Pairs of part and whole; those that `duplicates` reports are left out."""
-    count = len(scan.pictures)
+    """Find pairs of crop and whole; those that `duplicates` reports are left out."""
+    count = len(scan.comparable)
     if count > scan.crop_limit:
         yield Finding(
             "crops",
@@ -23,20 +22,20 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
             "grows with the square of their number. Raise crop_limit to search all the same",
         )
         return
-    reported = {(pair.first, pair.second) for pair in near_duplicates(scan.pictures, scan.thumbnails)}
+    reported = {(pair.first, pair.second) for pair in scan.near_duplicates}
     for crop in find_crops(scan.thumbnails):
         if (min(crop.part, crop.whole), max(crop.part, crop.whole)) in reported:
             continue
-        part, whole = scan.pictures[crop.part].path, scan.pictures[crop.whole].path
+        part, whole = scan.comparable[crop.part].path, scan.comparable[crop.whole].path
         paths = [part, whole]
         _, _, width, height = crop.window
         message = (
             f"{part} is a crop of {whole}, {100 * width:.0f}% of its width and {100 * height:.0f}% of its height "
-            f"(agreement {crop.agreement:.3f}){differences_text(scan, paths)}. Keep one of them"
+            f"(correlation {crop.correlation:.3f}){differences_text(scan, paths)}. Keep one of them"
         )
         places = (*scan.places(part), *scan.places(whole))
         shown = (Picture(part), Picture(whole, box=crop.window))
         yield Finding("crops", pair_severity(scan, paths), message, places, "image", pictures=shown)
 
 
-CHECK = Check("crops", "no picture is cut out of another, or shifted against it", find)
+CHECK = Check("crops", "no image is a crop of another, or shifted against it", find)

@@ -1,4 +1,4 @@
-"""Files that are missing, cannot be read, are not what they were, or show nothing."""
+"""Files that are missing, unreadable, changed, blank or tiny."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests import checksum_problems, missing_file_problems, repeated_image_problems
 
 SMALLEST_SIDE = 64
-"""Pixels of an image's shorter side below which its lungs can hardly be judged."""
+"""Pixels of an image's shorter side below which its lungs can hardly be assessed."""
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """Missing and repeated files, wrong checksums, unreadable, blank and tiny images."""
+    """Find missing and repeated files, wrong checksums, unreadable, blank and tiny images."""
     name = " + ".join(scan.tables)
     frame = scan.frame
     for problem in (*missing_file_problems(frame, name), *repeated_image_problems(frame, name)):
@@ -25,7 +25,7 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
             shown = [Picture(image) for image in problem.values]
             yield from_problem(problem, "files", Severity.ERROR, shown)
     yield from _unreadable(scan)
-    yield from _hard_to_see(scan)
+    yield from _blank_or_tiny(scan)
 
 
 def _unreadable(scan: ManifestScan) -> Iterator[Finding]:
@@ -34,14 +34,14 @@ def _unreadable(scan: ManifestScan) -> Iterator[Finding]:
             yield Finding("files", Severity.ERROR, record.problem, scan.places(record.path), "image", record.path)
 
 
-def _hard_to_see(scan: ManifestScan) -> Iterator[Finding]:
+def _blank_or_tiny(scan: ManifestScan) -> Iterator[Finding]:
     for record in scan.images.values():
         rows, columns = record.shape
         if record.blank:
             text, value = "shows nothing: one grey value. Copy the file anew, or drop its row", ""
         elif not record.problem and min(rows, columns) < SMALLEST_SIDE:
             value = f"{rows} x {columns}"
-            text = f"is {value} pixels (rows x columns): too small to judge lungs. Give the original, or drop its row"
+            text = f"is {value} pixels (rows x columns): too small to assess lungs. Give the original, or drop its row"
         else:
             continue
         message = f"{record.path}: {text}"

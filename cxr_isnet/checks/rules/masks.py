@@ -1,4 +1,4 @@
-"""Lung masks that are none: of another size, empty, cut off, too large, too small, or not two lungs."""
+"""Implausible lung masks: of another size, empty, cut off, too large, too small, or not two lungs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cxr_isnet.imaging import LARGEST_AREA, LARGEST_BORDER, LOWEST_SYMMETRY, SMA
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """A finding per mask and fault, and one about images without a mask."""
+    """Find faults of masks, and images without a mask."""
     frame = scan.frame
     given = frame.loc[frame["mask"] != "", ["image", "mask"]].drop_duplicates()
     for image, path in given.itertuples(index=False, name=None):
@@ -27,7 +27,7 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
     if len(without):
         message = (
             f"{len(without)} of {len(frame)} images have no mask: they train the classification loss only. "
-            "Draw or predict masks to have their background punished"
+            "Annotate or predict masks to have their background penalised"
         )
         yield Finding("masks", Severity.INFO, message, tuple(without), "mask")
 

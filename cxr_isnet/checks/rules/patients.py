@@ -1,4 +1,4 @@
-"""Patients where they must not be: in two splits, in two tables, under two labels or two sites."""
+"""Patients in two splits, in two tables, under two labels or two sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 6
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """Leaks of patients; a patient is known by site and patient id."""
+    """Find leaks of patients; a patient is identified by site and patient id."""
     frame = scan.frame
     for problem in patient_overlap_problems(frame, " + ".join(scan.tables)):
         yield from_problem(problem, "patients", Severity.ERROR, _pictures(frame.loc[problem.values.index]))
@@ -44,12 +44,12 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
         column="site",
         severity=Severity.INFO,
         text="given at more than one site. If these are the same persons, give the site one spelling: a patient is "
-        "known by site and patient id together",
+        "identified by site and patient id together",
     )
 
 
 def _shared(frame: pd.DataFrame, *, by: list[str], column: str, severity: Severity, text: str) -> Iterator[Finding]:
-    """One finding about all groups of rows in which a column has several values."""
+    """Find all groups of rows in which a column has several values, as one finding."""
     known = frame[(frame[by] != "").all(axis=1)]
     several = known[known.groupby(by)[column].transform("nunique") > 1]
     if several.empty:

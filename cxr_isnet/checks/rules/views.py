@@ -1,4 +1,4 @@
-"""Images that are no frontal chest X-rays: by what the table says, and by how they look."""
+"""Images that are no frontal chest X-rays: by the table's column, and by their appearance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pandas as pd
 
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.frontal import LEAST_CHEST, MOST_ODD, frontal_outlier_score, resemblance
+from cxr_isnet.checks.frontal import (
+    MAX_OUTLIER_SCORE,
+    MIN_TEMPLATE_SCORE,
+    chest_template_score,
+    frontal_outlier_score,
+)
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests import ColumnProblem
 
@@ -17,7 +22,7 @@ _FRONTAL = re.compile(r"\b(AP|PA|FRONTAL|ANTEROPOSTERIOR|POSTEROANTERIOR|ANTERO-
 
 
 def find(scan: ManifestScan) -> Iterator[Finding]:
-    """Rows whose view is not frontal; pictures that look like no chest, or unlike all others."""
+    """Find rows whose view is not frontal, and images that look unlike a chest or unlike the others."""
     frame = scan.frame
     if "view" in frame.columns:
         other = frame["view"].map(lambda view: bool(view) and not _FRONTAL.search(view))
@@ -27,16 +32,17 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
 
 
 def _suspects(scan: ManifestScan) -> Iterator[Finding]:
-    sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.pictures]
-    marks = zip(scan.pictures, resemblance(scan.thumbnails), frontal_outlier_score(scan.thumbnails, sites), strict=True)
-    for record, chest, odd in marks:
-        if chest >= LEAST_CHEST and odd <= MOST_ODD:
+    sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.comparable]
+    template_scores = chest_template_score(scan.thumbnails)
+    outlier_scores = frontal_outlier_score(scan.thumbnails, sites)
+    for record, template, outlier in zip(scan.comparable, template_scores, outlier_scores, strict=True):
+        if template >= MIN_TEMPLATE_SCORE and outlier <= MAX_OUTLIER_SCORE:
             continue
         why = []
-        if chest < LEAST_CHEST:
-            why.append(f"resemblance to a chest {chest:.2f}, usual above {LEAST_CHEST}")
-        if odd > MOST_ODD:
-            why.append(f"unlike the other images {odd:.2f}, usual below {MOST_ODD}")
+        if template < MIN_TEMPLATE_SCORE:
+            why.append(f"similarity to a chest {template:.2f}, usual above {MIN_TEMPLATE_SCORE}")
+        if outlier > MAX_OUTLIER_SCORE:
+            why.append(f"difference to the other images {outlier:.2f}, usual below {MAX_OUTLIER_SCORE}")
         message = (
             f"{record.path}: suspect: not a frontal chest, or turned, or grey inverted ({'; '.join(why)}). Look at it: "
             "a diseased chest is flagged now and then"
@@ -51,10 +57,10 @@ def _by_table(scan: ManifestScan, views: pd.Series) -> Finding:
         "view",
         views,
         "names a view that is not frontal",
-        "drop the rows, or correct the view: lungs are not told from background in other views",
+        "drop the rows, or correct the view: lungs are not distinguished from background in other views",
     )
     shown = [Picture(image) for image in scan.frame.loc[views.index, "image"] if image]
     return from_problem(problem, "views", Severity.WARNING, shown)
 
 
-CHECK = Check("views", "images are frontal chest X-rays: by the column 'view', and suspects by their looks", find)
+CHECK = Check("views", "images are frontal chest X-rays: by the column 'view', and suspects by their appearance", find)

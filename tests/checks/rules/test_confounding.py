@@ -11,7 +11,7 @@ from cxr_isnet.manifests import Place
 COUNT = 80
 
 
-def survey_of_table(frame: pd.DataFrame, shapes: list[tuple[int, int]] | None = None) -> ManifestScan:
+def scan_of_table(frame: pd.DataFrame, shapes: list[tuple[int, int]] | None = None) -> ManifestScan:
     """A scan whose images need no files."""
     shapes = shapes or [(100, 100)] * len(frame)
     images = {path: ImageRecord(path, shape=shape) for path, shape in zip(frame["image"], shapes, strict=True)}
@@ -39,7 +39,7 @@ def by_property(findings: list[Finding]) -> dict[str, Finding]:
 
 
 def test_a_balanced_table_has_no_warning(balanced):
-    found = by_property(list(find(survey_of_table(balanced))))
+    found = by_property(list(find(scan_of_table(balanced))))
 
     assert {finding.severity for finding in found.values()} == {Severity.INFO}
     assert found["site"].contingency.counts == ((20, 20), (20, 20))
@@ -49,7 +49,7 @@ def test_a_balanced_table_has_no_warning(balanced):
 def test_a_class_that_comes_from_one_hospital_is_a_warning_with_its_counts(balanced):
     balanced["site"] = np.where(balanced["label"] == "ill", "Alder", balanced["site"])
 
-    finding = by_property(list(find(survey_of_table(balanced))))["site"]
+    finding = by_property(list(find(scan_of_table(balanced))))["site"]
 
     assert finding.severity is Severity.WARNING
     assert finding.contingency.values == ("Alder", "Birch")
@@ -74,7 +74,7 @@ def test_any_column_that_gives_the_label_away_is_a_warning(balanced, column, con
     if column == "age":
         balanced["age"] = balanced["age"].astype(float)
 
-    found = by_property(list(find(survey_of_table(balanced))))
+    found = by_property(list(find(scan_of_table(balanced))))
 
     assert found["age band" if column == "age" else column].severity is Severity.WARNING
 
@@ -84,22 +84,22 @@ def test_the_kind_of_file_and_its_shape_and_the_mask_are_looked_at(balanced):
     balanced["image"] = [f"{n}.{'jpg' if is_ill else 'png'}" for n, is_ill in enumerate(ill)]
     balanced["mask"] = np.where(ill, "m.png", "")
 
-    found = by_property(list(find(survey_of_table(balanced, [(512, 400) if is_ill else (100, 100) for is_ill in ill]))))
+    found = by_property(list(find(scan_of_table(balanced, [(512, 400) if is_ill else (100, 100) for is_ill in ill]))))
 
     assert {name for name, one in found.items() if one.severity is Severity.WARNING} == {"file type", "shape", "mask"}
-    assert "goes unpunished" in found["mask"].message
+    assert "is not penalised" in found["mask"].message
 
 
 def test_patients_are_counted_not_images(balanced):
     again = pd.concat([balanced.assign(image=balanced["image"] + str(copy)) for copy in range(5)], ignore_index=True)
 
-    once, often = (by_property(list(find(survey_of_table(table))))["site"].contingency for table in (balanced, again))
+    once, often = (by_property(list(find(scan_of_table(table))))["site"].contingency for table in (balanced, again))
 
     assert once == often
 
 
 def test_one_label_has_nothing_to_stand_against(balanced):
-    assert list(find(survey_of_table(balanced.assign(label="ill")))) == []
+    assert list(find(scan_of_table(balanced.assign(label="ill")))) == []
 
 
 def test_columns_that_name_each_image_are_left_out(balanced):
@@ -107,4 +107,4 @@ def test_columns_that_name_each_image_are_left_out(balanced):
         image=[f"{n}.png" for n in range(3 * COUNT)], number=[str(n) for n in range(3 * COUNT)]
     )
 
-    assert "number" not in by_property(list(find(survey_of_table(many))))
+    assert "number" not in by_property(list(find(scan_of_table(many))))

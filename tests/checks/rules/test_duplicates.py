@@ -6,17 +6,17 @@ from cxr_isnet.checks.rules import crops, duplicates
 from tests.checks.conftest import save
 
 
-def test_different_patients_are_no_finding(hospital, survey_of):
-    scan = survey_of(hospital)
+def test_different_patients_are_no_finding(hospital, scan_of):
+    scan = scan_of(hospital)
 
     assert list(duplicates.find(scan)) == []
     assert list(crops.find(scan)) == []
 
 
-def test_equal_files_under_two_labels_are_an_error(hospital, survey_of, tmp_path):
+def test_equal_files_under_two_labels_are_an_error(hospital, scan_of, tmp_path):
     (tmp_path / "3.png").write_bytes((tmp_path / "0.png").read_bytes())
 
-    (finding,) = duplicates.find(survey_of(hospital))
+    (finding,) = duplicates.find(scan_of(hospital))
 
     assert finding.severity is Severity.ERROR
     assert "byte for byte, under the labels normal and ill, patients P0 and P3" in finding.message
@@ -24,20 +24,20 @@ def test_equal_files_under_two_labels_are_an_error(hospital, survey_of, tmp_path
     assert [picture.image for picture in finding.pictures] == [str(tmp_path / "0.png"), str(tmp_path / "3.png")]
 
 
-def test_equal_files_of_one_patient_are_a_warning(hospital, survey_of, tmp_path):
+def test_equal_files_of_one_patient_are_a_warning(hospital, scan_of, tmp_path):
     (tmp_path / "2.png").write_bytes((tmp_path / "0.png").read_bytes())
     hospital.loc[2, "patient_id"] = "P0"
 
-    (finding,) = duplicates.find(survey_of(hospital))
+    (finding,) = duplicates.find(scan_of(hospital))
 
     assert finding.severity is Severity.WARNING
 
 
-def test_another_export_of_the_same_picture_is_found_across_tables(hospital, survey_of, tmp_path, chests):
+def test_another_export_of_the_same_picture_is_found_across_tables(hospital, scan_of, tmp_path, chests):
     small = Image.fromarray((255 * chests[0]).astype(np.uint8)).resize((120, 110))
     small.save(tmp_path / "4.jpg", quality=70)
     hospital.loc[4, ["image", "patient_id"]] = ["4.jpg", "P0"]
-    scan = survey_of(hospital.iloc[:4], hospital.iloc[4:])
+    scan = scan_of(hospital.iloc[:4], hospital.iloc[4:])
 
     (finding,) = duplicates.find(scan)
 
@@ -46,11 +46,11 @@ def test_another_export_of_the_same_picture_is_found_across_tables(hospital, sur
     assert list(crops.find(scan)) == []
 
 
-def test_a_crop_is_found_with_its_place_in_the_whole(hospital, survey_of, tmp_path, chests):
+def test_a_crop_is_found_with_its_place_in_the_whole(hospital, scan_of, tmp_path, chests):
     save(tmp_path / "5.jpg", chests[2][32:128, 16:128], quality=80)
     hospital.loc[5, "image"] = "5.jpg"
 
-    (finding,) = crops.find(survey_of(hospital))
+    (finding,) = crops.find(scan_of(hospital))
 
     part, whole = finding.pictures
     assert (part.image, whole.image) == (str(tmp_path / "5.jpg"), str(tmp_path / "2.png"))
@@ -58,8 +58,8 @@ def test_a_crop_is_found_with_its_place_in_the_whole(hospital, survey_of, tmp_pa
     assert "70% of its width and 60% of its height" in finding.message
 
 
-def test_too_many_images_are_told_instead_of_searched(hospital, survey_of):
-    (finding,) = crops.find(survey_of(hospital, crop_limit=5))
+def test_too_many_images_are_reported_instead_of_searched(hospital, scan_of):
+    (finding,) = crops.find(scan_of(hospital, crop_limit=5))
 
     assert finding.severity is Severity.INFO
     assert "6 images are more than crop_limit 5" in finding.message

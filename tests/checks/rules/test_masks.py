@@ -26,8 +26,8 @@ def masked(hospital, lungs, tmp_path):
     return hospital.iloc[:2].assign(mask=["0_mask.png", "1_mask.png"])
 
 
-def test_the_masks_of_phantoms_are_sound(masked, survey_of):
-    assert list(find(survey_of(masked))) == []
+def test_the_masks_of_phantoms_are_sound(masked, scan_of):
+    assert list(find(scan_of(masked))) == []
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_the_masks_of_phantoms_are_sound(masked, survey_of):
         (band(slice(30, 80), slice(100, 110)), Severity.WARNING, "one lung has 20%"),
     ],
 )
-def test_a_faulty_mask_is_found(masked, survey_of, tmp_path, mask, severity, message):
+def test_a_faulty_mask_is_found(masked, scan_of, tmp_path, mask, severity, message):
     save(tmp_path / "0_mask.png", mask)
 
-    (finding,) = find(survey_of(masked))
+    (finding,) = find(scan_of(masked))
 
     assert (finding.severity, finding.places[0].row) == (severity, 1)
     assert message in finding.message
@@ -64,27 +64,27 @@ def test_a_faulty_mask_is_found(masked, survey_of, tmp_path, mask, severity, mes
         (band(slice(30, 45), slice(90, 105), rows=slice(30, 99)), ""),  # 0.0809
     ],
 )
-def test_a_given_mask_is_suspect_where_a_predicted_one_is_flagged(masked, survey_of, tmp_path, mask, flag):
+def test_a_given_mask_is_suspect_where_a_predicted_one_is_flagged(masked, scan_of, tmp_path, mask, flag):
     save(tmp_path / "0_mask.png", mask)
 
-    found = list(find(survey_of(masked)))
+    found = list(find(scan_of(masked)))
 
     quality = measure_mask(mask.astype(np.uint8), fragments=0.0, agreement=1.0)
     assert [text.split()[0] for text in quality.quality_flags(QualityLimits())] == ([flag] if flag else [])
     assert len(found) == bool(flag)
 
 
-def test_an_unreadable_mask_is_found(masked, survey_of, tmp_path):
+def test_an_unreadable_mask_is_found(masked, scan_of, tmp_path):
     (tmp_path / "1_mask.png").write_bytes(b"not a picture")
 
-    (finding,) = find(survey_of(masked))
+    (finding,) = find(scan_of(masked))
 
     assert finding.severity is Severity.ERROR
     assert "1_mask.png" in finding.message
 
 
-def test_images_without_masks_are_a_note(hospital, survey_of):
-    (finding,) = find(survey_of(hospital))
+def test_images_without_masks_are_a_note(hospital, scan_of):
+    (finding,) = find(scan_of(hospital))
 
     assert finding.severity is Severity.INFO
     assert "6 of 6 images have no mask" in finding.message

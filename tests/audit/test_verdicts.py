@@ -1,4 +1,4 @@
-"""Verdicts: false alarms of many probes, heatmaps that lost their trust, models that cannot answer."""
+"""Verdicts: false alarms of many probes, heatmaps that failed their check, models that lack a capability."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cxr_isnet.audit import AuditContext, Verdict, overall, run_probes
+from cxr_isnet.audit import AuditContext, Verdict, overall_verdict, run_probes
 from cxr_isnet.audit.probe import Capability, Probe
 from cxr_isnet.audit.probes import PROBES, background_swap, hidden_lungs, relevance_share, weight_randomisation
 from cxr_isnet.audit.statistics import ProbeResult
@@ -20,9 +20,9 @@ def finding(p_value: float | None, name: str = "made_up", needs: tuple[Capabilit
     return Probe(name, name, "?", "", "", needs, lambda _: ProbeResult((), p_value, "nothing to see"))
 
 
-def test_names_are_told_apart_and_every_examination_states_its_rule() -> None:
-    assert len({e.name for e in PROBES}) == len(PROBES) == 7
-    assert all(e.rule and e.limits and e.question.endswith("?") for e in PROBES)
+def test_names_differ_and_every_probe_states_its_rule() -> None:
+    assert len({p.name for p in PROBES}) == len(PROBES) == 7
+    assert all(p.rule and p.limits and p.question.endswith("?") for p in PROBES)
 
 
 def test_p_values_are_corrected_for_their_number(context: Make) -> None:
@@ -34,18 +34,18 @@ def test_p_values_are_corrected_for_their_number(context: Make) -> None:
     assert [r.verdict for r in alone] == [Verdict.NO_SIGN] * 3
 
 
-def test_an_examination_without_a_p_value_is_not_applicable_and_costs_the_others_nothing(context: Make) -> None:
+def test_a_probe_without_a_p_value_is_not_applicable_and_costs_the_others_nothing(context: Make) -> None:
     results = run_probes(context(reads_lungs), [finding(None), finding(0.04)])
 
     assert [r.verdict for r in results] == [Verdict.NOT_APPLICABLE, Verdict.SIGN]
     assert results[0].reason == "nothing to see"
 
 
-def test_what_a_model_cannot_answer_is_said(context: Make) -> None:
+def test_what_a_model_lacks_is_reported(context: Make) -> None:
     (result,) = run_probes(context(reads_lungs), [relevance_share.PROBE])
 
     assert (result.verdict, result.reason) == (Verdict.NOT_APPLICABLE, "the model gives no heatmaps")
-    assert overall([result]) is Verdict.NOT_APPLICABLE
+    assert overall_verdict([result]) is Verdict.NOT_APPLICABLE
 
 
 def test_heatmaps_that_failed_their_check_carry_no_verdict(context: Make) -> None:
@@ -57,25 +57,25 @@ def test_heatmaps_that_failed_their_check_carry_no_verdict(context: Make) -> Non
     assert check.verdict is Verdict.UNSOUND
     assert share.verdict is Verdict.NOT_APPLICABLE
     assert "random weights" in share.reason
-    assert share.observation.statistics
+    assert share.result.statistics
 
 
 def test_a_model_of_the_corner_is_caught_and_a_model_of_the_lungs_is_not(context: Make) -> None:
     chosen = [hidden_lungs.PROBE, background_swap.PROBE]
     data = make_set(marked=True)
 
-    assert overall(run_probes(context(reads_corner, data), chosen)) is Verdict.SIGN
-    assert overall(run_probes(context(reads_lungs, data), chosen)) is Verdict.NO_SIGN
+    assert overall_verdict(run_probes(context(reads_corner, data), chosen)) is Verdict.SIGN
+    assert overall_verdict(run_probes(context(reads_lungs, data), chosen)) is Verdict.NO_SIGN
 
 
 @pytest.mark.usefixtures("few_marks")
-def test_all_examinations_are_silent_on_a_model_of_the_lungs(context: Make) -> None:
-    answers = {
+def test_no_probe_gives_a_sign_on_a_model_of_the_lungs(context: Make) -> None:
+    functions = {
         "features": lambda images: images[:, 0, 18:30, 16:32].mean(2).double().numpy(),
         "heatmaps": maps_at(*LUNGS),
         "randomised": noise,
     }
-    made = replace(context(reads_lungs, make_set(patients=24, lopsided=True), **answers), resamples=50)
+    made = replace(context(reads_lungs, make_set(patients=24, lopsided=True), **functions), resamples=50)
 
     results = run_probes(made)
 
