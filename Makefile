@@ -1,27 +1,64 @@
-# make demo, make test: everything a machine with Python and make needs; the environment is made when it is missing.
+# Each target makes the environment that it needs where it is missing; Python 3.11 to 3.13 and make are all it takes.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+CONSTRAINTS := .ci/constraints.txt
+BIN := .venv/bin
+# A process for each core, with one thread each.
+PYTEST := -m pytest -n auto
+test cov test-bare test-lowest: export OMP_NUM_THREADS := 1
+comma := ,
 
-.PHONY: demo test check install
+.PHONY: install demo test check cov docs test-bare test-lowest test-wheel
 
-$(STAMP): pyproject.toml .ci/constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev,dicom]"
-	touch $@
+# $(call environment,folder,extras,constraints): torch first, so that nothing else decides its build
+define environment
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --constraint $(3) torch
+	$(1)/bin/python -m pip install --quiet --constraint $(3) --editable ".[$(2)]"
+	touch $(1)/.installed
+endef
 
-install: $(STAMP)
+.venv/.installed: pyproject.toml $(CONSTRAINTS)
+	$(call environment,.venv,dev$(comma)dicom,$(CONSTRAINTS))
 
-demo: $(STAMP)
-	$(BIN)/cxr-isnet demo --config pipelines/demo.yaml
+.venv-bare/.installed: pyproject.toml $(CONSTRAINTS)
+	$(call environment,.venv-bare,dev,$(CONSTRAINTS))
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+.venv-lowest/.installed: pyproject.toml .ci/constraints-lowest.txt
+	$(call environment,.venv-lowest,dev$(comma)dicom,.ci/constraints-lowest.txt)
 
-check: $(STAMP)
+install: .venv/.installed
+
+demo: install
+	$(BIN)/cxr-isnet demo
+
+test: install
+	$(BIN)/python $(PYTEST)
+
+check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tests of `make test` with the share of lines and branches that they run; the floor is in pyproject.toml.
+cov: install
+	$(BIN)/python $(PYTEST) --cov
+
+.venv/.installed-docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[docs]"
+	touch $@
+
+docs: .venv/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+# Without the optional decoders of the extra `dicom`.
+test-bare: .venv-bare/.installed
+	.venv-bare/bin/python $(PYTEST)
+
+# With the lowest versions that pyproject.toml allows; torch is the CPU build that the other environments have.
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python $(PYTEST)
+
+# The wheel in an empty environment and an empty folder, as a newcomer has it.
+test-wheel:
+	PYTHON=$(PYTHON) .ci/test-wheel

@@ -3,7 +3,6 @@
 import zlib  # noqa: F401  GDCM's own zlib replaces Python's if it is loaded first, and crashes it
 from pathlib import Path
 
-import gdcm
 import pydicom
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -38,6 +37,8 @@ def transcode(path: Path, syntax: UID) -> None:
         file.compress(RLELossless, generate_instance_uid=False)
         file.save_as(path)
         return
+    import gdcm  # of the optional decoders, which the syntaxes above do not need
+
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))
     if not reader.Read():

@@ -1,6 +1,5 @@
 from io import BytesIO
 
-import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -14,6 +13,9 @@ from cxr_isnet.imaging.acceptance import READING_RULES, AcceptanceConfig
 from cxr_isnet.imaging.codecs import PLUGIN, fast_decoder
 from cxr_isnet.imaging.dicom import read_radiograph
 from tests.imaging.chest_files import chest_dataset
+from tests.imaging.decoders import needs_decoders
+
+pytestmark = needs_decoders
 
 FAST = [
     uid.RLELossless,
@@ -80,6 +82,8 @@ def test_values_are_those_of_pydicom(tmp_path, syntax, bits, signed):
 
 @pytest.mark.parametrize("predictor", range(1, 8))
 def test_every_predictor_of_jpeg_lossless(predictor):
+    import imagecodecs
+
     values = pixels((40, 31), 12, signed=False).astype(np.uint16)
     stream = imagecodecs.jpeg8_encode(values, lossless=True, predictor=predictor, bitspersample=12)
     file = with_frame(dataset(values, 12, signed=False), stream, uid.JPEGLossless)

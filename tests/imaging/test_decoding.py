@@ -1,29 +1,30 @@
 import base64
 from io import BytesIO
 
-import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import Decoder
 from transcoding import transcode
 
-from cxr_isnet.imaging import read_image
+from cxr_isnet.imaging import decoding, read_image
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, READING_RULES, AcceptanceConfig
 from cxr_isnet.imaging.dicom import read_radiograph
 from cxr_isnet.imaging.rejection import RejectedFile
 from tests.imaging.chest_files import chest_dataset, chest_pixels, write_chest
+from tests.imaging.decoders import needs_decoders
 
 LOSSLESS = [
     uid.ImplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian,
     uid.RLELossless,
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-    uid.JPEGLSLossless,
-    uid.JPEG2000Lossless,
+    *(
+        pytest.param(syntax, marks=needs_decoders)
+        for syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless)
+    ),
 ]
 
 Y, X = np.mgrid[:32, :32]
@@ -93,6 +94,7 @@ def test_truncated_files_are_rejected_in_every_syntax(lossless, share):
     assert rejected.value.reason.value in ("broken", "undecodable")
 
 
+@needs_decoders
 def test_near_lossless_jpeg_ls_and_lossy_jpeg_2000_are_close(tmp_path):
     for syntax in (uid.JPEGLSNearLossless, uid.JPEG2000):
         path = write_chest(tmp_path / "chest.dcm", pixels=chest_pixels(96))
@@ -103,6 +105,7 @@ def test_near_lossless_jpeg_ls_and_lossy_jpeg_2000_are_close(tmp_path):
         assert np.abs(pixels.astype(int) - chest_pixels(96)).max() <= 8
 
 
+@needs_decoders
 def test_high_throughput_jpeg_2000():
     for syntax in (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K):
         content = encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, syntax, BitsStored=16, HighBit=15)
@@ -110,13 +113,17 @@ def test_high_throughput_jpeg_2000():
         np.testing.assert_array_equal(read(content).pixels, HTJ2K_VALUES)
 
 
+@needs_decoders
 def test_jpeg_extended_of_12_bits():
     pixels = read(encapsulated(EXTENDED_VALUES, EXTENDED_STREAM, uid.JPEGExtended12Bit)).pixels
 
     assert np.abs(pixels.astype(int) - EXTENDED_VALUES).max() <= 6
 
 
+@needs_decoders
 def test_jpeg_extended_of_12_bits_is_what_another_decoder_makes_of_it():
+    import imagecodecs
+
     stream = imagecodecs.jpeg8_encode(chest_pixels(200)[:, :147], level=90, bitspersample=12)
     values = imagecodecs.jpeg8_decode(stream).astype(int)
 
@@ -126,8 +133,11 @@ def test_jpeg_extended_of_12_bits_is_what_another_decoder_makes_of_it():
     assert np.abs(pixels - values).max() <= 2  # the inverse cosine transforms round differently
 
 
+@needs_decoders
 @pytest.mark.parametrize("signed", [False, True])
 def test_high_throughput_jpeg_2000_of_another_encoder_in_an_odd_size(signed):
+    import imagecodecs
+
     values = chest_pixels(200)[:, :147].astype(np.int16 if signed else np.uint16) - 2048 * signed
     elements = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": int(signed)}
     stream = imagecodecs.htj2k_encode(values, reversible=True)
@@ -138,6 +148,7 @@ def test_high_throughput_jpeg_2000_of_another_encoder_in_an_odd_size(signed):
         np.testing.assert_array_equal(pixels.view(values.dtype), values)
 
 
+@needs_decoders
 def test_jpeg_baseline_of_8_bits(tmp_path):
     eight = (chest_pixels(96) >> 4).astype(np.uint8)
     elements = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": eight.tobytes()}
@@ -191,6 +202,16 @@ def test_missing_tags_of_one_sensible_value_are_assumed(keyword):
 
     np.testing.assert_array_equal(radiograph.pixels, chest_pixels(64))
     assert any(note.startswith(keyword) for note in radiograph.provenance.assumed)
+
+
+def test_without_a_decoder_the_extra_that_has_it_is_named(monkeypatch):
+    monkeypatch.setattr(decoding, "fast_decoder", lambda syntax: None)
+    monkeypatch.setattr(decoding, "get_decoder", Decoder)  # one without plugins
+
+    with pytest.raises(
+        RejectedFile, match=r"High-Throughput JPEG 2000.*cannot be decoded.*pip install 'cxr-isnet\[dicom\]'"
+    ):
+        read(encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, uid.HTJ2K, BitsStored=16, HighBit=15))
 
 
 def test_unknown_transfer_syntax_is_rejected():
