@@ -4,21 +4,13 @@ Reading order: `audit_set` and `audited_model` (images and model), `alterations`
 (intervals, p-values), `probe` and `probes/` (one question each), `verdicts` (correction for multiple tests), `report`.
 """
 
-from cxr_isnet.audit.audit_set import LEAST_PATIENTS, MIN_PATIENTS, AuditSet, load_audit_set
-from cxr_isnet.audit.audited_model import (
-    AuditedModel,
-    audited_classifier,
-    audited_pyfunc,
-    load_audited,
-    load_audited_model,
-)
+from cxr_isnet.audit.audit_set import MIN_PATIENTS, AuditSet, load_audit_set
+from cxr_isnet.audit.audited_model import AuditedModel, audited_classifier, audited_pyfunc, load_audited_model
 from cxr_isnet.audit.probe import AuditContext
 from cxr_isnet.audit.report import AuditReport, write_audit
-from cxr_isnet.audit.running import overall
 from cxr_isnet.audit.verdicts import Verdict, overall_verdict, run_probes
 
 __all__ = [
-    "LEAST_PATIENTS",
     "MIN_PATIENTS",
     "AuditContext",
     "AuditReport",
@@ -28,9 +20,7 @@ __all__ = [
     "audited_classifier",
     "audited_pyfunc",
     "load_audit_set",
-    "load_audited",
     "load_audited_model",
-    "overall",
     "overall_verdict",
     "run_probes",
     "write_audit",

@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import AuditContext
-from cxr_isnet.audit.running import RULE
-from cxr_isnet.audit.statistics import Panel, Verdict
+from cxr_isnet.audit.statistics import Panel
 from cxr_isnet.audit.verdicts import RULE, ProbeOutcome, Verdict, overall_verdict
 from cxr_isnet.evaluation import FloatArray, image_uri, number_with_interval, p_value, write_page
 from cxr_isnet.files import write_json

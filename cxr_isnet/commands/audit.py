@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cxr_isnet.audit import (
-    LEAST_PATIENTS,
     MIN_PATIENTS,
     AuditContext,
     AuditReport,
@@ -56,7 +55,6 @@ class AuditConfig:
     def __post_init__(self) -> None:
         if not self.manifest:
             raise InputError("manifest is an empty list: name at least one table or column mapping")
-        least = {"size": 32, "most_images": LEAST_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
         least = {"size": 32, "most_images": MIN_PATIENTS, "resamples": 2, "seed": 0, "batch_size": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:

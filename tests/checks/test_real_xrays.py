@@ -146,12 +146,8 @@ def stored(path: Path) -> np.ndarray:
     return -pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
-def test_survey_reads_every_real_image(mappings):
+def test_the_scan_reads_every_real_image(mappings):
     scan = scan_manifests(mappings([*TB, *COVID]), workers=2, crop_limit=0)
-
-
-def test_the_scan_reads_every_real_image(recipes):
-    scan = scan_manifests(recipes([*TB, *COVID]), workers=2, crop_limit=0)
 
     assert all(record.problem == "" for record in scan.images.values())
     assert all(record.problem == "" for record in scan.masks.values())

@@ -10,15 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import AuditContext, Probe
-from cxr_isnet.audit.statistics import (
-    Panel,
-    ProbeResult,
-    Statistic,
-    bonferroni,
-    one_sided_test,
-)
+from cxr_isnet.audit.statistics import Panel, ProbeResult, Statistic, bonferroni, one_sided_test
 from cxr_isnet.data import MarkConfig, find_position, stamp
 from cxr_isnet.evaluation import FloatArray, WeightedMean
 from cxr_isnet.phantoms import Corner, glyphs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.audit_set import MIN_PATIENTS, AuditSet
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
 from cxr_isnet.audit.statistics import ProbeResult, bonferroni, describe, one_sided_test

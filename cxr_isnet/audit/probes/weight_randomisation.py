@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from cxr_isnet.audit.audit_context import AuditContext
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
-from cxr_isnet.audit.statistics import (
-    Panel,
-    ProbeResult,
-    bonferroni,
-    describe,
-    one_sided_test,
-)
+from cxr_isnet.audit.statistics import Panel, ProbeResult, bonferroni, describe, one_sided_test
 from cxr_isnet.evaluation import FloatArray, WeightedMean
 
 STAGES = (0.1, 0.5, 1.0)
