@@ -13,7 +13,12 @@ from pydicom.data import get_testdata_file
 
 from cxr_isnet.checks import scan_manifests
 from cxr_isnet.checks.crops import find_crops
-from cxr_isnet.checks.frontal import MAX_OUTLIER_SCORE, MIN_TEMPLATE_SCORE, chest_template_score, frontal_outlier_score
+from cxr_isnet.checks.frontal import (
+    MAX_OUTLIER_SCORE,
+    MIN_TEMPLATE_SCORE,
+    chest_template_score,
+    frontal_outlier_score,
+)
 from cxr_isnet.commands.manifest import CheckConfig, check
 from cxr_isnet.imaging import read_image
 

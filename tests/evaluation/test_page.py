@@ -11,7 +11,7 @@ from PIL import Image
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.page import (
     heading,
-    interval,
+    interval_text,
     number,
     number_with_interval,
     outlined,
@@ -58,7 +58,7 @@ def test_a_template_that_names_what_it_was_not_given_leaves_no_page(tmp_path):
 def test_a_number_with_its_interval(given, shown):
     assert number_with_interval(*given) == shown
     if None not in given:
-        assert interval(Interval(*given, IntervalMethod.BCA)) == shown
+        assert interval_text(Interval(*given, IntervalMethod.BCA)) == shown
 
 
 @pytest.mark.parametrize(
