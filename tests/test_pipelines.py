@@ -114,7 +114,7 @@ def test_the_way_of_the_readme_from_two_downloads_to_a_tested_model(tmp_path: Pa
     results = json.loads((empty_folder / "runs" / "tb" / "metrics.json").read_text())
     (hospital,) = results["external"]["clean"].values()
     assert hospital["n_images"] == 8
-    assert hospital["auc"] is not None
+    assert hospital["metrics"]["auc"]["estimate"] is not None
     assert sorted(path.name for path in empty_folder.iterdir()) == ["data", "runs"]
 
 

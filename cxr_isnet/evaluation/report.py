@@ -49,14 +49,15 @@ def write_report(
         tables: name of the model to its predictions, for the ROC curves.
         galleries: title to a PNG of heatmaps.
 
+    Raises:
+        InputError: as `check_predictions`; `output` is, or lies below, a file.
+
     Example:
         >>> from cxr_isnet.evaluation import Settings, evaluate_table, read_predictions
         >>> table = read_predictions("runs/first/validation/clean/predictions.csv")
         >>> write_report(Path("."), evaluate_table(table, settings=Settings(resamples=50)), {"model": table})
         >>> sorted(path.name for path in Path(".").glob("*report*"))
         ['report.html', 'report.json']
-    Raises:
-        InputError: as `check_predictions`; `output` is, or lies below, a file.
     """
     checked = {name: check_predictions(tables[name], study.classes, source=name) for name in study.models}
     figures, guidelines = _figures(study, checked), answers(study)

@@ -144,7 +144,7 @@ def test_a_study_that_was_killed_keeps_finished_folds_and_ends_with_the_same(stu
             leave_one_site_out(config)
     out = tmp_path / "out"
     before = (fold(out, "Alder") / "best.pt").stat().st_mtime_ns
-    with pytest.raises(InputError, match="add --resume true to go on"):
+    with pytest.raises(InputError, match="add --resume true to resume"):
         leave_one_site_out(config)
 
     leave_one_site_out(replace(config, resume=True))

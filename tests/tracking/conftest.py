@@ -52,22 +52,17 @@ def config(store_uri: str, request: pytest.FixtureRequest) -> TrackingConfig:
     return TrackingConfig(uri=store_uri, experiment=request.node.name)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def global_uri() -> tuple[bool, str]:
-    """Whether MLflow's global tracking URI is set, and what it is, before any test or fixture has used a store."""
-    return mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()
-
-
 @pytest.fixture(autouse=True)
-def global_state_untouched(global_uri: tuple[bool, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def global_state_untouched(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test leaves MLflow's global tracking URI and active run as they were.
 
     What the test itself has set through `monkeypatch` is undone first: a variable MLFLOW_TRACKING_URI, or another
     working directory, from which MLflow derives its default URI.
     """
+    before = mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()
     yield
     monkeypatch.undo()
-    assert (mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()) == global_uri
+    assert (mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()) == before
     assert mlflow.active_run() is None
 
 

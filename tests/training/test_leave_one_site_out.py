@@ -98,7 +98,7 @@ def test_weights_of_other_hospitals_are_taken_and_unknown_ones_warned_of(make_fo
 
     assert len(plan(folds).sites) == 2
     assert "must not have seen" not in caplog.text
-    plan(replace(folds, recipe=replace(folds.recipe, init_from=str(tmp_path / "bare" / "best.pt"))))
+    plan(replace(folds, experiment=replace(folds.experiment, init_from=str(tmp_path / "bare" / "best.pt"))))
     assert "it must not have seen ['Birch', 'Cedar']" in caplog.text
 
 

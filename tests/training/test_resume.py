@@ -99,7 +99,7 @@ def test_without_resume_a_killed_training_says_how_to_go_on(make_config, kill_at
         train(config)
     before = {path: path.stat().st_mtime_ns for path in Path(config.output).iterdir()}
 
-    with pytest.raises(InputError, match="is not empty: add --resume true to go on"):
+    with pytest.raises(InputError, match="is not empty: add --resume true to resume"):
         train(config)
 
     assert {path: path.stat().st_mtime_ns for path in Path(config.output).iterdir()} == before
