@@ -3,7 +3,7 @@
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
-from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd, find_position, stamp
+from cxr_isnet.data.planted_marks import MarkConfig, MarkKind, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 
@@ -15,6 +15,7 @@ __all__ = [
     "ImageConfig",
     "LoadChestXrayd",
     "MarkConfig",
+    "MarkKind",
     "MarkMode",
     "PlantMarkd",
     "RandExposureXrayd",

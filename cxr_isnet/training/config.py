@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cxr_isnet.config import as_plain, is_import_path, spell_by_value
-from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig, MarkKind
 from cxr_isnet.engine import Device, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
@@ -14,7 +14,7 @@ from cxr_isnet.objectives import MethodOptions, find_method, resolved_options
 from cxr_isnet.phantoms import Corner
 from cxr_isnet.tracking import TrackingConfig, check_registered_name
 
-spell_by_value(Corner)
+spell_by_value(Corner, MarkKind)
 
 
 @dataclass(frozen=True)
