@@ -156,6 +156,12 @@ COMMANDS: Mapping[str, Command | Group] = {
         "LeaveOneSiteOutConfig",
         "leave_one_site_out",
     ),
+    "compare": Command(
+        "train several methods with several seeds on the same data, and compare them on external hospitals",
+        "compare",
+        "CompareConfig",
+        "compare",
+    ),
     "audit": Command(
         "look for shortcuts that a model takes past the lungs",
         "audit",

@@ -22,7 +22,7 @@ from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method
-from cxr_isnet.phantoms import Corner, PhantomHospital, write_hospital
+from cxr_isnet.phantoms import PHANTOM_HOSPITALS, write_hospital
 from cxr_isnet.training import TrainConfig, train
 
 _log = logging.getLogger(__name__)
@@ -36,12 +36,6 @@ class MethodSection:
     results: dict[str, Any]
     cases: Sequence[HeatmapCase]
 
-
-PHANTOM_HOSPITALS: Mapping[str, PhantomHospital] = {
-    "hospital_a": PhantomHospital("Phantom hospital A", gamma=0.9, marker="R", marker_corner=Corner.TOP_RIGHT),
-    "hospital_b": PhantomHospital("Phantom hospital B", gamma=1.15, noise=0.03, collimation=0.05, marker="L"),
-    "hospital_c": PhantomHospital("Phantom hospital C", gamma=1.3, noise=0.035, collimation=0.03, monochrome1=True),
-}
 
 FEWEST_PATIENTS = 8
 

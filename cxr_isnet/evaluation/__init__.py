@@ -7,10 +7,18 @@ Knows tables, never networks. Reading order: `predictions_table` (what goes in),
 
 from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates
 from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
+from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.figures import loss_curves_figure
 from cxr_isnet.evaluation.groups import age_bands
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.method_comparison import (
+    ComparedMethod,
+    MethodComparison,
+    TrainingTables,
+    compare_methods,
+    flat_numbers,
+)
 from cxr_isnet.evaluation.metrics import Metric, WeightedMean
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.page import (
@@ -25,6 +33,7 @@ from cxr_isnet.evaluation.page import (
 )
 from cxr_isnet.evaluation.predictions_table import (
     ERROR_COLUMN,
+    LUNG_AREA_COLUMN,
     PROBABILITY_PREFIX,
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
@@ -45,27 +54,34 @@ from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, 
 
 __all__ = [
     "BCA_BOOTSTRAP",
+    "COMPARISON_FILES",
     "ERROR_COLUMN",
     "FILES",
+    "LUNG_AREA_COLUMN",
     "PROBABILITY_PREFIX",
     "RELEVANCE_COLUMN",
     "RELEVANCE_REASON_COLUMN",
     "SUM_TOLERANCE",
+    "ComparedMethod",
     "FloatArray",
     "HandTillAUC",
     "IntArray",
     "Interval",
     "IntervalMethod",
+    "MethodComparison",
     "Metric",
     "PatientBootstrap",
     "Replicates",
     "Settings",
     "SiteResult",
     "Study",
+    "TrainingTables",
     "WeightedMean",
     "age_bands",
     "check_predictions",
     "check_prevalence",
+    "compare_methods",
+    "comparison_text",
     "evaluate_folds",
     "evaluate_site",
     "evaluate_sites",
@@ -73,6 +89,7 @@ __all__ = [
     "evaluate_tables",
     "figure_uri",
     "fit_temperature",
+    "flat_numbers",
     "hand_till_auc",
     "holm",
     "image_uri",
@@ -90,6 +107,7 @@ __all__ = [
     "study_text",
     "text_columns",
     "with_temperature",
+    "write_comparison",
     "write_page",
     "write_predictions",
     "write_report",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -185,6 +185,35 @@ def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     figure, axes = _intervals(rows)
     axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("AUC with 95% interval (dotted: chance)")
+    return figure
+
+
+def slope_figure(slopes: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A line for every method through its AUCs at the named points, from left to right.
+
+    Args:
+        slopes: method to point to AUC; points in the order in which they stand first.
+    """
+    points = list(dict.fromkeys(point for found in slopes.values() for point in found))
+    figure = Figure(figsize=(2.2 + 1.9 * len(points), 1.2 + 0.32 * max(9, len(slopes))), layout="constrained")
+    axes = figure.subplots()
+    for name, found in slopes.items():
+        places = [points.index(point) for point in found]
+        axes.plot(places, list(found.values()), marker="o", markersize=4, linewidth=1.4, label=name)
+    axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
+    axes.set_xticks(range(len(points)), points)
+    axes.set(ylabel="AUC (dotted: chance)", ylim=(-0.02, 1.02))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    return figure
+
+
+def differences_figure(rows: Sequence[tuple[str, Interval]], reference: str) -> Figure:
+    """A forest plot of differences from a reference method."""
+    figure, axes = _intervals(rows)
+    axes.axvline(0, color="0.6", linestyle=":", linewidth=1)
+    ends = [abs(end) for _, found in rows for end in (found.estimate, found.low, found.high) if np.isfinite(end)]
+    reach = 1.1 * max([0.1, *ends])
+    axes.set(xlim=(-reach, reach), xlabel=f"AUC minus that of {reference}, with 95% interval")
     return figure
 
 

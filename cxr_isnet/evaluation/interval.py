@@ -14,12 +14,14 @@ class IntervalMethod(StrEnum):
         BCA: bootstrap over patients, bias-corrected and accelerated (`bootstrap`).
         PERCENTILE: bootstrap over patients, plain percentiles (`bootstrap`).
         DELONG: estimate -+ 1.96 standard errors of an AUC over patients (`delong`).
+        TWO_LEVEL: bootstrap over patients and over trainings of one model (`repeated_training`).
         POSTERIOR: highest density of a posterior (`posterior`).
     """
 
     BCA = "bca"
     PERCENTILE = "percentile"
     DELONG = "delong"
+    TWO_LEVEL = "two_level"
     POSTERIOR = "posterior"
 
 

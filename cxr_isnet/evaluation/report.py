@@ -105,21 +105,21 @@ def _figures(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]
 
 def study_json(study: Study) -> dict[str, Any]:
     """The study as JSON can hold it: NaN becomes None. `study.schema.json` documents it."""
-    plain: dict[str, Any] = _plain(study)
+    plain: dict[str, Any] = plain_values(study)
     return {"schema_version": 2, **plain}
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Dataclasses as mappings, enums as their values, NaN as None."""
     if isinstance(value, (SiteResult, Interval)):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         named = {part.name: getattr(value, part.name) for part in fields(value)}
-        return {name: _plain(part) for name, part in named.items()}
+        return {name: plain_values(part) for name, part in named.items()}
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain_values(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain_values(part) for part in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float):

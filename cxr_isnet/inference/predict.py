@@ -16,6 +16,7 @@ from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
+    LUNG_AREA_COLUMN,
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
     label_indices,
@@ -88,7 +89,8 @@ def predict_manifest(
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
         read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
-        there is none), error (why the image could not be read; "" where it could), and the manifest's other columns.
+        there is none), lung_area (the lungs' share of the image; NaN without a mask), error (why the image could not be
+        read; "" where it could), and the manifest's other columns.
 
     Example:
         >>> from cxr_isnet import Classifier, read_manifest
@@ -103,7 +105,7 @@ def predict_manifest(
     )  # fmt: skip
     explainer = classifier.explainer(explanation)
     rows = np.full((len(frame), len(classifier.classes)), np.nan)
-    shares = np.full(len(frame), np.nan)
+    shares, areas = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
     reasons, errors = [""] * len(frame), [""] * len(frame)
     loader: DataLoader[Any] = DataLoader(
         _Tolerant(dataset), batch_size=batch_size, num_workers=workers, collate_fn=list
@@ -120,6 +122,9 @@ def predict_manifest(
                 )
                 for place, reason in zip(at, missing, strict=True):
                     reasons[place] = reason
+                for place, item in readable:
+                    if bool(item["has_mask"]):
+                        areas[place] = float(item["mask"].mean())
             bar.update(len(batch))
     columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}
     table = pd.DataFrame({"path": [str(v) for v in frame["image"]], **columns})
@@ -127,6 +132,7 @@ def predict_manifest(
     table["model_uri"] = model_uri
     table[RELEVANCE_COLUMN] = shares
     table[RELEVANCE_REASON_COLUMN] = reasons
+    table[LUNG_AREA_COLUMN] = areas
     table[ERROR_COLUMN] = errors
     for column in frame.columns:
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):

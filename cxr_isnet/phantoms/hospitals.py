@@ -1,5 +1,6 @@
 """The imaging chain of a phantom hospital: exposure, noise, collimation, lead marker, grey scale."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,3 +96,11 @@ def _collimate(picture: Field, hospital: PhantomHospital, generator: np.random.G
     top, bottom, left, right = (max(1, round(side)) for side in width)
     for border in (picture[:top], picture[size - bottom :], picture[:, :left], picture[:, size - right :]):
         border *= 0.06
+
+
+PHANTOM_HOSPITALS: Mapping[str, PhantomHospital] = {
+    "hospital_a": PhantomHospital("Phantom hospital A", gamma=0.9, marker="R", marker_corner=Corner.TOP_RIGHT),
+    "hospital_b": PhantomHospital("Phantom hospital B", gamma=1.15, noise=0.03, collimation=0.05, marker="L"),
+    "hospital_c": PhantomHospital("Phantom hospital C", gamma=1.3, noise=0.035, collimation=0.03, monochrome1=True),
+}
+"""Folder to phantom hospital: two to train on, and a third, the last, that stays unseen."""

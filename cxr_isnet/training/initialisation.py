@@ -78,12 +78,25 @@ def read_experiment_config(path: str | Path) -> TrainConfig:
         settings = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable config: {error}") from error
+    return parse_experiment(settings, str(path))
+
+
+def parse_experiment(settings: Any, source: str) -> TrainConfig:
+    """A training's settings from plain values, as a YAML file holds them.
+
+    Args:
+        settings: Nested mappings.
+        source: Begins the error.
+
+    Raises:
+        InputError: A setting is unknown, or has a value that it cannot have.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TrainConfig, "config")
     try:
         config: TrainConfig = parser.instantiate(parser.parse_object({"config": settings})).config
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not the config of a training: {error}") from error
+        raise InputError(f"{source}: not the config of a training: {error}") from error
     return config
 
 

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from cxr_isnet.commands.audit import AuditConfig, audit
-from cxr_isnet.commands.demo import PHANTOM_HOSPITALS
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.settings import OptimizerConfig
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.methods import options_by_method
-from cxr_isnet.phantoms import write_hospital
+from cxr_isnet.phantoms import PHANTOM_HOSPITALS, write_hospital
 from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
 from cxr_isnet.training.config import DataConfig
