@@ -1,0 +1,94 @@
+"""Which trainings a comparison plans, and what it refuses before any of them begins."""
+
+from dataclasses import replace
+
+import pytest
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.inference import Condition
+from cxr_isnet.training.comparison import Trial, plan_trials, trial_tables, with_settings
+from cxr_isnet.training.controls import CONTROLS, control_tables
+from cxr_isnet.training.partitions import read_partitions
+
+
+def test_every_method_and_variant_is_planned_with_every_seed(make_config, tmp_path):
+    weak = {"method": "isnet", "options": {"isnet": {"heatmap_weight": 0.2}}}
+
+    trials = plan_trials(make_config(), tmp_path, ["cross_entropy", "isnet"], {"weak": weak}, [0, 5])
+
+    assert [(t.method, t.config.method, t.config.seed) for t in trials] == [
+        ("cross_entropy", "cross_entropy", 0), ("cross_entropy", "cross_entropy", 5),
+        ("isnet", "isnet", 0), ("isnet", "isnet", 5), ("weak", "isnet", 0), ("weak", "isnet", 5),
+    ]  # fmt: skip
+    assert len({t.config.output for t in trials}) == 6
+    assert [t.config.options.isnet.heatmap_weight for t in trials[2::2]] == [
+        trials[0].config.options.isnet.heatmap_weight,
+        0.2,
+    ]
+
+
+def test_a_variant_keeps_all_other_settings(make_config, tmp_path):
+    base = make_config(epochs=7)
+
+    (trial,) = plan_trials(base, tmp_path, [], {"quick": {"optimizer": {"learning_rate": 0.5}}}, [0])
+
+    expected = replace(base, optimizer=replace(base.optimizer, learning_rate=0.5), output=trial.config.output)
+    assert trial.config == expected
+
+
+@pytest.mark.parametrize(
+    ("methods", "variants", "seeds", "named"),
+    [
+        (["isnet", "isnet"], {}, [0], "twice"),
+        (["isnet"], {"isnet": {}}, [0], "twice"),
+        (["isnet"], {}, [0, 0], "twice"),
+        ([], {}, [0], "empty"),
+        (["isnet"], {}, [], "empty"),
+        (["isnett"], {}, [0], "did you mean 'isnet'"),
+        ([], {"a b": {}, "a_b": {}}, [0], "rename"),
+        ([], {"mine": {"epoch": 3}}, [0], "variant 'mine'.*epoch"),
+        ([], {"mine": {"seed": 3}}, [0], "variant 'mine' sets seed"),
+        ([], {"mine": {"output": "x"}}, [0], "variant 'mine' sets output"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(make_config, tmp_path, methods, variants, seeds, named):
+    with pytest.raises(InputError, match=named):
+        plan_trials(make_config(), tmp_path, methods, variants, seeds)
+
+
+def test_no_settings_change_nothing(make_config):
+    assert with_settings(make_config(), {}, "settings") is not None
+
+
+def test_tables_of_a_training_are_those_it_left(trained, make_config, phantom_manifest):
+    config = make_config(data={"external": []})
+    tables_of = Trial("plain", replace(config, output=str(trained)))
+    with pytest.raises(InputError, match="external"):
+        trial_tables(tables_of)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_controls_are_evaluated_on_every_image_and_see_what_they_say(make_config, external_manifest, control):
+    data = make_config(data={"external": [str(external_manifest)]}).data
+    partitions = read_partitions(data, 0)
+    parts = {"training": partitions.training, "validation": partitions.validation, "external": partitions.external}
+
+    tables = control_tables(control, data, parts, [Condition()], Condition())
+
+    assert tables.external["clean"]["path"].tolist() == partitions.external["image"].tolist()
+    assert tables.validation["clean"]["path"].tolist() == partitions.validation["image"].tolist()
+
+
+def test_a_control_without_the_masks_it_needs_is_left_out(make_config, external_manifest):
+    data = make_config(data={"external": [str(external_manifest)]}).data
+    partitions = read_partitions(data, 0)
+    parts = {
+        "training": partitions.training.assign(mask=""),
+        "validation": partitions.validation,
+        "external": partitions.external,
+    }
+
+    found = {c.name: control_tables(c, data, parts, [Condition()], Condition()) for c in CONTROLS}
+
+    assert found["mask_shape"] is None
+    assert found["thumbnail"] is not None
