@@ -23,9 +23,13 @@ from cxr_isnet.tracking import TrackingConfig
 def experiment(phantom_manifest, external_manifest, tmp_path_factory) -> Path:
     """Config of a tiny training on phantoms, as a user writes it."""
     data = {
-        "training": [str(phantom_manifest)], "external": [str(external_manifest)],
-        "classes": ["normal", "tuberculosis"], "image": as_plain(ImageConfig(32)), "mark": as_plain(MarkConfig(0.2)), "validation_fraction": 0.34,
-    }  # fmt: skip
+        "training": [str(phantom_manifest)],
+        "external": [str(external_manifest)],
+        "classes": ["normal", "tuberculosis"],
+        "image": as_plain(ImageConfig(32)),
+        "mark": as_plain(MarkConfig(0.2)),
+        "validation_fraction": 0.34,
+    }
     settings = {"data": data, "output": "unused", "network": {"name": "densenet_tiny"}, "epochs": 1, "batch_size": 4}
     path = tmp_path_factory.mktemp("experiment") / "experiment.yaml"
     path.write_text(yaml.safe_dump({**settings, "resamples": 20, "device": "cpu"}))
