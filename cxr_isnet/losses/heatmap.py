@@ -29,8 +29,8 @@ class HeatmapLossConfig:
 
     background: float = 1.0
     foreground: float = 3.0
-    decay: float = 0.9
-    activation: float = 1.0
+    decay: float = 0.97
+    activation: float = 0.3
     form: ForegroundForm = ForegroundForm.L2
     layer_decay: float = 1.0
 

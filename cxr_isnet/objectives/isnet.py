@@ -45,10 +45,10 @@ class ISNetOptions:
             each need their own.
     """
 
-    heatmap_weight: float = 0.7
+    heatmap_weight: float = 0.5
     loss: HeatmapLossConfig = field(default_factory=HeatmapLossConfig)
     epsilon: float = 1e-2
-    deep_supervision: bool = False
+    deep_supervision: bool = True
     bound_estimation_epochs: int = 2
     bounds: tuple[float, float] | None = None
 
@@ -102,7 +102,10 @@ class ISNet(Objective):
         self._target = target
         self._names = (_IMAGE, *layers)
         if options.bounds is not None and (dual or layers):
-            raise InputError("bounds can be given for a single map only: leave them out and they are measured")
+            raise InputError(
+                "bounds can be given for a single map only: set deep_supervision to false, or leave bounds out, and "
+                "they are measured"
+            )
         given = options.bounds or (torch.nan, torch.nan)
         self.register_buffer("bounds", torch.tensor(given, dtype=torch.float64).repeat(len(self._names), len(rules), 1))
         self._estimators = [[BoundEstimator() for _ in rules] for _ in self._names]

@@ -46,6 +46,7 @@ from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
+from cxr_isnet.training.self_check import self_check
 from cxr_isnet.training.temperature import fit_and_store_temperature
 
 _log = logging.getLogger(__name__)
@@ -227,6 +228,7 @@ def _finish(
     clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
     validation = check_predictions(clean, classifier.classes)
     calibration = fit_and_store_temperature(classifier, validation, directory.best_file)
+    settings = Settings(config.resamples, config.seed)
     evaluated: dict[str, dict[str, Study]] = {}
     for name, frame in (("validation", partitions.validation), ("external", partitions.external)):
         if frame is not None:
@@ -235,11 +237,12 @@ def _finish(
                 frame,
                 directory.path / name,
                 conditions(config.data.mark),
-                Settings(config.resamples, config.seed),
+                settings,
                 validation=validation,
                 predictions={"clean": clean} if name == "validation" else None,
                 model_uri=run.run_id,
             )
+    checked = self_check(classifier, partitions.validation, validation, config.data.mark, settings)
     frame = pd.DataFrame(history)
     losses = frame[frame["split"] == "validation"]
     best = int(losses["epoch"].to_numpy()[losses["loss"].to_numpy().argmin()])
@@ -251,6 +254,7 @@ def _finish(
         "best_epoch": best,
         "seconds": round(seconds, 1),
         "calibration": calibration,
+        "self_check": None if checked is None else checked.to_dict(),
         **{
             part: {
                 condition: {site: r.to_dict() for site, r in site_results(study).items()}
@@ -260,11 +264,17 @@ def _finish(
         },
     }
     run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
+    if checked is not None:
+        run.log_metrics(
+            {f"validation.self_check.{name}": value for name, value in checked.flat().items()}, config.epochs
+        )
     _log_results(config, partitions, directory, run, evaluated, frame, calibration["temperature"])
     write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
     run.log_artifact(directory.metrics_file)
     for part, studies in evaluated.items():
         _log.info("\n%s, %s\n%s", classifier.method, part, results_table(studies))
+    if checked is not None:
+        _log.info("\n%s", "\n".join(checked.sentences))
     return metrics
 
 

@@ -1,0 +1,100 @@
+"""The self-check on networks whose habits are known: one reads the background, one the lungs, one a mark."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from cxr_isnet.data import ImageConfig, MarkConfig, make_dataset
+from cxr_isnet.evaluation import Settings, check_predictions, hand_till_auc
+from cxr_isnet.inference import Classifier, predict_manifest
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.training.self_check import self_check
+
+CLASSES = ("normal", "tuberculosis")
+SIZE = 32
+
+
+class Reads(nn.Module):
+    """Second class where the mean over a region of the image is high."""
+
+    def __init__(self, rows: slice, columns: slice, at: float, steepness: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        self.region = (rows, columns)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-steepness], [steepness]]))
+            self.head.bias.copy_(torch.tensor([steepness * at, -steepness * at]))
+
+    def forward(self, images):
+        return self.head(images[:, 0, *self.region].mean((1, 2))[:, None])
+
+
+def check(network: nn.Module, frame: pd.DataFrame, mark: MarkConfig | None, share: float = 0.8):
+    classifier = Classifier(network, NetworkConfig("densenet_tiny"), CLASSES, ImageConfig(SIZE), "cross_entropy")
+    classifier.explainer = lambda *_: type("None_", (), {"explain": None, "reason": "made up"})()
+    table = check_predictions(predict_manifest(classifier, frame), CLASSES)
+    return self_check(classifier, frame, table.assign(relevance_in_lung=share), mark, Settings(100))
+
+
+def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phantoms):
+    top_of_the_mark = Reads(slice(1, 2), slice(1, 7), 0.3, -40.0)  # bright for the first class's upright bar only
+
+    found = check(top_of_the_mark, phantoms, MarkConfig(0.2, margin=0.03))
+
+    assert found.sign
+    assert found.background_auc.estimate > 0.9
+    assert found.mark_change > 0.3
+    assert "it reads the mark" in " ".join(found.sentences)
+    assert "the background alone tells it the classes" in " ".join(found.sentences)
+
+
+def test_a_constant_network_shows_no_sign(phantoms):
+    found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None)
+
+    assert not found.sign
+    assert found.background_auc.estimate == 0.5
+    assert found.mark_change == 0
+    assert found.relevance_excess.estimate == pytest.approx(0.8 - _area(phantoms))
+    assert "no sign of a shortcut" in found.sentences[0]
+
+
+def test_relevance_no_more_than_by_chance_is_a_sign(phantoms):
+    found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None, share=0.1)
+
+    assert found.sign
+    assert "no more than by chance" in " ".join(found.sentences)
+
+
+def test_the_background_is_the_image_without_its_lungs(phantoms):
+    whole = Reads(slice(0, SIZE), slice(0, SIZE), 0.3, 1.0)
+    dataset = make_dataset(phantoms, CLASSES, ImageConfig(SIZE), cache=False)
+
+    found = check(whole, phantoms, None)
+
+    items = [dataset[place] for place in range(len(dataset))]
+    with torch.no_grad():
+        slow = [whole((item["image"] * (item["mask"] < 0.5))[None]).softmax(1)[0].numpy() for item in items]
+    assert found.background_auc.estimate == pytest.approx(hand_till_auc(dataset.labels.numpy(), np.stack(slow)))
+
+
+def test_without_masks_or_with_one_class_there_is_no_check(phantoms):
+    constant = Reads(slice(0, 2), slice(0, 2), 0.5, 0.0)
+
+    assert check(constant, phantoms.assign(mask=""), None) is None
+    assert check(constant, phantoms[phantoms["label"] == "normal"].reset_index(drop=True), None) is None
+
+
+def test_a_training_ends_with_its_self_check(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
+
+    assert metrics["self_check"]["sentences"][0].startswith("Self-check on")
+    assert 0 <= metrics["self_check"]["mark_change"] <= 1
+
+
+def _area(phantoms: pd.DataFrame) -> float:
+    dataset = make_dataset(phantoms, CLASSES, ImageConfig(SIZE), cache=False)
+    return float(np.mean([float(dataset[place]["mask"].mean()) for place in range(len(dataset))]))
