@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from cxr_isnet.config import expand_variables
 from cxr_isnet.errors import InputError
 
 MAPPING_SUFFIXES = (".yaml", ".yml")
+
+PATIENT_TENTH = "patient_tenth"
+"""In `where`: splits the patients of any table into tenths, where one set is to be trained on and tested."""
 
 _KEYS = ("table", "columns", "constants", "where")
 
@@ -25,7 +29,8 @@ class ColumnMapping:
         columns: the manifest's column to the other table's column; columns that are not named are dropped. If empty,
             all columns are taken under their names.
         constants: the manifest's column to the value that all rows get.
-        where: the other table's column to the values whose rows are kept.
+        where: the other table's column to the values whose rows are kept; or `patient_tenth` to numbers 0 to 9, a tenth
+            of the patients each, always the same ones.
     """
 
     table: Path
@@ -43,14 +48,16 @@ class ColumnMapping:
         Raises:
             InputError: a column is not in the table, or no row is left.
         """
-        for column in (*self.columns.values(), *self.where):
+        wanted = [column for column in self.where if column != PATIENT_TENTH or column in frame.columns]
+        for column in (*self.columns.values(), *wanted):
             if column not in frame.columns:
                 raise InputError(
                     f"{name}: column {column!r} is not in {self.table}, which has "
                     f"{', '.join(map(repr, frame.columns))}. Correct the mapping"
                 )
         for column, allowed in self.where.items():
-            kept = frame[frame[column].isin(allowed)]
+            values = frame[column] if column in frame.columns else self._tenths(frame, name)
+            kept = frame[values.isin(allowed)]
             if kept.empty:
                 raise InputError(
                     f"{name}: no row of {self.table} is left where column {column!r} is one of "
@@ -60,6 +67,13 @@ class ColumnMapping:
         columns = self.columns or {str(name): str(name) for name in frame.columns}
         named = pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
         return named.assign(**self.constants)
+
+    def _tenths(self, frame: pd.DataFrame, name: str) -> pd.Series:
+        """Which tenth of the patients each row belongs to, "0" to "9", by a digest of the patient's id."""
+        column = self.columns.get("patient_id", "patient_id")
+        if column not in frame.columns:
+            raise InputError(f"{name}: 'where' has {PATIENT_TENTH}, but {self.table} has no column {column!r}")
+        return frame[column].map(lambda patient: str(int(sha256(patient.encode()).hexdigest(), 16) % 10))
 
 
 def read_column_mapping(path: Path) -> ColumnMapping:

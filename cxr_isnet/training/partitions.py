@@ -40,6 +40,12 @@ def read_partitions(config: DataConfig, seed: int) -> Partitions:
                 f"column 'site': {shared} is both in data.training and data.external; an external hospital must be "
                 "unseen. Take its manifest out of one of them"
             )
+        both = sorted(set(external["image"]) & set(frame["image"]))
+        if both:
+            raise InputError(
+                f"column 'image': {both[0]} and {len(both) - 1} more stand both in data.training and data.external; an "
+                "external image must be unseen. Take them out of one of them"
+            )
     for part in (*parts.values(), *([] if external is None else [external])):
         check_files(part)
     return Partitions(parts["train"], parts["val"], external)

@@ -1,7 +1,9 @@
+import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
+from cxr_isnet.manifests.column_mapping import ColumnMapping
 from cxr_isnet.manifests.text_tables import read_text_table
 
 MAPPING = """
@@ -77,3 +79,30 @@ def test_bad_mapping_says_what_is_wrong(folder, text, message):
 
     with pytest.raises(InputError, match=message):
         read_manifest(folder / "mapping.yaml")
+
+
+def test_tenths_share_out_the_patients_and_never_change(tmp_path):
+    rows = [f"{i}.png,ill,patient {i // 2}" for i in range(400)]
+    (tmp_path / "other.csv").write_text("\n".join(["image,label,pid", *rows]))
+
+    def patients(tenths):
+        mapping = ColumnMapping(
+            tmp_path / "other.csv", {"patient_id": "pid"}, where={"patient_tenth": tuple(map(str, tenths))}
+        )
+        frame = pd.read_csv(tmp_path / "other.csv", dtype=str)
+        return mapping.apply(frame, "mapping.yaml")["patient_id"].tolist()
+
+    parts = [patients([tenth]) for tenth in range(10)]
+
+    assert sorted(patient for part in parts for patient in part) == sorted(f"patient {i // 2}" for i in range(400))
+    assert all(not set(first) & set(second) for i, first in enumerate(parts) for second in parts[:i])
+    assert all(20 <= len(part) <= 70 for part in parts)
+    assert patients([8, 9]) == [p for p in patients(range(10)) if p in {*parts[8], *parts[9]}]
+    assert (parts[0][0], parts[8][0]) == ("patient 7", "patient 0")  # of the digests, once and for all
+
+
+def test_tenths_need_a_column_of_patients(tmp_path):
+    mapping = ColumnMapping(tmp_path / "other.csv", {"image": "image"}, where={"patient_tenth": ("0",)})
+
+    with pytest.raises(InputError, match="has no column 'patient_id'"):
+        mapping.apply(pd.DataFrame({"image": ["a.png"]}), "mapping.yaml")
