@@ -2,8 +2,9 @@
 
     python benchmarks/inference.py --size 224 --batch 8 --rounds 7
 
-CPU seconds of the process; the methods take turns, so that what else the machine does falls on all alike. An ISNet predicts with the plain network
-and should cost the same; a method that segments the lungs first costs its segmenter besides.
+CPU seconds of the process; the methods take turns, so that what else the machine does falls on all alike. An ISNet
+predicts with the plain network and should cost the same; a method that segments the lungs first costs its segmenter
+besides.
 """
 
 from __future__ import annotations

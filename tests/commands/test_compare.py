@@ -156,3 +156,47 @@ def test_killed_twice_it_ends_with_the_table_of_an_undisturbed_one(experiment, t
     tables = [pd.read_csv(tmp_path / name / "comparison.csv") for name in ("whole", "broken")]
     kept = [column for column in tables[0].columns if "ms_per_image" not in column]
     pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
+
+
+@pytest.fixture
+def ray_cluster():
+    """Address of a cluster of two nodes with one core each, on loopback, ended with the test."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    cluster.add_node(**node)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.mark.services
+def test_a_ray_cluster_of_two_nodes_trains_what_this_machine_would(experiment, tmp_path, ray_cluster):
+    def config(name: str, **changes) -> CompareConfig:
+        variants = {"refused": {"method": "cross_entropy", "network": {"name": "resnet18", "dropout": 0.5}}}
+        return CompareConfig(
+            experiment=str(experiment), output=str(tmp_path / name), methods=["cross_entropy"], variants=variants,
+            seeds=[0, 1], reference="cross_entropy", resamples=50, tracking=TrackingConfig(enabled=False), **changes,
+        )  # fmt: skip
+
+    _, here = compare(config("here", parallel=2))  # a thread each, as there
+    text, there = compare(config("there", ray=ray_cluster))
+
+    assert here == there == 1
+    assert "refused, seed 1 failed: InputError: network.dropout is 0.5" in text
+    tables = [pd.read_csv(tmp_path / name / "comparison.csv") for name in ("here", "there")]
+    kept = [column for column in tables[0].columns if "ms_per_image" not in column]
+    pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
+
+
+@pytest.mark.services
+def test_a_ray_cluster_that_does_not_answer_is_an_error(experiment, tmp_path):
+    pytest.importorskip("ray")
+    config = CompareConfig(
+        experiment=str(experiment), output=str(tmp_path / "out"), methods=["isnet"], ray="127.0.0.1:1",
+        tracking=TrackingConfig(enabled=False),
+    )  # fmt: skip
+
+    with pytest.raises(InputError, match="no cluster answers there"):
+        compare(config)
