@@ -5,6 +5,7 @@ entry of `METHODS`; one of your own is a file anywhere that a config names by it
 """
 
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
+from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
 from cxr_isnet.objectives.method import Explain, Explanation, Method
 from cxr_isnet.objectives.methods import MethodOptions, find_method, options_of, refuse_foreign_code, resolved_options
 from cxr_isnet.objectives.objective import Batch, Objective
@@ -14,9 +15,11 @@ __all__ = [
     "CrossEntropy",
     "Explain",
     "Explanation",
+    "LungClassifier",
     "Method",
     "MethodOptions",
     "Objective",
+    "SegmenterOptions",
     "find_method",
     "options_of",
     "refuse_foreign_code",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
 from cxr_isnet.deployment import pyfunc_path
 from cxr_isnet.engine import (
@@ -44,6 +45,7 @@ from cxr_isnet.objectives import Method, Objective, find_method, options_of
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
+from cxr_isnet.training.frozen_part import read_frozen_part
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
 from cxr_isnet.training.temperature import fit_and_store_temperature
@@ -79,17 +81,24 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     settings = config.resolved()
     manifests = config.data.training
     directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
-    torch.manual_seed(config.seed)
-    options = options_of(config.options, method)
-    objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
+    method.check_network(network, config.data.image.size)
     partitions = read_partitions(config.data, config.seed)
     _check_masks(method, partitions)
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
+    options = options_of(config.options, method)
+    frozen = read_frozen_part(method, options, config)
+    torch.manual_seed(config.seed)
+    if frozen is not None:
+        options = frozen.options
+        own[f"{frozen.module}_sha256"] = digest(frozen.path)
+    objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
     if config.init_from is not None:
         checkpoint = initial_checkpoint(config.init_from, train, network)
         init_from(objective.network, network, checkpoint)
         own["init_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
+    if frozen is not None:
+        frozen.fill(objective.network)
     with denormals_as_zero(), distributed_context(config.device) as context:
         loaders = _loaders(config, partitions, context)
         tags = {**own, **(tags or {})}
@@ -98,7 +107,7 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
                 directory.begin(settings, manifests, run.run_id, run.uri)
                 _log_partitions(run, config.data, partitions)
             clock = time.monotonic()
-            history = _train(config, network, objective, loaders, directory, run, context)
+            history = _train(config, network, objective, as_plain(options), loaders, directory, run, context)
             if not context.is_main:
                 return {}
             return _finish(config, partitions, directory, run, history, time.monotonic() - clock, context.device)
@@ -154,6 +163,7 @@ def _train(
     config: TrainConfig,
     network: NetworkConfig,
     objective: Objective,
+    options: Mapping[str, Any],
     loaders: _Loaders,
     directory: RunDirectory,
     run: Run,
@@ -162,8 +172,7 @@ def _train(
     """Prepares and trains, or goes on where the directory's state says; returns the history."""
     settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
     trainer = Trainer(objective, loaders.training, loaders.validation, settings, context, _validation_metrics)
-    resolved = config.resolved()
-    options: dict[str, Any] = next(iter(resolved["options"].values()), {})
+    method = config.resolved()["method"]
 
     def prepare() -> None:
         if config.init_from is not None:
@@ -176,7 +185,7 @@ def _train(
     def save_best(path: Path) -> None:
         predictor = trainer.validated.network
         classes, image = tuple(config.data.classes), config.data.image
-        Classifier(predictor, network, classes, image, resolved["method"], options=options).save(path)
+        Classifier(predictor, network, classes, image, method, options=options).save(path)
 
     checkpointed = CheckpointedRun(
         trainer,
