@@ -2,7 +2,7 @@
 
 from cxr_isnet.data.alterations import background_only, dilate, fill_lungs, lungs_only, most_relevant, paste_lungs
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
-from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
+from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform, site_names
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
@@ -37,5 +37,6 @@ __all__ = [
     "prepare_mask",
     "read_pair",
     "set_epoch",
+    "site_names",
     "stamp",
 ]

@@ -8,7 +8,7 @@ from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
 from cxr_isnet.objectives.method import Explain, Explanation, Method
 from cxr_isnet.objectives.methods import MethodOptions, find_method, options_of, refuse_foreign_code, resolved_options
-from cxr_isnet.objectives.objective import Batch, Objective
+from cxr_isnet.objectives.objective import Batch, Objective, TrainingSet
 
 __all__ = [
     "Batch",
@@ -20,6 +20,7 @@ __all__ = [
     "MethodOptions",
     "Objective",
     "SegmenterOptions",
+    "TrainingSet",
     "find_method",
     "options_of",
     "refuse_foreign_code",

@@ -10,7 +10,9 @@ from typing import Any
 
 from cxr_isnet.config import as_plain, choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.background_swap import BACKGROUND_SWAP
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
+from cxr_isnet.objectives.groups import BALANCED, GROUP_DRO
 from cxr_isnet.objectives.isnet import (
     ISNET,
     ISNET_DUAL,
@@ -34,6 +36,9 @@ METHODS: tuple[Method, ...] = (
     RRR,
     TWO_STAGE,
     LUNGS_ONLY,
+    BALANCED,
+    GROUP_DRO,
+    BACKGROUND_SWAP,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 

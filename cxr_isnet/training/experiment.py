@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.data import MarkMode, make_dataset, make_loader
+from cxr_isnet.data import MarkMode, make_dataset, make_loader, site_names
 from cxr_isnet.deployment import pyfunc_path
 from cxr_isnet.engine import (
     CheckpointedRun,
@@ -41,7 +41,7 @@ from cxr_isnet.inference import (
 )
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import Method, Objective, find_method, options_of
+from cxr_isnet.objectives import Method, Objective, TrainingSet, find_method, options_of
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
@@ -99,8 +99,9 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
         torch.manual_seed(config.seed)
     if frozen is not None:
         frozen.fill(objective.network)
+    objective.see_training_set(_training_set(partitions.training, config.data.classes))
     with denormals_as_zero(), distributed_context(config.device) as context:
-        loaders = _loaders(config, partitions, context)
+        loaders = _loaders(config, partitions, objective.sampling_weights, context)
         tags = {**own, **(tags or {})}
         with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
             if context.is_main:
@@ -122,6 +123,12 @@ def _check_masks(method: Method, partitions: Partitions) -> None:
         )
 
 
+def _training_set(frame: pd.DataFrame, classes: list[str]) -> TrainingSet:
+    sites = site_names(frame)
+    labels = torch.tensor([classes.index(label) for label in frame["label"]])
+    return TrainingSet(labels, torch.tensor([sites.index(str(s)) for s in frame["site"]]), len(classes), len(sites))
+
+
 @dataclass(frozen=True)
 class _Loaders:
     """Training images augmented, shuffled and shared out; those and the validation images in order, whole for each."""
@@ -131,8 +138,11 @@ class _Loaders:
     validation: DataLoader[Any]
 
 
-def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedContext) -> _Loaders:
+def _loaders(
+    config: TrainConfig, partitions: Partitions, weights: Tensor | None, context: DistributedContext
+) -> _Loaders:
     data, batch_size = config.data, context.share_batch(config.batch_size)
+    sites = site_names(partitions.training)
 
     def loader(frame: pd.DataFrame, *, augment: bool = False, cache: bool = data.cache) -> DataLoader[Any]:
         dataset = make_dataset(
@@ -143,6 +153,7 @@ def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedCo
             mark=data.mark,
             mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
             cache=cache,
+            sites=sites,
         )
         return make_loader(
             dataset,
@@ -153,6 +164,7 @@ def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedCo
             drop_last=augment,
             rank=context.rank if augment else 0,
             world_size=context.count if augment else 1,
+            weights=weights.tolist() if augment and weights is not None else None,
         )
 
     every_image = loader(partitions.training, cache=False)  # read for a fitted last layer, and for the bounds
