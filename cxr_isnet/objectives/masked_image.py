@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cxr_isnet.data import lungs_only
 from cxr_isnet.losses import usable_masks
 from cxr_isnet.networks import LUNG_PROBABILITY, Backbone, SegmenterConfig, build_segmenter
+from cxr_isnet.objectives.frozen import PartlyFrozen
 from cxr_isnet.objectives.method import Explain, Method
 from cxr_isnet.objectives.objective import Batch, Objective
 from cxr_isnet.relevance import LRP
@@ -47,10 +48,8 @@ class LungsOnlyOptions(SegmenterOptions):
     given_masks: bool = True
 
 
-class LungClassifier(nn.Module):
-    """Finds the lungs, blackens the rest, classifies.
-
-    The segmenter is frozen: it stays in evaluation mode, and no gradient reaches it.
+class LungClassifier(PartlyFrozen):
+    """Finds the lungs by a frozen segmenter, blackens the rest, classifies.
 
     Args:
         classifier: (B, 1, H, W) to logits (B, classes).
@@ -58,16 +57,13 @@ class LungClassifier(nn.Module):
         size: Rows and columns of the segmenter's images.
     """
 
+    frozen = "segmenter"
+    segmenter: nn.Module
+
     def __init__(self, classifier: nn.Module, segmenter: nn.Module, size: int) -> None:
-        super().__init__()
-        self.segmenter = segmenter.requires_grad_(False).eval()
+        super().__init__(segmenter)
         self.classifier = classifier
         self.size = size
-
-    def train(self, mode: bool = True) -> LungClassifier:
-        super().train(mode)
-        self.segmenter.eval()
-        return self
 
     def lungs(self, images: Tensor) -> Tensor:
         """Predicted masks (B, 1, H, W) of 0 and 1 of images (B, 1, H, W): the segmenter's map, resized to them."""
@@ -139,7 +135,7 @@ TWO_STAGE = Method(
     _build,
     predictor=_predictor,
     explanation=_explanation,
-    needs_segmenter=True,
+    frozen=LungClassifier.frozen,
 )
 LUNGS_ONLY = Method(
     "lungs_only",
@@ -148,5 +144,5 @@ LUNGS_ONLY = Method(
     _build,
     predictor=_predictor,
     explanation=_explanation,
-    needs_segmenter=True,
+    frozen=LungClassifier.frozen,
 )

@@ -21,6 +21,7 @@ from cxr_isnet.objectives.isnet import (
     ISNET_SOFTMAX_GRAD_INPUT,
     ISNET_STOCHASTIC,
 )
+from cxr_isnet.objectives.linear_probe import LINEAR_PROBE
 from cxr_isnet.objectives.masked_image import LUNGS_ONLY, TWO_STAGE
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.rrr import RRR
@@ -39,6 +40,7 @@ METHODS: tuple[Method, ...] = (
     BALANCED,
     GROUP_DRO,
     BACKGROUND_SWAP,
+    LINEAR_PROBE,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 

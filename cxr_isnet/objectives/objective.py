@@ -8,6 +8,8 @@ from typing import ClassVar, TypedDict
 
 from torch import Tensor, nn
 
+from cxr_isnet.errors import InputError
+
 
 class Batch(TypedDict):
     """The tensors of one batch, all on one device.
@@ -25,6 +27,16 @@ class Batch(TypedDict):
     has_mask: Tensor
     label: Tensor
     site: Tensor
+
+
+def check_batch(batch: Batch) -> None:
+    """Raises `InputError` if the tensors of a batch do not belong to the same images."""
+    images = tuple(batch["image"].shape)
+    if batch["mask"].shape != images:
+        raise InputError(f"mask has shape {tuple(batch['mask'].shape)}, image {images}: give one of the image's size")
+    for name, values in (("has_mask", batch["has_mask"]), ("label", batch["label"]), ("site", batch["site"])):
+        if values.shape != images[:1]:
+            raise InputError(f"{name} has shape {tuple(values.shape)} for {images[0]} images: give one for each")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from cxr_isnet.inference import (
 )
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import Method, Objective, TrainingSet, find_method, options_of
+from cxr_isnet.objectives import LinearProbe, Method, Objective, TrainingSet, find_method, options_of
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
@@ -90,7 +90,7 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     torch.manual_seed(config.seed)
     if frozen is not None:
         options = frozen.options
-        own[f"{frozen.module}_sha256"] = digest(frozen.path)
+        own[method.frozen] = frozen.identity
     objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
     if config.init_from is not None:
         checkpoint = initial_checkpoint(config.init_from, train, network)
@@ -187,7 +187,7 @@ def _train(
     method = config.resolved()["method"]
 
     def prepare() -> None:
-        if config.init_from is not None:
+        if config.init_from is not None or isinstance(objective.network, LinearProbe):
             fit_last_layer(objective.network, loaders.every_image)
         bounds = estimate_bounds(
             objective, loaders.training, loaders.every_image, loaders.validation, settings, context

@@ -1,4 +1,4 @@
-"""The part of a predictor that a training takes from elsewhere and leaves as it is: a lung segmenter."""
+"""The part of a predictor that a training takes from elsewhere and leaves as it is: a lung segmenter, an encoder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.engine import RunDirectory, load_weights
+from cxr_isnet.engine import RunDirectory, load_tensors, load_weights
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests import MAPPING_SUFFIXES
-from cxr_isnet.networks import SegmenterConfig
-from cxr_isnet.objectives import Method
+from cxr_isnet.manifests import MAPPING_SUFFIXES, digest
+from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, last_layer
+from cxr_isnet.objectives import Method, timm_model
 from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, read_splits, train_segmenter
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
-from cxr_isnet.training.initialisation import read_config
+from cxr_isnet.training.initialisation import read_config, trained_network
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +33,18 @@ class FrozenPart:
         options: The method's options, completed with what the part is, so that the predictor can be built without its
             file.
         weights: State dict.
-        path: File that they were read from.
+        path: File that they were read from, or the name by which a library has them.
     """
 
     module: str
     options: Any
     weights: Mapping[str, Tensor]
     path: Path
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the file; the name where a library has the weights."""
+        return digest(self.path) if self.path.is_file() else str(self.path)
 
     def fill(self, predictor: nn.Module) -> None:
         """Gives the predictor's module the weights."""
@@ -57,11 +62,37 @@ def read_frozen_part(method: Method, options: Any, config: TrainConfig) -> Froze
     Raises:
         InputError: The part cannot be read, or cannot be trained, or does not take the training's images.
     """
-    return _segmenter(method.name, options, config) if method.needs_segmenter else None
+    if not method.frozen:
+        return None
+    return {"segmenter": _segmenter, "encoder": _encoder}[method.frozen](method, options, config)
 
 
-def _segmenter(method: str, options: Any, config: TrainConfig) -> FrozenPart:
-    path = _segmenter_file(method, options.segmenter, config)
+def _encoder(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
+    source, network = options.encoder, config.network or NetworkConfig(method.network)
+    if source is None:
+        raise InputError(
+            f"options.{method.name}.encoder is null: name best.pt of a training of {network.name}, a file with a state "
+            "dict of it, or timm:NAME"
+        )
+    if options.timm_model is not None:
+        model = timm_model(options.timm_model, pretrained=True)
+        return FrozenPart("encoder.network", options, model.state_dict(), Path(source))
+    path = locate(source)
+    state = load_tensors(path)
+    if isinstance(state, dict) and "format" in state:
+        classifier = trained_network(path, network)
+        state = classifier.state_dict()
+        head = last_layer(classifier)[0]
+    else:
+        head = last_layer(build_network(network, len(config.data.classes), config.data.image.size))[0]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: no state dict of {network.name}: needed are tensors by name, and nothing else")
+    weights = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
+    return FrozenPart("encoder", options, weights, path)
+
+
+def _segmenter(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
+    path = _segmenter_file(method.name, options.segmenter, config)
     segmenter = Segmenter.load(path)
     if segmenter.image.equalize != config.data.image.equalize:
         raise InputError(

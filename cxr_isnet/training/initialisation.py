@@ -123,16 +123,26 @@ def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     Raises:
         InputError: If the checkpoint cannot be read, or is of another network.
     """
+    network = network.classifier if isinstance(network, LungClassifier) else network
+    head, _ = last_layer(network)
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
+    load_weights(network, {**trained_network(path, config).state_dict(), **own}, path)
+
+
+def trained_network(path: Path, config: NetworkConfig) -> nn.Module:
+    """The backbone's network of a trained classifier, behind what segments the lungs where something does.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or is of another network than `config`.
+    """
     classifier = Classifier.load(path)
     if classifier.config.name != config.name:
         raise InputError(
-            f"{path}: init_from names a {classifier.config.name}, but the network is {config.name}: train the same "
-            "network first, or leave init_from out"
+            f"{path}: the checkpoint is of a {classifier.config.name}, but the network is {config.name}: give a "
+            "training of the same network, or leave it out"
         )
-    network, trained = (n.classifier if isinstance(n, LungClassifier) else n for n in (network, classifier.network))
-    head, _ = last_layer(network)
-    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
-    load_weights(network, {**trained.state_dict(), **own}, path)
+    network = classifier.network
+    return network.classifier if isinstance(network, LungClassifier) else network
 
 
 def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,12 +20,14 @@ from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier, predict_manifest
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_segmenter
+from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, build_segmenter
+from cxr_isnet.objectives import LungClassifier
 from cxr_isnet.objectives.methods import options_by_method
 from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, training
 from cxr_isnet.tracking import TrackingConfig
-from cxr_isnet.training import TrainConfig, frozen_part, train
+from cxr_isnet.training import TrainConfig, experiment, frozen_part, train
 from tests.checkpoints import Killed, assert_same, weights
+from tests.objectives.test_linear_probe import FakeModel
 
 TINY = NetworkConfig("densenet_tiny")
 SMALL = SegmenterConfig((4, 8, 8))
@@ -61,21 +65,6 @@ def test_a_segmenter_that_is_given_is_not_changed_by_training_and_is_needed_no_m
     assert (classifier.network.size, classifier.options["segmenter_network"]["channels"]) == (48, [4, 8, 8])
     table = predict_manifest(classifier, read_manifest(phantom_manifest))
     assert table["relevance_in_lung"].notna().all()
-
-
-def test_it_is_resumed_bit_equal(
-    segmenter: Path, make_config: Callable[..., TrainConfig], kill_at: Callable[..., None], unjudged: None
-) -> None:
-    changes = {"method": "two_stage", "options": options(segmenter)}
-    train(make_config("whole", **changes))
-    kill_at(run_directory.RunDirectory, "save", 1)
-    killed = make_config("killed", **changes)
-    with pytest.raises(Killed):
-        train(killed)
-
-    train(replace(killed, resume=True))
-
-    assert_same(*(weights(make_config(name).output, "last.pt") for name in ("whole", "killed")))
 
 
 @pytest.fixture
@@ -200,3 +189,98 @@ def test_a_segmenter_cannot_be_trained_without_masks(
 
     with pytest.raises(InputError, match=r"two_stage\.segmenter is None.*no image has a given lung mask.*name best"):
         train(make_config(method="two_stage", data={"training": [str(tmp_path / "manifest.csv")]}))
+
+
+def probe(encoder: str | Path | None) -> object:
+    return options_by_method({"linear_probe": {"encoder": None if encoder is None else str(encoder)}})
+
+
+def encoder_weights(run: str) -> dict[str, torch.Tensor]:
+    prefix = ".weights.encoder."
+    return {k.removeprefix(prefix): v for k, v in weights(run).items() if k.startswith(prefix)}
+
+
+def features_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in network.state_dict().items() if not key.startswith("class_layers.out.")}
+
+
+@pytest.mark.parametrize("kind", ["best.pt", "best.pt of two_stage", "state dict", "state dict without a head"])
+def test_the_encoder_of_a_linear_probe_is_read_and_left_as_it_is(
+    kind: str, make_config: Callable[..., TrainConfig], tmp_path: Path, segmenter: Path, unjudged: None
+) -> None:
+    torch.manual_seed(8)
+    network = build_network(TINY, 5 if kind == "state dict" else 2, 32)
+    path = tmp_path / "start.pt"
+    if kind.startswith("best.pt"):
+        method = "two_stage" if "two_stage" in kind else "cross_entropy"
+        given = options_by_method({"two_stage": {"segmenter_network": {"channels": [4, 8]}}}).two_stage
+        whole = network
+        if method == "two_stage":
+            whole = LungClassifier(network, build_segmenter(SegmenterConfig((4, 8))), 32)
+        plain = as_plain(given) if method == "two_stage" else {}
+        Classifier(whole, TINY, ("normal", "tuberculosis"), ImageConfig(32), method, options=plain).save(path)
+    else:
+        torch.save(network.state_dict() if kind == "state dict" else features_of(network), path)
+    config = make_config(method="linear_probe", options=probe(path), network=TINY, epochs=2)
+
+    train(config)
+
+    assert_same(features_of(network), encoder_weights(config.output))
+    path.unlink()
+    classifier = Classifier.load(Path(config.output) / "best.pt")
+    assert classifier.network(torch.rand(1, 1, 32, 32)).shape == (1, 2)
+
+
+def test_its_last_layer_starts_fitted_to_the_features(
+    make_config: Callable[..., TrainConfig], trained: Path, kill_at: Callable[..., None]
+) -> None:
+    kill_at(experiment, "fit_last_layer", 1)
+
+    with pytest.raises(Killed):
+        train(make_config(method="linear_probe", options=probe(trained / "best.pt"), network=TINY))
+
+
+def test_a_linear_probe_of_timm_needs_it_for_its_architecture_only(
+    make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, unjudged: None
+) -> None:
+    made = []
+
+    def create_model(name: str, *, pretrained: bool, num_classes: int) -> torch.nn.Module:
+        made.append(pretrained)
+        return FakeModel(0.25 if pretrained else 0.0)
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    config = make_config(method="linear_probe", options=probe("timm:eva"), network=TINY, epochs=1)
+
+    train(config)
+
+    made.clear()
+    classifier = Classifier.load(Path(config.output) / "best.pt")
+    assert made == [False]
+    assert float(classifier.network.encoder.network.bias) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"linear_probe\.encoder is null: name best\.pt of a training of densenet_tiny"),
+        ("nowhere.pt", r"nowhere\.pt: there is no such checkpoint"),
+        ({"epoch": 3}, r"start\.pt: no state dict of densenet_tiny"),
+        ({"conv.weight": torch.zeros(1)}, r"start\.pt: the checkpoint is of another network: \d+ missing"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_told(
+    content: object, message: str, make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    source = content if content is None or isinstance(content, str) else tmp_path / "start.pt"
+    if isinstance(content, dict):
+        torch.save(content, tmp_path / "start.pt")
+
+    with pytest.raises(InputError, match=message):
+        train(make_config(method="linear_probe", options=probe(source), network=TINY))
+
+
+def test_the_encoder_of_another_network_is_told(make_config: Callable[..., TrainConfig], trained: Path) -> None:
+    small = NetworkConfig("densenet_small")
+    with pytest.raises(InputError, match=r"is of a densenet_tiny, but the network is densenet_small"):
+        train(make_config(method="linear_probe", options=probe(trained / "best.pt"), network=small))
