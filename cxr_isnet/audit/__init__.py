@@ -1,6 +1,6 @@
 """The shortcut audit: does a model classify by the lungs, or by what is around them?
 
-Reading order: `audit_set` and `audited_model` (images and model), `alterations` (counterfactual images), `statistics`
+Reading order: `audit_set` and `audited_model` (images and model), `statistics`
 (intervals, p-values), `probe` and `probes/` (one question each), `verdicts` (correction for multiple tests), `report`.
 """
 

@@ -1,7 +1,8 @@
 """Array to batch: preprocessing, planted marks, augmentation, caching, loaders."""
 
+from cxr_isnet.data.alterations import background_only, dilate, fill_lungs, lungs_only, most_relevant, paste_lungs
 from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
-from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform
+from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform, site_names
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.planted_marks import MarkConfig, MarkKind, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
@@ -20,16 +21,23 @@ __all__ = [
     "PlantMarkd",
     "RandExposureXrayd",
     "RandPoseXrayd",
+    "background_only",
     "check_files",
+    "dilate",
     "equalize",
+    "fill_lungs",
     "find_position",
     "load_image",
+    "lungs_only",
     "make_dataset",
     "make_loader",
     "make_transform",
+    "most_relevant",
+    "paste_lungs",
     "prepare_image",
     "prepare_mask",
     "read_pair",
     "set_epoch",
+    "site_names",
     "stamp",
 ]

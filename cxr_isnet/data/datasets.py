@@ -131,6 +131,7 @@ def make_dataset(
     mode: MarkMode = MarkMode.NONE,
     cache: bool = True,
     labelled: bool = True,
+    sites: Sequence[str] | None = None,
 ) -> CXRDataset:
     """Data set of a manifest's rows.
 
@@ -143,6 +144,8 @@ def make_dataset(
         mode: which mark an image gets; `NONE` plants none.
         cache: keep the prepared images in memory, size x size x 8 bytes each.
         labelled: require that every label is one of the classes; else another label has index -1.
+        sites: names of the hospitals; a site is the index in it, and -1 where it is none of them. None takes those of
+            the rows, in order.
 
     Raises:
         InputError: no rows, a label that is none of the classes, or a file that cannot be used.
@@ -156,18 +159,23 @@ def make_dataset(
             "Add it to the classes, or drop the rows"
         )
     transform = make_transform(image, augment=augment, mark=mark, mode=mode, class_count=len(classes))
-    return CXRDataset(_items(frame, list(classes)), transform, cache=cache)
+    return CXRDataset(_items(frame, classes, site_names(frame) if sites is None else sites), transform, cache=cache)
 
 
-def _items(frame: pd.DataFrame, classes: list[str]) -> list[Item]:
+def site_names(frame: pd.DataFrame) -> list[str]:
+    """The hospitals of a manifest's rows, in the order of their names."""
+    return sorted({str(site) for site in frame["site"]})
+
+
+def _items(frame: pd.DataFrame, classes: Sequence[str], sites: Sequence[str]) -> list[Item]:
     indices = {name: index for index, name in enumerate(classes)}
-    sites = sorted({str(site) for site in frame["site"]})
+    site_indices = {name: index for index, name in enumerate(sites)}
     return [
         {
             "image": str(row["image"]),
             "mask": str(row["mask"]),
             "label": torch.tensor(indices.get(row["label"], -1)),
-            "site": torch.tensor(sites.index(str(row["site"]))),
+            "site": torch.tensor(site_indices.get(str(row["site"]), -1)),
             "site_name": str(row["site"]),
             "patient_id": str(row["patient_id"]),
             "path": str(row["image"]),

@@ -1,6 +1,8 @@
 """Loaders whose batches depend on seed and epoch only, so that a resumed training sees the batches it would have."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,28 @@ from cxr_isnet.errors import InputError
 _SHUFFLE_STREAM = 0
 _ITEM_STREAM = 1
 
+_Integers = np.ndarray[Any, np.dtype[np.int64]]
+
 
 class EpochSampler(Sampler[SeededIndex]):
     """Distributed sampler whose order and augmentation seeds are a function of seed and epoch.
 
     Yields index and seed. The seed belongs to the index, not to the process: processes of 1 / n of the batch size
     together see the batches that a single process sees. When shuffling, the processes get equally many images, the
-    first ones again where needed; without shuffling every image is seen exactly once.
+    first ones again where needed; without shuffling every image is seen exactly once. With weights an image comes as
+    often as its weight says, rounded up or down at random (systematic sampling), each time with another seed.
     """
 
-    def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         """Set up.
 
         Args:
@@ -31,13 +45,17 @@ class EpochSampler(Sampler[SeededIndex]):
             seed: of order and augmentation.
             rank: number of this process, from 0.
             world_size: number of processes.
+            weights: of the items, >= 0: how often each is drawn when shuffling, in proportion; None for each once.
 
         Raises:
-            ValueError: `rank` is not in 0 ... world_size - 1.
+            ValueError: `rank` is not in 0 ... world_size - 1; there are weights of other items, or without shuffling.
         """
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not in 0 .. {world_size - 1}")
+        if weights is not None and not (shuffle and len(weights) == length and min(weights) >= 0 < sum(weights)):
+            raise ValueError(f"{len(weights)} weights for {length} items: needed is one >= 0 for each, and shuffling")
         self.length = length
+        self.weights = None if weights is None else np.asarray(weights, dtype=np.float64)
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
@@ -50,20 +68,33 @@ class EpochSampler(Sampler[SeededIndex]):
 
     def __len__(self) -> int:
         """Number of items of this process."""
-        return len(self._indices())
+        return len(range(self.rank, self._total(), self.world_size))
 
     def __iter__(self) -> Iterator[SeededIndex]:
         """Indices and seeds of this process in this epoch."""
-        seeds = self._generator(_ITEM_STREAM).integers(2**32, size=self.length, dtype=np.uint32)
-        for index in self._indices():
-            yield int(index), int(seeds[index])
+        indices, seeds = self._epoch()
+        for index, seed in zip(indices[self.rank :: self.world_size], seeds[self.rank :: self.world_size], strict=True):
+            yield int(index), int(seed)
 
-    def _indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _total(self) -> int:
+        """Items of all processes."""
+        return -(-self.length // self.world_size) * self.world_size if self.shuffle else self.length
+
+    def _epoch(self) -> tuple[_Integers, _Integers]:
+        """Indices and seeds of all processes in this epoch."""
+        shuffling, total = self._generator(_SHUFFLE_STREAM), self._total()
+        count = self.length if self.weights is None else total
+        seeds = self._generator(_ITEM_STREAM).integers(2**32, size=count, dtype=np.uint32).astype(np.int64)
+        if self.weights is not None:
+            order = shuffling.permutation(self.length)
+            edges = np.cumsum(self.weights[order])
+            points = (np.arange(total) + shuffling.random()) * edges[-1] / total
+            places = np.searchsorted(edges, points, side="right").clip(max=self.length - 1)
+            return shuffling.permutation(order[places]), seeds
         order = np.arange(self.length)
         if self.shuffle:
-            order = self._generator(_SHUFFLE_STREAM).permutation(self.length)
-            order = np.resize(order, -(-self.length // self.world_size) * self.world_size)
-        return order[self.rank :: self.world_size]
+            order = np.resize(shuffling.permutation(self.length), total)
+        return order, seeds[order]
 
     def _generator(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.epoch, stream])
@@ -79,6 +110,7 @@ def make_loader(
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    weights: Sequence[float] | None = None,
 ) -> DataLoader[Any]:
     """Loader of batches; call `set_epoch` before each epoch of a training.
 
@@ -91,6 +123,7 @@ def make_loader(
         drop_last: leave out the last batch when it is not full.
         rank: number of this process among the distributed ones.
         world_size: number of distributed processes.
+        weights: as of `EpochSampler`.
 
     Returns:
         Batches as dictionaries: `image`, `mask` (B, 1, H, W) float32, `has_mask` (B,) bool, `label` and
@@ -100,7 +133,7 @@ def make_loader(
         InputError: the data set is empty or has fewer images than one full batch with `drop_last`.
     """
     length = len(dataset)  # type: ignore[arg-type]
-    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size, weights=weights)
     if len(sampler) == 0 or (drop_last and len(sampler) < batch_size):
         raise InputError(
             f"{length} images on {world_size} processes do not fill one batch of {batch_size}. "

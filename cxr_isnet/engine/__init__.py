@@ -1,6 +1,6 @@
 """Training that knows no X-ray: trainer, run directory, checkpoint, processes, optimiser and precision settings."""
 
-from cxr_isnet.engine.checkpoint import load_network, load_state, load_weights, save_state
+from cxr_isnet.engine.checkpoint import load_network, load_state, load_tensors, load_weights, save_state
 from cxr_isnet.engine.checkpointed_run import CheckpointedRun
 from cxr_isnet.engine.devices import Device, denormals_as_zero
 from cxr_isnet.engine.distributed import DistributedContext, distributed_context
@@ -22,6 +22,7 @@ __all__ = [
     "distributed_context",
     "load_network",
     "load_state",
+    "load_tensors",
     "load_weights",
     "save_state",
     "to_device",

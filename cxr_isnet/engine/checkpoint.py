@@ -30,12 +30,24 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing, damaged or of another program.
     """
+    state = load_tensors(path)
+    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
+        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
+    return state
+
+
+def load_tensors(path: Path) -> Any:
+    """Reads a file that torch saved, of whatever program, if it holds numbers, texts and tensors only.
+
+    Raises:
+        InputError: If the file is missing or damaged, or holds more.
+    """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
     if not zipfile.is_zipfile(path):  # torch's reader of older, bare pickles fails on other files in too many ways
         raise InputError(f"{path}: damaged, or no checkpoint: give one of this program")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: not a checkpoint of this program: it holds more than numbers, texts and tensors"
@@ -44,9 +56,6 @@ def load_state(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
         ) from error
-    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
-        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
-    return state
 
 
 def load_network(network: nn.Module, weights: Mapping[str, Any], path: Path, device: str | torch.device) -> nn.Module:

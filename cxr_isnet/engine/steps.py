@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from cxr_isnet.errors import DivergedError
-from cxr_isnet.objectives import Batch
+from cxr_isnet.objectives import Batch, check_batch
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
-    """The tensors of a batch on `device`, without the texts."""
+    """The tensors of a batch on `device`, without the texts; raises `InputError` if they do not fit together."""
     image, mask, has_mask, label, site = (
         batch[key].to(device, non_blocking=True) for key in ("image", "mask", "has_mask", "label", "site")
     )
-    return Batch(image=image, mask=mask, has_mask=has_mask, label=label, site=site)
+    tensors = Batch(image=image, mask=mask, has_mask=has_mask, label=label, site=site)
+    check_batch(tensors)
+    return tensors
 
 
 class TrainingStep:

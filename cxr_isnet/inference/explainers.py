@@ -60,7 +60,10 @@ def make_explainer(
         return Explainer(torch.no_grad()(cast(AttendingNetwork, network).attention))
     if way is Explanation.LRP:
         return _relevance(network, config)
-    return Explainer(torch.no_grad()(way(network)))
+    try:
+        return Explainer(torch.no_grad()(way(network)))
+    except RelevanceError as error:
+        return Explainer(None, f"relevance cannot be computed: {error}")
 
 
 def _relevance(network: nn.Module, config: NetworkConfig) -> Explainer:

@@ -9,6 +9,9 @@ from torch import nn
 
 from cxr_isnet.errors import InputError
 
+LUNG_PROBABILITY = 0.5
+"""Probability from which on a pixel is lung."""
+
 
 @dataclass(frozen=True)
 class SegmenterConfig:

@@ -5,20 +5,28 @@ entry of `METHODS`; one of your own is a file anywhere that a config names by it
 """
 
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
+from cxr_isnet.objectives.linear_probe import LinearProbe, timm_model
+from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
 from cxr_isnet.objectives.method import Explain, Explanation, Method
 from cxr_isnet.objectives.methods import MethodOptions, find_method, options_of, refuse_foreign_code, resolved_options
-from cxr_isnet.objectives.objective import Batch, Objective
+from cxr_isnet.objectives.objective import Batch, Objective, TrainingSet, check_batch
 
 __all__ = [
     "Batch",
     "CrossEntropy",
     "Explain",
     "Explanation",
+    "LinearProbe",
+    "LungClassifier",
     "Method",
     "MethodOptions",
     "Objective",
+    "SegmenterOptions",
+    "TrainingSet",
+    "check_batch",
     "find_method",
     "options_of",
     "refuse_foreign_code",
     "resolved_options",
+    "timm_model",
 ]

@@ -1,9 +1,11 @@
-"""ISNet: cross-entropy and a penalty on relevance outside the lungs, in four variants."""
+"""ISNet: cross-entropy and a penalty on relevance outside the lungs, in four variants, and with gradient times input in
+place of relevance, in two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ from cxr_isnet.relevance import (
     selective,
     stochastic,
     sum_of_logits,
+    top_probability,
 )
 
 _IMAGE = "image"
@@ -70,6 +73,17 @@ class ISNetOptions:
             raise InputError(f"loss.activation is {self.loss.activation}; it must be above 0")
 
 
+@dataclass(frozen=True)
+class GradientInputOptions(ISNetOptions):
+    """Settings of ISNet with maps of gradient times input: those of ISNet.
+
+    Attributes:
+        epsilon: 0 for gradient times input; above 0 it is LRP-epsilon without the rule of the first layer.
+    """
+
+    epsilon: float = 0.0
+
+
 class ISNet(Objective):
     """A classifier trained to look inside the lungs (Bassi, Dertkigil, Cavalli, Nature Communications 15:291, 2024).
 
@@ -81,6 +95,7 @@ class ISNet(Objective):
         layers: Inner layers for deep supervision; empty for none.
         target: What each map explains.
         dual: Two sets of rules, z+ and epsilon, instead of epsilon alone.
+        image_range: Of the pixels, for the z^B rule of the first layer; None for epsilon there too.
     """
 
     bounds: Tensor
@@ -92,12 +107,13 @@ class ISNet(Objective):
         *,
         layers: Sequence[str],
         target: Callable[[Tensor], Tensor],
-        dual: bool,
+        dual: bool = False,
+        image_range: tuple[float, float] | None = (0.0, 1.0),
     ) -> None:
         super().__init__(network)
         epsilon = EpsilonRules(epsilon=options.epsilon)
         rules: list[Rules] = [AlphaBetaRules(epsilon=options.epsilon), epsilon] if dual else [epsilon]
-        self._lrp = LRP(network, rules, layers=layers, first_epsilon=options.epsilon)
+        self._lrp = LRP(network, rules, image_range=image_range, first_epsilon=options.epsilon, layers=layers)
         self._options = options
         self._target = target
         self._names = (_IMAGE, *layers)
@@ -166,12 +182,19 @@ class ISNet(Objective):
         }
 
 
-def _method(name: str, about: str, target: Callable[[Tensor], Tensor], *, dual: bool = False) -> Method:
+def _method(
+    name: str,
+    about: str,
+    target: Callable[[Tensor], Tensor],
+    *,
+    options: type[ISNetOptions] = ISNetOptions,
+    **settings: Any,
+) -> Method:
     def build(network: nn.Module, backbone: Backbone, options: ISNetOptions) -> ISNet:
         layers = backbone.supervised_layers if options.deep_supervision else ()
-        return ISNet(network, options, layers=layers, target=target, dual=dual)
+        return ISNet(network, options, layers=layers, target=target, **settings)
 
-    return Method(name, about, ISNetOptions, build, needs_relevance_rules=True, needs_masks=True)
+    return Method(name, about, options, build, needs_relevance_rules=True, needs_masks=True)
 
 
 ISNET = _method("isnet", "a map for every class", per_class)
@@ -179,4 +202,18 @@ ISNET_SELECTIVE = _method("isnet_selective", "one map, of the class with the low
 ISNET_STOCHASTIC = _method("isnet_stochastic", "one map, of the highest logit or of another, by chance", stochastic())
 ISNET_DUAL = _method(
     "isnet_dual", "two maps of all logits together, by the z+ and by the epsilon rule", sum_of_logits, dual=True
+)
+ISNET_GRAD_INPUT = _method(
+    "isnet_grad_input",
+    "ablation: a map for every class, of gradient times input",
+    per_class,
+    options=GradientInputOptions,
+    image_range=None,
+)
+ISNET_SOFTMAX_GRAD_INPUT = _method(
+    "isnet_softmax_grad_input",
+    "ablation: one map, of the highest probability's gradient times input",
+    top_probability,
+    options=GradientInputOptions,
+    image_range=None,
 )

@@ -56,6 +56,8 @@ class Method:
         explanation: How it is explained: a kind, or (predictor) -> function as of `Explain`.
         needs_relevance_rules: It cannot train a backbone without relevance rules.
         needs_masks: It cannot train without images that have a lung mask.
+        frozen: The module of its predictor that is not trained, whose weights a training takes from where the option
+            of that name says: `segmenter` (`options` are `SegmenterOptions`) or `encoder`; "" for none.
 
     A file `my_method.py` with `METHOD = Method("mine", ...)` is used from a config as `method: my_method.METHOD`.
     """
@@ -69,6 +71,7 @@ class Method:
     explanation: Explanation | Callable[[nn.Module], Explain] = Explanation.LRP
     needs_relevance_rules: bool = False
     needs_masks: bool = False
+    frozen: str = ""
 
     def check_network(self, network: NetworkConfig, image_size: int) -> None:
         """Whether the network gives what the method needs; builds nothing.

@@ -10,11 +10,38 @@ from typing import Any
 
 from cxr_isnet.config import as_plain, choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.background_swap import BACKGROUND_SWAP
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
-from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
+from cxr_isnet.objectives.groups import BALANCED, GROUP_DRO
+from cxr_isnet.objectives.isnet import (
+    ISNET,
+    ISNET_DUAL,
+    ISNET_GRAD_INPUT,
+    ISNET_SELECTIVE,
+    ISNET_SOFTMAX_GRAD_INPUT,
+    ISNET_STOCHASTIC,
+)
+from cxr_isnet.objectives.linear_probe import LINEAR_PROBE
+from cxr_isnet.objectives.masked_image import LUNGS_ONLY, TWO_STAGE
 from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.rrr import RRR
 
-METHODS: tuple[Method, ...] = (CROSS_ENTROPY, ISNET, ISNET_SELECTIVE, ISNET_STOCHASTIC, ISNET_DUAL)
+METHODS: tuple[Method, ...] = (
+    CROSS_ENTROPY,
+    ISNET,
+    ISNET_SELECTIVE,
+    ISNET_STOCHASTIC,
+    ISNET_DUAL,
+    ISNET_GRAD_INPUT,
+    ISNET_SOFTMAX_GRAD_INPUT,
+    RRR,
+    TWO_STAGE,
+    LUNGS_ONLY,
+    BALANCED,
+    GROUP_DRO,
+    BACKGROUND_SWAP,
+    LINEAR_PROBE,
+)
 """The built-in methods. A new one is a file in this folder and an entry here."""
 
 _OLD_NAMES = {"densenet121": "cross_entropy"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, TypedDict
 
 from torch import Tensor, nn
+
+from cxr_isnet.errors import InputError
 
 
 class Batch(TypedDict):
@@ -16,7 +19,7 @@ class Batch(TypedDict):
         mask: (B, 1, H, W) float32 of 0 and 1, the lungs; zeros where there is no mask.
         has_mask: (B,) bool.
         label: (B,) int64, index of the class.
-        site: (B,) int64, index of the hospital among those of the data set, in the order of their names.
+        site: (B,) int64, index of the hospital among those of training, in the order of their names; -1 of another.
     """
 
     image: Tensor
@@ -24,6 +27,33 @@ class Batch(TypedDict):
     has_mask: Tensor
     label: Tensor
     site: Tensor
+
+
+def check_batch(batch: Batch) -> None:
+    """Raises `InputError` if the tensors of a batch do not belong to the same images."""
+    images = tuple(batch["image"].shape)
+    if batch["mask"].shape != images:
+        raise InputError(f"mask has shape {tuple(batch['mask'].shape)}, image {images}: give one of the image's size")
+    for name, values in (("has_mask", batch["has_mask"]), ("label", batch["label"]), ("site", batch["site"])):
+        if values.shape != images[:1]:
+            raise InputError(f"{name} has shape {tuple(values.shape)} for {images[0]} images: give one for each")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an objective may know of the images that it is trained on.
+
+    Attributes:
+        labels: (N,) int64, index of the class, in the order of the data set.
+        sites: (N,) int64, index of the hospital, as in a batch.
+        class_count: Number of classes.
+        site_count: Number of hospitals.
+    """
+
+    labels: Tensor
+    sites: Tensor
+    class_count: int
+    site_count: int
 
 
 class Objective(nn.Module, ABC):
@@ -54,6 +84,14 @@ class Objective(nn.Module, ABC):
         Returns:
             The scalar `loss`; of a classifier `logits` (B, classes); and any further scalars worth logging.
         """
+
+    def see_training_set(self, images: TrainingSet) -> None:
+        """Takes what is known of the training images: before the first epoch, and before a saved state is restored."""
+
+    @property
+    def sampling_weights(self) -> Tensor | None:
+        """(N,) float, how often each training image is drawn in an epoch, in proportion; None for each once."""
+        return None
 
     @property
     def bound_estimation_epochs(self) -> int:

@@ -20,6 +20,7 @@ from cxr_isnet.relevance.targets import (
     selective,
     stochastic,
     sum_of_logits,
+    top_probability,
 )
 from cxr_isnet.relevance.trace import Call
 
@@ -42,4 +43,5 @@ __all__ = [
     "selective",
     "stochastic",
     "sum_of_logits",
+    "top_probability",
 ]

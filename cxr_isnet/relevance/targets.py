@@ -25,6 +25,17 @@ def sum_of_logits(logits: Tensor) -> Tensor:
     return torch.ones_like(logits)[None]
 
 
+def top_probability(logits: Tensor) -> Tensor:
+    """One map, of the highest probability p_c = softmax(z)_c: signal (1, B, classes), p_c (1[k = c] - p_k).
+
+    It vanishes where the network is confident (the gradient ablation of Bassi et al. 2024, Nature Communications
+    15:291).
+    """
+    probabilities = torch.softmax(logits, dim=1)
+    top = _one_hot(logits.detach().argmax(1)[None], logits)
+    return (probabilities * top[0]).sum(1, keepdim=True) * (top - probabilities)
+
+
 def classes(index: Tensor) -> Target:
     """One map per column of `index`, int64 (B,) or (B, K), of that class's logit."""
     columns = index.reshape(index.shape[0], -1)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
-from cxr_isnet.segmentation.overlap import LUNG_PROBABILITY, dice
+from cxr_isnet.networks import LUNG_PROBABILITY
+from cxr_isnet.segmentation.overlap import dice
 from cxr_isnet.segmentation.quality import MaskQuality, measure_mask
 from cxr_isnet.segmentation.segmenter import Segmenter
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
+from cxr_isnet.networks import LUNG_PROBABILITY
 from cxr_isnet.objectives import Batch, Objective
-
-LUNG_PROBABILITY = 0.5
-"""Probability from which on a pixel is lung."""
 
 
 def dice(first: Tensor, second: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Training of classifiers: an experiment config in, an evaluated, logged and registered model out.
 
 Reading order: `config` (everything that decides what a run does), `partitions` (rows by role), `initialisation`
-(weights to start from), `bound_estimation`, `experiment` (all of it together), `temperature`; then
-`leave_one_site_out`, and `comparison` with its `controls`.
+(weights to start from), `frozen_part` (what is not trained), `bound_estimation`, `experiment` (all of it together),
+`temperature`, `self_check`; then `leave_one_site_out`, and `comparison` with its `controls`.
 """
 
 from cxr_isnet.training.comparison import (

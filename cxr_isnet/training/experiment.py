@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cxr_isnet.data import MarkMode, make_dataset, make_loader
+from cxr_isnet.config import as_plain
+from cxr_isnet.data import MarkMode, make_dataset, make_loader, site_names
 from cxr_isnet.deployment import pyfunc_path
 from cxr_isnet.engine import (
     CheckpointedRun,
@@ -40,10 +41,11 @@ from cxr_isnet.inference import (
 )
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import Method, Objective, find_method, options_of
+from cxr_isnet.objectives import LinearProbe, Method, Objective, TrainingSet, find_method, options_of
 from cxr_isnet.tracking import Run, log_model, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
+from cxr_isnet.training.frozen_part import read_frozen_part
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
 from cxr_isnet.training.self_check import self_check
@@ -80,26 +82,34 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     settings = config.resolved()
     manifests = config.data.training
     directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
-    torch.manual_seed(config.seed)
-    options = options_of(config.options, method)
-    objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
+    method.check_network(network, config.data.image.size)
     partitions = read_partitions(config.data, config.seed)
     _check_masks(method, partitions)
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
+    options = options_of(config.options, method)
+    frozen = read_frozen_part(method, options, config)
+    torch.manual_seed(config.seed)
+    if frozen is not None:
+        options = frozen.options
+        own[method.frozen] = frozen.identity
+    objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
     if config.init_from is not None:
         checkpoint = initial_checkpoint(config.init_from, train, network)
         init_from(objective.network, network, checkpoint)
         own["init_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
+    if frozen is not None:
+        frozen.fill(objective.network)
+    objective.see_training_set(_training_set(partitions.training, config.data.classes))
     with denormals_as_zero(), distributed_context(config.device) as context:
-        loaders = _loaders(config, partitions, context)
+        loaders = _loaders(config, partitions, objective.sampling_weights, context)
         tags = {**own, **(tags or {})}
         with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
             if context.is_main:
                 directory.begin(settings, manifests, run.run_id, run.uri)
                 _log_partitions(run, config.data, partitions)
             clock = time.monotonic()
-            history = _train(config, network, objective, loaders, directory, run, context)
+            history = _train(config, network, objective, as_plain(options), loaders, directory, run, context)
             if not context.is_main:
                 return {}
             return _finish(config, partitions, directory, run, history, time.monotonic() - clock, context.device)
@@ -114,6 +124,12 @@ def _check_masks(method: Method, partitions: Partitions) -> None:
         )
 
 
+def _training_set(frame: pd.DataFrame, classes: list[str]) -> TrainingSet:
+    sites = site_names(frame)
+    labels = torch.tensor([classes.index(label) for label in frame["label"]])
+    return TrainingSet(labels, torch.tensor([sites.index(str(s)) for s in frame["site"]]), len(classes), len(sites))
+
+
 @dataclass(frozen=True)
 class _Loaders:
     """Training images augmented, shuffled and shared out; those and the validation images in order, whole for each."""
@@ -123,8 +139,11 @@ class _Loaders:
     validation: DataLoader[Any]
 
 
-def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedContext) -> _Loaders:
+def _loaders(
+    config: TrainConfig, partitions: Partitions, weights: Tensor | None, context: DistributedContext
+) -> _Loaders:
     data, batch_size = config.data, context.share_batch(config.batch_size)
+    sites = site_names(partitions.training)
 
     def loader(frame: pd.DataFrame, *, augment: bool = False, cache: bool = data.cache) -> DataLoader[Any]:
         dataset = make_dataset(
@@ -135,6 +154,7 @@ def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedCo
             mark=data.mark,
             mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
             cache=cache,
+            sites=sites,
         )
         return make_loader(
             dataset,
@@ -145,6 +165,7 @@ def _loaders(config: TrainConfig, partitions: Partitions, context: DistributedCo
             drop_last=augment,
             rank=context.rank if augment else 0,
             world_size=context.count if augment else 1,
+            weights=weights.tolist() if augment and weights is not None else None,
         )
 
     every_image = loader(partitions.training, cache=False)  # read for a fitted last layer, and for the bounds
@@ -155,6 +176,7 @@ def _train(
     config: TrainConfig,
     network: NetworkConfig,
     objective: Objective,
+    options: Mapping[str, Any],
     loaders: _Loaders,
     directory: RunDirectory,
     run: Run,
@@ -163,11 +185,10 @@ def _train(
     """Prepares and trains, or goes on where the directory's state says; returns the history."""
     settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
     trainer = Trainer(objective, loaders.training, loaders.validation, settings, context, _validation_metrics)
-    resolved = config.resolved()
-    options: dict[str, Any] = next(iter(resolved["options"].values()), {})
+    method = config.resolved()["method"]
 
     def prepare() -> None:
-        if config.init_from is not None:
+        if config.init_from is not None or isinstance(objective.network, LinearProbe):
             fit_last_layer(objective.network, loaders.every_image)
         bounds = estimate_bounds(
             objective, loaders.training, loaders.every_image, loaders.validation, settings, context
@@ -177,7 +198,7 @@ def _train(
     def save_best(path: Path) -> None:
         predictor = trainer.validated.network
         classes, image = tuple(config.data.classes), config.data.image
-        Classifier(predictor, network, classes, image, resolved["method"], options=options).save(path)
+        Classifier(predictor, network, classes, image, method, options=options).save(path)
 
     checkpointed = CheckpointedRun(
         trainer,

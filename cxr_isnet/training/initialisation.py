@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,13 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import MAPPING_SUFFIXES, inspect_manifest
 from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
+from cxr_isnet.objectives import LungClassifier
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
 
 _log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
 
 _STRENGTH = 0.04
 """Of the last layer's fit: weight of the mean log loss against half the squared weights. So weak a fit stays near the
@@ -73,7 +76,11 @@ def read_experiment_config(path: str | Path) -> TrainConfig:
         >>> read_experiment_config("tb_shenzhen_montgomery").data.classes
         ['normal', 'tuberculosis']
     """
-    path = locate(path)
+    return read_config(locate(path), TrainConfig)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """A YAML file as a config of this kind; raises `InputError` if it cannot be read, or has a fault."""
     try:
         settings = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -92,9 +99,9 @@ def parse_experiment(settings: Any, source: str) -> TrainConfig:
         InputError: A setting is unknown, or has a value that it cannot have.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TrainConfig, "config")
+    parser.add_class_arguments(kind, "config")
     try:
-        config: TrainConfig = parser.instantiate(parser.parse_object({"config": settings})).config
+        config: Config = parser.instantiate(parser.parse_object({"config": settings})).config
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(f"{source}: not the config of a training: {error}") from error
     return config
@@ -124,20 +131,31 @@ def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     """Gives `network` the weights of a trained classifier, except those of its last linear layer.
 
     The last layer separates the other training's classes; it keeps its random weights until
-    `fit_last_layer`.
+    `fit_last_layer`. Of a network that segments the lungs first, what classifies is meant.
 
     Raises:
         InputError: If the checkpoint cannot be read, or is of another network.
     """
+    network = network.classifier if isinstance(network, LungClassifier) else network
+    head, _ = last_layer(network)
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
+    load_weights(network, {**trained_network(path, config).state_dict(), **own}, path)
+
+
+def trained_network(path: Path, config: NetworkConfig) -> nn.Module:
+    """The backbone's network of a trained classifier, behind what segments the lungs where something does.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or is of another network than `config`.
+    """
     classifier = Classifier.load(path)
     if classifier.config.name != config.name:
         raise InputError(
-            f"{path}: init_from names a {classifier.config.name}, but the network is {config.name}: train the same "
-            "network first, or leave init_from out"
+            f"{path}: the checkpoint is of a {classifier.config.name}, but the network is {config.name}: give a "
+            "training of the same network, or leave it out"
         )
-    head, _ = last_layer(network)
-    own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
-    load_weights(network, {**classifier.network.state_dict(), **own}, path)
+    network = classifier.network
+    return network.classifier if isinstance(network, LungClassifier) else network
 
 
 def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:

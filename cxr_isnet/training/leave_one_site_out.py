@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from cxr_isnet.data import check_files
+from cxr_isnet.data import check_files, site_names
 from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
@@ -74,7 +74,7 @@ def plan(folds: SiteFolds) -> FoldPlan:
     """
     experiment = folds.experiment
     frame = read_manifests(folds.training, classes=experiment.data.classes)
-    sites = sorted({str(site) for site in frame["site"]})
+    sites = site_names(frame)
     if len(sites) < 2:
         raise InputError(
             f"column 'site' of {', '.join(folds.training)}: {sites[0]!r} is the only site. To leave one out, two are "
@@ -113,7 +113,7 @@ def train_folds(folds: SiteFolds, chosen: FoldPlan, run: Run) -> None:
             RunDirectory.open(config.output, config.resolved(), config.data.training, resume=True)
             _log.info("%s is left out already", site)
             continue
-        _log.info("leaving out %s: training on %s", site, ", ".join(s for s in _sites(chosen.frame) if s != site))
+        _log.info("leaving out %s: training on %s", site, ", ".join(s for s in site_names(chosen.frame) if s != site))
         train(config, tags={**nested_in(run), "site_left_out": site})
 
 
@@ -146,10 +146,6 @@ def _fold(folds: SiteFolds, site: str) -> TrainConfig:
     tracking = replace(experiment.tracking, run_name=f"without {site}")
     output = str(folder / "training")
     return replace(experiment, data=data, output=output, tracking=tracking, register=None, resume=False)
-
-
-def _sites(frame: pd.DataFrame) -> list[str]:
-    return sorted({str(site) for site in frame["site"]})
 
 
 def _lacking_without(site: str, frame: pd.DataFrame, experiment: TrainConfig) -> str:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,6 +110,59 @@ def test_processes_share_out_every_image(length, world_size, shuffle, seed):
     together = [place for part in places for place in part]
     assert set(together) == set(range(length))
     assert len({len(part) for part in places}) == 1 if shuffle else len(together) == length
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.lists(st.floats(0.1, 10), min_size=1, max_size=20), world_size=st.integers(1, 3), seed=st.integers(0, 3)
+)
+def test_weighted_images_come_as_often_as_their_weights_say(weights, world_size, seed):
+    samplers = [
+        EpochSampler(len(weights), shuffle=True, seed=seed, rank=rank, world_size=world_size, weights=weights)
+        for rank in range(world_size)
+    ]
+    parts = [list(sampler) for sampler in samplers]
+
+    together = [place for part in parts for place, _ in part]
+    assert [len(sampler) for sampler in samplers] == [len(part) for part in parts]
+    assert len({len(part) for part in parts}) == 1
+    for place, weight in enumerate(weights):
+        expected = len(together) * weight / sum(weights)
+        assert abs(together.count(place) - expected) < 1 + 1e-6
+    assert len({seed for part in parts for _, seed in part}) == len(together)
+
+
+def test_weighted_images_are_drawn_anew_in_each_epoch_and_the_same_in_each_process():
+    weights = [1.0] * 5 + [5.0] * 3
+
+    def drawn(epoch, rank=0, world_size=1):
+        sampler = EpochSampler(8, shuffle=True, seed=4, rank=rank, world_size=world_size, weights=weights)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert drawn(1)[::2] == drawn(1, 0, 2)
+    assert drawn(1)[1::2] == drawn(1, 1, 2)
+    assert {place for place, _ in drawn(1)} >= {5, 6, 7}
+
+
+def test_no_image_without_weight_is_drawn_and_chances_are_right():
+    counts = np.zeros(4)
+    for seed in range(200):
+        sampler = EpochSampler(4, shuffle=True, seed=seed, weights=[0.0, 1.0, 1.0, 0.5])
+        for place, _ in sampler:
+            counts[place] += 1
+
+    assert counts[0] == 0
+    assert counts[1:] / 200 == pytest.approx([1.6, 1.6, 0.8], abs=0.12)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [1.0, -1.0, 1.0], [0.0, 0.0, 0.0]])
+def test_weights_of_other_items_or_no_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="weights for 3 items"):
+        EpochSampler(3, shuffle=True, seed=0, weights=weights)
+    with pytest.raises(ValueError, match="and shuffling"):
+        EpochSampler(3, shuffle=False, seed=0, weights=[1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("drop_last", [True, False])

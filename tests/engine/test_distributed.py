@@ -36,7 +36,10 @@ def start_two(*arguments: str) -> list[int]:
     return [process.wait(timeout=600) for process in [start(0), start(1)]]
 
 
-@pytest.mark.parametrize("method", [pytest.param("cross_entropy", marks=pytest.mark.slow), "isnet"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("cross_entropy", "balanced", "group_dro", "rrr")]
+
+
+@pytest.mark.parametrize("method", [*SLOW, "isnet"])
 def test_two_processes_train_the_weights_of_one(method, phantom_manifest, tmp_path):
     two_processes.run(str(phantom_manifest), str(tmp_path / "one"), method)
 

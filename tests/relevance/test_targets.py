@@ -19,6 +19,7 @@ from cxr_isnet.relevance import (
     selective,
     stochastic,
     sum_of_logits,
+    top_probability,
 )
 
 from .networks import ConvNet, randomise
@@ -125,3 +126,9 @@ def test_stochastic_samples_for_each_image_and_repeats_with_its_generator() -> N
 def test_one_output_has_no_other_class_to_explain(target: object) -> None:
     with pytest.raises(RelevanceError, match="per_class"):
         target(torch.randn(2, 1))  # type: ignore[operator]
+
+
+def test_top_probability_is_the_derivative_of_the_highest_probability() -> None:
+    logits = torch.randn(5, 4, requires_grad=True)
+    (expected,) = torch.autograd.grad(logits.softmax(1).amax(1).sum(), logits)
+    assert_close(top_probability(logits)[0], expected)

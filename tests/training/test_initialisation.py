@@ -53,7 +53,7 @@ def test_a_classifier_of_the_same_classes_is_given_a_new_last_layer_too(checkpoi
 def test_another_network_is_named(checkpoint):
     config = NetworkConfig("densenet_small")
     with pytest.raises(
-        InputError, match=r"best\.pt: init_from names a densenet_tiny, but the network is densenet_small"
+        InputError, match=r"best\.pt: the checkpoint is of a densenet_tiny, but the network is densenet_small"
     ):
         init_from(build_network(config, 2, 32), config, checkpoint)
 

@@ -89,6 +89,33 @@ def test_training_images_are_augmented_shuffled_and_shared_out_and_the_others_ar
         assert_same_batches(found, make_loader(plain, batch_size=3, shuffle=False, seed=3))
 
 
+def test_hospitals_are_counted_as_in_training_and_the_objective_knows_its_images(
+    start: Callable[..., SimpleNamespace],
+    make_config: Callable[..., TrainConfig],
+    phantom_table: pd.DataFrame,
+    tmp_path: Path,
+) -> None:
+    """Validation lacks the first hospital of training, and has one that training lacks."""
+    phantom_table["site"] = ["B", "Alder", "B", "B", "B", "Alder", "Alder", "B", "B", "B", "B", "Alder"]
+    phantom_table["split"] = ["train"] * 8 + ["val"] * 4
+    phantom_table.loc[11, "site"] = "Zoo"
+    phantom_table["patient_id"] = [f"p{i}" for i in range(12)]
+    phantom_table.to_csv(tmp_path / "manifest.csv", index=False)
+    config = make_config(data={"training": [str(tmp_path / "manifest.csv")]}, method="group_dro")
+
+    given = start(config)
+
+    names = {int(s): n for batch in given.every_image for s, n in zip(batch["site"], batch["site_name"], strict=True)}
+    assert names == {0: "Alder", 1: "B"}
+    found = {n: int(s) for batch in given.validation for s, n in zip(batch["site"], batch["site_name"], strict=True)}
+    assert found == {"B": 1, "Zoo": -1}
+    rows = phantom_table[phantom_table["split"] == "train"]
+    expected = [[int(((rows["label"] == c) & (rows["site"] == s)).sum()) for s in ("Alder", "B")] for c in CLASSES]
+    assert given.objective.counts.tolist() == expected
+    assert given.training.sampler.weights.tolist() == given.objective.sampling_weights.tolist()
+    assert all(loader.sampler.weights is None for loader in (given.every_image, given.validation))
+
+
 @pytest.mark.parametrize(("cache", "expected"), [(True, [False, True, True]), (False, [False, False, False])])
 def test_images_are_kept_in_memory_if_asked_for_but_not_twice(
     cache: bool, expected: list[bool], start: Callable[..., SimpleNamespace], make_config: Callable[..., TrainConfig]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cxr_isnet.audit.alterations import paste_lungs
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.probe import AuditContext, Probe
 from cxr_isnet.audit.statistics import MARGIN, Panel, ProbeResult, Statistic, bonferroni, describe, one_sided_test
+from cxr_isnet.data import paste_lungs
 from cxr_isnet.evaluation import FloatArray, IntArray, WeightedMean
 
 DONORS = 4

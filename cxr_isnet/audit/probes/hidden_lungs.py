@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
-from cxr_isnet.audit.alterations import background_only, fill_lungs, lungs_only
 from cxr_isnet.audit.audit_set import MIN_PATIENTS, AuditSet
 from cxr_isnet.audit.probe import AuditContext, Probe
 from cxr_isnet.audit.statistics import Panel, ProbeResult, Statistic, bonferroni, describe, one_sided_test
+from cxr_isnet.data import background_only, fill_lungs, lungs_only
 from cxr_isnet.evaluation import FloatArray, HandTillAUC, IntArray, Metric
 
 CHANCE = 0.5

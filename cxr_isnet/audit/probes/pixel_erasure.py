@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cxr_isnet.audit.alterations import most_relevant
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
 from cxr_isnet.audit.statistics import MARGIN, Panel, ProbeResult, Statistic, bonferroni, describe, one_sided_test
+from cxr_isnet.data import most_relevant
 from cxr_isnet.evaluation import FloatArray, IntArray, PatientBootstrap, WeightedMean
 
 SHARES = (0.01, 0.03, 0.06, 0.1)

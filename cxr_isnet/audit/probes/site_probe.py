@@ -8,10 +8,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr_isnet.audit.alterations import background_only, lungs_only
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
 from cxr_isnet.audit.statistics import MARGIN, MacroMean, ProbeResult, Statistic, bonferroni, describe, one_sided_test
+from cxr_isnet.data import background_only, lungs_only
 from cxr_isnet.evaluation import FloatArray, IntArray
 
 FOLDS = 5

@@ -2,7 +2,7 @@
 
 import torch
 
-from cxr_isnet.audit.alterations import (
+from cxr_isnet.data.alterations import (
     background_only,
     dilate,
     fill_lungs,

@@ -1,0 +1,82 @@
+"""Mixed-Rand: in training, each image's lungs lie on the background of another image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cxr_isnet.data import paste_lungs
+from cxr_isnet.errors import InputError
+from cxr_isnet.losses import usable_masks
+from cxr_isnet.networks import Backbone
+from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.objective import Batch, Objective
+
+
+@dataclass(frozen=True)
+class BackgroundSwapOptions:
+    """Settings of the background swap.
+
+    Attributes:
+        probability: That an image with a mask gets another background, in [0, 1]. Below 1 the background tells the
+            class of the images that keep theirs.
+    """
+
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise InputError(f"probability is {self.probability}; it must lie in [0, 1]")
+
+
+class BackgroundSwap(Objective):
+    """loss = cross-entropy; in training of images whose background is that of another image of the batch.
+
+    The images with a lung mask swap backgrounds by a random permutation, whatever their classes; the lungs of a
+    background are filled with the batch's mean image. Images without a mask stay as they are, and so do validation
+    images. Batches of few images swap little: an image can be its own partner, and then stays as it is.
+
+    Source:
+        The data set Mixed-Rand of Xiao, Engstrom, Ilyas, Madry, Noise or signal: the role of image backgrounds in
+        object recognition, ICLR 2021.
+    """
+
+    def __init__(self, network: nn.Module, options: BackgroundSwapOptions) -> None:
+        super().__init__(network)
+        self._probability = options.probability
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, and `swapped`: images with another background."""
+        image, swapped = batch["image"], torch.zeros_like(batch["has_mask"])
+        if self.training:
+            image, swapped = self._swapped(batch)
+        logits = self.network(image)
+        loss = F.cross_entropy(logits.float(), batch["label"])
+        return {"logits": logits, "loss": loss, "swapped": swapped.sum().to(loss.dtype)}
+
+    def _swapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's images (B, 1, H, W), and which of them (B,) have another's background."""
+        image, mask = batch["image"], batch["mask"]
+        masked = usable_masks(mask, batch["has_mask"]).nonzero().flatten()
+        donor = torch.arange(len(image), device=image.device)
+        donor[masked] = masked[torch.randperm(len(masked)).to(image.device)]
+        chosen = (torch.rand(len(image)) < self._probability).to(image.device)
+        chosen = chosen & (donor != torch.arange(len(image), device=image.device))
+        pasted = paste_lungs(image, mask, image[donor], mask[donor], image.mean(0, keepdim=True))
+        return torch.where(chosen[:, None, None, None], pasted, image), chosen
+
+
+def _build(network: nn.Module, backbone: Backbone, options: BackgroundSwapOptions) -> BackgroundSwap:
+    return BackgroundSwap(network, options)
+
+
+BACKGROUND_SWAP = Method(
+    "background_swap",
+    "cross-entropy of lungs on other images' backgrounds (Mixed-Rand)",
+    BackgroundSwapOptions,
+    _build,
+    needs_masks=True,
+)
