@@ -3,12 +3,14 @@
 from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.networks.last_layer import last_layer, penultimate
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "BACKBONES",
     "Backbone",
     "NetworkConfig",
     "SegmenterConfig",
+    "VisionTransformer",
     "build_network",
     "build_segmenter",
     "find_backbone",

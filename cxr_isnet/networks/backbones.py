@@ -10,6 +10,7 @@ from torch import nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Backbone:
             logits (B, classes).
         supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv
             2401.08409: the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
+            The last of them gives the feature maps of Grad-CAM.
+        network_class: Class of the networks that `build` returns, where a method calls more of it than its forward.
         has_dropout: It drops feature maps where it is asked to.
         has_relevance_rules: Every operation of it has a rule, so that `LRP` explains it.
         smallest_size: Fewest rows and columns of an image.
@@ -51,6 +54,7 @@ class Backbone:
     name: str
     build: Callable[[int, int, float], nn.Module]
     supervised_layers: tuple[str, ...] = ()
+    network_class: type[nn.Module] = nn.Module
     has_dropout: bool = False
     has_relevance_rules: bool = False
     smallest_size: int = 32
@@ -112,6 +116,12 @@ def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int, float], nn.M
     return lambda classes, image_size, dropout: build(spatial_dims=2, n_input_channels=1, num_classes=classes)
 
 
+def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
+    return lambda classes, image_size, dropout: VisionTransformer(
+        classes, image_size, patch=patch, width=width, depth=depth, heads=heads
+    )
+
+
 def _resnet_layers(*blocks: int) -> tuple[str, ...]:
     return tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
 
@@ -122,6 +132,8 @@ BACKBONES: tuple[Backbone, ...] = (
     Backbone("densenet_tiny", _densenet_tiny, _densenet_layers(3), has_dropout=True, has_relevance_rules=True),
     Backbone("resnet18", _resnet(resnet18), _resnet_layers(2, 2, 2, 2), has_relevance_rules=True),
     Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
+    Backbone("vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, size_multiple=16),
+    Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, size_multiple=8),
 )
 """The built-in networks. A new one is an entry here."""
 

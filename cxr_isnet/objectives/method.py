@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import Backbone, NetworkConfig, build_network, find_backbone
+from cxr_isnet.networks import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.relevance import RelevanceError
 
@@ -50,6 +50,7 @@ class Method:
         options: Dataclass of its settings, all with defaults.
         build: (predictor, its backbone, options) -> objective, whose `network` is the predictor.
         network: Name of the default backbone.
+        network_class: Class that the backbone's network must have; any by default.
         predictor: How it predicts: (backbone's network, options) -> module from images (B, 1, H, W) to logits (B,
             classes), trained and stored as a whole. The network itself by default; a method that segments the lungs
             first wraps it.
@@ -65,6 +66,7 @@ class Method:
     options: type[Any]
     build: Callable[[nn.Module, Backbone, Any], Objective]
     network: str = "densenet121"
+    network_class: type[nn.Module] = nn.Module
     predictor: Callable[[nn.Module, Any], nn.Module] = _network_itself
     explanation: Explanation | Callable[[nn.Module], Explain] = Explanation.LRP
     needs_relevance_rules: bool = False
@@ -78,6 +80,12 @@ class Method:
         """
         backbone = find_backbone(network.name)
         backbone.check_size(image_size)
+        if not issubclass(backbone.network_class, self.network_class):
+            fitting = ", ".join(b.name for b in BACKBONES if issubclass(b.network_class, self.network_class))
+            raise InputError(
+                f"method '{self.name}' needs a network of the class {self.network_class.__name__}, which "
+                f"'{network.name}' is not: choose one of {fitting}"
+            )
         if self.needs_relevance_rules and not backbone.has_relevance_rules:
             raise InputError(
                 f"method '{self.name}' needs relevance rules, which network '{network.name}' does not have. Train it "

@@ -13,8 +13,16 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
 from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
 from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.vit_b16 import VIT_B16
 
-METHODS: tuple[Method, ...] = (CROSS_ENTROPY, ISNET, ISNET_SELECTIVE, ISNET_STOCHASTIC, ISNET_DUAL)
+METHODS: tuple[Method, ...] = (
+    CROSS_ENTROPY,
+    ISNET,
+    ISNET_SELECTIVE,
+    ISNET_STOCHASTIC,
+    ISNET_DUAL,
+    VIT_B16,
+)
 """The built-in methods. A new one is a file in this folder and an entry here."""
 
 _OLD_NAMES = {"densenet121": "cross_entropy"}
