@@ -1,6 +1,7 @@
 """Networks: classification backbones, and the U-Net that finds the lungs."""
 
 from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
+from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
 from cxr_isnet.networks.last_layer import last_layer, penultimate
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
 from cxr_isnet.networks.vision_transformer import VisionTransformer
@@ -11,9 +12,13 @@ __all__ = [
     "NetworkConfig",
     "SegmenterConfig",
     "VisionTransformer",
+    "activation_map",
     "build_network",
     "build_segmenter",
     "find_backbone",
+    "grad_cam",
     "last_layer",
+    "logits_and_features",
     "penultimate",
+    "resize",
 ]

@@ -27,6 +27,8 @@ class Explanation(StrEnum):
     """Layer-wise relevance propagation; the network needs relevance rules."""
     INPUT_GRADIENT = "input_gradient"
     """Gradient of the logit with respect to the pixels; any differentiable network."""
+    GRAD_CAM = "grad_cam"
+    """Feature maps of the last convolutional layer, weighted by the gradient; the backbone names that layer."""
     ATTENTION = "attention"
     """The maps that the network attends by: it has a method `attention(images)` -> logits, maps."""
     NONE = "none"
@@ -56,6 +58,7 @@ class Method:
             first wraps it.
         explanation: How it is explained: a kind, or (predictor) -> function as of `Explain`.
         needs_relevance_rules: It cannot train a backbone without relevance rules.
+        needs_feature_maps: It cannot train a backbone that does not name the layer of its last feature maps.
         needs_masks: It cannot train without images that have a lung mask.
 
     A file `my_method.py` with `METHOD = Method("mine", ...)` is used from a config as `method: my_method.METHOD`.
@@ -70,6 +73,7 @@ class Method:
     predictor: Callable[[nn.Module, Any], nn.Module] = _network_itself
     explanation: Explanation | Callable[[nn.Module], Explain] = Explanation.LRP
     needs_relevance_rules: bool = False
+    needs_feature_maps: bool = False
     needs_masks: bool = False
 
     def check_network(self, network: NetworkConfig, image_size: int) -> None:
@@ -85,6 +89,11 @@ class Method:
             raise InputError(
                 f"method '{self.name}' needs a network of the class {self.network_class.__name__}, which "
                 f"'{network.name}' is not: choose one of {fitting}"
+            )
+        if self.needs_feature_maps and not backbone.supervised_layers:
+            raise InputError(
+                f"method '{self.name}' needs the feature maps of the last layer, which network '{network.name}' does "
+                "not name in supervised_layers: choose another network, as 'densenet121'"
             )
         if self.needs_relevance_rules and not backbone.has_relevance_rules:
             raise InputError(

@@ -11,6 +11,7 @@ from typing import Any
 from cxr_isnet.config import as_plain, choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
+from cxr_isnet.objectives.gain import GAIN
 from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.vit_b16 import VIT_B16
@@ -22,6 +23,7 @@ METHODS: tuple[Method, ...] = (
     ISNET_STOCHASTIC,
     ISNET_DUAL,
     VIT_B16,
+    GAIN,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 
