@@ -4,11 +4,13 @@ from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, bui
 from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
 from cxr_isnet.networks.last_layer import last_layer, penultimate
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
+from cxr_isnet.networks.multitask_unet import MultitaskUNet
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "MultitaskUNet",
     "NetworkConfig",
     "SegmenterConfig",
     "VisionTransformer",

@@ -10,6 +10,7 @@ from torch import nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.networks.multitask_unet import MultitaskUNet
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 
@@ -116,6 +117,17 @@ def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int, float], nn.M
     return lambda classes, image_size, dropout: build(spatial_dims=2, n_input_channels=1, num_classes=classes)
 
 
+def _unet(name: str, *features: int) -> Backbone:
+    return Backbone(
+        name,
+        lambda classes, image_size, dropout: MultitaskUNet(classes, features),
+        tuple(f"down_{level}.convs.conv_1.adn.A" for level in (1, 2, 3, 4)),
+        network_class=MultitaskUNet,
+        has_relevance_rules=True,
+        size_multiple=16,
+    )
+
+
 def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
     return lambda classes, image_size, dropout: VisionTransformer(
         classes, image_size, patch=patch, width=width, depth=depth, heads=heads
@@ -134,6 +146,8 @@ BACKBONES: tuple[Backbone, ...] = (
     Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
     Backbone("vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, size_multiple=16),
     Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, size_multiple=8),
+    _unet("multitask_unet", 64, 128, 256, 512, 1024, 64),
+    _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
 )
 """The built-in networks. A new one is an entry here."""
 

@@ -14,6 +14,7 @@ from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
 from cxr_isnet.objectives.gain import GAIN
 from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
 from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.multitask_unet import MULTITASK_UNET
 from cxr_isnet.objectives.vit_b16 import VIT_B16
 
 METHODS: tuple[Method, ...] = (
@@ -24,6 +25,7 @@ METHODS: tuple[Method, ...] = (
     ISNET_DUAL,
     VIT_B16,
     GAIN,
+    MULTITASK_UNET,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 

@@ -55,7 +55,13 @@ def test_densenets_have_dropout_and_other_networks_have_none():
 
 
 def test_densenets_and_resnets_have_rules_and_networks_that_attend_have_none():
-    assert {b.name for b in BACKBONES if b.has_relevance_rules} == {*DENSENETS, "resnet18", "resnet50"}
+    assert {b.name for b in BACKBONES if b.has_relevance_rules} == {
+        *DENSENETS,
+        "resnet18",
+        "resnet50",
+        "multitask_unet",
+        "multitask_unet_tiny",
+    }
 
 
 @pytest.mark.parametrize("name", [backbone.name for backbone in BACKBONES])
