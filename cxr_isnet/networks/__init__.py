@@ -1,5 +1,6 @@
 """Networks: classification backbones, and the U-Net that finds the lungs."""
 
+from cxr_isnet.networks.ag_sononet import AGSononet
 from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
 from cxr_isnet.networks.last_layer import last_layer, penultimate
@@ -9,6 +10,7 @@ from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "BACKBONES",
+    "AGSononet",
     "Backbone",
     "MultitaskUNet",
     "NetworkConfig",

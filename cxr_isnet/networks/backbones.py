@@ -10,6 +10,7 @@ from torch import nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.networks.ag_sononet import AGSononet
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
@@ -128,6 +129,11 @@ def _unet(name: str, *features: int) -> Backbone:
     )
 
 
+def _ag_sononet(name: str, feature_scale: int) -> Backbone:
+    filters = [width // feature_scale for width in (64, 128, 256, 512, 512)]
+    return Backbone(name, lambda classes, size, dropout: AGSononet(classes, filters), network_class=AGSononet)
+
+
 def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
     return lambda classes, image_size, dropout: VisionTransformer(
         classes, image_size, patch=patch, width=width, depth=depth, heads=heads
@@ -148,6 +154,8 @@ BACKBONES: tuple[Backbone, ...] = (
     Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, size_multiple=8),
     _unet("multitask_unet", 64, 128, 256, 512, 1024, 64),
     _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
+    _ag_sononet("ag_sononet", 4),
+    _ag_sononet("ag_sononet_tiny", 16),
 )
 """The built-in networks. A new one is an entry here."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cxr_isnet.config import as_plain, choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.ag_sononet import AG_SONONET
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
 from cxr_isnet.objectives.gain import GAIN
 from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
@@ -26,6 +27,7 @@ METHODS: tuple[Method, ...] = (
     VIT_B16,
     GAIN,
     MULTITASK_UNET,
+    AG_SONONET,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 
