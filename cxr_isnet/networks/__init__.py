@@ -3,6 +3,7 @@
 from cxr_isnet.networks.ag_sononet import AGSononet
 from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
+from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.last_layer import last_layer, penultimate
 from cxr_isnet.networks.lung_unet import SegmenterConfig, build_segmenter
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
@@ -12,6 +13,7 @@ __all__ = [
     "BACKBONES",
     "AGSononet",
     "Backbone",
+    "HierarchicalAttention",
     "MultitaskUNet",
     "NetworkConfig",
     "SegmenterConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from monai.networks.nets import DenseNet, resnet18, resnet50
@@ -11,6 +11,7 @@ from torch import nn
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.ag_sononet import AGSononet
+from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
@@ -134,6 +135,14 @@ def _ag_sononet(name: str, feature_scale: int) -> Backbone:
     return Backbone(name, lambda classes, size, dropout: AGSononet(classes, filters), network_class=AGSononet)
 
 
+def _ham(name: str, block: str, layers: Sequence[int], planes: Sequence[int], width: int) -> Backbone:
+    return Backbone(
+        name,
+        lambda classes, size, dropout: HierarchicalAttention(classes, block, layers, planes, width),
+        network_class=HierarchicalAttention,
+    )
+
+
 def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
     return lambda classes, image_size, dropout: VisionTransformer(
         classes, image_size, patch=patch, width=width, depth=depth, heads=heads
@@ -156,6 +165,8 @@ BACKBONES: tuple[Backbone, ...] = (
     _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
     _ag_sononet("ag_sononet", 4),
     _ag_sononet("ag_sononet_tiny", 16),
+    _ham("ham", "bottleneck", (3, 4, 6, 3), (64, 128, 256, 512), 512),
+    _ham("ham_tiny", "basic", (1, 1, 1, 1), (8, 8, 16, 16), 16),
 )
 """The built-in networks. A new one is an entry here."""
 

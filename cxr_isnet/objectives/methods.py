@@ -13,6 +13,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.objectives.ag_sononet import AG_SONONET
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
 from cxr_isnet.objectives.gain import GAIN
+from cxr_isnet.objectives.ham import HAM
 from cxr_isnet.objectives.isnet import ISNET, ISNET_DUAL, ISNET_SELECTIVE, ISNET_STOCHASTIC
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.multitask_unet import MULTITASK_UNET
@@ -28,6 +29,7 @@ METHODS: tuple[Method, ...] = (
     GAIN,
     MULTITASK_UNET,
     AG_SONONET,
+    HAM,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 
