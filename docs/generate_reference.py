@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import docstring_parser
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from torch.nn import Module
 
 with warnings.catch_warnings(action="ignore"):  # MkDocs prints what others import with a warning
     from cxr_isnet import evaluation
@@ -212,12 +213,15 @@ def _methods() -> Iterator[Sequence[str]]:
     for method in METHODS:
         needs = [*(["relevance rules"] if method.needs_relevance_rules else [])]
         needs += ["lung masks"] if method.needs_masks else []
+        needs += ["a network that names its last features"] if method.needs_feature_maps else []
+        needs += ["a network of its kind"] if method.network_class is not Module else []
         yield f"`{method.name}`", method.about, f"`{method.network}`", ", ".join(needs) or "labels only"
 
 
 def _backbones() -> Iterator[Sequence[str]]:
     for backbone in BACKBONES:
         size = f"from {backbone.smallest_size} px"
+        size += f", multiples of {backbone.size_multiple}" if backbone.size_multiple > 1 else ""
         yield f"`{backbone.name}`", _yes(backbone.has_relevance_rules), _yes(backbone.has_dropout), size
 
 

@@ -20,7 +20,7 @@ class ExplainConfig:
         model: Checkpoint `best.pt` of a training's folder.
         images: X-rays (PNG, JPEG or DICOM).
         output: Folder for a PNG per image; made if missing.
-        explainer: `lrp`, `input_gradient` or `attention`; null takes the method's own way.
+        explainer: `lrp`, `input_gradient`, `grad_cam` or `attention`; null takes the method's own way.
         device: Where maps are computed.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
     """

@@ -28,7 +28,7 @@ class PredictConfig:
         output: Table to write, .csv or .parquet; replaced if it is there. A row for each image: probabilities, or the
             reason in column `error`; of manifests also their columns, so that `cxr-isnet evaluate` reads it.
         explainer: How the share of relevance in the lungs is computed where there is a mask: `lrp`, `input_gradient`,
-            `attention` or `none`; null takes the method's own way.
+            `grad_cam`, `attention` or `none`; null takes the method's own way.
         calibrated: Gives the probabilities with the temperature that was fitted on validation.
         batch_size: Images at a time.
         workers: Reading processes; 0 reads in the predicting process.

@@ -1,4 +1,4 @@
-"""How a prediction is explained: a map for every class, by relevance, input gradient or attention; or none, and why."""
+"""How a prediction is explained: a map for every class, by one of several ways; or none, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import NetworkConfig, find_backbone
+from cxr_isnet.networks import NetworkConfig, find_backbone, grad_cam
 from cxr_isnet.objectives import Explain, Explanation, Method
 from cxr_isnet.relevance import LRP, RelevanceError
 
@@ -54,6 +54,11 @@ def make_explainer(
         return Explainer(None, "no explanation was asked for" if kind else f"method '{method.name}' has none")
     if way is Explanation.INPUT_GRADIENT:
         return Explainer(lambda images: _input_gradient(network, images))
+    if way is Explanation.GRAD_CAM:
+        layers = find_backbone(config.name).supervised_layers
+        if not layers:
+            return Explainer(None, f"network '{config.name}' names no layer of its last feature maps")
+        return Explainer(lambda images: grad_cam(network, layers[-1], images))
     if way is Explanation.ATTENTION:
         if not hasattr(network, "attention"):
             raise InputError(f"network '{config.name}' has no attention maps: choose another explainer")

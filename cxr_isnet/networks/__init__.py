@@ -1,18 +1,31 @@
 """Networks: classification backbones, and the U-Net that finds the lungs."""
 
+from cxr_isnet.networks.ag_sononet import AGSononet
 from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
+from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
+from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.last_layer import last_layer, penultimate
 from cxr_isnet.networks.lung_unet import LUNG_PROBABILITY, SegmenterConfig, build_segmenter
+from cxr_isnet.networks.multitask_unet import MultitaskUNet
+from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "BACKBONES",
     "LUNG_PROBABILITY",
+    "AGSononet",
     "Backbone",
+    "HierarchicalAttention",
+    "MultitaskUNet",
     "NetworkConfig",
     "SegmenterConfig",
+    "VisionTransformer",
+    "activation_map",
     "build_network",
     "build_segmenter",
     "find_backbone",
+    "grad_cam",
     "last_layer",
+    "logits_and_features",
     "penultimate",
+    "resize",
 ]

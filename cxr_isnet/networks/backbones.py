@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from monai.networks.nets import DenseNet, resnet18, resnet50
@@ -10,6 +10,10 @@ from torch import nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.networks.ag_sononet import AGSononet
+from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
+from cxr_isnet.networks.multitask_unet import MultitaskUNet
+from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Backbone:
             logits (B, classes).
         supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv
             2401.08409: the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
+            The last of them gives the feature maps of Grad-CAM.
+        network_class: Class of the networks that `build` returns, where a method calls more of it than its forward.
         has_dropout: It drops feature maps where it is asked to.
         has_relevance_rules: Every operation of it has a rule, so that `LRP` explains it.
         smallest_size: Fewest rows and columns of an image.
@@ -51,6 +57,7 @@ class Backbone:
     name: str
     build: Callable[[int, int, float], nn.Module]
     supervised_layers: tuple[str, ...] = ()
+    network_class: type[nn.Module] = nn.Module
     has_dropout: bool = False
     has_relevance_rules: bool = False
     smallest_size: int = 32
@@ -112,6 +119,36 @@ def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int, float], nn.M
     return lambda classes, image_size, dropout: build(spatial_dims=2, n_input_channels=1, num_classes=classes)
 
 
+def _unet(name: str, *features: int) -> Backbone:
+    return Backbone(
+        name,
+        lambda classes, image_size, dropout: MultitaskUNet(classes, features),
+        tuple(f"down_{level}.convs.conv_1.adn.A" for level in (1, 2, 3, 4)),
+        network_class=MultitaskUNet,
+        has_relevance_rules=True,
+        size_multiple=16,
+    )
+
+
+def _ag_sononet(name: str, feature_scale: int) -> Backbone:
+    filters = [width // feature_scale for width in (64, 128, 256, 512, 512)]
+    return Backbone(name, lambda classes, size, dropout: AGSononet(classes, filters), network_class=AGSononet)
+
+
+def _ham(name: str, block: str, layers: Sequence[int], planes: Sequence[int], width: int) -> Backbone:
+    return Backbone(
+        name,
+        lambda classes, size, dropout: HierarchicalAttention(classes, block, layers, planes, width),
+        network_class=HierarchicalAttention,
+    )
+
+
+def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
+    return lambda classes, image_size, dropout: VisionTransformer(
+        classes, image_size, patch=patch, width=width, depth=depth, heads=heads
+    )
+
+
 def _resnet_layers(*blocks: int) -> tuple[str, ...]:
     return tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
 
@@ -122,6 +159,14 @@ BACKBONES: tuple[Backbone, ...] = (
     Backbone("densenet_tiny", _densenet_tiny, _densenet_layers(3), has_dropout=True, has_relevance_rules=True),
     Backbone("resnet18", _resnet(resnet18), _resnet_layers(2, 2, 2, 2), has_relevance_rules=True),
     Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
+    Backbone("vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, size_multiple=16),
+    Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, size_multiple=8),
+    _unet("multitask_unet", 64, 128, 256, 512, 1024, 64),
+    _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
+    _ag_sononet("ag_sononet", 4),
+    _ag_sononet("ag_sononet_tiny", 16),
+    _ham("ham", "bottleneck", (3, 4, 6, 3), (64, 128, 256, 512), 512),
+    _ham("ham_tiny", "basic", (1, 1, 1, 1), (8, 8, 16, 16), 16),
 )
 """The built-in networks. A new one is an entry here."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import Backbone, NetworkConfig, build_network, find_backbone
+from cxr_isnet.networks import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.objectives.objective import Objective
 from cxr_isnet.relevance import RelevanceError
 
@@ -27,6 +27,8 @@ class Explanation(StrEnum):
     """Layer-wise relevance propagation; the network needs relevance rules."""
     INPUT_GRADIENT = "input_gradient"
     """Gradient of the logit with respect to the pixels; any differentiable network."""
+    GRAD_CAM = "grad_cam"
+    """Feature maps of the last convolutional layer, weighted by the gradient; the backbone names that layer."""
     ATTENTION = "attention"
     """The maps that the network attends by: it has a method `attention(images)` -> logits, maps."""
     NONE = "none"
@@ -50,11 +52,13 @@ class Method:
         options: Dataclass of its settings, all with defaults.
         build: (predictor, its backbone, options) -> objective, whose `network` is the predictor.
         network: Name of the default backbone.
+        network_class: Class that the backbone's network must have; any by default.
         predictor: How it predicts: (backbone's network, options) -> module from images (B, 1, H, W) to logits (B,
             classes), trained and stored as a whole. The network itself by default; a method that segments the lungs
             first wraps it.
         explanation: How it is explained: a kind, or (predictor) -> function as of `Explain`.
         needs_relevance_rules: It cannot train a backbone without relevance rules.
+        needs_feature_maps: It cannot train a backbone that does not name the layer of its last feature maps.
         needs_masks: It cannot train without images that have a lung mask.
         frozen: The module of its predictor that is not trained, whose weights a training takes from where the option
             of that name says: `segmenter` (`options` are `SegmenterOptions`) or `encoder`; "" for none.
@@ -67,9 +71,11 @@ class Method:
     options: type[Any]
     build: Callable[[nn.Module, Backbone, Any], Objective]
     network: str = "densenet121"
+    network_class: type[nn.Module] = nn.Module
     predictor: Callable[[nn.Module, Any], nn.Module] = _network_itself
     explanation: Explanation | Callable[[nn.Module], Explain] = Explanation.LRP
     needs_relevance_rules: bool = False
+    needs_feature_maps: bool = False
     needs_masks: bool = False
     frozen: str = ""
 
@@ -81,6 +87,17 @@ class Method:
         """
         backbone = find_backbone(network.name)
         backbone.check_size(image_size)
+        if not issubclass(backbone.network_class, self.network_class):
+            fitting = ", ".join(b.name for b in BACKBONES if issubclass(b.network_class, self.network_class))
+            raise InputError(
+                f"method '{self.name}' needs a network of the class {self.network_class.__name__}, which "
+                f"'{network.name}' is not: choose one of {fitting}"
+            )
+        if self.needs_feature_maps and not backbone.supervised_layers:
+            raise InputError(
+                f"method '{self.name}' needs the feature maps of the last layer, which network '{network.name}' does "
+                "not name in supervised_layers: choose another network, as 'densenet121'"
+            )
         if self.needs_relevance_rules and not backbone.has_relevance_rules:
             raise InputError(
                 f"method '{self.name}' needs relevance rules, which network '{network.name}' does not have. Train it "

@@ -10,9 +10,12 @@ from typing import Any
 
 from cxr_isnet.config import as_plain, choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.ag_sononet import AG_SONONET
 from cxr_isnet.objectives.background_swap import BACKGROUND_SWAP
 from cxr_isnet.objectives.cross_entropy import CROSS_ENTROPY
+from cxr_isnet.objectives.gain import GAIN
 from cxr_isnet.objectives.groups import BALANCED, GROUP_DRO
+from cxr_isnet.objectives.ham import HAM
 from cxr_isnet.objectives.isnet import (
     ISNET,
     ISNET_DUAL,
@@ -24,7 +27,9 @@ from cxr_isnet.objectives.isnet import (
 from cxr_isnet.objectives.linear_probe import LINEAR_PROBE
 from cxr_isnet.objectives.masked_image import LUNGS_ONLY, TWO_STAGE
 from cxr_isnet.objectives.method import Method
+from cxr_isnet.objectives.multitask_unet import MULTITASK_UNET
 from cxr_isnet.objectives.rrr import RRR
+from cxr_isnet.objectives.vit_b16 import VIT_B16
 
 METHODS: tuple[Method, ...] = (
     CROSS_ENTROPY,
@@ -41,6 +46,11 @@ METHODS: tuple[Method, ...] = (
     GROUP_DRO,
     BACKGROUND_SWAP,
     LINEAR_PROBE,
+    VIT_B16,
+    GAIN,
+    MULTITASK_UNET,
+    AG_SONONET,
+    HAM,
 )
 """The built-in methods. A new one is a file in this folder and an entry here."""
 

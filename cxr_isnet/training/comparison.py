@@ -29,7 +29,7 @@ from cxr_isnet.objectives import find_method
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.controls import CONTROLS, control_tables
 from cxr_isnet.training.experiment import train
-from cxr_isnet.training.initialisation import initial_checkpoint, parse_experiment
+from cxr_isnet.training.initialisation import initial_checkpoint, parse_config
 from cxr_isnet.training.partitions import divided, read_partitions
 
 _log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def with_settings(config: TrainConfig, settings: Mapping[str, Any], source: str)
     for key in settings:
         if key in _DECIDED_HERE and key != "method":
             raise InputError(f"{source} sets {key}, which the comparison sets by itself: leave it out")
-    return parse_experiment(_merged(as_plain(config), settings), source) if settings else config
+    return parse_config(_merged(as_plain(config), settings), TrainConfig, source) if settings else config
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

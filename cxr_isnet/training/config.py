@@ -74,7 +74,8 @@ class TrainConfig:
         options: Settings by name of method, so that one file serves several; those of other methods are ignored.
         network: Network in place of the method's own.
         init_from: Initial weights: another training's `best.pt`, with the last layer fitted to the new classes; or its
-            config (YAML) or recipe, which is then trained first, once, with this network. Null for random weights.
+            config (YAML) or recipe, which is then trained first, once, with this network; or a state dict (.pt, .pth,
+            .safetensors) of torchvision's or TorchXRayVision's DenseNet or ResNet. Null for random weights.
         optimizer: Optimiser and schedule.
         epochs: Most epochs.
         patience: Ends after so many epochs without a lower validation loss; null for never.

@@ -25,6 +25,7 @@ from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
 from cxr_isnet.objectives import LungClassifier
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
+from cxr_isnet.training.third_party_weights import load_third_party, read_weights
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def initial_checkpoint(source: str, train: Callable[[TrainConfig], Any], network
     A config is trained once: an unfinished training in its output directory is resumed, a finished one is used as is.
 
     Args:
-        source: `best.pt` of a training; or a config (YAML), or the name of a recipe.
+        source: `best.pt` of a training, or a file of another library's weights; or a config (YAML), or the name of a
+            recipe.
         train: What trains a config.
         network: Replaces the config's own network, in an output directory of that name beside the config's; a network
             can be initialised from its own kind only.
@@ -85,14 +87,15 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         settings = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable config: {error}") from error
-    return parse_experiment(settings, str(path))
+    return parse_config(settings, kind, str(path))
 
 
-def parse_experiment(settings: Any, source: str) -> TrainConfig:
-    """A training's settings from plain values, as a YAML file holds them.
+def parse_config(settings: Any, kind: type[Config], source: str) -> Config:
+    """Plain values, as a YAML file holds them, as a config of this kind.
 
     Args:
         settings: Nested mappings.
+        kind: A dataclass of settings.
         source: Begins the error.
 
     Raises:
@@ -133,10 +136,19 @@ def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     The last layer separates the other training's classes; it keeps its random weights until
     `fit_last_layer`. Of a network that segments the lungs first, what classifies is meant.
 
+    Args:
+        network: Whose weights are replaced.
+        config: Which one it is.
+        path: A classifier's checkpoint, or a state dict of torchvision's or TorchXRayVision's DenseNet or ResNet.
+
     Raises:
-        InputError: If the checkpoint cannot be read, or is of another network.
+        InputError: If the file cannot be read, or is of another network.
     """
     network = network.classifier if isinstance(network, LungClassifier) else network
+    weights = read_weights(path)
+    if "format" not in weights:
+        load_third_party(network, weights, path)
+        return
     head, _ = last_layer(network)
     own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
     load_weights(network, {**trained_network(path, config).state_dict(), **own}, path)
@@ -177,12 +189,16 @@ def fit_last_layer(network: nn.Module, images: DataLoader[Any]) -> None:
     device = layer.weight.device
     batches = [(penultimate(network, batch["image"].to(device)).cpu(), batch["label"]) for batch in images]
     features, labels = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
-    mean, spread = features.mean(0), np.sqrt(features.var(0).mean()) or 1.0
-    fitted = LogisticRegression(C=_STRENGTH / len(labels), max_iter=1000).fit((features - mean) / spread, labels)
+    has_bias = layer.bias is not None
+    mean = features.mean(0) if has_bias else np.zeros(features.shape[1])
+    spread = np.sqrt(features.var(0).mean()) or 1.0
+    regression = LogisticRegression(C=_STRENGTH / len(labels), max_iter=1000, fit_intercept=has_bias)
+    fitted = regression.fit((features - mean) / spread, labels)
     weight = fitted.coef_ / spread
     bias = fitted.intercept_ - weight @ mean
     if len(fitted.classes_) == 2:  # one row, for the second class against the first
         weight, bias = np.concatenate((-weight / 2, weight / 2)), np.concatenate((-bias / 2, bias / 2))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+        if has_bias:
+            layer.bias.copy_(torch.from_numpy(bias))

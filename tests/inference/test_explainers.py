@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import make_explainer
-from cxr_isnet.networks import Backbone, NetworkConfig
+from cxr_isnet.networks import Backbone, NetworkConfig, grad_cam
 from cxr_isnet.objectives.method import Explanation, Method
 from cxr_isnet.objectives.methods import find_method
 from cxr_isnet.relevance import LRP
@@ -26,6 +26,7 @@ def _convolutions(classes: int, image_size: int, dropout: float) -> nn.Module:
 
 
 WITH_RULES = Backbone("with_rules", _convolutions, has_relevance_rules=True)
+WITH_FEATURES = Backbone("with_features", _convolutions, ("1",))
 WITHOUT_RULES = Backbone("without_rules", _convolutions)
 RULES, NO_RULES = (NetworkConfig(f"{__name__}.{name}") for name in ("WITH_RULES", "WITHOUT_RULES"))
 
@@ -73,6 +74,12 @@ def test_the_input_gradient_of_a_linear_network_is_its_weights() -> None:
     torch.testing.assert_close(found, network[1].weight.detach().reshape(1, 3, 8, 8).expand(2, -1, -1, -1))
 
 
+def test_grad_cam_is_of_the_last_layer_that_the_backbone_names(network: nn.Module) -> None:
+    found = maps(network, explained_by(Explanation.GRAD_CAM), config=NetworkConfig(f"{__name__}.WITH_FEATURES"))
+
+    assert torch.equal(found, grad_cam(network, "1", IMAGES)[1])
+
+
 def test_attention_is_what_the_network_says_it_is() -> None:
     network = AttentionPool(3)
 
@@ -99,6 +106,12 @@ def test_the_kind_that_is_asked_for_goes_before_the_methods_own(own: Any, networ
     [
         (Explanation.NONE, None, RULES, "method 'cross_entropy' has none"),
         (Explanation.LRP, Explanation.NONE, RULES, "no explanation was asked for"),
+        (
+            Explanation.LRP,
+            Explanation.GRAD_CAM,
+            RULES,
+            f"network '{RULES.name}' names no layer of its last feature maps",
+        ),
         (Explanation.LRP, None, NO_RULES, f"network '{NO_RULES.name}' has no relevance rules"),
     ],
 )

@@ -47,13 +47,26 @@ def test_every_network_with_dropout_drops_as_often_as_asked(name, networks):
     assert not any(isinstance(module, nn.Dropout2d) for module in networks[name].modules())
 
 
-def test_densenets_have_dropout_and_resnets_have_none():
-    assert {backbone.name for backbone in BACKBONES if backbone.has_dropout} == {
-        "densenet121",
-        "densenet_small",
-        "densenet_tiny",
+DENSENETS = {"densenet121", "densenet_small", "densenet_tiny"}
+
+
+def test_densenets_have_dropout_and_other_networks_have_none():
+    assert {backbone.name for backbone in BACKBONES if backbone.has_dropout} == DENSENETS
+
+
+def test_densenets_and_resnets_have_rules_and_networks_that_attend_have_none():
+    assert {b.name for b in BACKBONES if b.has_relevance_rules} == {
+        *DENSENETS,
+        "resnet18",
+        "resnet50",
+        "multitask_unet",
+        "multitask_unet_tiny",
     }
-    assert all(backbone.has_relevance_rules for backbone in BACKBONES)
+
+
+@pytest.mark.parametrize("name", [backbone.name for backbone in BACKBONES])
+def test_every_network_is_of_the_class_that_its_backbone_says(name, networks):
+    assert isinstance(networks[name], find_backbone(name).network_class)
 
 
 @pytest.mark.parametrize("name", [backbone.name for backbone in BACKBONES])

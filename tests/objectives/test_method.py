@@ -33,8 +33,23 @@ def test_every_method_gives_a_finite_loss_and_gradients_for_every_weight(method,
     assert any((g != 0).any() for g in gradients(objective))
 
 
-def test_a_method_takes_densenet121_unless_told_otherwise():
-    assert {method.network for method in METHODS} == {"densenet121"}
+@pytest.mark.parametrize("method", STUDY)
+def test_every_method_answers_with_logits_and_scalar_terms(method, make, batch):
+    terms = make(method)(batch)
+
+    assert terms["logits"].shape == (4, 3)
+    assert all(value.dim() == 0 for name, value in terms.items() if name != "logits")
+
+
+def test_the_methods_of_the_study_take_densenet121_unless_told_otherwise():
+    assert {find_method(name).network for name in STUDY} == {"densenet121"}
+
+
+@pytest.mark.parametrize("name", [method.name for method in METHODS])
+def test_every_methods_own_network_gives_what_it_needs(name):
+    method = find_method(name)
+
+    method.check_network(NetworkConfig(method.network), 224)
 
 
 def test_options_are_read_as_a_yaml_file_spells_them():

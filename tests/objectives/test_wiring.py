@@ -139,8 +139,8 @@ def test_the_settings_of_an_isnet_that_names_none_are_the_documented_ones() -> N
 def test_every_isnet_needs_rules_and_masks_and_the_plain_classifier_needs_neither() -> None:
     needs = {method.name: (method.needs_relevance_rules, method.needs_masks) for method in METHODS}
 
-    assert needs.pop("cross_entropy") == (False, False)
-    assert {value for name, value in needs.items() if name.startswith("isnet")} == {(True, True)}
+    assert needs["cross_entropy"] == (False, False)
+    assert {needs[name] for name in needs if name.startswith("isnet")} == {(True, True)}
 
 
 PATH = "tests.examples.shifting.METHOD"
@@ -189,9 +189,7 @@ def test_a_network_without_rules_trains_with_the_plain_classifier() -> None:
 
 
 def test_a_method_is_explained_by_relevance_unless_it_says_how() -> None:
-    methods = [find_method(name) for name in ("cross_entropy", "isnet", PATH)]
-
-    assert {method.explanation for method in methods} == {Explanation.LRP}
+    assert {find_method(name).explanation for name in ("cross_entropy", "isnet", PATH)} == {Explanation.LRP}
 
 
 @pytest.mark.parametrize("spelling", ["not_here.METHOD", "not_here:METHOD"])
