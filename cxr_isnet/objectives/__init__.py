@@ -8,10 +8,18 @@ from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.linear_probe import LinearProbe, timm_model
 from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
 from cxr_isnet.objectives.method import Explain, Explanation, Method
-from cxr_isnet.objectives.methods import MethodOptions, find_method, options_of, refuse_foreign_code, resolved_options
+from cxr_isnet.objectives.methods import (
+    METHODS,
+    MethodOptions,
+    find_method,
+    options_of,
+    refuse_foreign_code,
+    resolved_options,
+)
 from cxr_isnet.objectives.objective import Batch, Objective, TrainingSet, check_batch
 
 __all__ = [
+    "METHODS",
     "Batch",
     "CrossEntropy",
     "Explain",

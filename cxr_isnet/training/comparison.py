@@ -24,16 +24,18 @@ from cxr_isnet.evaluation import TrainingTables, read_predictions
 from cxr_isnet.files import file_slug
 from cxr_isnet.inference import Classifier, Condition, conditions
 from cxr_isnet.manifests import read_manifests
-from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import find_method
+from cxr_isnet.networks import NetworkConfig, find_backbone
+from cxr_isnet.objectives import METHODS, find_method, options_of
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.controls import CONTROLS, control_tables
 from cxr_isnet.training.experiment import train
+from cxr_isnet.training.frozen_part import segmenter_training, train_segmenter_once
 from cxr_isnet.training.initialisation import initial_checkpoint, parse_config
 from cxr_isnet.training.partitions import divided, read_partitions
 
 _log = logging.getLogger(__name__)
 
+_SEGMENTERS = "segmenters"
 _DECIDED_HERE = ("output", "resume", "register", "seed", "method")
 """Settings of a training that a variant cannot change, but for its method."""
 
@@ -98,13 +100,33 @@ def plan_trials(
     for name, settings in entries.items():
         config = with_settings(experiment, settings, f"variant '{name}'")
         if name in methods:
-            config = replace(config, method=name)
+            config = _with_fitting_network(replace(config, method=name))
         find_method(config.method)
         for seed in seeds:
             folder = output / "trainings" / file_slug(name) / f"seed_{seed}"
-            config = replace(config, seed=seed, output=str(folder), register=None, resume=False)
-            trials.append(Trial(name, config))
+            trial = replace(config, seed=seed, output=str(folder), register=None, resume=False)
+            trials.append(Trial(name, _with_shared_segmenter(trial, output / _SEGMENTERS / f"seed_{seed}")))
     return tuple(trials)
+
+
+def _with_fitting_network(config: TrainConfig) -> TrainConfig:
+    """The method's own network in place of the experiment's, where it is made for one of another class."""
+    wanted = find_method(config.method).network_class
+    fits = config.network is None or issubclass(find_backbone(config.network.name).network_class, wanted)
+    return config if fits else replace(config, network=None)
+
+
+def _with_shared_segmenter(config: TrainConfig, folder: Path) -> TrainConfig:
+    """A method that would train a lung segmenter of its own takes the one that all such methods share."""
+    method = find_method(config.method)
+    if (
+        method.frozen != "segmenter"
+        or method not in METHODS
+        or options_of(config.options, method).segmenter is not None
+    ):
+        return config
+    shared = replace(options_of(config.options, method), segmenter=str(RunDirectory(folder).best_file))
+    return replace(config, options=replace(config.options, **{method.name: shared}))
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any], source: str) -> TrainConfig:
@@ -161,13 +183,25 @@ def run_trials(
 
 
 def _prepare_shared(trials: Sequence[Trial]) -> None:
-    """Trains the weights that several trainings start from, once, before these begin."""
+    """Trains the weights that several trainings start from, and the segmenters that they share, before these begin."""
     for source, network in dict.fromkeys(
         (trial.config.init_from, trial.config.network or NetworkConfig(find_method(trial.config.method).network))
         for trial in trials
         if trial.config.init_from is not None
     ):
         initial_checkpoint(source, train, network)
+    for trial in trials:
+        folder = _segmenter_folder(trial)
+        if folder is not None:
+            train_segmenter_once(segmenter_training(trial.config, str(folder)))
+
+
+def _segmenter_folder(trial: Trial) -> Path | None:
+    """Where the shared segmenter of a training lies; None where it has none."""
+    method = find_method(trial.config.method)
+    named = method.frozen == "segmenter" and method in METHODS
+    path = Path(options_of(trial.config.options, method).segmenter or "") if named else Path()
+    return path.parent if path.parent.parent.name == _SEGMENTERS else None
 
 
 @dataclass(frozen=True)

@@ -107,33 +107,38 @@ def _segmenter(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
 def _segmenter_file(method: str, source: str | None, config: TrainConfig) -> Path:
     """The segmenter's checkpoint; that of a training, which is run first unless it has been run."""
     if source is None:
-        training = _own_training(config)
+        training = segmenter_training(config, f"{config.output}_segmenter")
     else:
         path = locate(source)
         if path.suffix.lower() not in MAPPING_SUFFIXES:
             return path
         training = read_config(path, SegmentTrainConfig)
+    try:
+        return train_segmenter_once(training)
+    except InputError as error:
+        raise InputError(
+            f"options.{method}.segmenter is {source!r}: a segmenter is trained first: {error}. Or name best.pt of "
+            "`cxr-isnet segment train`"
+        ) from error
+
+
+def train_segmenter_once(training: SegmentTrainConfig) -> Path:
+    """The checkpoint of a segmenter's training, which is run, or resumed, unless it is finished."""
     directory = RunDirectory(Path(training.output))
     if not directory.metrics_file.is_file():
         _log.info("training the lung segmenter first, into %s", training.output)
-        try:
-            splits = read_splits(training.training, training.external, training.validation_fraction, training.seed)
-            train_segmenter(replace(training, resume=directory.config_file.is_file()), splits)
-        except InputError as error:
-            raise InputError(
-                f"options.{method}.segmenter is {source!r}: a segmenter is trained first: {error}. Or name best.pt of "
-                "`cxr-isnet segment train`"
-            ) from error
+        splits = read_splits(training.training, training.external, training.validation_fraction, training.seed)
+        train_segmenter(replace(training, resume=directory.config_file.is_file()), splits)
     return directory.best_file
 
 
-def _own_training(config: TrainConfig) -> SegmentTrainConfig:
-    """Of a segmenter on the given masks of the classifier's images, of no more than their size."""
+def segmenter_training(config: TrainConfig, output: str) -> SegmentTrainConfig:
+    """The training of a segmenter on the given masks of a classifier's images, of no more than their size."""
     stride = SegmenterConfig().stride
     size = min(SegmentTrainConfig([""], "").image.size, config.data.image.size // stride * stride)
     return SegmentTrainConfig(
         config.data.training,
-        f"{config.output}_segmenter",
+        output,
         image=ImageConfig(size, config.data.image.equalize),
         seed=config.seed,
         device=config.device,
