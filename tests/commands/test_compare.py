@@ -159,14 +159,15 @@ def test_killed_twice_it_ends_with_the_table_of_an_undisturbed_one(experiment, t
 
 
 @pytest.fixture
-def ray_cluster():
-    """Address of a cluster of two nodes with one core each, on loopback, ended with the test."""
+def ray_cluster(monkeypatch):
+    """Address of a cluster of two nodes with one core each, ended with the test; on loopback, as Ray is on desktops."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    cluster.add_node(**node)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
+    assert cluster.address.startswith("127.0.0.1:")
     yield cluster.address
     cluster.shutdown()
 
