@@ -212,6 +212,7 @@ def _methods() -> Iterator[Sequence[str]]:
     for method in METHODS:
         needs = [*(["relevance rules"] if method.needs_relevance_rules else [])]
         needs += ["lung masks"] if method.needs_masks else []
+        needs += [method.frozen] if method.frozen else []
         yield f"`{method.name}`", method.about, f"`{method.network}`", ", ".join(needs) or "labels only"
 
 
