@@ -215,6 +215,7 @@ def _methods() -> Iterator[Sequence[str]]:
         needs += ["lung masks"] if method.needs_masks else []
         needs += ["a network that names its last features"] if method.needs_feature_maps else []
         needs += ["a network of its kind"] if method.network_class is not Module else []
+        needs += [method.frozen] if method.frozen else []
         yield f"`{method.name}`", method.about, f"`{method.network}`", ", ".join(needs) or "labels only"
 
 

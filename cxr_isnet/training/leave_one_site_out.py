@@ -18,6 +18,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import atomic_write, file_slug
 from cxr_isnet.manifests import read_manifests
+from cxr_isnet.objectives import find_method, options_of
 from cxr_isnet.tracking import Run, nested_in
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.experiment import train
@@ -82,8 +83,13 @@ def plan(folds: SiteFolds) -> FoldPlan:
         )
     if len({folds.folder(site) for site in sites}) < len(sites):
         raise InputError(f"column 'site': {sites} do not differ in letters and digits: rename a site")
-    if experiment.init_from is not None:
-        _check_initial_weights(experiment.init_from, sites)
+    method = find_method(experiment.method)
+    sources = {"init_from": experiment.init_from}
+    if method.frozen == "encoder":
+        sources["encoder"] = options_of(experiment.options, method).encoder
+    for setting, source in sources.items():
+        if source is not None:
+            _check_initial_weights(setting, source, sites)
     lacking = {site: _lacking_without(site, frame, experiment) for site in sites}
     not_evaluated = {site: reason for site, reason in lacking.items() if reason}
     if len(not_evaluated) == len(sites):
@@ -153,7 +159,7 @@ def _lacking_without(site: str, frame: pd.DataFrame, experiment: TrainConfig) ->
     return classes_lacking(divided(others, experiment.data, experiment.seed), experiment.data.classes)
 
 
-def _check_initial_weights(source: str, sites: Sequence[str]) -> None:
+def _check_initial_weights(setting: str, source: str, sites: Sequence[str]) -> None:
     """Weights that have seen a hospital cannot be evaluated on it."""
     seen = sites_trained_on(source)
     if seen is None:
@@ -164,7 +170,7 @@ def _check_initial_weights(source: str, sites: Sequence[str]) -> None:
         )
     elif seen & set(sites):
         raise InputError(
-            f"{source}: init_from was trained on {sorted(seen & set(sites))}, which would be left out after it was "
+            f"{source}: {setting} was trained on {sorted(seen & set(sites))}, which would be left out after it was "
             "seen. Start from other hospitals' weights, or from none"
         )
 

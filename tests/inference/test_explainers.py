@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import make_explainer
 from cxr_isnet.networks import Backbone, NetworkConfig, grad_cam
+from cxr_isnet.objectives import LungClassifier
 from cxr_isnet.objectives.method import Explanation, Method
 from cxr_isnet.objectives.methods import find_method
 from cxr_isnet.relevance import LRP
@@ -136,3 +137,19 @@ def test_a_network_whose_rules_turn_out_to_be_missing_is_not_explained_either() 
 def test_attention_of_a_network_that_has_none_is_an_error(network: nn.Module) -> None:
     with pytest.raises(InputError, match=r"network '.*WITH_RULES' has no attention maps: choose another explainer"):
         make_explainer(network, PLAIN, RULES, Explanation.ATTENTION)
+
+
+def test_what_segments_first_is_explained_by_what_classifies_or_the_reason_is_told() -> None:
+    method = find_method("two_stage")
+    predictors = {
+        name: LungClassifier(network, nn.Conv2d(1, 1, 1), 8).eval()
+        for name, network in {"relu": _convolutions(3, 8, 0.0), "attention": AttentionPool(3)}.items()
+    }
+
+    explained, unexplained = (make_explainer(predictor, method, RULES) for predictor in predictors.values())
+
+    assert explained.explain is not None
+    assert unexplained.explain is None
+    assert unexplained.reason.startswith("relevance cannot be computed: ")
+    whole_predictor = make_explainer(predictors["relu"], method, RULES, Explanation.LRP)
+    assert whole_predictor.reason.startswith("relevance cannot be computed: ")

@@ -4,6 +4,7 @@ from torch import nn
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives import check_batch
 from cxr_isnet.objectives.isnet import ISNetOptions
 from cxr_isnet.objectives.methods import METHODS, find_method
 from tests.objective_maker import make_objective
@@ -84,3 +85,20 @@ def test_explaining_a_network_does_not_change_the_answer_it_is_trained_for(make,
     objective = make("isnet").eval()
 
     assert torch.allclose(objective(batch)["logits"], objective.network(batch["image"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mask", torch.zeros(4, 1, 1, 1), r"mask has shape \(4, 1, 1, 1\), image \(4, 1, 32, 32\): give one of"),
+        ("has_mask", torch.ones(1, dtype=torch.bool), r"has_mask has shape \(1,\) for 4 images: give one for each"),
+        ("label", torch.zeros(4, 1, dtype=torch.int64), r"label has shape \(4, 1\) for 4 images"),
+        ("site", torch.zeros(3, dtype=torch.int64), r"site has shape \(3,\) for 4 images"),
+    ],
+)
+def test_a_batch_whose_tensors_do_not_belong_together_is_told(key, value, message, batch):
+    whole = {**batch, "site": torch.zeros(4, dtype=torch.int64)}
+    check_batch(whole)
+
+    with pytest.raises(InputError, match=message):
+        check_batch({**whole, key: value})

@@ -8,6 +8,7 @@ import yaml
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.methods import options_by_method
 from cxr_isnet.training.leave_one_site_out import SiteFolds, plan
 
 
@@ -89,6 +90,16 @@ def test_weights_that_have_seen_a_hospital_are_refused(kind, make_folds, make_co
 
     with pytest.raises(InputError, match=r"init_from was trained on \['Birch'\]"):
         plan(make_folds({"Alder": BOTH, "Birch": BOTH}, init_from=str(tmp_path / source)))
+
+
+def test_an_encoder_that_has_seen_a_hospital_is_refused(make_folds, make_config, phantom_table, tmp_path):
+    phantom_table.assign(site="Birch").to_csv(tmp_path / "seen.csv", index=False)
+    first = as_plain(make_config(data={"training": [str(tmp_path / "seen.csv")]}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(first))
+    options = options_by_method({"linear_probe": {"encoder": str(tmp_path / "best.pt")}})
+
+    with pytest.raises(InputError, match=r"best\.pt: encoder was trained on \['Birch'\]"):
+        plan(make_folds({"Alder": BOTH, "Birch": BOTH}, method="linear_probe", options=options))
 
 
 def test_weights_of_other_hospitals_are_taken_and_unknown_ones_warned_of(make_folds, make_config, tmp_path, caplog):

@@ -12,8 +12,13 @@ import pytest
 import torch
 
 from cxr_isnet.cli import main
+from cxr_isnet.config import as_plain
+from cxr_isnet.data import ImageConfig
+from cxr_isnet.deployment.exporters.pt2 import EXPORTER
 from cxr_isnet.files import DISCLAIMER
 from cxr_isnet.inference import Classifier
+from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, build_segmenter
+from cxr_isnet.objectives import LungClassifier
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +70,16 @@ def test_an_unknown_format_is_answered_with_those_there_are(
 
     assert "format is 'pt3' (did you mean 'pt2'?); known: pt2" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_what_segments_the_lungs_first_is_exported_as_a_whole(tmp_path: Path) -> None:
+    network, segmenter = NetworkConfig("densenet_tiny"), SegmenterConfig((4, 8))
+    predictor = LungClassifier(build_network(network, 2, 32), build_segmenter(segmenter), 48).eval()
+    options = {"segmenter_network": as_plain(segmenter), "segmenter_size": 48}
+    classifier = Classifier(predictor, network, ("a", "b"), ImageConfig(32), "two_stage", options=options)
+    images = torch.rand(3, 1, 32, 32)
+
+    EXPORTER.write(classifier, tmp_path)
+
+    answer = torch.export.load(tmp_path / "model.pt2").module()(images)
+    torch.testing.assert_close(answer, classifier.probabilities(images), atol=1e-5, rtol=0)
