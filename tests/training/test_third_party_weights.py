@@ -18,7 +18,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import NetworkConfig, build_network, penultimate
 from cxr_isnet.training import TrainConfig, train
-from cxr_isnet.training.initialisation import fit_last_layer, init_from
+from cxr_isnet.training.initialisation import init_from
 from cxr_isnet.training.third_party_weights import load_third_party, read_weights
 
 TINY = NetworkConfig("densenet_tiny")
@@ -325,20 +325,6 @@ def test_the_resnet_inside_of_another_network_is_found() -> None:
     load_third_party(network, {**given, "conv1.weight": torch.rand(8, 3, 7, 7)}, Path("weights.pth"))
 
     assert torch.equal(network.resnet.layer4[0].conv2.weight, given["layer4.0.conv2.weight"])
-
-
-def test_a_last_layer_without_bias_is_fitted_too() -> None:
-    torch.manual_seed(0)
-    network = build_network(NetworkConfig("ham_tiny"), 2, 32)
-    label = torch.tensor([0, 1] * 8)
-    images = (0.4 * label[:, None, None, None] + 0.3 * torch.rand(16, 1, 32, 32)).clamp(0, 1)
-
-    fit_last_layer(network, [{"image": images, "label": label}])
-
-    with torch.no_grad():
-        logits = network.eval()(images)
-    assert logits[label == 1, 1].mean() > logits[label == 0, 1].mean()
-    torch.testing.assert_close(network.head.weight[0], -network.head.weight[1])
 
 
 def test_a_training_starts_from_them(make_config: Callable[..., TrainConfig], unjudged: None, tmp_path: Path) -> None:
