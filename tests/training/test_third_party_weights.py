@@ -242,7 +242,8 @@ def test_files_of_every_form_give_the_same_weights(kind: str, tmp_path: Path) ->
 
 
 def test_what_was_done_and_left_out_is_logged(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    torch.save({**ResNet(1, 18).state_dict(), "op_threshs": torch.zeros(18)}, tmp_path / "weights.pt")
+    state = {f"model.{name}": value for name, value in ResNet(1, 14).state_dict().items()}
+    torch.save({**state, "op_threshs": torch.zeros(14)}, tmp_path / "weights.pt")
 
     with caplog.at_level(logging.INFO):
         init_from(build_network(RESNET, 2, 32), RESNET, tmp_path / "weights.pt")
@@ -251,7 +252,7 @@ def test_what_was_done_and_left_out_is_logged(caplog: pytest.LogCaptureFixture, 
     assert "TorchXRayVision's input from -1024 to 1024" in message
     assert "exact but for the border" in message
     assert "stride of 2, here of 1" in message
-    assert "Left out: fc.weight, fc.bias, op_threshs" in message
+    assert "Left out: model.fc.weight, model.fc.bias, op_threshs" in message
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,7 @@ def test_what_was_done_and_left_out_is_logged(caplog: pytest.LogCaptureFixture, 
         (lambda: DenseNet(4, 10).state_dict(), TINY, "images have 4 channels; needed: 1 or 3"),
         (lambda: {"layers.0.weight": torch.zeros(2)}, TINY, r"holds none of torchvision, e\.g\. 'layers\.0\.weight'"),
         (lambda: {}, TINY, "holds no weights by name"),
+        (lambda: {0: torch.zeros(3)}, TINY, "holds no weights by name"),
         (lambda: torch.zeros(3), TINY, "holds no weights by name"),
         (lambda: DenseNet(3, 10).state_dict(), NetworkConfig("vit_tiny"), "the network has 0"),
     ],
