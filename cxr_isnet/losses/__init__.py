@@ -2,7 +2,7 @@
 
 from cxr_isnet.losses.background import background_loss
 from cxr_isnet.losses.foreground import BoundEstimator, ForegroundForm, RelevanceBounds, foreground_loss
-from cxr_isnet.losses.heatmap import HeatmapLossConfig, HeatmapTerms, aggregate_layers, heatmap_loss
+from cxr_isnet.losses.heatmap import HeatmapLossConfig, HeatmapTerms, aggregate_layers, heatmap_loss, usable_masks
 from cxr_isnet.losses.pooling import fit_mask, gwrp
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "foreground_loss",
     "gwrp",
     "heatmap_loss",
+    "usable_masks",
 ]

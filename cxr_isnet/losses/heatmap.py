@@ -72,7 +72,7 @@ def heatmap_loss(
         ValueError: if the maps of a layer cannot be shared out evenly among its bounds.
     """
     dtype = next(iter(maps.values())).dtype
-    usable = has_mask & (mask > 0).flatten(1).any(1)
+    usable = usable_masks(mask, has_mask)
     weight = usable.to(dtype)
     images = weight.sum()
     one = torch.ones((), dtype=dtype, device=mask.device)
@@ -95,6 +95,19 @@ def heatmap_loss(
     background, foreground = torch.stack(backgrounds), torch.stack(foregrounds)
     totals = config.background * background + config.foreground * foreground
     return HeatmapTerms(aggregate_layers(totals, config.layer_decay), background.mean(), foreground.mean(), images)
+
+
+def usable_masks(mask: Tensor, has_mask: Tensor) -> Tensor:
+    """Which images have a lung in their mask: without one, an image is not all background.
+
+    Args:
+        mask: (B, 1, H, W) of 0 and 1.
+        has_mask: (B,) bool.
+
+    Returns:
+        (B,) bool.
+    """
+    return has_mask & (mask > 0).flatten(1).any(1)
 
 
 def aggregate_layers(losses: Tensor, decay: float) -> Tensor:
