@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.losses import usable_masks
 from cxr_isnet.networks import Backbone, activation_map, logits_and_features, resize
 from cxr_isnet.objectives.method import Explanation, Method
 from cxr_isnet.objectives.objective import Batch, Objective
@@ -79,7 +80,7 @@ class GuidedAttention(Objective):
         statistics = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         rest = functional_call(self.network, statistics, (image * (1 - erased),))
         mining = _of_label(rest.float().softmax(1), label).mean()
-        masked = batch["has_mask"].float()
+        masked = usable_masks(batch["mask"], batch["has_mask"]).float()
         difference = (attention - batch["mask"]).square().mean((1, 2, 3))
         supervision = (difference * masked).sum() / masked.sum().clamp_min(1)
         loss = classification + options.mining_weight * mining + options.supervision_weight * supervision

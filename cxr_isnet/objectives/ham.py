@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.losses import usable_masks
 from cxr_isnet.networks import Backbone, HierarchicalAttention, resize
 from cxr_isnet.objectives.method import Explanation, Method
 from cxr_isnet.objectives.objective import Batch, Objective
@@ -94,7 +95,8 @@ class AttentionMining(Objective):
             own = (maps * present[:, :, None, None]).sum(1, keepdim=True)
             bound = _mean_over(self._outside(maps, anomaly_map, present), present)
             union = self._outside(anomaly_map, own, anomalous[:, None])[0]
-            masked = present * batch["has_mask"].float()[:, None]
+            usable = usable_masks(batch["mask"], batch["has_mask"]).float()
+            masked = present * usable[:, None]
             mask = _mean_over(_difference(maps, batch["mask"], masked), masked)
             loss = diseases + options.anomaly_weight * anomaly + options.bound_weight * bound
             loss = loss + options.union_weight * union + options.mask_weight * mask
@@ -106,7 +108,7 @@ class AttentionMining(Objective):
             "bound": bound,
             "union": union,
             "mask": mask,
-            "masked": batch["has_mask"].float().sum(),
+            "masked": usable.sum(),
         }
 
     def _refined(self, evidence: Tensor, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.losses import usable_masks
 from cxr_isnet.networks import Backbone, MultitaskUNet
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.objective import Batch, Objective
@@ -56,7 +57,7 @@ class ClassifyAndSegment(Objective):
         logits, lungs = self.network.logits_and_mask(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
             classification = F.cross_entropy(logits.float(), batch["label"])
-            masked = batch["has_mask"].float()
+            masked = usable_masks(batch["mask"], batch["has_mask"]).float()
             entropy = F.binary_cross_entropy_with_logits(lungs.float(), batch["mask"], reduction="none")
             overlap = self._dice(lungs.float(), batch["mask"]) + entropy
             segmentation = (overlap.mean((1, 2, 3)) * masked).sum() / masked.sum().clamp_min(1)

@@ -54,7 +54,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     for key in _NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
-    if not isinstance(held, Mapping) or not held:
+    if not isinstance(held, Mapping) or not held or not all(isinstance(name, str) for name in held):
         raise InputError(f"{path}: holds no weights by name. Give a state dict: torch.save(model.state_dict(), ...)")
     return held
 
@@ -90,7 +90,8 @@ def load_third_party(network: nn.Module, weights: Mapping[str, Any], path: Path)
     own = part.state_dict()
     taken = {name: value for name, value in named.items() if name in own and not name.startswith(_HEAD[kind])}
     left_out = [name for name in weights if _monai_name(name.removeprefix(prefix)) not in taken]
-    note = _fold_input(taken, kind, part, outputs=_outputs(named), thresholds="op_threshs" in named, path=path)
+    thresholds = any(name.endswith("op_threshs") for name in weights)
+    note = _fold_input(taken, kind, part, outputs=_outputs(named), thresholds=thresholds, path=path)
     for name in own.keys() - taken.keys():
         if name.endswith("downsample.0.bias"):  # MONAI's has one, before a batch norm
             taken[name] = torch.zeros_like(own[name])

@@ -150,6 +150,15 @@ def test_images_without_a_mask_are_not_supervised(batch):
     assert torch.isfinite(objective.train()(unmasked)["loss"])
 
 
+def test_an_empty_mask_counts_as_none(batch):
+    objective = make_objective("gain", TINY, 3).eval()
+    emptied = {**batch, "mask": torch.zeros_like(batch["mask"]), "has_mask": torch.ones(4, dtype=torch.bool)}
+
+    terms = objective(emptied)
+
+    assert float(terms["supervision"].detach()) == float(terms["masked"]) == 0
+
+
 def test_one_image_is_a_batch_in_validation(batch):
     objective = make_objective("gain", TINY, 3).eval()
 

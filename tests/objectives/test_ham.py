@@ -166,6 +166,15 @@ def test_images_without_a_mask_and_normal_ones_have_no_target(batch):
     assert all(torch.isfinite(p.grad).all() for p in objective.parameters())
 
 
+def test_an_empty_mask_counts_as_none(batch):
+    objective = make_objective("ham", TINY, 3).eval()
+    emptied = {**batch, "mask": torch.zeros_like(batch["mask"]), "has_mask": torch.ones(4, dtype=torch.bool)}
+
+    terms = objective(emptied)
+
+    assert float(terms["mask"].detach()) == float(terms["masked"]) == 0
+
+
 def test_one_image_is_a_batch(batch):
     objective = make_objective("ham", TINY, 3)
     single = {k: v[1:2] for k, v in batch.items()}

@@ -74,6 +74,15 @@ def test_images_without_a_mask_add_classification_only(batch):
     assert all(p.grad is not None for p in objective.parameters())
 
 
+def test_an_empty_mask_counts_as_none(batch):
+    objective = make_objective("multitask_unet", TINY, 3).eval()
+    emptied = {**batch, "mask": torch.zeros_like(batch["mask"]), "has_mask": torch.ones(4, dtype=torch.bool)}
+
+    terms = objective(emptied)
+
+    assert float(terms["segmentation"].detach()) == float(terms["masked"]) == 0
+
+
 def test_one_image_is_a_batch(batch):
     objective = make_objective("multitask_unet", TINY, 3)
     single = {k: v[:1] for k, v in batch.items()}

@@ -131,6 +131,22 @@ def test_the_fitted_last_layer_is_where_the_penalised_loss_is_lowest():
     assert found == pytest.approx(lowest.x, abs=1e-3)
 
 
+def test_a_last_layer_without_bias_is_fitted_without_one():
+    torch.manual_seed(0)
+    labels = [0, 1, 1, 0, 1, 0] * 4
+    network, images = build_network(NetworkConfig("ham_tiny"), 2, 32), batches(labels)
+    fit_last_layer(network, images)
+    x = torch.cat([penultimate(network.eval(), b["image"]) for b in images]).double()
+    spread = x.var(0, correction=0).mean().sqrt()
+    standard, signs = (x / spread).numpy(), np.where(np.array(labels) == 1, -1, 1)
+
+    def penalised(weight: np.ndarray) -> float:
+        return float(weight @ weight / 2 + 0.04 * np.logaddexp(0, signs * (standard @ weight)).mean())
+
+    found = ((network.head.weight[1] - network.head.weight[0]).detach().double() * spread).numpy()
+    assert penalised(found) == pytest.approx(minimize(penalised, np.zeros(len(found)), tol=1e-10).fun, rel=1e-6)
+
+
 @pytest.fixture
 def recipe(make_config, tmp_path) -> Path:
     """A recipe of a plain training of the phantoms, into `first`."""
