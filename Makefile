@@ -18,7 +18,7 @@ define environment
 endef
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
-	$(call environment,.venv,dev$(comma)dicom,$(CONSTRAINTS))
+	$(call environment,.venv,dev$(comma)dicom$(comma)dicom-results$(comma)export,$(CONSTRAINTS))
 
 .venv-bare/.installed: pyproject.toml $(CONSTRAINTS)
 	$(call environment,.venv-bare,dev,$(CONSTRAINTS))

@@ -4,7 +4,7 @@ Reading order: `classifier` (the model), `explainers` and `relevance_share` (whe
 predictions table), `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
-from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.classifier import Classifier, build_predictor
 from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
@@ -16,6 +16,7 @@ __all__ = [
     "Condition",
     "Explainer",
     "HeatmapCase",
+    "build_predictor",
     "comparison_figure",
     "conditions",
     "evaluate_classifier",
