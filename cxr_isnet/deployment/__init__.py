@@ -1,6 +1,20 @@
-"""What leaves the project: the model that MLflow stores."""
+"""What leaves the project: the model that MLflow stores, exports, DICOM results, predictions of an archive."""
 
 from pathlib import Path
+
+from cxr_isnet.deployment.archive_scoring import ScoringConfig, finish, local_scorer, ray_scorer, score_archive
+from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
+
+__all__ = [
+    "DicomResults",
+    "ScoringConfig",
+    "add_dicom_results",
+    "finish",
+    "local_scorer",
+    "pyfunc_path",
+    "ray_scorer",
+    "score_archive",
+]
 
 
 def pyfunc_path() -> Path:
