@@ -112,7 +112,8 @@ def test_the_decision_is_that_of_the_rule(
 
     report, heatmap, _ = replace(results, rule=rule).make(source, PROBABILITIES)
 
-    assert f"class:{decided}" in report.to_json()
+    (group,) = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_image_measurement_groups()
+    assert group.get_qualitative_evaluations()[0].value.value == f"class:{decided}"
     assert f"Relevance for {decided}" in heatmap.DerivationDescription
 
 
