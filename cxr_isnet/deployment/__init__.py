@@ -4,11 +4,17 @@ from pathlib import Path
 
 from cxr_isnet.deployment.archive_scoring import ScoringConfig, finish, local_scorer, ray_scorer, score_archive
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
+from cxr_isnet.deployment.listener import Listener, ListenerConfig, Node, Spool, check_ae_title
 
 __all__ = [
     "DicomResults",
+    "Listener",
+    "ListenerConfig",
+    "Node",
     "ScoringConfig",
+    "Spool",
     "add_dicom_results",
+    "check_ae_title",
     "finish",
     "local_scorer",
     "pyfunc_path",
