@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 from dataclasses import replace
@@ -242,16 +241,15 @@ def run(*words: str) -> int:
 
 
 def test_predict_writes_the_results_of_every_file_that_has_any(
-    trained: Path, archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segmenter = Segmenter(build_segmenter(SegmenterConfig(channels=(4, 8))), SegmenterConfig(channels=(4, 8)),
                           Classifier.load(trained / "best.pt").image)  # fmt: skip
     segmenter.save(tmp_path / "lungs.pt")
     out, table = tmp_path / "results", tmp_path / "p.csv"
 
-    with caplog.at_level(logging.DEBUG):
-        status = run(str(trained / "best.pt"), str(archive), "-o", str(table), "--dicom-results", str(out),
-                     "--segmenter", str(tmp_path / "lungs.pt"), "--threshold", "0.5")  # fmt: skip
+    status = run(str(trained / "best.pt"), str(archive), "-o", str(table), "--dicom-results", str(out),
+                 "--segmenter", str(tmp_path / "lungs.pt"), "--threshold", "0.5")  # fmt: skip
 
     rows = pd.read_csv(table, keep_default_na=False).set_index("path")
     assert status == 1
@@ -268,7 +266,9 @@ def test_predict_writes_the_results_of_every_file_that_has_any(
         assert probability == pytest.approx(float(rows.loc[str(archive / f"{name}.dcm"), "probability_tuberculosis"]),
                                             abs=1e-6)  # fmt: skip
     assert "StudyInstanceUID is missing" in rows.loc[str(archive / "c.dcm"), "dicom_results_error"]
-    assert "PHANTOM" not in caplog.text
+    said = capsys.readouterr()
+    assert "4 images" in said.out
+    assert "PHANTOM" not in said.out + said.err
     assert not any(path.name.startswith(".p.csv") for path in tmp_path.iterdir())
 
 
