@@ -12,11 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import NameOID
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from cxr_isnet.deployment import DicomResults, Listener, ListenerConfig, Node, Spool, listener
@@ -376,22 +382,16 @@ main(["listen", "--ae-title", "CXR", "--port", "0", "--model", {str(trained / "b
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A self-signed certificate of 127.0.0.1, and its key."""
     folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    subprocess.run([*command, *subject, "-out", certificate, "-keyout", key], check=True, capture_output=True)
-    return str(certificate), str(key)
+    certificate, secret = folder / "certificate.pem", folder / "key.pem"
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
+    day, today = timedelta(days=1), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, today - day, today + day)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return str(certificate), str(secret)
 
 
 def test_with_tls_strangers_and_plain_text_are_refused(
