@@ -3,9 +3,9 @@
     python benchmarks/scoring.py --files 64 --size 1024 --workers 0 1 2 --json result.json
 
 Phantom X-rays (DICOM, JPEG lossless; needs the extra `dicom`) are read from a warm cache by the bare loop, a file at a
-time, and by the scorer of `predict` with each number of reading processes, whose decoding overlaps with the network; its
-time includes the start of its processes, not the loading of the model. Ratios above 1: `predict` is faster; medians over
-the rounds. The network is untrained, of the size of a real one.
+time, and by the scorer of `predict` with each number of reading processes, whose decoding overlaps with the network.
+Its time includes the start of its processes, not the loading of the model. Ratios above 1: `predict` is faster. Medians
+over the rounds. The network is untrained, of the size of a real one.
 """
 
 from __future__ import annotations
