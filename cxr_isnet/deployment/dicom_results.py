@@ -6,6 +6,7 @@ They go back to the archive that the radiograph came from, so they carry its pat
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DA, TM
 
 from cxr_isnet import __version__
 from cxr_isnet.config import require_extra
@@ -52,6 +55,30 @@ _EMPTY_IF_ABSENT = (
 """Elements of type 2 (PS3.3, C.7.1.1 and C.7.2.1): present in every object, empty where nothing is known."""
 
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+_AGE = re.compile(r"\d{3}[DWMY]")
+
+
+def _is_read_by(kind: Callable[[str], object]) -> Callable[[object], bool]:
+    def is_valid(value: object) -> bool:
+        try:
+            kind(str(value))
+        except ValueError:
+            return False
+        return True
+
+    return is_valid
+
+
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "PatientBirthDate": _is_read_by(DA),
+    "StudyDate": _is_read_by(DA),
+    "StudyTime": _is_read_by(TM),
+    "PatientSex": lambda value: value in ("F", "M", "O"),
+}
+"""Elements that are empty in the results where their value is none of their type (PS3.5, 6.2)."""
+
+_AXES = re.compile(r"[APRLHF]{1,3}")
 
 LungFinder = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """An image (rows, columns) in [0, 1], bright is dense, to the lungs in it, (rows, columns) of 0 and 1."""
@@ -198,7 +225,7 @@ def banner_rows(height: int, width: int) -> int:
 
 
 def _completed(header: Dataset, shape: tuple[int, ...]) -> Dataset:
-    """The header with what highdicom reads and hospitals leave out; raises `InputError` without the UIDs."""
+    """The header with what hospitals leave out or misspell made empty; raises `InputError` without the UIDs."""
     missing = [keyword for keyword in _REQUIRED if not header.get(keyword)]
     if missing:
         raise InputError(f"no DICOM results: {', '.join(missing)} is missing, which they must refer to")
@@ -208,6 +235,11 @@ def _completed(header: Dataset, shape: tuple[int, ...]) -> Dataset:
     for keyword in _EMPTY_IF_ABSENT:
         if keyword not in source:
             setattr(source, keyword, "")
+    for keyword, is_valid in _VALID.items():
+        if source.get(keyword) and not is_valid(source.get(keyword)):
+            setattr(source, keyword, "")
+    if not _AGE.fullmatch(str(source.get("PatientAge", ""))):
+        source.pop("PatientAge", None)  # of type 3: absent where unknown
     source.Rows, source.Columns = shape
     return source
 
@@ -318,7 +350,8 @@ def _heatmap_capture(source: Dataset, picture: NDArray[np.uint8], line: str) -> 
 
 def _orientation(source: Dataset) -> tuple[str, str]:
     value = source.get("PatientOrientation")
-    return (str(value[0]), str(value[1])) if value and len(value) == 2 else ("L", "F")
+    axes = [str(axis) for axis in value] if isinstance(value, MultiValue) else []
+    return (axes[0], axes[1]) if len(axes) == 2 and all(map(_AXES.fullmatch, axes)) else ("L", "F")
 
 
 def _lung_segmentation(source: Dataset, lungs: NDArray[np.uint8]) -> Dataset:

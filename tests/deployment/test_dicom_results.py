@@ -218,6 +218,20 @@ def test_what_hospitals_leave_out_is_empty(results: DicomResults, source: Path) 
         assert not result.AccessionNumber
 
 
+def test_what_hospitals_misspell_is_empty(results: DicomResults, source: Path) -> None:
+    dataset = pydicom.dcmread(source)
+    wrong = {"PatientBirthDate": "unknown", "StudyDate": "31.01.2020", "StudyTime": "12:30", "PatientSex": "X"}
+    with pydicom.config.disable_value_validation():
+        for keyword, value in (wrong | {"PatientAge": "70", "PatientOrientation": ["X", "Y"]}).items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(source)
+
+    for result in results.make(source, PROBABILITIES):
+        assert all(not result[keyword].value for keyword in wrong), result.Modality
+        assert "PatientAge" not in result
+        assert result.get("PatientOrientation", ["L", "F"]) == ["L", "F"]
+
+
 @pytest.fixture
 def archive(phantom_manifest: Path, tmp_path: Path) -> Path:
     """Two phantoms, a DICOM file that results cannot refer to, a picture, a web page."""
