@@ -63,7 +63,7 @@ class PredictConfig:
             `attention` or `none`; null takes the method's own way.
         calibrated: Gives the probabilities with the temperature that was fitted on validation.
         batch_size: Images at a time.
-        workers: Reading processes; 0 reads in the predicting process.
+        workers: Processes that read ahead; 0 reads in the predicting process, which a crashing decoder would end.
         device: Where.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
     """

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
-from cxr_isnet.errors import InputError
+from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
@@ -25,6 +24,7 @@ from cxr_isnet.evaluation import (
 from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase
+from cxr_isnet.inference.read_ahead import ReadItem, read_batches
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 from cxr_isnet.objectives import Explanation
 
@@ -119,12 +119,9 @@ def predict_batches(
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
     explainer = classifier.explainer(explanation)
-    loader: DataLoader[Any] = DataLoader(
-        _Tolerant(dataset), batch_size=batch_size, num_workers=workers, collate_fn=list
-    )
     start = 0
     with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
-        for batch in loader:
+        for batch in read_batches(dataset, batch_size, workers):
             rows = frame.iloc[start : start + len(batch)]
             yield _table(classifier, explainer, rows, batch, model_uri=model_uri, calibrated=calibrated)
             start += len(batch)
@@ -135,7 +132,7 @@ def _table(
     classifier: Classifier,
     explainer: Explainer,
     frame: pd.DataFrame,
-    batch: list[tuple[dict[Any, Any], str]],
+    batch: list[ReadItem],
     *,
     model_uri: str,
     calibrated: bool,
@@ -161,22 +158,6 @@ def _table(
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):
             table[column] = list(frame[column])
     return table
-
-
-class _Tolerant(Dataset[tuple[dict[Any, Any], str]]):
-    """Item and the reason why it could not be read, "" where it could."""
-
-    def __init__(self, dataset: CXRDataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, place: int) -> tuple[dict[Any, Any], str]:
-        try:
-            return self._dataset[place], ""
-        except InputError as error:
-            return {}, str(error)
 
 
 @torch.no_grad()
