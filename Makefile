@@ -4,10 +4,10 @@ CONSTRAINTS := .ci/constraints.txt
 BIN := .venv/bin
 # A process for each core, with one thread each.
 PYTEST := -m pytest -n auto
-test cov test-bare test-lowest: export OMP_NUM_THREADS := 1
+test test-services cov test-bare test-lowest: export OMP_NUM_THREADS := 1
 comma := ,
 
-.PHONY: install demo test check cov docs test-bare test-lowest test-wheel
+.PHONY: install demo test test-services check cov docs test-bare test-lowest test-wheel
 
 # $(call environment,folder,extras,constraints): torch first, so that nothing else decides its build
 define environment
@@ -18,7 +18,7 @@ define environment
 endef
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
-	$(call environment,.venv,dev$(comma)dicom,$(CONSTRAINTS))
+	$(call environment,.venv,dev$(comma)dicom$(comma)dicom-results$(comma)export,$(CONSTRAINTS))
 
 .venv-bare/.installed: pyproject.toml $(CONSTRAINTS)
 	$(call environment,.venv-bare,dev,$(CONSTRAINTS))
@@ -33,6 +33,17 @@ demo: install
 
 test: install
 	$(BIN)/python $(PYTEST)
+
+# The tests that start real servers on loopback; what they need of Debian is installed where it is missing.
+SERVICES := orthanc orthanc-dicomweb dcmtk dicom3tools
+
+.venv/.installed-services: .venv/.installed
+	dpkg -s $(SERVICES) > /dev/null 2>&1 || (apt-get update && apt-get install --yes --no-install-recommends $(SERVICES))
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[ray]"
+	touch $@
+
+test-services: .venv/.installed-services
+	$(BIN)/python -m pytest -m services
 
 check: install
 	$(BIN)/ruff check .

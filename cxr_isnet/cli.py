@@ -138,6 +138,9 @@ COMMANDS: Mapping[str, Command | Group] = {
         "predict",
         ("model", "inputs"),
     ),
+    "listen": Command(
+        "a DICOM node: score what an archive sends, send the results back", "listen", "ListenConfig", "listen"
+    ),
     "evaluate": Command(
         "evaluate and compare tables of predictions, whoever made them",
         "evaluate",
@@ -192,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit status 0; 2 for bad input, reported in one message; 3 for a training that diverged."""
     _quiet()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("ignite", "mlflow", "alembic", "matplotlib"):
+    for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -83,6 +84,22 @@ def load_object(kind: str, path: str, wanted: type[Any]) -> Any:
             f"{'missing' if found is None else type(found).__name__}, not a {wanted.__name__}. Correct the import path"
         )
     return found
+
+
+def require_extra(what: str, extra: str, *modules: str) -> None:
+    """Checks that optional packages are installed.
+
+    Args:
+        what: what needs them, for the error, e.g. "format 'onnx'".
+        extra: the extra of this package that brings them.
+        modules: names under which they are imported.
+
+    Raises:
+        InputError: one is missing; says how it is installed.
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise InputError(f"{what} needs {', '.join(missing)}: pip install 'cxr-isnet[{extra}]'")
 
 
 def expand_variables(text: str, source: str) -> str:

@@ -14,7 +14,7 @@ class ExportConfig:
     """Export of a trained classifier.
 
     Attributes:
-        format: `pt2` (torch.export).
+        format: `pt2` (torch.export), `onnx` (ONNX) or `bundle` (MONAI Bundle).
         model: Checkpoint `best.pt` of a training's folder.
         output: Folder for the files; must be empty.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.

@@ -51,6 +51,7 @@ from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_
 from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
+from cxr_isnet.evaluation.thresholds import DecisionRule
 
 __all__ = [
     "BCA_BOOTSTRAP",
@@ -63,6 +64,7 @@ __all__ = [
     "RELEVANCE_REASON_COLUMN",
     "SUM_TOLERANCE",
     "ComparedMethod",
+    "DecisionRule",
     "FloatArray",
     "HandTillAUC",
     "IntArray",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph
-from cxr_isnet.imaging.header import Header, open_header
+from cxr_isnet.imaging.header import DICOM_ERRORS, Header, open_header
 from cxr_isnet.imaging.images import read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
     LARGEST_AREA,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
 
 __all__ = [
+    "DICOM_ERRORS",
     "INTAKE_RULES",
     "LARGEST_AREA",
     "LARGEST_BORDER",

@@ -4,11 +4,18 @@ Reading order: `classifier` (the model), `explainers` and `relevance_share` (whe
 predictions table), `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
-from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.classifier import Classifier, build_predictor
 from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
-from cxr_isnet.inference.predict import Condition, conditions, files_frame, heatmap_cases, predict_manifest
+from cxr_isnet.inference.predict import (
+    Condition,
+    conditions,
+    files_frame,
+    heatmap_cases,
+    predict_batches,
+    predict_manifest,
+)
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "Condition",
     "Explainer",
     "HeatmapCase",
+    "build_predictor",
     "comparison_figure",
     "conditions",
     "evaluate_classifier",
@@ -24,6 +32,7 @@ __all__ = [
     "heatmap_cases",
     "heatmap_gallery",
     "make_explainer",
+    "predict_batches",
     "predict_manifest",
     "relevance_in_lung",
     "results_table",

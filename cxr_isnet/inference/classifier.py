@@ -86,10 +86,10 @@ class Classifier:
         config, image = NetworkConfig(**state["network"]), ImageConfig(**state["image"])
         refuse_foreign_code("method", state["method"], str(path), trust=trust)
         refuse_foreign_code("network", config.name, str(path), trust=trust)
-        method, options = find_method(state["method"]), state.get("options", {})
-        built = method.build_predictor(config, len(state["classes"]), image.size, method.parse_options(options))
+        options = state.get("options", {})
+        built = build_predictor(state["method"], options, config, len(state["classes"]), image.size)
         network = load_network(built, state["weights"], path, device)
-        name = state["method"] if is_import_path(state["method"]) else method.name
+        name = state["method"] if is_import_path(state["method"]) else find_method(state["method"]).name
         return cls(network, config, tuple(state["classes"]), image, name, state.get("temperature", 1.0), options)
 
     @property
@@ -99,9 +99,8 @@ class Classifier:
 
     def new_network(self) -> nn.Module:
         """A network of the same kind on the same device, its weights drawn from torch's global generator."""
-        method = self._method()
-        options = method.parse_options(self.options)
-        return method.build_predictor(self.config, len(self.classes), self.image.size, options).to(self.device)
+        built = build_predictor(self.method, self.options, self.config, len(self.classes), self.image.size)
+        return built.to(self.device)
 
     def explainer(self, kind: Explanation | None = None, network: nn.Module | None = None) -> Explainer:
         """What draws a map for every class.
@@ -167,3 +166,19 @@ class Classifier:
 
     def _method(self) -> Method:
         return find_method(self.method)
+
+
+def build_predictor(
+    method: str, options: Mapping[str, Any], config: NetworkConfig, classes: int, image_size: int
+) -> nn.Module:
+    """The network with which a classifier predicts, its weights drawn from torch's global generator.
+
+    Args:
+        method: Name of the method that it is trained with.
+        options: Settings of the method, as plain values.
+        config: The backbone that it is made of.
+        classes: Number of classes.
+        image_size: Rows and columns of its images.
+    """
+    found = find_method(method)
+    return found.build_predictor(config, classes, image_size, found.parse_options(options))

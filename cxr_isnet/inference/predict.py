@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
-from cxr_isnet.errors import InputError
+from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
-    LUNG_AREA_COLUMN,
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
     label_indices,
@@ -26,6 +24,7 @@ from cxr_isnet.evaluation import (
 from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase
+from cxr_isnet.inference.read_ahead import ReadItem, read_batches
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 from cxr_isnet.objectives import Explanation
 
@@ -99,33 +98,58 @@ def predict_manifest(
         >>> table["relevance_in_lung"].between(0, 1).all()
         np.True_
     """
+    arguments: dict[str, Any] = {"model_uri": model_uri, "batch_size": batch_size, "workers": workers}
+    arguments |= {"explanation": explanation, "calibrated": calibrated}
+    return pd.concat(list(predict_batches(classifier, frame, condition, **arguments)), ignore_index=True)
+
+
+def predict_batches(
+    classifier: Classifier,
+    frame: pd.DataFrame,
+    condition: Condition = Condition(),
+    *,
+    model_uri: str = "",
+    batch_size: int = 16,
+    workers: int = 0,
+    explanation: Explanation | None = None,
+    calibrated: bool = False,
+) -> Iterator[pd.DataFrame]:
+    """The rows of `predict_manifest`, whose arguments it takes, batch by batch; `workers` read ahead of the network."""
     dataset = make_dataset(
         frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
     explainer = classifier.explainer(explanation)
+    start = 0
+    with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
+        for batch in read_batches(dataset, batch_size, workers):
+            rows = frame.iloc[start : start + len(batch)]
+            yield _table(classifier, explainer, rows, batch, model_uri=model_uri, calibrated=calibrated)
+            start += len(batch)
+            bar.update(len(batch))
+
+
+def _table(
+    classifier: Classifier,
+    explainer: Explainer,
+    frame: pd.DataFrame,
+    batch: list[ReadItem],
+    *,
+    model_uri: str,
+    calibrated: bool,
+) -> pd.DataFrame:
+    """Rows of the predictions table of one batch."""
     rows = np.full((len(frame), len(classifier.classes)), np.nan)
     shares, areas = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    reasons, errors = [""] * len(frame), [""] * len(frame)
-    loader: DataLoader[Any] = DataLoader(
-        _Tolerant(dataset), batch_size=batch_size, num_workers=workers, collate_fn=list
-    )
-    with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
-        for batch in loader:
-            for place, _, error in batch:
-                errors[place] = error
-            readable = [(place, item) for place, item, error in batch if not error]
-            if readable:
-                at = [place for place, _ in readable]
-                rows[at], shares[at], missing = _predict(
-                    classifier, explainer, [item for _, item in readable], calibrated
-                )
-                for place, reason in zip(at, missing, strict=True):
-                    reasons[place] = reason
-                for place, item in readable:
-                    if bool(item["has_mask"]):
-                        areas[place] = float(item["mask"].mean())
-            bar.update(len(batch))
+    reasons = [""] * len(frame)
+    readable = [place for place, (_, error) in enumerate(batch) if not error]
+    if readable:
+        items = [batch[place][0] for place in readable]
+        rows[readable], shares[readable], missing = _predict(classifier, explainer, items, calibrated)
+        for place, item, reason in zip(readable, items, missing, strict=True):
+            reasons[place] = reason
+            if bool(item["has_mask"]):
+                areas[place] = float(item["mask"].mean())
     columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}
     table = pd.DataFrame({"path": [str(v) for v in frame["image"]], **columns})
     table[probability_columns(classifier.classes)] = rows
@@ -133,27 +157,11 @@ def predict_manifest(
     table[RELEVANCE_COLUMN] = shares
     table[RELEVANCE_REASON_COLUMN] = reasons
     table[LUNG_AREA_COLUMN] = areas
-    table[ERROR_COLUMN] = errors
+    table[ERROR_COLUMN] = [error for _, error in batch]
     for column in frame.columns:
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):
             table[column] = list(frame[column])
     return table
-
-
-class _Tolerant(Dataset[tuple[int, dict[Any, Any], str]]):
-    """Place, item and the reason why it could not be read, "" where it could."""
-
-    def __init__(self, dataset: CXRDataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, place: int) -> tuple[int, dict[Any, Any], str]:
-        try:
-            return place, self._dataset[place], ""
-        except InputError as error:
-            return place, {}, str(error)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from cxr_isnet.segmentation.mask_evaluation import (
     format_overlaps,
     write_overlaps,
 )
-from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_masks
+from cxr_isnet.segmentation.mask_prediction import PredictedMask, find_lungs, predict_masks
 from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
@@ -23,6 +23,7 @@ __all__ = [
     "complete_masks",
     "evaluate_overlaps",
     "evaluate_segmenter",
+    "find_lungs",
     "flat_overlaps",
     "format_overlaps",
     "patient_folds",

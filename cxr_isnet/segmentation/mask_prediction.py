@@ -101,6 +101,12 @@ def read_batches(
             bar.update(len(batch))
 
 
+def find_lungs(segmenter: Segmenter, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The lungs of one image (rows, columns) in [0, 1], bright is dense: (rows, columns) uint8 of 0 and 1."""
+    prepared = prepare_image(image, segmenter.image)[None]
+    return predict_masks(segmenter, prepared, [(image.shape[0], image.shape[1])])[0].mask
+
+
 def predict_masks(segmenter: Segmenter, images: Tensor, shapes: list[tuple[int, int]]) -> list[PredictedMask]:
     """Segments a batch: mean over the augmented copies, at each image's size, two largest components, holes filled.
 

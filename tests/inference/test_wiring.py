@@ -189,17 +189,17 @@ def test_labels_may_be_unknown_where_nothing_is_planted(classifier: Classifier, 
 def test_images_are_read_by_the_configured_number_of_processes(
     classifier: Classifier, phantoms: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used: list[dict[str, Any]] = []
-    loader = predict.DataLoader
+    used: list[tuple[int, int]] = []
+    read = predict.read_batches
 
-    def listening(dataset: Any, **settings: Any) -> Any:
-        used.append(settings)
-        return loader(dataset, **settings | {"num_workers": 0})
+    def listening(dataset: Any, batch_size: int, workers: int) -> Any:
+        used.append((batch_size, workers))
+        return read(dataset, batch_size, 0)
 
-    monkeypatch.setattr(predict, "DataLoader", listening)
+    monkeypatch.setattr(predict, "read_batches", listening)
     predict_manifest(classifier, phantoms, batch_size=5, workers=3)
 
-    assert [(settings["batch_size"], settings["num_workers"]) for settings in used] == [(5, 3)]
+    assert used == [(5, 3)]
 
 
 @pytest.mark.parametrize("condition", [BIASED, CLEAN, SWAPPED], ids=lambda condition: condition.name)

@@ -2,9 +2,9 @@
 
 from cxr_isnet.config import choose
 from cxr_isnet.deployment.exporter import Exporter
-from cxr_isnet.deployment.exporters import pt2
+from cxr_isnet.deployment.exporters import bundle, onnx, pt2
 
-EXPORTERS: tuple[Exporter, ...] = (pt2.EXPORTER,)
+EXPORTERS: tuple[Exporter, ...] = (pt2.EXPORTER, onnx.EXPORTER, bundle.EXPORTER)
 """All exporters, in the order in which they are listed."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,20 @@ def test_it_says_how_images_are_prepared_and_what_it_is_not(exported: Path) -> N
     assert about["disclaimer"] == DISCLAIMER
 
 
+def test_no_path_of_the_exporting_machine_is_in_the_file(exported: Path) -> None:
+    with zipfile.ZipFile(exported / "model.pt2") as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist())
+
+    assert str(Path(torch.__file__).parent).encode() not in content
+
+
 def test_an_unknown_format_is_answered_with_those_there_are(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main(["export", "pt3", str(trained / "best.pt"), "-o", str(tmp_path / "model")])
 
-    assert "format is 'pt3' (did you mean 'pt2'?); known: pt2" in capsys.readouterr().err
+    assert "format is 'pt3' (did you mean 'pt2'?); known: pt2, onnx, bundle" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 

@@ -1,0 +1,95 @@
+"""Items of a data set in batches, read ahead of the network by processes of which any may crash."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from typing import Any
+
+import torch
+
+from cxr_isnet.data import CXRDataset
+from cxr_isnet.errors import InputError
+from cxr_isnet.intake import ProcessPool, TaskFailure
+
+ReadItem = tuple[dict[Any, Any], str]
+"""An item, and the reason why it could not be read, "" where it could."""
+
+BATCHES_AHEAD = 2
+_POLL_S = 0.2
+
+
+def read_batches(dataset: CXRDataset, batch_size: int, workers: int) -> Iterator[list[ReadItem]]:
+    """The items of a data set in order. One that cannot be read, or ends the process that reads it, stops no other.
+
+    Args:
+        dataset: The items.
+        batch_size: Items of a batch; the last may have fewer.
+        workers: Reading processes; 0 reads in this one, which no crash of a decoder spares.
+    """
+    if workers == 0:
+        for start in range(0, len(dataset), batch_size):
+            yield [_read(dataset, place) for place in range(start, min(start + batch_size, len(dataset)))]
+        return
+    with ProcessPool(_Reader(dataset), workers) as pool:
+        ahead: Queue[tuple[int, bytes | TaskFailure]] = Queue(BATCHES_AHEAD * batch_size + workers)
+        stop = threading.Event()
+        thread = threading.Thread(target=_fill, args=(pool, len(dataset), ahead, stop), daemon=True)
+        thread.start()
+        try:
+            yield from _in_order(ahead, thread, len(dataset), batch_size)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _in_order(
+    ahead: Queue[tuple[int, bytes | TaskFailure]], thread: threading.Thread, count: int, batch_size: int
+) -> Iterator[list[ReadItem]]:
+    early: dict[int, ReadItem] = {}
+    for start in range(0, count, batch_size):
+        places = range(start, min(start + batch_size, count))
+        while not all(place in early for place in places):
+            try:
+                place, result = ahead.get(timeout=_POLL_S)
+            except Empty:
+                if not thread.is_alive() and ahead.empty():
+                    raise RuntimeError("the thread that reads ahead has ended: its error is above") from None
+                continue
+            early[place] = (
+                ({}, f"cannot be read: {result.detail}") if isinstance(result, TaskFailure) else pickle.loads(result)
+            )
+        yield [early.pop(place) for place in places]
+
+
+def _fill(
+    pool: ProcessPool[int, bytes], count: int, ahead: Queue[tuple[int, bytes | TaskFailure]], stop: threading.Event
+) -> None:
+    for result in pool.results(range(count)):
+        while not stop.is_set():
+            with suppress(Full):
+                ahead.put(result, timeout=_POLL_S)
+                break
+        if stop.is_set():
+            return
+
+
+class _Reader:
+    """What a process does: reads an item, as bytes, since a shared tensor would die with the process."""
+
+    def __init__(self, dataset: CXRDataset) -> None:
+        self._dataset = dataset
+
+    def __call__(self, place: int) -> bytes:
+        torch.set_num_threads(1)  # a forked process must not use the threads of its parent
+        return pickle.dumps(_read(self._dataset, place))
+
+
+def _read(dataset: CXRDataset, place: int) -> ReadItem:
+    try:
+        return dataset[place], ""
+    except InputError as error:
+        return {}, str(error)
