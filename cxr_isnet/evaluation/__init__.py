@@ -33,9 +33,9 @@ from cxr_isnet.evaluation.page import (
 )
 from cxr_isnet.evaluation.predictions_table import (
     ERROR_COLUMN,
-    LUNG_AREA_COLUMN,
     PROBABILITY_PREFIX,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     RELEVANCE_REASON_COLUMN,
     SUM_TOLERANCE,
     check_predictions,
@@ -58,9 +58,9 @@ __all__ = [
     "COMPARISON_FILES",
     "ERROR_COLUMN",
     "FILES",
-    "LUNG_AREA_COLUMN",
     "PROBABILITY_PREFIX",
     "RELEVANCE_COLUMN",
+    "RELEVANCE_NULL_COLUMN",
     "RELEVANCE_REASON_COLUMN",
     "SUM_TOLERANCE",
     "ComparedMethod",

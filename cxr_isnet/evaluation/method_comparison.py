@@ -17,8 +17,8 @@ from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.posterior import highest_density, posterior_draws
 from cxr_isnet.evaluation.predictions_table import (
-    LUNG_AREA_COLUMN,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     label_indices,
     probabilities,
 )
@@ -277,10 +277,10 @@ def _repeated(trainings: Sequence[Replicates], metric: str) -> RepeatedMetric:
 
 
 def _excess(rows: pd.DataFrame, settings: Settings, seed: int) -> Replicates:
-    known = {RELEVANCE_COLUMN, LUNG_AREA_COLUMN} <= set(rows.columns)
+    known = {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(rows.columns)
     values: FloatArray = np.full(len(rows), np.nan)
     if known:
-        shares, areas = (pd.to_numeric(rows[name]).to_numpy(float) for name in (RELEVANCE_COLUMN, LUNG_AREA_COLUMN))
+        shares, areas = (pd.to_numeric(rows[name]).to_numpy(float) for name in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN))
         values = shares - areas
     bootstrap = PatientBootstrap.of(rows, resamples=settings.resamples, seed=seed)
     bootstrap = replace(bootstrap, method=IntervalMethod.PERCENTILE)

@@ -2,7 +2,7 @@
 
 Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for every
 class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
-there is none), `lung_area` (the lungs' share of the image, NaN without a mask), `error` (why an image could not be
+there is none), `relevance_null` (the lungs' share of the image, NaN without a mask), `error` (why an image could not be
 predicted; its row counts in no number); any metadata.
 """
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 PROBABILITY_PREFIX = "probability_"
 RELEVANCE_COLUMN = "relevance_in_lung"
 RELEVANCE_REASON_COLUMN = "relevance_reason"
-LUNG_AREA_COLUMN = "lung_area"
+RELEVANCE_NULL_COLUMN = "relevance_null"
 ERROR_COLUMN = "error"
 TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
 SUM_TOLERANCE = 1e-3

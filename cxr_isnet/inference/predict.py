@@ -88,7 +88,7 @@ def predict_manifest(
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
         read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
-        there is none), lung_area (the lungs' share of the image; NaN without a mask), error (why the image could not be
+        there is none), relevance_null (the lungs' share of the image; NaN without a mask), error (why the image could not be
         read; "" where it could), and the manifest's other columns.
 
     Example:
@@ -156,7 +156,7 @@ def _table(
     table["model_uri"] = model_uri
     table[RELEVANCE_COLUMN] = shares
     table[RELEVANCE_REASON_COLUMN] = reasons
-    table[LUNG_AREA_COLUMN] = areas
+    table[RELEVANCE_NULL_COLUMN] = areas
     table[ERROR_COLUMN] = [error for _, error in batch]
     for column in frame.columns:
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):

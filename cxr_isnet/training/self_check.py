@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
-    LUNG_AREA_COLUMN,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     Interval,
     PatientBootstrap,
     Settings,
@@ -139,7 +139,7 @@ def _mark_change(classifier: Classifier, frame: pd.DataFrame, mark: MarkConfig) 
 
 
 def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
-    values = (predictions[RELEVANCE_COLUMN] - predictions[LUNG_AREA_COLUMN]).to_numpy(float)
+    values = (predictions[RELEVANCE_COLUMN] - predictions[RELEVANCE_NULL_COLUMN]).to_numpy(float)
     bootstrap = PatientBootstrap.of(predictions, resamples=settings.resamples, seed=settings.seed)
     return bootstrap.intervals({"excess": WeightedMean(values)})["excess"]
 

@@ -39,7 +39,7 @@ def table(
             "probability_ill": score,
             "model_uri": "made up",
             "relevance_in_lung": lungs,
-            "lung_area": 0.3,
+            "relevance_null": 0.3,
         }
     )
 
