@@ -10,7 +10,6 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from cxr_isnet.errors import InputError
@@ -145,6 +144,8 @@ def find_position(
     Returns:
         Rows and columns of the mark; None when the lungs are everywhere.
     """
+    from scipy import ndimage  # not at the top: a model in use does without scipy
+
     near = np.zeros(shape, dtype=bool) if mask is None else ndimage.binary_dilation(mask, np.ones((3, 3)))
     for position in _candidates(shape[0], shape[1], config):
         if not near[position].any():

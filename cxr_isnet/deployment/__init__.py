@@ -1,8 +1,5 @@
 """What leaves the project: the model that MLflow stores."""
 
-from pathlib import Path
+from cxr_isnet.deployment.model_package import log_classifier
 
-
-def pyfunc_path() -> Path:
-    """The file that MLflow stores as the model's code."""
-    return Path(__file__).with_name("pyfunc_model.py")
+__all__ = ["log_classifier"]

@@ -42,6 +42,7 @@ from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_
 from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
+from cxr_isnet.evaluation.thresholds import frozen_rule
 
 __all__ = [
     "BCA_BOOTSTRAP",
@@ -73,6 +74,7 @@ __all__ = [
     "evaluate_tables",
     "figure_uri",
     "fit_temperature",
+    "frozen_rule",
     "hand_till_auc",
     "holm",
     "image_uri",

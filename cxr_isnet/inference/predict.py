@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
-from tqdm import tqdm
+from torch.utils.data import default_collate
 
-from cxr_isnet.data import CXRDataset, MarkConfig, MarkMode, make_dataset
-from cxr_isnet.errors import InputError
+from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
@@ -23,9 +19,8 @@ from cxr_isnet.evaluation import (
     probability_columns,
 )
 from cxr_isnet.inference.classifier import Classifier
-from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase
-from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.scoring import score
 from cxr_isnet.objectives import Explanation
 
 _NOT_IN_THE_TABLE = ("image", "mask", "split", "sha256", "path", "model_uri")
@@ -101,75 +96,25 @@ def predict_manifest(
         frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
-    explainer = classifier.explainer(explanation)
-    rows = np.full((len(frame), len(classifier.classes)), np.nan)
-    shares = np.full(len(frame), np.nan)
-    reasons, errors = [""] * len(frame), [""] * len(frame)
-    loader: DataLoader[Any] = DataLoader(
-        _Tolerant(dataset), batch_size=batch_size, num_workers=workers, collate_fn=list
+    scores = score(
+        classifier,
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        explainer=classifier.explainer(explanation),
+        title=f"predicting ({condition.name})",
     )
-    with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
-        for batch in loader:
-            for place, _, error in batch:
-                errors[place] = error
-            readable = [(place, item) for place, item, error in batch if not error]
-            if readable:
-                at = [place for place, _ in readable]
-                rows[at], shares[at], missing = _predict(
-                    classifier, explainer, [item for _, item in readable], calibrated
-                )
-                for place, reason in zip(at, missing, strict=True):
-                    reasons[place] = reason
-            bar.update(len(batch))
     columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}
     table = pd.DataFrame({"path": [str(v) for v in frame["image"]], **columns})
-    table[probability_columns(classifier.classes)] = rows
+    table[probability_columns(classifier.classes)] = scores.probabilities(classifier.temperature if calibrated else 1.0)
     table["model_uri"] = model_uri
-    table[RELEVANCE_COLUMN] = shares
-    table[RELEVANCE_REASON_COLUMN] = reasons
-    table[ERROR_COLUMN] = errors
+    table[RELEVANCE_COLUMN] = scores.relevance_in_lung
+    table[RELEVANCE_REASON_COLUMN] = scores.relevance_reasons
+    table[ERROR_COLUMN] = scores.errors
     for column in frame.columns:
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):
             table[column] = list(frame[column])
     return table
-
-
-class _Tolerant(Dataset[tuple[int, dict[Any, Any], str]]):
-    """Place, item and the reason why it could not be read, "" where it could."""
-
-    def __init__(self, dataset: CXRDataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, place: int) -> tuple[int, dict[Any, Any], str]:
-        try:
-            return place, self._dataset[place], ""
-        except InputError as error:
-            return place, {}, str(error)
-
-
-@torch.no_grad()
-def _predict(
-    classifier: Classifier, explainer: Explainer, items: list[dict[Any, Any]], calibrated: bool
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[str]]:
-    """Probabilities (B, classes), shares of relevance in the lungs (B,) and the reasons for those that are missing."""
-    batch = default_collate(items)
-    has_mask = batch["has_mask"].numpy()
-    images = batch["image"].to(classifier.device)
-    if explainer.explain is None or not has_mask.any():
-        logits, shares = classifier.network(images), np.full(len(items), np.nan)
-    else:
-        logits, maps = explainer.explain(images)
-        shares = relevance_in_lung(maps.cpu(), batch["mask"], batch["has_mask"])
-    scaled = logits.float() / classifier.temperature if calibrated else logits.float()
-    missing = explainer.reason or "no relevance at all"
-    reasons = [
-        "" if np.isfinite(share) else missing if masked else "no lung mask"
-        for share, masked in zip(shares, has_mask, strict=True)
-    ]
-    return scaled.softmax(1).cpu().double().numpy(), shares, reasons
 
 
 def gallery_cases(

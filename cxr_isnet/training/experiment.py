@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
-from cxr_isnet.deployment import pyfunc_path
+from cxr_isnet.deployment import log_classifier
 from cxr_isnet.engine import (
     CheckpointedRun,
     DistributedContext,
@@ -41,9 +41,10 @@ from cxr_isnet.inference import (
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Method, Objective, find_method, options_of
-from cxr_isnet.tracking import Run, log_model, start_run
+from cxr_isnet.tracking import Run, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
+from cxr_isnet.training.decision import fit_threshold_and_reference
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
 from cxr_isnet.training.temperature import fit_and_store_temperature
@@ -226,6 +227,7 @@ def _finish(
     classifier = Classifier.load(directory.best_file, device)
     clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
     validation = check_predictions(clean, classifier.classes)
+    fit_threshold_and_reference(classifier, validation, partitions.training, partitions.validation)
     calibration = fit_and_store_temperature(classifier, validation, directory.best_file)
     evaluated: dict[str, dict[str, Study]] = {}
     for name, frame in (("validation", partitions.validation), ("external", partitions.external)):
@@ -260,7 +262,7 @@ def _finish(
         },
     }
     run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
-    _log_results(config, partitions, directory, run, evaluated, frame, calibration["temperature"])
+    _log_results(config, partitions, directory, run, evaluated, frame, classifier)
     write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
     run.log_artifact(directory.metrics_file)
     for part, studies in evaluated.items():
@@ -275,7 +277,7 @@ def _log_results(
     run: Run,
     evaluated: Mapping[str, Mapping[str, Study]],
     history: pd.DataFrame,
-    temperature: float,
+    classifier: Classifier,
 ) -> None:
     flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
     run.log_metrics(flat, config.epochs)
@@ -285,15 +287,12 @@ def _log_results(
     for part, studies in evaluated.items():
         for condition in studies:
             run.log_artifact(directory.path / part / condition, part)
-    model = log_model(
+    model = log_classifier(
         run,
-        directory.best_file,
-        python_model=pyfunc_path(),
-        classes=config.data.classes,
-        example_paths=list(partitions.validation["image"][:2]),
+        classifier,
+        list(partitions.validation["image"][:2]),
         register=config.register,
-        metadata={"method": config.method, "seed": config.seed, "temperature": temperature},
-        params={"calibrated": False},
+        metadata={"method": config.method, "seed": config.seed, "temperature": classifier.temperature},
     )
     if model is not None and model.version is not None:
         _log.info("registered as models:/%s/%d", model.name, model.version)

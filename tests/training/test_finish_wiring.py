@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
@@ -69,8 +70,8 @@ def finished(
         seen.evaluated[output.name] = (classifier, frame, *args, kwargs)
         return {"clean": study}
 
-    def log_model(run: Any, checkpoint: Path, **kwargs: Any) -> None:
-        seen.model = {"run": run, "checkpoint": checkpoint, **kwargs}
+    def log_classifier(run: Any, classifier: Classifier, example_paths: list[str], **kwargs: Any) -> None:
+        seen.model = {"run": run, "classifier": classifier, "example_paths": example_paths, **kwargs}
 
     seen.config = TrainConfig(
         DataConfig(
@@ -94,7 +95,7 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "start_run", start_run)
         patch.setattr(experiment, "evaluate_classifier", evaluate)
-        patch.setattr(experiment, "log_model", log_model)
+        patch.setattr(experiment, "log_classifier", log_classifier)
         patch.setattr(experiment, "results_table", lambda studies: ", ".join(studies))
         patch.setattr(Trainer, "_validate", lambda self: {"loss": next(losses), "auc": 0.5})
         seen.metrics = train(seen.config)
@@ -132,14 +133,16 @@ def test_threshold_and_temperature_come_from_the_unmarked_validation_images_of_b
 def test_what_is_shipped_is_the_best_network_with_its_temperature_and_where_it_comes_from(
     finished: SimpleNamespace,
 ) -> None:
-    best = Path(finished.config.output) / "best.pt"
+    best = Classifier.load(Path(finished.config.output) / "best.pt")
     temperature = finished.metrics["calibration"]["temperature"]
+    shipped = finished.model["classifier"]
 
-    assert finished.model["checkpoint"] == best
-    assert Classifier.load(best).temperature == temperature
+    assert all(torch.equal(w, best.network.state_dict()[name]) for name, w in shipped.network.state_dict().items())
+    assert best.temperature == shipped.temperature == temperature
+    assert best.threshold == shipped.threshold is not None
+    assert torch.equal(best.reference.mean, shipped.reference.mean)
     assert finished.model["metadata"] == {"method": "cross_entropy", "seed": 3, "temperature": temperature}
-    assert (finished.model["register"], finished.model["classes"]) == ("lungs", CLASSES)
-    assert finished.model["params"] == {"calibrated": False}
+    assert finished.model["register"] == "lungs"
     assert set(finished.model["example_paths"]) <= set(read_manifests(finished.config.data.training)["image"])
 
 
