@@ -163,6 +163,20 @@ COMMANDS: Mapping[str, Command | Group] = {
         "audit",
         ("model", "manifest"),
     ),
+    "register": Command(
+        "register a run's model; it becomes the champion if it passes a gate; exit status 1 if it does not",
+        "register",
+        "RegisterConfig",
+        "register_run",
+        ("run",),
+    ),
+    "rollback": Command(
+        "give the alias of the champion back to the version before",
+        "register",
+        "RollbackConfig",
+        "roll_back",
+        ("name",),
+    ),
     "explain": Command("draw the heatmaps of images", "explain", "ExplainConfig", "explain"),
     "export": Command(
         "write a trained classifier in a format that other programs run",
@@ -423,6 +437,7 @@ def _quiet() -> None:
     """Silences what libraries say of themselves; their faults still raise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

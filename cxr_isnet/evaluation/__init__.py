@@ -5,13 +5,13 @@ Knows tables, never networks. Reading order: `predictions_table` (what goes in),
 (several), `report` (what is written).
 """
 
-from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates
-from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
+from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates, paired_difference
+from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.figures import loss_curves_figure
 from cxr_isnet.evaluation.groups import age_bands
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
-from cxr_isnet.evaluation.metrics import Metric, WeightedMean
+from cxr_isnet.evaluation.metrics import EvaluatedImages, Metric, WeightedMean, metric_families
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.page import (
     figure_uri,
@@ -27,17 +27,19 @@ from cxr_isnet.evaluation.predictions_table import (
     ERROR_COLUMN,
     PROBABILITY_PREFIX,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     RELEVANCE_REASON_COLUMN,
     SUM_TOLERANCE,
     check_predictions,
     label_indices,
+    predicted_classes,
     probabilities,
     probability_columns,
     read_predictions,
     read_tables,
     write_predictions,
 )
-from cxr_isnet.evaluation.ranking import HandTillAUC, hand_till_auc
+from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_auc
 from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
 from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
@@ -50,8 +52,10 @@ __all__ = [
     "FILES",
     "PROBABILITY_PREFIX",
     "RELEVANCE_COLUMN",
+    "RELEVANCE_NULL_COLUMN",
     "RELEVANCE_REASON_COLUMN",
     "SUM_TOLERANCE",
+    "EvaluatedImages",
     "FloatArray",
     "HandTillAUC",
     "IntArray",
@@ -64,7 +68,9 @@ __all__ = [
     "SiteResult",
     "Study",
     "WeightedMean",
+    "WithinSiteAUC",
     "age_bands",
+    "calibration",
     "check_predictions",
     "check_prevalence",
     "evaluate_folds",
@@ -81,9 +87,12 @@ __all__ = [
     "interval_text",
     "label_indices",
     "loss_curves_figure",
+    "metric_families",
     "number_with_interval",
     "outlined",
     "p_value",
+    "paired_difference",
+    "predicted_classes",
     "probabilities",
     "probability_columns",
     "read_predictions",

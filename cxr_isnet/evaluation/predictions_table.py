@@ -2,7 +2,8 @@
 
 Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for every
 class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
-there is none), `error` (why an image could not be predicted; its row counts in no number); any metadata.
+there is none), `relevance_null` (the share that a map without any preference has: that of the lungs in the image),
+`error` (why an image could not be predicted; its row counts in no number); any metadata.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 PROBABILITY_PREFIX = "probability_"
 RELEVANCE_COLUMN = "relevance_in_lung"
 RELEVANCE_REASON_COLUMN = "relevance_reason"
+RELEVANCE_NULL_COLUMN = "relevance_null"
 ERROR_COLUMN = "error"
 TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
 SUM_TOLERANCE = 1e-3

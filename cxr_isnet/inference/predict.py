@@ -13,6 +13,7 @@ from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     RELEVANCE_REASON_COLUMN,
     label_indices,
     probabilities,
@@ -82,8 +83,9 @@ def predict_manifest(
 
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
-        read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
-        there is none), error (why the image could not be read; "" where it could), and the manifest's other columns.
+        read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_null (the
+        share that a map without any preference has), relevance_reason (why there is none), error (why the image could
+        not be read; "" where it could), and the manifest's other columns.
 
     Example:
         >>> from cxr_isnet import Classifier, read_manifest
@@ -109,6 +111,7 @@ def predict_manifest(
     table[probability_columns(classifier.classes)] = scores.probabilities(classifier.temperature if calibrated else 1.0)
     table["model_uri"] = model_uri
     table[RELEVANCE_COLUMN] = scores.relevance_in_lung
+    table[RELEVANCE_NULL_COLUMN] = scores.relevance_null
     table[RELEVANCE_REASON_COLUMN] = scores.relevance_reasons
     table[ERROR_COLUMN] = scores.errors
     for column in frame.columns:

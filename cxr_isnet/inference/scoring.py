@@ -33,6 +33,7 @@ class Scores:
         errors: why an image cannot be read; "" where it can.
         about: what the data set says of an image beside its pixels (key `about` of its items).
         relevance_in_lung: (N,) share of relevance inside the lungs; NaN where there is none.
+        relevance_null: (N,) the share that a map without any preference has: that of the lungs in the image.
         relevance_reasons: why there is none; "" where there is.
         distances: (N,) as of `FeatureReference.distances`; NaN where not asked for or without a reference.
         heatmaps: what `draw` gave; "" where an image cannot be read or explained.
@@ -42,6 +43,7 @@ class Scores:
     errors: list[str]
     about: list[Any]
     relevance_in_lung: FloatArray
+    relevance_null: FloatArray
     relevance_reasons: list[str]
     distances: FloatArray
     heatmaps: list[str]
@@ -109,6 +111,7 @@ def score(
         [""] * count,
         [None] * count,
         np.full(count, np.nan),
+        np.full(count, np.nan),
         [""] * count,
         np.full(count, np.nan),
         [""] * count,
@@ -152,6 +155,8 @@ def _score(
     if maps is not None and any(masked):
         masks = torch.stack([item["mask"] for _, item in readable])
         found.relevance_in_lung[at] = relevance_in_lung(maps, masks, np.array(masked))
+        lungs = masks.flatten(1).double().mean(1).numpy()
+        found.relevance_null[at] = np.where(np.isfinite(found.relevance_in_lung[at]), lungs, np.nan)
     missing = explainer.reason or "no relevance at all"
     for row, place in enumerate(at):
         if not np.isfinite(found.relevance_in_lung[place]):

@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from pandas.api.types import is_float_dtype
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.parameters import safe_key
+from cxr_isnet.tracking.registry import add_version, registry_lock
 from cxr_isnet.tracking.run import MlflowRun, Run
 from cxr_isnet.tracking.store import fluent_store, resolve_uri
 
@@ -72,7 +72,7 @@ def log_model(
         python_model: the Python file that ends in `mlflow.models.set_model(...)`.
         classes: names of the classes, in the order of the network's outputs.
         example_paths: two or more image files; the first two are predicted once, and not stored.
-        register: name in the model registry; None does not register.
+        register: name in the model registry, of which it becomes the candidate; None does not register.
         metadata: further metadata of the model, JSON values.
         params: parameters of `predict` with their defaults.
         artifacts: more files the model needs, by name.
@@ -111,7 +111,7 @@ def log_model(
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     uri = f"models:/{logged.model_id}"
-    version = _register(run, uri, register, tags, metadata or {}) if register else None
+    version = _register(run, logged.model_id, register, tags, metadata or {}) if register else None
     return LoggedModel(uri, logged.model_id, register, version)
 
 
@@ -204,10 +204,6 @@ def _complete(local: Path, answer: pd.DataFrame, params: Mapping[str, Any], logg
         shutil.rmtree(cache)
 
 
-def _register(run: MlflowRun, uri: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
-    with fluent_store(run.uri):
-        version = mlflow.register_model(uri, name)
-    further = {safe_key(key): str(value) for key, value in metadata.items()}
-    for key, value in {**tags, **further}.items():
-        run.client.set_model_version_tag(name, version.version, key, value)
-    return int(version.version)
+def _register(run: MlflowRun, model_id: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
+    with registry_lock(run.client, name):
+        return add_version(run.client, name, model_id, {**tags, **{key: str(value) for key, value in metadata.items()}})

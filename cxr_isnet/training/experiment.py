@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxr_isnet.data import MarkMode, make_dataset, make_loader
-from cxr_isnet.deployment import log_classifier
+from cxr_isnet.deployment import EXTERNAL_TAG, MODEL_DIGEST_TAG, SEEN_TAG, log_classifier
 from cxr_isnet.engine import (
     CheckpointedRun,
     DistributedContext,
@@ -26,7 +26,14 @@ from cxr_isnet.engine import (
     distributed_context,
 )
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import Settings, Study, check_predictions, hand_till_auc, loss_curves_figure
+from cxr_isnet.evaluation import (
+    Settings,
+    Study,
+    check_predictions,
+    hand_till_auc,
+    loss_curves_figure,
+    write_predictions,
+)
 from cxr_isnet.files import write_json
 from cxr_isnet.inference import (
     Classifier,
@@ -38,16 +45,17 @@ from cxr_isnet.inference import (
     results_table,
     site_results,
 )
-from cxr_isnet.manifests import digest
+from cxr_isnet.manifests import digest, file_digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Method, Objective, find_method, options_of
-from cxr_isnet.tracking import Run, start_run
+from cxr_isnet.tracking import Run, check_method, open_store, resolve_uri, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.decision import fit_threshold_and_reference
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
 from cxr_isnet.training.temperature import fit_and_store_temperature
+from cxr_isnet.training.thumbnail import thumbnail_control
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +91,8 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     torch.manual_seed(config.seed)
     options = options_of(config.options, method)
     objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
+    if config.register is not None:
+        check_method(open_store(resolve_uri(config.tracking.uri)), config.register, settings["method"])
     partitions = read_partitions(config.data, config.seed)
     _check_masks(method, partitions)
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
@@ -212,6 +222,8 @@ def _log_partitions(run: Run, config: DataConfig, partitions: Partitions) -> Non
             masked,
         )
         run.log_dataset(frame, name, name, digest(*manifests), source=", ".join(manifests))
+    for tag, tables in ((SEEN_TAG, config.training), (EXTERNAL_TAG, config.external)):
+        run.set_tags({tag: " ".join(map(digest, tables))})
 
 
 def _finish(
@@ -279,6 +291,7 @@ def _log_results(
     history: pd.DataFrame,
     classifier: Classifier,
 ) -> None:
+    run.set_tags({MODEL_DIGEST_TAG: file_digest(directory.best_file)})
     flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
     run.log_metrics(flat, config.epochs)
     run.log_figure(loss_curves_figure(history), "loss_curves.png")
@@ -287,12 +300,18 @@ def _log_results(
     for part, studies in evaluated.items():
         for condition in studies:
             run.log_artifact(directory.path / part / condition, part)
+    if partitions.external is not None:
+        control = directory.path / "external" / "thumbnail"
+        control.mkdir(exist_ok=True)
+        predictions = thumbnail_control(partitions.training, partitions.external, config.data.classes)
+        write_predictions(predictions, control / "predictions.csv")
+        run.log_artifact(control, "external")
     model = log_classifier(
         run,
         classifier,
         list(partitions.validation["image"][:2]),
         register=config.register,
-        metadata={"method": config.method, "seed": config.seed, "temperature": classifier.temperature},
+        metadata={"method": classifier.method, "seed": config.seed, "temperature": classifier.temperature},
     )
     if model is not None and model.version is not None:
         _log.info("registered as models:/%s/%d", model.name, model.version)
