@@ -177,6 +177,9 @@ COMMANDS: Mapping[str, Command | Group] = {
         "roll_back",
         ("name",),
     ),
+    "serve": Command(
+        "answer for images over HTTP, with MLflow's scoring protocol", "serve", "ServeConfig", "serve", ("model",)
+    ),
     "explain": Command("draw the heatmaps of images", "explain", "ExplainConfig", "explain"),
     "export": Command(
         "write a trained classifier in a format that other programs run",

@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from mlflow.exceptions import MlflowException
+
 import cxr_isnet
+from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
-from cxr_isnet.tracking import LoggedModel, Run, log_model, pinned
+from cxr_isnet.tracking import LoggedModel, Run, load_model, log_model, pinned
 
 NEEDED = (
     "mlflow-skinny",
@@ -71,3 +75,29 @@ def log_classifier(
             code_paths=[str(code)],
             pip_requirements=pinned(NEEDED, DECODERS),
         )
+
+
+def load_classifier(model: str, tracking_uri: str, device: str | torch.device) -> Classifier:
+    """The classifier of a checkpoint, or of a model that `log_classifier` has stored.
+
+    Args:
+        model: A checkpoint; else what `load_model` takes: `models:/NAME@champion`, or a folder.
+        tracking_uri: Of the store, for a model of MLflow.
+        device: Where it is to compute.
+
+    Raises:
+        InputError: There is no such model, or it is none of this package.
+    """
+    if Path(model).is_file():
+        return Classifier.load(model, device)
+    try:
+        loaded = load_model(model, tracking_uri).unwrap_python_model()
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"model '{model}': neither a checkpoint nor a model of the store {tracking_uri}: {error}"
+        ) from error
+    classifier = getattr(loaded, "classifier", None)
+    if not isinstance(classifier, Classifier):
+        raise InputError(f"model '{model}': not a model of this package: give one that its training has logged")
+    classifier.network.to(device)
+    return classifier

@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig, at_most
@@ -81,11 +80,12 @@ def _read(stream: BinaryIO, name: str, largest_pixels: int) -> UntrustedImage:
 
 def _check_deflated(stream: BinaryIO, largest_pixels: int) -> None:
     """Refuses a deflated data set (PS3.5, A.5) that holds more than the largest image; pydicom inflates it whole."""
-    stream.seek(0)
+    stream.seek(PREAMBLE + 4)
     try:
         with quiet_pydicom():
-            syntax = read_file_meta_info(stream).get("TransferSyntaxUID")  # type: ignore[arg-type] # it takes streams too
-    except (InvalidDicomError, *DICOM_ERRORS):
+            meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+            syntax = meta.get("TransferSyntaxUID")
+    except DICOM_ERRORS:
         return  # without a preamble there is no syntax to deflate by; what else is wrong, the reader says
     if syntax != DeflatedExplicitVRLittleEndian:
         return

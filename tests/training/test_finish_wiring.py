@@ -17,9 +17,9 @@ import torch
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.trainer import Trainer
-from cxr_isnet.evaluation import Settings
+from cxr_isnet.evaluation import Settings, read_predictions
 from cxr_isnet.inference import Classifier, conditions
-from cxr_isnet.manifests import read_manifests
+from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig
@@ -39,6 +39,7 @@ class Listening:
         self.metrics: dict[str, float] = {}
         self.artifacts: list[tuple[str, str | None]] = []
         self.datasets: dict[str, int] = {}
+        self.tags: dict[str, object] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.metrics |= {f"{name} {step}": value for name, value in metrics.items()}
@@ -49,6 +50,9 @@ class Listening:
     def log_dataset(self, frame: pd.DataFrame, name: str, *_: Any, **__: Any) -> None:
         self.datasets[name] = len(frame)
 
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self.tags |= tags
+
     def log_figure(self, figure: Any, name: str) -> None:
         self.artifacts.append((name, None))
 
@@ -58,7 +62,7 @@ def finished(
     phantom_manifest: Path, external_manifest: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
     """A training with marks and an external hospital whose second epoch of three is its best: what came after it."""
-    seen = SimpleNamespace(evaluated={}, run=Listening(), model={})
+    seen = SimpleNamespace(evaluated={}, run=Listening(), model={}, checked=[])
     losses = iter([3.0, 1.0, 2.0])
     study = SimpleNamespace(models={"cross_entropy": SimpleNamespace(sites={})})
 
@@ -94,6 +98,8 @@ def finished(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "start_run", start_run)
+        patch.setattr(experiment, "open_store", lambda uri: uri)
+        patch.setattr(experiment, "check_method", lambda *given: seen.checked.append(given))
         patch.setattr(experiment, "evaluate_classifier", evaluate)
         patch.setattr(experiment, "log_classifier", log_classifier)
         patch.setattr(experiment, "results_table", lambda studies: ", ".join(studies))
@@ -160,4 +166,29 @@ def test_the_run_gets_data_sets_epochs_calibration_and_files(finished: SimpleNam
     assert run.metrics["validation.loss 2"] == 1.0
     assert run.metrics["validation.temperature 3"] == finished.metrics["calibration"]["temperature"]
     assert {("clean", "validation"), ("clean", "external")} <= set(run.artifacts)
+    assert ("thumbnail", "external") in run.artifacts
     assert {"config.yaml", "history.csv", "metrics.json", "loss_curves.png"} <= {name for name, _ in run.artifacts}
+
+
+def test_the_run_says_which_tables_and_which_checkpoint_it_is_of(finished: SimpleNamespace) -> None:
+    data, best = finished.config.data, Path(finished.config.output) / "best.pt"
+
+    assert finished.run.tags == {
+        "digests.seen": digest(*data.training),
+        "digests.external": digest(*data.external),
+        "model_sha256": file_digest(best),
+    }
+
+
+def test_the_registered_name_is_looked_at_before_the_training(finished: SimpleNamespace) -> None:
+    ((store, name, method),) = finished.checked
+
+    assert store.endswith("mlflow.db")
+    assert (name, method) == ("lungs", "cross_entropy")
+
+
+def test_the_thumbnail_control_is_of_the_external_images(finished: SimpleNamespace, external_manifest: Path) -> None:
+    control = read_predictions(Path(finished.config.output) / "external" / "thumbnail" / "predictions.csv", CLASSES)
+
+    assert list(control["path"]) == list(read_manifests([str(external_manifest)])["image"])
+    assert control["probability_tuberculosis"].nunique() > 1
