@@ -302,7 +302,7 @@ def _log_results(
             run.log_artifact(directory.path / part / condition, part)
     if partitions.external is not None:
         control = directory.path / "external" / "thumbnail"
-        control.mkdir(exist_ok=True)
+        control.mkdir(parents=True, exist_ok=True)
         predictions = thumbnail_control(partitions.training, partitions.external, config.data.classes)
         write_predictions(predictions, control / "predictions.csv")
         run.log_artifact(control, "external")
