@@ -242,12 +242,18 @@ def _without_old_spellings(arguments: list[str]) -> list[str]:
     for word in arguments:
         option, equals, value = word.partition("=")
         parts = option.removeprefix("--").split(".")
-        if option.startswith("--") and set(parts) & set(_OLD_SETTINGS):
+        if option.startswith("--") and set(parts) & set(_OLD_SETTINGS) and not _is_setting(arguments, option):
             new = "--" + ".".join(_OLD_SETTINGS.get(part, part) for part in parts)
             _warn_old(option, new)
             word = f"{new}{equals}{value}"
         renamed.append(word)
     return renamed
+
+
+def _is_setting(arguments: list[str], option: str) -> bool:
+    """Whether the command has a setting of this name, which means another thing elsewhere."""
+    command = _command([word for word in arguments if not word.startswith("-")][:2])
+    return command is not None and option.removeprefix("--") in _options(command.settings(), "")
 
 
 def _warn_old(old: str, new: str) -> None:
