@@ -172,6 +172,23 @@ COMMANDS: Mapping[str, Command | Group] = {
         "audit",
         ("model", "manifest"),
     ),
+    "register": Command(
+        "register a run's model; it becomes the champion if it passes a gate; exit status 1 if it does not",
+        "register",
+        "RegisterConfig",
+        "register_run",
+        ("run",),
+    ),
+    "rollback": Command(
+        "give the alias of the champion back to the version before",
+        "register",
+        "RollbackConfig",
+        "roll_back",
+        ("name",),
+    ),
+    "serve": Command(
+        "answer for images over HTTP, with MLflow's scoring protocol", "serve", "ServeConfig", "serve", ("model",)
+    ),
     "explain": Command("draw the heatmaps of images", "explain", "ExplainConfig", "explain"),
     "export": Command(
         "write a trained classifier in a format that other programs run",
@@ -234,12 +251,18 @@ def _without_old_spellings(arguments: list[str]) -> list[str]:
     for word in arguments:
         option, equals, value = word.partition("=")
         parts = option.removeprefix("--").split(".")
-        if option.startswith("--") and set(parts) & set(_OLD_SETTINGS):
+        if option.startswith("--") and set(parts) & set(_OLD_SETTINGS) and not _is_setting(arguments, option):
             new = "--" + ".".join(_OLD_SETTINGS.get(part, part) for part in parts)
             _warn_old(option, new)
             word = f"{new}{equals}{value}"
         renamed.append(word)
     return renamed
+
+
+def _is_setting(arguments: list[str], option: str) -> bool:
+    """Whether the command has a setting of this name, which means another thing elsewhere."""
+    command = _command([word for word in arguments if not word.startswith("-")][:2])
+    return command is not None and option.removeprefix("--") in _options(command.settings(), "")
 
 
 def _warn_old(old: str, new: str) -> None:
@@ -432,6 +455,7 @@ def _quiet() -> None:
     """Silences what libraries say of themselves; their faults still raise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cxr_isnet.audit import (
     MIN_PATIENTS,
@@ -15,10 +16,11 @@ from cxr_isnet.audit import (
 )
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig
+from cxr_isnet.deployment import MODEL_DIGEST_TAG
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
-from cxr_isnet.manifests import digest, read_manifests
+from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 
 
@@ -89,6 +91,8 @@ def audit(config: AuditConfig) -> str:
         written = write_audit(output, report)
         run.log_metrics(report.metrics(), 0)
         run.set_tags({"audit.verdict": report.verdict.value})
+        if Path(config.model).is_file():
+            run.set_tags({MODEL_DIGEST_TAG: file_digest(config.model)})
         for file in written:
             run.log_artifact(file)
     return report.table()

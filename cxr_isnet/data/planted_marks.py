@@ -1,6 +1,6 @@
 """Planted marks: a synthetic shortcut, a sign of the class that a classifier may learn instead of the disease."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,6 @@ from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 from torch import Tensor
 
 from cxr_isnet.errors import InputError
@@ -195,7 +194,7 @@ def find_position(
     Returns:
         Rows and columns of the mark; None when the lungs are everywhere.
     """
-    near = np.zeros(shape, dtype=bool) if mask is None else ndimage.binary_dilation(mask, np.ones((3, 3)))
+    near = _in_or_beside(mask, shape)
     for position in _candidates(shape[0], shape[1], config):
         if not near[position].any():
             return position
@@ -231,6 +230,15 @@ def stamp(image: Tensor, glyph: NDArray[np.float32], position: tuple[slice, slic
     return marked
 
 
+def _in_or_beside(mask: NDArray[np.bool_] | None, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """The lungs and the pixels around them; nothing where the lungs are not known."""
+    from scipy import ndimage  # not at the top: a model in use does without scipy
+
+    if mask is None:
+        return np.zeros(shape, dtype=bool)
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3))), dtype=bool)
+
+
 def _random_position(
     shape: tuple[int, int] | torch.Size,
     mask: NDArray[np.bool_] | None,
@@ -242,7 +250,7 @@ def _random_position(
     """A place drawn anew for each file name, whichever folder it lies in: outside the lungs, or wholly inside them."""
     generator = np.random.default_rng(crc32(Path(path).name.encode()))
     rows, columns = shape
-    near = np.zeros(shape, dtype=bool) if mask is None else ndimage.binary_dilation(mask, np.ones((3, 3)))
+    near = _in_or_beside(mask, shape)
     forbidden = ~mask if inside and mask is not None else near
     for factor in SHRINKING:
         side = max(round(factor * config.size * min(rows, columns)), SMALLEST_SIDE)
@@ -257,7 +265,7 @@ def _random_position(
 def _with_text(image: Tensor, name: str, mask: NDArray[np.bool_] | None, config: MarkConfig, path: str) -> Tensor:
     """Copy of an image with a name in the first corner where it lies outside the lungs, smaller if need be."""
     shape = image.shape[-2:]
-    near = np.zeros(shape, dtype=bool) if mask is None else ndimage.binary_dilation(mask, np.ones((3, 3)))
+    near = _in_or_beside(mask, shape)
     margin = round(config.margin * min(shape))
     corners = [config.corner, *(corner for corner in Corner if corner is not config.corner)]
     for factor in SHRINKING:
@@ -311,6 +319,8 @@ def _gradient(image: NDArray[np.float32], kind: int, class_count: int, config: M
 
 def _blur(image: NDArray[np.float32], kind: int, class_count: int, config: MarkConfig) -> NDArray[np.float32]:
     """Gaussian blur, of standard deviation 0 for the first class up to a quarter of `size` for the last."""
+    from scipy import ndimage  # as above
+
     largest = config.size / 4 * min(image.shape)
     return np.asarray(ndimage.gaussian_filter(image, largest * kind / max(1, class_count - 1)), dtype=np.float32)
 
@@ -328,5 +338,5 @@ def _outside(image: Tensor, changed: NDArray[np.float32], mask: NDArray[np.bool_
     after = torch.from_numpy(changed)[None]
     if mask is None:
         return after
-    near = torch.from_numpy(ndimage.binary_dilation(mask, np.ones((3, 3))))[None]
+    near = torch.from_numpy(_in_or_beside(mask, mask.shape))[None]
     return torch.where(near, image, after)

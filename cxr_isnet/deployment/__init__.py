@@ -1,28 +1,55 @@
-"""What leaves the project: the model that MLflow stores, exports, DICOM results, predictions of an archive."""
+"""What leaves the project: the model that MLflow stores and its gate, its server, exports, DICOM results, archives.
 
-from pathlib import Path
+Reading order: `model_package` (what is stored), `pyfunc_model` (its code), `gate` (rules and their evidence),
+`registration` (evidence from a store, aliases), `server` (a model behind HTTP); `archive_scoring` (predictions of any
+number of images), `dicom_results`, `listener` (a DICOM node); `exporters`.
+"""
 
 from cxr_isnet.deployment.archive_scoring import ScoringConfig, finish, local_scorer, ray_scorer, score_archive
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
+from cxr_isnet.deployment.gate import Check, Decision, Evidence, GateConfig, GateMetric, decide, read_gate
 from cxr_isnet.deployment.listener import Listener, ListenerConfig, Node, Spool, check_ae_title
+from cxr_isnet.deployment.model_package import load_classifier, log_classifier
+from cxr_isnet.deployment.registration import (
+    EXTERNAL_TAG,
+    MODEL_DIGEST_TAG,
+    SEEN_TAG,
+    Registration,
+    read_evidence,
+    register,
+    rollback,
+)
+from cxr_isnet.deployment.server import Limits, make_app
 
 __all__ = [
+    "EXTERNAL_TAG",
+    "MODEL_DIGEST_TAG",
+    "SEEN_TAG",
+    "Check",
+    "Decision",
     "DicomResults",
+    "Evidence",
+    "GateConfig",
+    "GateMetric",
+    "Limits",
     "Listener",
     "ListenerConfig",
     "Node",
+    "Registration",
     "ScoringConfig",
     "Spool",
     "add_dicom_results",
     "check_ae_title",
+    "decide",
     "finish",
+    "load_classifier",
     "local_scorer",
-    "pyfunc_path",
+    "log_classifier",
+    "make_app",
     "ray_scorer",
+    "read_evidence",
+    "read_gate",
+    "register",
+    "rollback",
     "score_archive",
 ]
-
-
-def pyfunc_path() -> Path:
-    """The file that MLflow stores as the model's code."""
-    return Path(__file__).with_name("pyfunc_model.py")

@@ -1,7 +1,11 @@
-"""Numbers, texts and tensors in one file, written whole or not at all, read without running any code."""
+"""Numbers, texts and tensors in one file, written whole or not at all, read without running any code.
+
+A name that ends in `.safetensors` gets that format, which holds no pickle at all; any other the one of torch.
+"""
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -9,19 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 
+SAFETENSORS = ".safetensors"
 FORMAT = 2
 """Of what is written. A file of format 1 (before methods had options in it) is still read."""
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes `state` so that a kill at any moment leaves either the old file or the new one."""
+    content = {"format": FORMAT, **state}
     with atomic_write(path) as partial:
-        torch.save({"format": FORMAT, **state}, partial)
+        if path.suffix == SAFETENSORS:
+            _write_safetensors(partial, content)
+        else:
+            torch.save(content, partial)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -44,6 +55,39 @@ def load_tensors(path: Path) -> Any:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
+    state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
+        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
+    return state
+
+
+def _write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Mappings of tensors as `<key>/<name>`, all else as JSON in the header."""
+    groups = {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, Mapping) and value and all(isinstance(item, Tensor) for item in value.values())
+    }
+    tensors = {f"{key}/{name}": tensor.clone().contiguous() for key, g in groups.items() for name, tensor in g.items()}
+    plain = {key: value for key, value in content.items() if key not in groups}
+    save_file(tensors, path, metadata={"state": json.dumps(plain)})
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {}).get("state", "null"))
+            for name in file.keys() if isinstance(state, dict) else ():
+                key, _, own = name.partition("/")
+                state.setdefault(key, {})[own] = file.get_tensor(name)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
+        ) from error
+    return state
+
+
+def _read_torch(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # torch's reader of older, bare pickles fails on other files in too many ways
         raise InputError(f"{path}: damaged, or no checkpoint: give one of this program")
     try:

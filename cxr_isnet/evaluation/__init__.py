@@ -5,8 +5,8 @@ Knows tables, never networks. Reading order: `predictions_table` (what goes in),
 (several), `report` (what is written).
 """
 
-from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates
-from cxr_isnet.evaluation.calibration import fit_temperature, with_temperature
+from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates, paired_difference
+from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.figures import loss_curves_figure
@@ -19,7 +19,7 @@ from cxr_isnet.evaluation.method_comparison import (
     compare_methods,
     flat_numbers,
 )
-from cxr_isnet.evaluation.metrics import Metric, WeightedMean
+from cxr_isnet.evaluation.metrics import EvaluatedImages, Metric, WeightedMean, metric_families
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.page import (
     figure_uri,
@@ -40,18 +40,19 @@ from cxr_isnet.evaluation.predictions_table import (
     SUM_TOLERANCE,
     check_predictions,
     label_indices,
+    predicted_classes,
     probabilities,
     probability_columns,
     read_predictions,
     read_tables,
     write_predictions,
 )
-from cxr_isnet.evaluation.ranking import HandTillAUC, hand_till_auc
+from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_auc
 from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
 from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
-from cxr_isnet.evaluation.thresholds import DecisionRule
+from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
 
 __all__ = [
     "BCA_BOOTSTRAP",
@@ -65,6 +66,7 @@ __all__ = [
     "SUM_TOLERANCE",
     "ComparedMethod",
     "DecisionRule",
+    "EvaluatedImages",
     "FloatArray",
     "HandTillAUC",
     "IntArray",
@@ -79,7 +81,9 @@ __all__ = [
     "Study",
     "TrainingTables",
     "WeightedMean",
+    "WithinSiteAUC",
     "age_bands",
+    "calibration",
     "check_predictions",
     "check_prevalence",
     "compare_methods",
@@ -92,15 +96,19 @@ __all__ = [
     "figure_uri",
     "fit_temperature",
     "flat_numbers",
+    "frozen_rule",
     "hand_till_auc",
     "holm",
     "image_uri",
     "interval_text",
     "label_indices",
     "loss_curves_figure",
+    "metric_families",
     "number_with_interval",
     "outlined",
     "p_value",
+    "paired_difference",
+    "predicted_classes",
     "probabilities",
     "probability_columns",
     "read_predictions",

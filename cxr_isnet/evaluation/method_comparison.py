@@ -280,7 +280,9 @@ def _excess(rows: pd.DataFrame, settings: Settings, seed: int) -> Replicates:
     known = {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(rows.columns)
     values: FloatArray = np.full(len(rows), np.nan)
     if known:
-        shares, areas = (pd.to_numeric(rows[name]).to_numpy(float) for name in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN))
+        shares, areas = (
+            pd.to_numeric(rows[name]).to_numpy(float) for name in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN)
+        )
         values = shares - areas
     bootstrap = PatientBootstrap.of(rows, resamples=settings.resamples, seed=seed)
     bootstrap = replace(bootstrap, method=IntervalMethod.PERCENTILE)

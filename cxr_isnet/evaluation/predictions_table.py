@@ -2,8 +2,8 @@
 
 Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for every
 class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
-there is none), `relevance_null` (the lungs' share of the image, NaN without a mask), `error` (why an image could not be
-predicted; its row counts in no number); any metadata.
+there is none), `relevance_null` (the share that a map without any preference has: that of the lungs in the image),
+`error` (why an image could not be predicted; its row counts in no number); any metadata.
 """
 
 from __future__ import annotations

@@ -129,6 +129,26 @@ class HandTillAUC:
         return np.asarray(np.mean([pair(weights) for pair in self._pairs], axis=0), dtype=np.float64)
 
 
+class WithinSiteAUC:
+    """Mean over hospitals of their AUC (Hand & Till), weighted by their images: no pair spans two hospitals."""
+
+    def __init__(self, labels: IntArray, probabilities: FloatArray, sites: IntArray) -> None:
+        """Labels (N,), probabilities (N, C), sites (N,)."""
+        self._parts = [
+            (HandTillAUC(np.where(sites == site, labels, -1), probabilities), (sites == site).astype(np.float64))
+            for site in np.unique(sites)
+            if len(np.unique(labels[sites == site])) > 1
+        ]
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        """Value (R,) for every row of weights (R, N)."""
+        if not self._parts:
+            return np.full(len(weights), np.nan)
+        aucs = np.stack([auc(weights) for auc, _ in self._parts])
+        sizes = np.stack([weights @ members for _, members in self._parts])
+        return np.asarray((aucs * sizes).sum(0) / sizes.sum(0), dtype=np.float64)
+
+
 class RankingMetrics:
     """The family of `auc`, and by class `auc` and `average_precision` against the rest.
 

@@ -22,6 +22,7 @@ from cxr_isnet.imaging.mask_shape import (
 from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.untrusted import LARGEST_PIXELS, UntrustedImage, read_untrusted
 
 if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
@@ -31,6 +32,7 @@ __all__ = [
     "INTAKE_RULES",
     "LARGEST_AREA",
     "LARGEST_BORDER",
+    "LARGEST_PIXELS",
     "LOWEST_SYMMETRY",
     "SMALLEST_AREA",
     "AcceptanceConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "Radiograph",
     "RejectedFile",
     "RejectionReason",
+    "UntrustedImage",
     "border_share",
     "correct_polarity",
     "encode_png",
@@ -50,6 +53,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_radiograph",
+    "read_untrusted",
 ]
 
 

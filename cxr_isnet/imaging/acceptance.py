@@ -187,6 +187,26 @@ INTAKE_RULES: tuple[AcceptanceRule, ...] = (*READING_RULES, capture, body_part, 
 """Rules for a file found in a hospital's folder."""
 
 
+SCORING_RULES: tuple[AcceptanceRule, ...] = (*READING_RULES, capture, body_part, view_position)
+"""Rules for a file that a model in use is given: a chest radiograph, whoever the patient is."""
+
+
+def at_most(pixels: int) -> AcceptanceRule:
+    """The rule that refuses an image of more pixels, before any is decoded."""
+
+    def rule(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None:
+        rows, columns = header.integer("Rows") or 0, header.integer("Columns") or 0
+        if rows * columns > pixels:
+            raise RejectedFile(
+                RejectionReason.PIXEL_FORMAT,
+                f"Rows (0028,0010) is {rows} and Columns (0028,0011) {columns}: more than {pixels} pixels. "
+                "Give a smaller image",
+            )
+        return None
+
+    return rule
+
+
 def check_acceptance(
     header: Header, config: AcceptanceConfig, rules: tuple[AcceptanceRule, ...]
 ) -> tuple[AcceptanceNote, ...]:

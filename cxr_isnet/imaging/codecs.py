@@ -75,6 +75,32 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data.cast("B")
 
 
+def codestream_pixels(data: bytes) -> int:
+    """Pixels that the first frame of JPEG, JPEG-LS or JPEG 2000 says it has; 0 where none is found.
+
+    Args:
+        data: encapsulated pixel data; its beginning is enough.
+
+    Source: ITU-T T.81, B.2.2 (frame header), T.87, C.2.2; ISO/IEC 15444-1, A.5.1 (SIZ).
+    """
+    jpeg_2000, jpeg = data.find(b"\xff\x4f\xff\x51"), data.find(b"\xff\xd8\xff")
+    if jpeg_2000 >= 0 and (jpeg < 0 or jpeg_2000 < jpeg):
+        if len(data) < jpeg_2000 + 24:
+            return 0
+        right, bottom, left, top = struct.unpack_from(">4L", data, jpeg_2000 + 8)
+        return int(max(0, right - left) * max(0, bottom - top))
+    place = jpeg + 2
+    while 0 < jpeg < place and place + 9 <= len(data) and data[place] == 0xFF:
+        marker, length, _, rows, columns = struct.unpack_from(">HHBHH", data, place)
+        if marker in _FRAME_HEADERS:
+            return int(rows) * int(columns)
+        place += 2 + int(length)
+    return 0
+
+
+_FRAME_HEADERS = frozenset({*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC})
+
+
 def _rle(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedinteger]:
     """Decodes RLE (PS3.5, Annex G); the table of segments is checked here because imagecodecs trusts it."""
     import imagecodecs
@@ -85,6 +111,8 @@ def _rle(src: bytes, shape: tuple[int, int], size: int) -> NDArray[np.unsignedin
     bounds = (_RLE_HEADER.size, *offsets[1:size], len(src))
     if number != size or offsets[0] != _RLE_HEADER.size or any(start >= end for start, end in pairwise(bounds)):
         raise UnusualFrameError(f"{number} segments at {offsets[:size]}")
+    if len(src) > 2 * shape[0] * shape[1] * size + _RLE_HEADER.size:
+        raise UnusualFrameError(f"{len(src)} bytes: more than twice what it decodes to")
     kind = np.dtype(f"<u{size}")
     decoded = imagecodecs.dicomrle_decode(src, kind.str)
     if len(decoded) != shape[0] * shape[1] * size:

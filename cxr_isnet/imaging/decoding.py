@@ -22,7 +22,7 @@ from pydicom.uid import (
     JPEGLossless,
 )
 
-from cxr_isnet.imaging.codecs import PLUGIN, fast_decoder
+from cxr_isnet.imaging.codecs import PLUGIN, codestream_pixels, fast_decoder
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
@@ -53,6 +53,7 @@ def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArra
         RejectedFile: no pixel data, a pixel format that radiographs do not have, or data that do not decode.
     """
     assumed = _fill_missing_tags(dataset, header)
+    _check_codestream(dataset, header, syntax)
     try:
         pixels = _first_frame(dataset, header, syntax)
     except DICOM_ERRORS as error:
@@ -93,6 +94,25 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
         decoding_plugin=plugin if plugin in decoder.available_plugins else "",
     )
     return pixels
+
+
+def _check_codestream(dataset: Dataset, header: Header, syntax: UID) -> None:
+    """Refuses a frame whose codestream says far more pixels than the header: decoders allocate what it says."""
+    if not (syntax.is_valid and syntax.is_transfer_syntax and syntax.is_compressed):
+        return
+    data = dataset.get("PixelData")
+    said = (header.integer("Rows") or 0) * (header.integer("Columns") or 0)
+    found = codestream_pixels(data[:_CODESTREAM_HEAD]) if isinstance(data, bytes) else 0
+    if found > 4 * said + _SLACK_PIXELS:
+        raise RejectedFile(
+            RejectionReason.UNDECODABLE,
+            f"the compressed frame has {found} pixels, Rows (0028,0010) and Columns (0028,0011) say {said}. "
+            "Copy the file anew from its source",
+        )
+
+
+_CODESTREAM_HEAD = 1 << 16
+_SLACK_PIXELS = 1 << 16
 
 
 def _fill_missing_tags(dataset: Dataset, header: Header) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Chest X-rays of any supported format as arrays in [0, 1], and lung masks as arrays of 0 and 1."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
             one frame; `RejectedFile` for DICOM.
     """
     path = Path(path)
-    return read_dicom(path) if is_dicom(path) else _scaled(decode_picture(path), path)
+    return read_dicom(path) if is_dicom(path) else grey_values(decode_picture(path), path)
 
 
 def read_mask(path: str | Path) -> NDArray[np.uint8]:
@@ -66,11 +67,16 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
     return (values > (32767 if wide else 127)).astype(np.uint8)
 
 
-def decode_picture(path: Path) -> Image.Image:
+def decode_picture(
+    path: Path | BinaryIO, name: str = "", *, largest_pixels: int | None = None, formats: tuple[str, ...] | None = None
+) -> Image.Image:
     """Decodes a file that is not DICOM.
 
     Args:
-        path: of any format that Pillow reads.
+        path: of any format that Pillow reads; or the open file.
+        name: what an open file is called in errors.
+        largest_pixels: refuses a picture of more, before any is decoded; None leaves it to Pillow.
+        formats: as Pillow names them, the only ones to try; None tries all.
 
     Returns:
         The picture, its pixels loaded.
@@ -78,19 +84,28 @@ def decode_picture(path: Path) -> Image.Image:
     Raises:
         InputError: there is no such file, or Pillow cannot read it whole.
     """
+    shown = name or path
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=formats) as picture:
+            if largest_pixels is not None and picture.width * picture.height > largest_pixels:
+                raise InputError(
+                    f"{shown}: {picture.height} x {picture.width} pixels (rows x columns), more than {largest_pixels}. "
+                    "Give a smaller image"
+                )
             picture.load()
             return picture
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file. Correct the path") from error
+        raise InputError(f"{shown}: there is no such file. Correct the path") from error
+    except InputError:
+        raise  # a ValueError too
     except _DECODING_ERRORS as error:
         raise InputError(
-            f"{path}: not a readable image ({error}). Give a whole PNG, JPEG or DICOM file, or drop its row"
+            f"{shown}: not a readable image ({error}). Give a whole PNG, JPEG or DICOM file, or drop its row"
         ) from error
 
 
-def _scaled(picture: Image.Image, path: Path) -> NDArray[np.float32]:
+def grey_values(picture: Image.Image, path: str | Path) -> NDArray[np.float32]:
+    """Pixels (rows, columns) float32 in [0, 1] of a picture, as `read_image` says; `path` names it in errors."""
     if picture.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(picture).astype(np.float32)
         if values.min() < 0 or values.max() > 65535:

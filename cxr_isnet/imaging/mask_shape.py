@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 SMALLEST_AREA, LARGEST_AREA = 0.08, 0.65
 """Area of the lungs as a share of the image."""
@@ -39,6 +38,8 @@ def lung_areas(mask: Mask) -> NDArray[np.int64]:
     Returns:
         Pixels of each, largest first; empty of an empty mask.
     """
+    from scipy import ndimage  # not at the top: a model in use does without scipy
+
     labels, _ = ndimage.label(mask)
     areas = np.bincount(labels.ravel())[1:]
     return np.sort(areas[areas >= SMALLEST_LUNG * mask.size])[::-1]

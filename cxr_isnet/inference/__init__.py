@@ -1,40 +1,72 @@
 """A trained model in use: it predicts, is explained, and is evaluated.
 
-Reading order: `classifier` (the model), `explainers` and `relevance_share` (where it looks), `predict` (images to a
-predictions table), `heatmap_figures`, `evaluate` (predict, evaluate, report).
+Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
+far an image is from those it knows), `scoring` (the loop that predicts), `sources` (images of any origin to answers),
+`predict` (manifests to predictions tables), `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from cxr_isnet.inference.classifier import Classifier, build_predictor
-from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
 from cxr_isnet.inference.explainers import Explainer, make_explainer
-from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
-from cxr_isnet.inference.predict import (
-    Condition,
-    conditions,
-    files_frame,
-    heatmap_cases,
-    predict_batches,
-    predict_manifest,
-)
+from cxr_isnet.inference.feature_distance import FeatureReference, fit_reference
 from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.scoring import Scores, score
+from cxr_isnet.inference.sources import Source, as_sources, content_of, predict_sources
+
+if TYPE_CHECKING:
+    from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
+    from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
+    from cxr_isnet.inference.predict import (
+        Condition,
+        conditions,
+        files_frame,
+        heatmap_cases,
+        predict_batches,
+        predict_manifest,
+    )
+
+_EVALUATING = {
+    **dict.fromkeys(("evaluate_classifier", "flat_metrics", "results_table", "site_results"), "evaluate"),
+    **dict.fromkeys(("HeatmapCase", "comparison_figure", "heatmap_gallery"), "heatmap_figures"),
+    **dict.fromkeys(
+        ("Condition", "conditions", "files_frame", "heatmap_cases", "predict_batches", "predict_manifest"), "predict"
+    ),
+}
 
 __all__ = [
     "Classifier",
     "Condition",
     "Explainer",
+    "FeatureReference",
     "HeatmapCase",
+    "Scores",
+    "Source",
+    "as_sources",
     "build_predictor",
     "comparison_figure",
     "conditions",
+    "content_of",
     "evaluate_classifier",
     "files_frame",
+    "fit_reference",
     "flat_metrics",
     "heatmap_cases",
     "heatmap_gallery",
     "make_explainer",
     "predict_batches",
     "predict_manifest",
+    "predict_sources",
     "relevance_in_lung",
     "results_table",
+    "score",
     "site_results",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What evaluates, on demand: it brings scikit-learn, Matplotlib and pandera, which a model in use does without."""
+    if name in _EVALUATING:
+        return getattr(import_module(f"cxr_isnet.inference.{_EVALUATING[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

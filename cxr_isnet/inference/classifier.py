@@ -17,6 +17,7 @@ from cxr_isnet.data import ImageConfig, load_image
 from cxr_isnet.engine import load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference.explainers import Explainer, make_explainer
+from cxr_isnet.inference.feature_distance import FeatureReference
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Explanation, Method, find_method, refuse_foreign_code
 
@@ -34,6 +35,9 @@ class Classifier:
         options: Settings of the method, as plain values.
         temperature: What the logits are divided by for calibrated probabilities, fitted on in-domain validation; 1
             where none was fitted. Probabilities are the network's own unless calibrated ones are asked for.
+        threshold: Of two classes, the second is decided for from this probability of the network's own on, fitted on
+            in-domain validation; None takes the most probable class.
+        reference: Features of the training images, which say how far another image is; None without.
 
     Example:
         >>> classifier = Classifier.load("runs/first/best.pt")
@@ -51,9 +55,11 @@ class Classifier:
     method: str
     temperature: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
+    reference: FeatureReference | None = None
 
     def save(self, path: Path) -> None:
-        """Writes the classifier to one file, whole or not at all."""
+        """Writes the classifier to one file, whole or not at all; without a pickle if its name ends in .safetensors."""
         state = {
             "network": asdict(self.config),
             "image": asdict(self.image),
@@ -61,8 +67,12 @@ class Classifier:
             "method": self.method,
             "options": dict(self.options),
             "temperature": self.temperature,
+            "threshold": self.threshold,
             "weights": self.network.state_dict(),
         }
+        if self.reference is not None:
+            state["reference"] = {"mean": self.reference.mean, "precision": self.reference.precision}
+            state["reference_limit"] = self.reference.limit
         save_state(path, state)
 
     @classmethod
@@ -90,7 +100,18 @@ class Classifier:
         built = build_predictor(state["method"], options, config, len(state["classes"]), image.size)
         network = load_network(built, state["weights"], path, device)
         name = state["method"] if is_import_path(state["method"]) else find_method(state["method"]).name
-        return cls(network, config, tuple(state["classes"]), image, name, state.get("temperature", 1.0), options)
+        reference = state.get("reference")
+        return cls(
+            network,
+            config,
+            tuple(state["classes"]),
+            image,
+            name,
+            state.get("temperature", 1.0),
+            options,
+            state.get("threshold"),
+            None if reference is None else FeatureReference(**reference, limit=state["reference_limit"]),
+        )
 
     @property
     def device(self) -> torch.device:

@@ -8,24 +8,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch.utils.data import default_collate
-from tqdm import tqdm
 
 from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
+    RELEVANCE_NULL_COLUMN,
     RELEVANCE_REASON_COLUMN,
     label_indices,
     probabilities,
     probability_columns,
 )
 from cxr_isnet.inference.classifier import Classifier
-from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.heatmap_figures import HeatmapCase
-from cxr_isnet.inference.read_ahead import ReadItem, read_batches
-from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.scoring import Scores, score_batches
 from cxr_isnet.objectives import Explanation
 
 _NOT_IN_THE_TABLE = ("image", "mask", "split", "sha256", "path", "model_uri")
@@ -87,9 +84,9 @@ def predict_manifest(
 
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
-        read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_reason (why
-        there is none), relevance_null (the lungs' share of the image; NaN without a mask), error (why the image could not be
-        read; "" where it could), and the manifest's other columns.
+        read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_null (the
+        share that a map without any preference has), relevance_reason (why there is none), error (why the image could
+        not be read; "" where it could), and the manifest's other columns.
 
     Example:
         >>> from cxr_isnet import Classifier, read_manifest
@@ -119,71 +116,36 @@ def predict_batches(
         frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
-    explainer = classifier.explainer(explanation)
+    batches = score_batches(
+        classifier,
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        explainer=classifier.explainer(explanation),
+        title=f"predicting ({condition.name})",
+    )
     start = 0
-    with tqdm(total=len(frame), desc=f"predicting ({condition.name})", unit="image", disable=None) as bar:
-        for batch in read_batches(dataset, batch_size, workers):
-            rows = frame.iloc[start : start + len(batch)]
-            yield _table(classifier, explainer, rows, batch, model_uri=model_uri, calibrated=calibrated)
-            start += len(batch)
-            bar.update(len(batch))
+    for scores in batches:
+        rows = frame.iloc[start : start + len(scores.errors)]
+        start += len(rows)
+        yield _table(rows, scores, classifier, model_uri, classifier.temperature if calibrated else 1.0)
 
 
 def _table(
-    classifier: Classifier,
-    explainer: Explainer,
-    frame: pd.DataFrame,
-    batch: list[ReadItem],
-    *,
-    model_uri: str,
-    calibrated: bool,
+    frame: pd.DataFrame, scores: Scores, classifier: Classifier, model_uri: str, temperature: float
 ) -> pd.DataFrame:
-    """Rows of the predictions table of one batch."""
-    rows = np.full((len(frame), len(classifier.classes)), np.nan)
-    shares, areas = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    reasons = [""] * len(frame)
-    readable = [place for place, (_, error) in enumerate(batch) if not error]
-    if readable:
-        items = [batch[place][0] for place in readable]
-        rows[readable], shares[readable], missing = _predict(classifier, explainer, items, calibrated)
-        for place, item, reason in zip(readable, items, missing, strict=True):
-            reasons[place] = reason
-            if bool(item["has_mask"]):
-                areas[place] = float(item["mask"].mean())
     columns = {column: [str(v) for v in frame[column]] for column in ("patient_id", "site", "label")}
     table = pd.DataFrame({"path": [str(v) for v in frame["image"]], **columns})
-    table[probability_columns(classifier.classes)] = rows
+    table[probability_columns(classifier.classes)] = scores.probabilities(temperature)
     table["model_uri"] = model_uri
-    table[RELEVANCE_COLUMN] = shares
-    table[RELEVANCE_REASON_COLUMN] = reasons
-    table[RELEVANCE_NULL_COLUMN] = areas
-    table[ERROR_COLUMN] = [error for _, error in batch]
+    table[RELEVANCE_COLUMN] = scores.relevance_in_lung
+    table[RELEVANCE_NULL_COLUMN] = scores.relevance_null
+    table[RELEVANCE_REASON_COLUMN] = scores.relevance_reasons
+    table[ERROR_COLUMN] = scores.errors
     for column in frame.columns:
         if column not in (*_NOT_IN_THE_TABLE, *table.columns):
             table[column] = list(frame[column])
     return table
-
-
-@torch.no_grad()
-def _predict(
-    classifier: Classifier, explainer: Explainer, items: list[dict[Any, Any]], calibrated: bool
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[str]]:
-    """Probabilities (B, classes), shares of relevance in the lungs (B,) and the reasons for those that are missing."""
-    batch = default_collate(items)
-    has_mask = batch["has_mask"].numpy()
-    images = batch["image"].to(classifier.device)
-    if explainer.explain is None or not has_mask.any():
-        logits, shares = classifier.network(images), np.full(len(items), np.nan)
-    else:
-        logits, maps = explainer.explain(images)
-        shares = relevance_in_lung(maps.cpu(), batch["mask"], batch["has_mask"])
-    scaled = logits.float() / classifier.temperature if calibrated else logits.float()
-    missing = explainer.reason or "no relevance at all"
-    reasons = [
-        "" if np.isfinite(share) else missing if masked else "no lung mask"
-        for share, masked in zip(shares, has_mask, strict=True)
-    ]
-    return scaled.softmax(1).cpu().double().numpy(), shares, reasons
 
 
 def gallery_cases(

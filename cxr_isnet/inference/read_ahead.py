@@ -7,13 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import Dataset
 
-from cxr_isnet.data import CXRDataset
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake import ProcessPool, TaskFailure
+
+if TYPE_CHECKING:
+    from cxr_isnet.intake import ProcessPool, TaskFailure
 
 ReadItem = tuple[dict[Any, Any], str]
 """An item, and the reason why it could not be read, "" where it could."""
@@ -22,7 +24,7 @@ BATCHES_AHEAD = 2
 _POLL_S = 0.2
 
 
-def read_batches(dataset: CXRDataset, batch_size: int, workers: int) -> Iterator[list[ReadItem]]:
+def read_batches(dataset: Dataset[Any], batch_size: int, workers: int) -> Iterator[list[ReadItem]]:
     """The items of a data set in order. One that cannot be read, or ends the process that reads it, stops no other.
 
     Args:
@@ -30,17 +32,20 @@ def read_batches(dataset: CXRDataset, batch_size: int, workers: int) -> Iterator
         batch_size: Items of a batch; the last may have fewer.
         workers: Reading processes; 0 reads in this one, which no crash of a decoder spares.
     """
+    count = len(dataset)  # type: ignore[arg-type] # every data set here has a length
     if workers == 0:
-        for start in range(0, len(dataset), batch_size):
-            yield [_read(dataset, place) for place in range(start, min(start + batch_size, len(dataset)))]
+        for start in range(0, count, batch_size):
+            yield [_read(dataset, place) for place in range(start, min(start + batch_size, count))]
         return
+    from cxr_isnet.intake import ProcessPool
+
     with ProcessPool(_Reader(dataset), workers) as pool:
         ahead: Queue[tuple[int, bytes | TaskFailure]] = Queue(BATCHES_AHEAD * batch_size + workers)
         stop = threading.Event()
-        thread = threading.Thread(target=_fill, args=(pool, len(dataset), ahead, stop), daemon=True)
+        thread = threading.Thread(target=_fill, args=(pool, count, ahead, stop), daemon=True)
         thread.start()
         try:
-            yield from _in_order(ahead, thread, len(dataset), batch_size)
+            yield from _in_order(ahead, thread, count, batch_size)
         finally:
             stop.set()
             thread.join()
@@ -49,6 +54,8 @@ def read_batches(dataset: CXRDataset, batch_size: int, workers: int) -> Iterator
 def _in_order(
     ahead: Queue[tuple[int, bytes | TaskFailure]], thread: threading.Thread, count: int, batch_size: int
 ) -> Iterator[list[ReadItem]]:
+    from cxr_isnet.intake import TaskFailure
+
     early: dict[int, ReadItem] = {}
     for start in range(0, count, batch_size):
         places = range(start, min(start + batch_size, count))
@@ -80,7 +87,7 @@ def _fill(
 class _Reader:
     """What a process does: reads an item, as bytes, since a shared tensor would die with the process."""
 
-    def __init__(self, dataset: CXRDataset) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
 
     def __call__(self, place: int) -> bytes:
@@ -88,7 +95,7 @@ class _Reader:
         return pickle.dumps(_read(self._dataset, place))
 
 
-def _read(dataset: CXRDataset, place: int) -> ReadItem:
+def _read(dataset: Dataset[Any], place: int) -> ReadItem:
     try:
         return dataset[place], ""
     except InputError as error:

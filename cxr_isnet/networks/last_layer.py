@@ -20,17 +20,22 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
     return found[-1]
 
 
-@torch.no_grad()
 def penultimate(network: nn.Module, images: Tensor) -> Tensor:
     """Input (B, F) of the last linear layer of a network, for images (B, 1, H, W).
 
     Raises:
         InputError: The network has no linear layer.
     """
+    return logits_and_penultimate(network, images)[1]
+
+
+@torch.no_grad()
+def logits_and_penultimate(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, classes) and, of the same pass, what `penultimate` gives."""
     seen: list[Tensor] = []
     hook = last_layer(network)[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        network(images)
+        logits: Tensor = network(images)
     finally:
         hook.remove()
-    return seen[-1]
+    return logits, seen[-1]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Field = NDArray[np.float32]
 
@@ -250,4 +249,6 @@ def blur(picture: Field, sigma: float) -> Field:
     Returns:
         (rows, columns) float32.
     """
+    from scipy import ndimage  # not at the top: a model in use does without scipy
+
     return np.asarray(ndimage.gaussian_filter(picture, sigma, truncate=3.0), dtype=np.float32)

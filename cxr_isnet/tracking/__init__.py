@@ -1,17 +1,37 @@
 """MLflow tracking: runs with their configuration, data sets, environment, metrics, artifacts; models and registry."""
 
-from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model
+from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model, pinned
+from cxr_isnet.tracking.registry import (
+    CANDIDATE,
+    CHAMPION,
+    METHOD,
+    add_version,
+    check_method,
+    registry_lock,
+    version_with_alias,
+)
 from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, nested_in, start_run
+from cxr_isnet.tracking.store import open_store, resolve_uri
 
 __all__ = [
+    "CANDIDATE",
+    "CHAMPION",
+    "METHOD",
     "LoggedModel",
     "MlflowRun",
     "NullRun",
     "Run",
     "TrackingConfig",
+    "add_version",
+    "check_method",
     "check_registered_name",
     "load_model",
     "log_model",
     "nested_in",
+    "open_store",
+    "pinned",
+    "registry_lock",
+    "resolve_uri",
     "start_run",
+    "version_with_alias",
 ]

@@ -1,6 +1,8 @@
 """Models in MLflow: a checkpoint with the code that predicts from image files; log, register, load."""
 
 import re
+import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.entities import LoggedModel as StoredModel
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, Schema, TensorSpec
+from pandas.api.types import is_float_dtype
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.parameters import safe_key
+from cxr_isnet.tracking.registry import add_version, registry_lock
 from cxr_isnet.tracking.run import MlflowRun, Run
 from cxr_isnet.tracking.store import fluent_store, resolve_uri
 
 CHECKPOINT = "checkpoint"
 EXAMPLE_PATHS = 2
-MODEL_PACKAGES = ("torch", "monai", "mlflow", "numpy", "pandas", "pydicom", "SimpleITK", "pillow", "scipy")
 DISCLAIMER = "Research software, not a medical device."
 
 
@@ -54,28 +57,27 @@ def log_model(
     metadata: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
     artifacts: Mapping[str, str] | None = None,
-    code_paths: Sequence[str] | None = None,
-    pip_requirements: Sequence[str] | None = None,
+    code_paths: Sequence[str],
+    pip_requirements: Sequence[str],
 ) -> LoggedModel | None:
     """Log a checkpoint as an MLflow pyfunc "model from code".
 
-    The model's `predict(context, model_input: list[str], params=None)` takes paths of image files and gives a
-    frame with `path` and a `probability_<class>` column per class; it finds the checkpoint as
-    `context.artifacts["checkpoint"]`.
+    The model's `predict(context, model_input, params=None)` takes paths of image files and gives a frame whose first
+    columns are `path` and a `probability_<class>` per class; it finds the checkpoint as
+    `context.artifacts["checkpoint"]`. What is stored names no path of this machine.
 
     Args:
         run: the run that made the model.
         checkpoint: the file of the weights.
         python_model: the Python file that ends in `mlflow.models.set_model(...)`.
         classes: names of the classes, in the order of the network's outputs.
-        example_paths: two or more image files; the first two are predicted once and
-            kept as the input example: paths only, no pixel.
-        register: name in the model registry; None does not register.
+        example_paths: two or more image files; the first two are predicted once, and not stored.
+        register: name in the model registry, of which it becomes the candidate; None does not register.
         metadata: further metadata of the model, JSON values.
         params: parameters of `predict` with their defaults.
         artifacts: more files the model needs, by name.
-        code_paths: packages and modules to ship with the model; None where it imports an installed cxr-isnet.
-        pip_requirements: None pins the installed versions of what a model needs.
+        code_paths: packages and modules to ship with the model.
+        pip_requirements: what they need; `pinned` gives the installed versions.
 
     Returns:
         Reference to the model; None from a run that logs nothing.
@@ -96,20 +98,20 @@ def log_model(
             path=str(local),
             python_model=str(python_model),
             artifacts=files,
-            code_paths=list(code_paths) if code_paths else None,
-            pip_requirements=list(pip_requirements or installed_requirements()),
-            input_example=list(example_paths[:EXAMPLE_PATHS]),
+            code_paths=list(code_paths),
+            pip_requirements=list(pip_requirements),
+            signature=False,  # `_complete` writes it, of the answer
             metadata={"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})},
         )
-        _check_example(local, classes, example_paths[:EXAMPLE_PATHS])
+        answer = _check_example(local, classes, example_paths[:EXAMPLE_PATHS])
         experiment = run.client.get_run(run.run_id).info.experiment_id
         logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
-        _complete(local, classes, params or {}, logged)
+        _complete(local, answer, params or {}, logged)
         run.client.log_model_artifacts(logged.model_id, str(local))
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     uri = f"models:/{logged.model_id}"
-    version = _register(run, uri, register, tags, metadata or {}) if register else None
+    version = _register(run, logged.model_id, register, tags, metadata or {}) if register else None
     return LoggedModel(uri, logged.model_id, register, version)
 
 
@@ -128,9 +130,15 @@ def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
     return model
 
 
-def installed_requirements() -> list[str]:
-    """Pip requirements of a model, pinned to the versions installed here; a local "+cpu" is dropped."""
-    return [f"{name}=={packages.version(name).split('+')[0]}" for name in MODEL_PACKAGES]
+def pinned(needed: Sequence[str], optional: Sequence[str] = ()) -> list[str]:
+    """Pip requirements pinned to the versions installed here; a local "+cpu" is dropped.
+
+    Args:
+        needed: packages that are installed.
+        optional: packages that are left out where they are not.
+    """
+    installed = [*needed, *(name for name in optional if list(packages.distributions(name=name)))]
+    return [f"{name}=={packages.version(name).split('+')[0]}" for name in installed]
 
 
 def _check(
@@ -155,37 +163,47 @@ def check_registered_name(name: str) -> None:
         raise InputError(f"registered name {name!r}: give a name that is not empty and has no '/' or ':'")
 
 
-def _check_example(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> None:
+def _check_example(local: Path, classes: Sequence[str], example_paths: Sequence[str]) -> pd.DataFrame:
     """Predict the example with the model as it will be loaded; MLflow by itself only warns when that fails."""
-    answer = mlflow.pyfunc.load_model(str(local)).predict(list(example_paths))
+    before = list(sys.path)
+    try:
+        answer: pd.DataFrame = mlflow.pyfunc.load_model(str(local)).predict(list(example_paths))
+    finally:
+        sys.path[:] = before  # MLflow leaves the model's code there, in a folder that will be gone
     columns = ["path", *(f"probability_{name}" for name in classes)]
-    if list(answer.columns) != columns or list(answer["path"]) != list(example_paths):
-        raise ValueError(f"the model's code returns {list(answer.columns)}, for a path each; want {columns}")
+    if list(answer.columns)[: len(columns)] != columns or list(answer["path"]) != list(example_paths):
+        raise ValueError(f"the model's code returns {list(answer.columns)}, for a path each; want {columns} first")
+    unread = answer.loc[answer[columns[1:]].isna().any(axis=1)]
+    if len(unread):
+        raise InputError(f"example paths: {unread.iloc[0].to_dict()}: give image files that can be read")
+    return answer
 
 
-def _complete(local: Path, classes: Sequence[str], params: Mapping[str, Any], logged: StoredModel) -> None:
-    """Write the ids of the stored model and its signature into the saved model: output columns and parameters.
+def _complete(local: Path, answer: pd.DataFrame, params: Mapping[str, Any], logged: StoredModel) -> None:
+    """Write the ids of the stored model and its signature into the saved model, and take this machine's paths out.
 
-    From type hints MLflow gets no more of the output than "Any", and nothing of `params`, which it then drops.
+    The signature has outputs and parameters, and no inputs: with a schema MLflow refuses a path, bytes or an array
+    where it says a list of text.
     """
     saved = Model.load(str(local / "MLmodel"))
-    saved.artifact_path = logged.artifact_location
+    saved.artifact_path = "model"
     saved.run_id = logged.source_run_id
     saved.model_uuid = saved.model_id = logged.model_id
-    columns: list[ColSpec | TensorSpec] = [ColSpec("string", "path")]
-    columns += [ColSpec("double", f"probability_{name}") for name in classes]
-    signature: ModelSignature = saved.signature
-    signature.outputs = Schema(columns)
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec("double" if is_float_dtype(answer[name]) else "string", name) for name in answer.columns
+    ]
+    saved.signature = ModelSignature(outputs=Schema(columns))
     if params:
-        signature.params = infer_signature(params=dict(params)).params
-    saved.signature = signature
+        saved.signature.params = infer_signature(params=dict(params)).params
+    flavor = saved.flavors["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for entry in flavor["artifacts"].values():
+        entry["uri"] = entry["path"]
     saved.save(str(local / "MLmodel"))
+    for cache in local.rglob("__pycache__"):
+        shutil.rmtree(cache)
 
 
-def _register(run: MlflowRun, uri: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
-    with fluent_store(run.uri):
-        version = mlflow.register_model(uri, name)
-    further = {safe_key(key): str(value) for key, value in metadata.items()}
-    for key, value in {**tags, **further}.items():
-        run.client.set_model_version_tag(name, version.version, key, value)
-    return int(version.version)
+def _register(run: MlflowRun, model_id: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
+    with registry_lock(run.client, name):
+        return add_version(run.client, name, model_id, {**tags, **{key: str(value) for key, value in metadata.items()}})

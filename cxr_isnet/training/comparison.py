@@ -22,7 +22,7 @@ from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import TrainingTables, read_predictions
 from cxr_isnet.files import file_slug
-from cxr_isnet.inference import Classifier, Condition, conditions
+from cxr_isnet.inference import Classifier, conditions
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig, find_backbone
 from cxr_isnet.objectives import METHODS, find_method, options_of
@@ -398,20 +398,11 @@ def controls_of(experiment: TrainConfig, seeds: Sequence[int]) -> dict[str, list
     Raises:
         InputError: The manifests cannot be used, or name no external hospital.
     """
-    mark = experiment.data.mark
-    trained_with = next((c for c in conditions(mark) if c.name == "biased"), Condition())
     found: dict[str, list[TrainingTables]] = {control.name: [] for control in CONTROLS}
     for seed in seeds:
         partitions = read_partitions(experiment.data, seed)
-        if partitions.external is None:
-            raise InputError("data.external is empty: a comparison needs the manifest of at least one external site")
-        parts = {
-            "training": partitions.training,
-            "validation": partitions.validation,
-            "external": partitions.external,
-        }
         for control in CONTROLS:
-            tables = control_tables(control, experiment.data, parts, conditions(mark), trained_with)
+            tables = control_tables(control, experiment.data, partitions)
             if tables is not None:
                 found[control.name].append(tables)
     return {name: tables for name, tables in found.items() if tables}

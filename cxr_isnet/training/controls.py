@@ -6,7 +6,7 @@ of a study and evaluated as every method is. An AUC is to be read beside theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from cxr_isnet.data import make_dataset
+from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import FloatArray, TrainingTables, check_predictions, probability_columns
-from cxr_isnet.inference import Condition
+from cxr_isnet.inference import Condition, conditions
 from cxr_isnet.training.config import DataConfig
+from cxr_isnet.training.partitions import Partitions
 
 SIDE = 16
 """Rows and columns of the thumbnail."""
@@ -70,51 +72,49 @@ def _mask_shape(image: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([_cells(mask).flatten(), mask.mean()[None]])
 
 
+THUMBNAIL = Control("thumbnail", f"{SIDE} x {SIDE} pixels and five statistics of the grey values", _thumbnail)
 CONTROLS: tuple[Control, ...] = (
-    Control("thumbnail", f"{SIDE} x {SIDE} pixels and five statistics of the grey values", _thumbnail),
+    THUMBNAIL,
     Control("border", "the outer eighth of the image at each side", _border),
     Control("mask_shape", "the lung mask without the image", _mask_shape, needs_mask=True),
 )
 """All controls. A new one is an entry here."""
 
 
-def control_tables(
-    control: Control,
-    data: DataConfig,
-    parts: Mapping[str, pd.DataFrame],
-    conditions: Sequence[Condition],
-    trained_with: Condition,
-) -> TrainingTables | None:
-    """Fits a control to the training images and predicts the validation and external ones.
+def control_tables(control: Control, data: DataConfig, partitions: Partitions) -> TrainingTables | None:
+    """Fits a control to the training images, marked as in training, and predicts the validation and external ones.
 
     Args:
         control: Which.
-        data: Classes and image settings.
-        parts: Rows of `training`, `validation` and `external`.
-        conditions: In which the external images are predicted.
-        trained_with: Condition of the training images.
+        data: Classes, image settings and planted marks.
+        partitions: Rows by role; there are external ones.
 
     Returns:
-        The tables; None where the images that the control can see do not cover all classes.
+        The tables, of external images in every condition; None where the images that the control can see do not cover
+        all classes.
+
+    Raises:
+        InputError: There are no external rows.
     """
-    usable = {
-        name: frame[frame["mask"] != ""].reset_index(drop=True) if control.needs_mask else frame
-        for name, frame in parts.items()
-    }
-    if any(set(data.classes) - set(usable[name]["label"]) for name in ("training", "validation")):
+    if partitions.external is None:
+        raise InputError("data.external is empty: a control needs the manifest of at least one external site")
+    tested = conditions(data.mark)
+    training, validation, external = (
+        frame[frame["mask"] != ""].reset_index(drop=True) if control.needs_mask else frame
+        for frame in (partitions.training, partitions.validation, partitions.external)
+    )
+    if external.empty or any(set(data.classes) - set(frame["label"]) for frame in (training, validation)):
         return None
-    if usable["external"].empty:
-        return None
-    features, labels = _features(control, data, usable["training"], trained_with)
+    features, labels = _features(control, data, training, tested[0])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=2000)).fit(features, labels)
 
-    def predicted(part: str, condition: Condition) -> pd.DataFrame:
-        seen, _ = _features(control, data, usable[part], condition)
-        return _table(control, data, usable[part], model.predict_proba(seen))
+    def predicted(frame: pd.DataFrame, condition: Condition) -> pd.DataFrame:
+        seen, _ = _features(control, data, frame, condition)
+        return _table(control, data, frame, model.predict_proba(seen))
 
     return TrainingTables(
-        {"clean": predicted("validation", Condition())},
-        {condition.name: predicted("external", condition) for condition in conditions},
+        {"clean": predicted(validation, Condition())},
+        {condition.name: predicted(external, condition) for condition in tested},
     )
 
 

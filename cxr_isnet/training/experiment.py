@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkMode, make_dataset, make_loader, site_names
-from cxr_isnet.deployment import pyfunc_path
+from cxr_isnet.deployment import EXTERNAL_TAG, MODEL_DIGEST_TAG, SEEN_TAG, log_classifier
 from cxr_isnet.engine import (
     CheckpointedRun,
     DistributedContext,
@@ -27,7 +27,14 @@ from cxr_isnet.engine import (
     distributed_context,
 )
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import Settings, Study, check_predictions, hand_till_auc, loss_curves_figure
+from cxr_isnet.evaluation import (
+    Settings,
+    Study,
+    check_predictions,
+    hand_till_auc,
+    loss_curves_figure,
+    write_predictions,
+)
 from cxr_isnet.files import write_json
 from cxr_isnet.inference import (
     Classifier,
@@ -39,12 +46,14 @@ from cxr_isnet.inference import (
     results_table,
     site_results,
 )
-from cxr_isnet.manifests import digest
+from cxr_isnet.manifests import digest, file_digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import LinearProbe, Method, Objective, TrainingSet, find_method, options_of
-from cxr_isnet.tracking import Run, log_model, start_run
+from cxr_isnet.tracking import Run, check_method, open_store, resolve_uri, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
+from cxr_isnet.training.controls import THUMBNAIL, control_tables
+from cxr_isnet.training.decision import fit_threshold_and_reference
 from cxr_isnet.training.frozen_part import read_frozen_part
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
 from cxr_isnet.training.partitions import Partitions, read_partitions
@@ -83,6 +92,8 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     manifests = config.data.training
     directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
     method.check_network(network, config.data.image.size)
+    if config.register is not None:
+        check_method(open_store(resolve_uri(config.tracking.uri)), config.register, settings["method"])
     partitions = read_partitions(config.data, config.seed)
     _check_masks(method, partitions)
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
@@ -233,6 +244,8 @@ def _log_partitions(run: Run, config: DataConfig, partitions: Partitions) -> Non
             masked,
         )
         run.log_dataset(frame, name, name, digest(*manifests), source=", ".join(manifests))
+    for tag, tables in ((SEEN_TAG, config.training), (EXTERNAL_TAG, config.external)):
+        run.set_tags({tag: " ".join(map(digest, tables))})
 
 
 def _finish(
@@ -248,6 +261,7 @@ def _finish(
     classifier = Classifier.load(directory.best_file, device)
     clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
     validation = check_predictions(clean, classifier.classes)
+    fit_threshold_and_reference(classifier, validation, partitions.training, partitions.validation)
     calibration = fit_and_store_temperature(classifier, validation, directory.best_file)
     settings = Settings(config.resamples, config.seed)
     evaluated: dict[str, dict[str, Study]] = {}
@@ -289,7 +303,7 @@ def _finish(
         run.log_metrics(
             {f"validation.self_check.{name}": value for name, value in checked.flat().items()}, config.epochs
         )
-    _log_results(config, partitions, directory, run, evaluated, frame, calibration["temperature"])
+    _log_results(config, partitions, directory, run, evaluated, frame, classifier)
     write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
     run.log_artifact(directory.metrics_file)
     for part, studies in evaluated.items():
@@ -306,8 +320,9 @@ def _log_results(
     run: Run,
     evaluated: Mapping[str, Mapping[str, Study]],
     history: pd.DataFrame,
-    temperature: float,
+    classifier: Classifier,
 ) -> None:
+    run.set_tags({MODEL_DIGEST_TAG: file_digest(directory.best_file)})
     flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
     run.log_metrics(flat, config.epochs)
     run.log_figure(loss_curves_figure(history), "loss_curves.png")
@@ -316,15 +331,18 @@ def _log_results(
     for part, studies in evaluated.items():
         for condition in studies:
             run.log_artifact(directory.path / part / condition, part)
-    model = log_model(
+    control = None if partitions.external is None else control_tables(THUMBNAIL, config.data, partitions)
+    if control is not None:
+        folder = directory.path / "external" / "thumbnail"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_predictions(control.external["clean"], folder / "predictions.csv")
+        run.log_artifact(folder, "external")
+    model = log_classifier(
         run,
-        directory.best_file,
-        python_model=pyfunc_path(),
-        classes=config.data.classes,
-        example_paths=list(partitions.validation["image"][:2]),
+        classifier,
+        list(partitions.validation["image"][:2]),
         register=config.register,
-        metadata={"method": config.method, "seed": config.seed, "temperature": temperature},
-        params={"calibrated": False},
+        metadata={"method": classifier.method, "seed": config.seed, "temperature": classifier.temperature},
     )
     if model is not None and model.version is not None:
         _log.info("registered as models:/%s/%d", model.name, model.version)

@@ -12,7 +12,7 @@ import pytest
 
 from cxr_isnet.audit.probes import PROBES
 from cxr_isnet.commands.audit import AuditConfig, audit
-from cxr_isnet.deployment import pyfunc_path
+from cxr_isnet.deployment import model_package
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.tracking import TrackingConfig
@@ -61,8 +61,9 @@ def test_a_model_of_mlflow_is_audited_by_its_probabilities_alone(
     config: AuditConfig, trained: Path, tmp_path: Path
 ) -> None:
     saved = tmp_path / "model"
+    code = Path(model_package.__file__).with_name("pyfunc_model.py")
     mlflow.pyfunc.save_model(
-        str(saved), python_model=str(pyfunc_path()), artifacts={"checkpoint": str(trained / "best.pt")},
+        str(saved), python_model=str(code), artifacts={"checkpoint": str(trained / "best.pt")},
         pip_requirements=["torch"],
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from cxr_isnet.data import ImageConfig, MarkConfig, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import Settings
 from cxr_isnet.evaluation.calibration import with_temperature
-from cxr_isnet.inference import Classifier, conditions, evaluate, heatmap_cases, predict, predict_manifest
+from cxr_isnet.inference import Classifier, conditions, evaluate, heatmap_cases, predict_manifest, scoring
 from cxr_isnet.inference.predict import Condition, files_frame, gallery_cases
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.objectives.method import Explanation
@@ -190,13 +190,13 @@ def test_images_are_read_by_the_configured_number_of_processes(
     classifier: Classifier, phantoms: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[tuple[int, int]] = []
-    read = predict.read_batches
+    read = scoring.read_batches
 
     def listening(dataset: Any, batch_size: int, workers: int) -> Any:
         used.append((batch_size, workers))
         return read(dataset, batch_size, 0)
 
-    monkeypatch.setattr(predict, "read_batches", listening)
+    monkeypatch.setattr(scoring, "read_batches", listening)
     predict_manifest(classifier, phantoms, batch_size=5, workers=3)
 
     assert used == [(5, 3)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -67,15 +68,17 @@ def global_state_untouched(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def fake_model(tmp_path: Path) -> Callable[[], dict[str, str]]:
+def fake_model(tmp_path: Path) -> Callable[[], dict[str, Any]]:
     """A maker of the files of a model that answers what its checkpoint says."""
 
-    def make(checkpoint: str = '{"normal": 0.25, "tuberculosis": 0.75}') -> dict[str, str]:
+    def make(checkpoint: str = '{"normal": 0.25, "tuberculosis": 0.75}') -> dict[str, Any]:
         (tmp_path / "checkpoint.json").write_text(checkpoint, encoding="utf-8")
         (tmp_path / "fake_model.py").write_text(FAKE_MODEL, encoding="utf-8")
         return {
             "checkpoint": str(tmp_path / "checkpoint.json"),
             "python_model": str(tmp_path / "fake_model.py"),
+            "code_paths": [],
+            "pip_requirements": ["pandas"],
         }
 
     return make

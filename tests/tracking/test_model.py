@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.model import installed_requirements, load_model, log_model
+from cxr_isnet.tracking.model import load_model, log_model, pinned
 from cxr_isnet.tracking.run import TrackingConfig, start_run
 
 CLASSES = ("normal", "tuberculosis")
@@ -20,6 +20,9 @@ def registered(store_uri, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("model")
     (folder / "checkpoint.json").write_text('{"normal": 0.25, "tuberculosis": 0.75}')
+    (folder / "beside" / "__pycache__").mkdir(parents=True)
+    (folder / "beside" / "__init__.py").write_text("")
+    (folder / "beside" / "__pycache__" / "x.pyc").write_text("")
     (folder / "fake_model.py").write_text(FAKE_MODEL)
     with start_run(TrackingConfig(uri=store_uri, experiment="models"), parameters={}) as run:
         logged = log_model(
@@ -29,6 +32,8 @@ def registered(store_uri, tmp_path_factory):
             classes=CLASSES,
             example_paths=PATHS,
             register="NAME",
+            code_paths=[str(folder / "beside")],
+            pip_requirements=pinned(["pandas", "mlflow"], ["no-such-package"]),
             metadata={"method": "isnet", "validation auc": 0.9},
         )
     return run, logged
@@ -57,16 +62,19 @@ def test_the_signature_names_the_columns_of_the_answer(registered):
 
     signature = load_model(logged.model_uri, run.uri).metadata.signature
 
-    assert [column.type.name for column in signature.inputs] == ["string"]
+    assert signature.inputs is None  # with a schema MLflow would refuse all but a list of text
     assert signature.outputs.input_names() == ["path", "probability_normal", "probability_tuberculosis"]
 
 
-def test_the_input_example_is_two_paths(registered):
+def test_no_file_of_the_model_names_a_path_of_this_machine(registered, tmp_path_factory):
     run, logged = registered
+    folder = Path(run.client.get_logged_model(logged.model_id).artifact_location.removeprefix("file://"))
+    files = [file for file in folder.rglob("*") if file.is_file()]
 
-    example = load_model(logged.model_uri, run.uri).input_example
-
-    assert [str(path) for path in (example if isinstance(example, list) else example.to_numpy().ravel())] == PATHS[:2]
+    assert len(files) > 5
+    for place in (str(tmp_path_factory.getbasetemp()), str(Path(__file__).parents[2]), str(Path.home()) + "/"):
+        assert [file.name for file in files if place.encode() in file.read_bytes()] == []
+    assert not list(folder.rglob("__pycache__"))
 
 
 def test_the_model_says_what_it_is_and_what_it_is_not(registered):
@@ -103,7 +111,8 @@ def test_the_code_of_the_model_and_pinned_requirements_are_stored(registered):
     folder = Path(run.client.get_logged_model(logged.model_id).artifact_location.removeprefix("file://"))
 
     assert (folder / "fake_model.py").is_file()
-    assert set(installed_requirements()) <= set((folder / "requirements.txt").read_text().split())
+    assert (folder / "requirements.txt").read_text().split() == pinned(["pandas", "mlflow"])
+    assert (folder / "code" / "beside" / "__init__.py").is_file()
     assert json.loads((folder / "artifacts" / "checkpoint.json").read_text())["normal"] == 0.25
 
 
@@ -141,7 +150,8 @@ def test_a_model_that_is_not_registered_has_no_version(config, fake_model):
 
 def test_a_run_that_keeps_nothing_logs_no_model():
     with start_run(TrackingConfig(enabled=False), parameters={}) as run:
-        assert log_model(run, "none", python_model="none", classes=CLASSES, example_paths=[]) is None
+        given = {"python_model": "none", "classes": CLASSES, "code_paths": [], "pip_requirements": []}
+        assert log_model(run, "none", example_paths=[], **given) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.inference import Condition
 from cxr_isnet.training.comparison import Trial, plan_trials, trial_tables, with_settings
 from cxr_isnet.training.controls import CONTROLS, control_tables
 from cxr_isnet.training.partitions import read_partitions
@@ -71,9 +70,8 @@ def test_tables_of_a_training_are_those_it_left(trained, make_config, phantom_ma
 def test_controls_are_evaluated_on_every_image_and_see_what_they_say(make_config, external_manifest, control):
     data = make_config(data={"external": [str(external_manifest)]}).data
     partitions = read_partitions(data, 0)
-    parts = {"training": partitions.training, "validation": partitions.validation, "external": partitions.external}
 
-    tables = control_tables(control, data, parts, [Condition()], Condition())
+    tables = control_tables(control, data, partitions)
 
     assert tables.external["clean"]["path"].tolist() == partitions.external["image"].tolist()
     assert tables.validation["clean"]["path"].tolist() == partitions.validation["image"].tolist()
@@ -82,13 +80,9 @@ def test_controls_are_evaluated_on_every_image_and_see_what_they_say(make_config
 def test_a_control_without_the_masks_it_needs_is_left_out(make_config, external_manifest):
     data = make_config(data={"external": [str(external_manifest)]}).data
     partitions = read_partitions(data, 0)
-    parts = {
-        "training": partitions.training.assign(mask=""),
-        "validation": partitions.validation,
-        "external": partitions.external,
-    }
+    partitions = replace(partitions, training=partitions.training.assign(mask=""))
 
-    found = {c.name: control_tables(c, data, parts, [Condition()], Condition()) for c in CONTROLS}
+    found = {control.name: control_tables(control, data, partitions) for control in CONTROLS}
 
     assert found["mask_shape"] is None
     assert found["thumbnail"] is not None

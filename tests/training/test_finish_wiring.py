@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.trainer import Trainer
-from cxr_isnet.evaluation import Settings
+from cxr_isnet.evaluation import Settings, read_predictions
 from cxr_isnet.inference import Classifier, conditions
-from cxr_isnet.manifests import read_manifests
+from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig
@@ -38,6 +39,7 @@ class Listening:
         self.metrics: dict[str, float] = {}
         self.artifacts: list[tuple[str, str | None]] = []
         self.datasets: dict[str, int] = {}
+        self.tags: dict[str, object] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.metrics |= {f"{name} {step}": value for name, value in metrics.items()}
@@ -48,6 +50,9 @@ class Listening:
     def log_dataset(self, frame: pd.DataFrame, name: str, *_: Any, **__: Any) -> None:
         self.datasets[name] = len(frame)
 
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self.tags |= tags
+
     def log_figure(self, figure: Any, name: str) -> None:
         self.artifacts.append((name, None))
 
@@ -57,7 +62,7 @@ def finished(
     phantom_manifest: Path, external_manifest: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
     """A training with marks and an external hospital whose second epoch of three is its best: what came after it."""
-    seen = SimpleNamespace(evaluated={}, run=Listening(), model={})
+    seen = SimpleNamespace(evaluated={}, run=Listening(), model={}, checked=[])
     losses = iter([3.0, 1.0, 2.0])
     study = SimpleNamespace(models={"cross_entropy": SimpleNamespace(sites={})})
 
@@ -69,8 +74,8 @@ def finished(
         seen.evaluated[output.name] = (classifier, frame, *args, kwargs)
         return {"clean": study}
 
-    def log_model(run: Any, checkpoint: Path, **kwargs: Any) -> None:
-        seen.model = {"run": run, "checkpoint": checkpoint, **kwargs}
+    def log_classifier(run: Any, classifier: Classifier, example_paths: list[str], **kwargs: Any) -> None:
+        seen.model = {"run": run, "classifier": classifier, "example_paths": example_paths, **kwargs}
 
     seen.config = TrainConfig(
         DataConfig(
@@ -93,8 +98,10 @@ def finished(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "start_run", start_run)
+        patch.setattr(experiment, "open_store", lambda uri: uri)
+        patch.setattr(experiment, "check_method", lambda *given: seen.checked.append(given))
         patch.setattr(experiment, "evaluate_classifier", evaluate)
-        patch.setattr(experiment, "log_model", log_model)
+        patch.setattr(experiment, "log_classifier", log_classifier)
         patch.setattr(experiment, "results_table", lambda studies: ", ".join(studies))
         patch.setattr(Trainer, "_validate", lambda self: {"loss": next(losses), "auc": 0.5})
         seen.metrics = train(seen.config)
@@ -132,14 +139,16 @@ def test_threshold_and_temperature_come_from_the_unmarked_validation_images_of_b
 def test_what_is_shipped_is_the_best_network_with_its_temperature_and_where_it_comes_from(
     finished: SimpleNamespace,
 ) -> None:
-    best = Path(finished.config.output) / "best.pt"
+    best = Classifier.load(Path(finished.config.output) / "best.pt")
     temperature = finished.metrics["calibration"]["temperature"]
+    shipped = finished.model["classifier"]
 
-    assert finished.model["checkpoint"] == best
-    assert Classifier.load(best).temperature == temperature
+    assert all(torch.equal(w, best.network.state_dict()[name]) for name, w in shipped.network.state_dict().items())
+    assert best.temperature == shipped.temperature == temperature
+    assert best.threshold == shipped.threshold is not None
+    assert torch.equal(best.reference.mean, shipped.reference.mean)
     assert finished.model["metadata"] == {"method": "cross_entropy", "seed": 3, "temperature": temperature}
-    assert (finished.model["register"], finished.model["classes"]) == ("lungs", CLASSES)
-    assert finished.model["params"] == {"calibrated": False}
+    assert finished.model["register"] == "lungs"
     assert set(finished.model["example_paths"]) <= set(read_manifests(finished.config.data.training)["image"])
 
 
@@ -157,4 +166,29 @@ def test_the_run_gets_data_sets_epochs_calibration_and_files(finished: SimpleNam
     assert run.metrics["validation.loss 2"] == 1.0
     assert run.metrics["validation.temperature 3"] == finished.metrics["calibration"]["temperature"]
     assert {("clean", "validation"), ("clean", "external")} <= set(run.artifacts)
+    assert ("thumbnail", "external") in run.artifacts
     assert {"config.yaml", "history.csv", "metrics.json", "loss_curves.png"} <= {name for name, _ in run.artifacts}
+
+
+def test_the_run_says_which_tables_and_which_checkpoint_it_is_of(finished: SimpleNamespace) -> None:
+    data, best = finished.config.data, Path(finished.config.output) / "best.pt"
+
+    assert finished.run.tags == {
+        "digests.seen": digest(*data.training),
+        "digests.external": digest(*data.external),
+        "model_sha256": file_digest(best),
+    }
+
+
+def test_the_registered_name_is_looked_at_before_the_training(finished: SimpleNamespace) -> None:
+    ((store, name, method),) = finished.checked
+
+    assert store.endswith("mlflow.db")
+    assert (name, method) == ("lungs", "cross_entropy")
+
+
+def test_the_thumbnail_control_is_of_the_external_images(finished: SimpleNamespace, external_manifest: Path) -> None:
+    control = read_predictions(Path(finished.config.output) / "external" / "thumbnail" / "predictions.csv", CLASSES)
+
+    assert list(control["path"]) == list(read_manifests([str(external_manifest)])["image"])
+    assert control["probability_tuberculosis"].nunique() > 1

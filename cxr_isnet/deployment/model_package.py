@@ -1,0 +1,103 @@
+"""The package of a registered model: weights, code and requirements, so that it loads where nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow.exceptions import MlflowException
+
+import cxr_isnet
+from cxr_isnet.errors import InputError
+from cxr_isnet.inference import Classifier
+from cxr_isnet.tracking import LoggedModel, Run, load_model, log_model, pinned
+
+NEEDED = (
+    "mlflow-skinny",
+    "torch",
+    "monai",
+    "numpy",
+    "pandas",
+    "pydicom",
+    "pillow",
+    "safetensors",
+    "tqdm",
+    "jsonargparse",
+    "docstring-parser",
+)
+"""What `pyfunc_model.py` imports; a test predicts where nothing else can be imported."""
+DECODERS = ("imagecodecs", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm")
+"""Of compressed DICOM; those of them that are installed."""
+PARAMS = {"calibrated": False, "heatmap": False}
+
+
+def log_classifier(
+    run: Run,
+    classifier: Classifier,
+    example_paths: Sequence[str],
+    *,
+    register: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> LoggedModel | None:
+    """Logs a classifier as a whole MLflow model: its weights as safetensors, this package's code, pinned requirements.
+
+    Args:
+        run: The run that made it.
+        classifier: The classifier.
+        example_paths: Two or more images, to try the model with.
+        register: Name in the registry; None does not register.
+        metadata: As of `log_model`.
+
+    Returns:
+        Reference to the model; None from a run that logs nothing.
+
+    Raises:
+        InputError: As `log_model`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        weights, code = Path(folder) / "classifier.safetensors", Path(folder) / "cxr_isnet"
+        classifier.save(weights)
+        ignored = shutil.ignore_patterns("__pycache__", "_shipped")
+        shutil.copytree(Path(cxr_isnet.__file__).parent, code, ignore=ignored)
+        return log_model(
+            run,
+            weights,
+            python_model=Path(__file__).with_name("pyfunc_model.py"),
+            classes=classifier.classes,
+            example_paths=example_paths,
+            register=register,
+            metadata=metadata,
+            params=PARAMS,
+            code_paths=[str(code)],
+            pip_requirements=pinned(NEEDED, DECODERS),
+        )
+
+
+def load_classifier(model: str, tracking_uri: str, device: str | torch.device) -> Classifier:
+    """The classifier of a checkpoint, or of a model that `log_classifier` has stored.
+
+    Args:
+        model: A checkpoint; else what `load_model` takes: `models:/NAME@champion`, or a folder.
+        tracking_uri: Of the store, for a model of MLflow.
+        device: Where it is to compute.
+
+    Raises:
+        InputError: There is no such model, or it is none of this package.
+    """
+    if Path(model).is_file():
+        return Classifier.load(model, device)
+    try:
+        loaded = load_model(model, tracking_uri).unwrap_python_model()
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"model '{model}': neither a checkpoint nor a model of the store {tracking_uri}: {error}"
+        ) from error
+    classifier = getattr(loaded, "classifier", None)
+    if not isinstance(classifier, Classifier):
+        raise InputError(f"model '{model}': not a model of this package: give one that its training has logged")
+    classifier.network.to(device)
+    return classifier

@@ -1,0 +1,215 @@
+"""Images of any origin to a table of answers, as a registered model and its server give it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cxr_isnet.data import ImageConfig, prepare_image
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import LARGEST_PIXELS, UntrustedImage, read_untrusted
+from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.scoring import Scores, score
+
+Source = Path | bytes
+"""A file, or the content of one."""
+
+PATH_COLUMN = "path"
+LONGEST_PATH = 4096
+ADULT_YEARS = 18
+_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_OFF_AXIS = ("lateral", "other")
+
+
+def as_sources(given: Any) -> list[Source | InputError]:
+    """What a caller hands over, as a list of files and contents; an entry that is neither becomes its error.
+
+    Args:
+        given: Paths and contents (bytes, or base64 text): one, a list, an array, a Series; or a mapping or DataFrame
+            with a column `path`, or with one column whatever its name.
+
+    Raises:
+        InputError: A table without such a column, or something that holds no entries.
+    """
+    if isinstance(given, str | os.PathLike | bytes | bytearray):
+        return [_as_source(given)]
+    if isinstance(given, Mapping):
+        given = pd.DataFrame({name: list(np.atleast_1d(np.asarray(v, dtype=object))) for name, v in given.items()})
+    if isinstance(given, pd.DataFrame):
+        if PATH_COLUMN not in given.columns and given.shape[1] != 1:
+            raise InputError(f"columns {list(map(str, given.columns))}: give a column '{PATH_COLUMN}', or one alone")
+        given = given[PATH_COLUMN] if PATH_COLUMN in given.columns else given.iloc[:, 0]
+    if isinstance(given, np.ndarray):
+        given = given.ravel()
+    try:
+        return [_as_source(entry) for entry in given]
+    except TypeError as error:
+        raise InputError(f"input of type {type(given).__name__}: give paths or contents of images") from error
+
+
+def content_of(text: str) -> bytes | None:
+    """The bytes of base64 text that holds a DICOM, PNG or JPEG file; None if it does not, as a path."""
+    try:
+        content = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return None
+    return content if content.startswith(_STARTS) or content[128:132] == b"DICM" else None
+
+
+def _as_source(entry: Any) -> Source | InputError:
+    if isinstance(entry, bytes | bytearray | memoryview):
+        return bytes(entry)
+    if isinstance(entry, os.PathLike):
+        return Path(entry)
+    if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
+        return InputError(f"{entry!r:.40}: neither the path nor the content of an image")
+    content = content_of(entry)
+    if content is not None:
+        return content
+    if len(entry) > LONGEST_PATH:
+        return InputError(f"a text of {len(entry)} characters: neither a path nor base64 of a DICOM, PNG or JPEG file")
+    return Path(entry)
+
+
+def predict_sources(
+    classifier: Classifier,
+    sources: Sequence[Source | InputError],
+    *,
+    calibrated: bool = False,
+    heatmap: bool = False,
+    batch_size: int = 16,
+    largest_pixels: int = LARGEST_PIXELS,
+) -> pd.DataFrame:
+    """Answers for images of any origin, a row for each in order; one that cannot be read has the reason in `error`.
+
+    Args:
+        classifier: The classifier.
+        sources: As `as_sources` gives them.
+        calibrated: Gives the probabilities with the classifier's temperature. The decision rests on the network's own.
+        heatmap: Adds a column `heatmap`: a PNG, as base64, of the image and what speaks for and against `predicted`.
+        batch_size: Images at a time.
+        largest_pixels: A larger image is refused before it is decoded.
+
+    Returns:
+        `path` (of content, its SHA-256), `probability_<class>`, `predicted` (the most probable class), `decision` (the
+        class by the shipped threshold), `distance` (from the training images, above 1 is far; NaN without a
+        reference), `view`, `flags` (reasons for manual review, as intake's), `warnings` (why the model may not be made
+        for this image), `provenance` (JSON; of DICOM), `error`.
+    """
+    draw = _heatmap_png if heatmap else None
+    scores = score(
+        classifier,
+        _SourceDataset(sources, classifier.image, largest_pixels),
+        batch_size=batch_size,
+        explainer=classifier.explainer() if heatmap else None,
+        distances=True,
+        draw=draw,
+    )
+    shown = scores.probabilities(classifier.temperature if calibrated else 1.0)
+    table = pd.DataFrame({PATH_COLUMN: pd.Series([_name_of(source) for source in sources], dtype="str")})
+    for index, name in enumerate(classifier.classes):
+        table[f"probability_{name}"] = shown[:, index]
+    return table.assign(**_columns(classifier, scores)).assign(**({"heatmap": scores.heatmaps} if heatmap else {}))
+
+
+def _columns(classifier: Classifier, scores: Scores) -> dict[str, Any]:
+    own = scores.probabilities()
+    most = _class_names(classifier, np.where(np.isnan(own), -1, own).argmax(1), scores)
+    decided = most
+    if classifier.threshold is not None:
+        decided = _class_names(classifier, (own[:, 1] >= classifier.threshold).astype(np.int64), scores)
+    about = [entry or _About() for entry in scores.about]
+    far = scores.distances > 1
+    warnings = [
+        "; ".join([*entry.warnings, *([_FAR.format(distance)] if is_far else [])])
+        for entry, is_far, distance in zip(about, far, scores.distances, strict=True)
+    ]
+    return {
+        "predicted": most,
+        "decision": decided,
+        "distance": scores.distances,
+        "view": pd.Series([entry.view for entry in about], dtype="str"),
+        "flags": pd.Series([entry.flags for entry in about], dtype="str"),
+        "warnings": pd.Series(warnings, dtype="str"),
+        "provenance": pd.Series([entry.provenance for entry in about], dtype="str"),
+        "error": pd.Series(scores.errors, dtype="str"),
+    }
+
+
+_FAR = "far from the training images ({:.1f} times the distance that 99% of in-domain images keep)"
+
+
+def _class_names(classifier: Classifier, indices: npt.NDArray[np.int64], scores: Scores) -> pd.Series:
+    names = ["" if error else classifier.classes[i] for i, error in zip(indices, scores.errors, strict=True)]
+    return pd.Series(names, dtype="str")
+
+
+def _name_of(source: Source | InputError) -> str:
+    if isinstance(source, bytes):
+        return f"sha256:{hashlib.sha256(source).hexdigest()}"
+    return "" if isinstance(source, InputError) else str(source)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What is known of an image beside its pixels."""
+
+    view: str = ""
+    flags: str = ""
+    provenance: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, found: UntrustedImage) -> _About:
+        warnings = []
+        if found.age is not None and found.age < ADULT_YEARS:
+            warnings.append(f"child of {found.age:.1f} years")
+        if found.provenance is None:
+            return cls(warnings=tuple(warnings))
+        cells = found.provenance.cells()
+        if cells["view"] in _OFF_AXIS:
+            warnings.append(f"not a frontal view ({cells['view']})")
+        return cls(cells["view"], cells["flags"], json.dumps(cells), tuple(warnings))
+
+
+class _SourceDataset(Dataset[dict[str, Any]]):
+    def __init__(self, sources: Sequence[Source | InputError], image: ImageConfig, largest_pixels: int) -> None:
+        self._sources, self._image, self._largest_pixels = sources, image, largest_pixels
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        source = self._sources[place]
+        if isinstance(source, InputError):
+            raise source
+        found = read_untrusted(source, largest_pixels=self._largest_pixels)
+        return {"image": prepare_image(found.image, self._image), "about": _About.of(found)}
+
+
+def _heatmap_png(image: Tensor, relevance: Tensor) -> str:
+    """The image under its map, red for and blue against, scaled by the 99.5th percentile; a PNG as base64."""
+    values = relevance.double().numpy()
+    strength = np.clip(values / (np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1.0), -1, 1)
+    grey = np.repeat(image.double().numpy()[..., None], 3, axis=2)
+    colour = np.where(strength[..., None] > 0, [0.84, 0.10, 0.11], [0.13, 0.40, 0.67])
+    opacity = np.abs(strength)[..., None] * 0.8
+    stream = io.BytesIO()
+    mixed = np.rint(255 * (grey * (1 - opacity) + colour * opacity)).astype(np.uint8)
+    Image.fromarray(mixed).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")
