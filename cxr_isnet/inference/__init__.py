@@ -1,7 +1,7 @@
 """A trained model in use: it predicts, is explained, and is evaluated.
 
-Reading order: `classifier` (the model), `explainers` and `relevance_share` (where it looks), `predict` (images to a
-predictions table), `heatmap_figures`, `evaluate` (predict, evaluate, report).
+Reading order: `classifier` (the model), `explainers` and `relevance_share` (where it looks), `read_ahead` and `predict`
+(images to a predictions table), `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
 from cxr_isnet.inference.classifier import Classifier, build_predictor
