@@ -7,7 +7,7 @@ PYTEST := -m pytest -n auto
 test cov test-bare test-lowest: export OMP_NUM_THREADS := 1
 comma := ,
 
-.PHONY: install demo test check cov docs test-bare test-lowest test-wheel
+.PHONY: install demo test check cov docs test-bare test-lowest test-services test-wheel
 
 # $(call environment,folder,extras,constraints): torch first, so that nothing else decides its build
 define environment
@@ -58,6 +58,11 @@ test-bare: .venv-bare/.installed
 # With the lowest versions that pyproject.toml allows; torch is the CPU build that the other environments have.
 test-lowest: .venv-lowest/.installed
 	.venv-lowest/bin/python $(PYTEST)
+
+# Tests that start servers and build environments of their own; they also need Debian's postgresql and default-jre-headless.
+test-services: install
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[services]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services
 
 # The wheel in an empty environment and an empty folder, as a newcomer has it.
 test-wheel:
