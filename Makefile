@@ -34,12 +34,12 @@ demo: install
 test: install
 	$(BIN)/python $(PYTEST)
 
-# The tests that start real servers on loopback; what they need of Debian is installed where it is missing.
-SERVICES := orthanc orthanc-dicomweb dcmtk dicom3tools
+# The tests that start real servers on loopback and build environments of their own; what they need of Debian is installed where it is missing.
+SERVICES := orthanc orthanc-dicomweb dcmtk dicom3tools postgresql default-jre-headless
 
 .venv/.installed-services: .venv/.installed
 	dpkg -s $(SERVICES) > /dev/null 2>&1 || (apt-get update && apt-get install --yes --no-install-recommends $(SERVICES))
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[ray]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[ray,services]"
 	touch $@
 
 test-services: .venv/.installed-services

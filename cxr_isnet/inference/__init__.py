@@ -1,8 +1,9 @@
 """A trained model in use: it predicts, is explained, and is evaluated.
 
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
-far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any origin to answers),
-`predict` (manifests to predictions tables), `heatmap_figures`, `evaluate` (predict, evaluate, report).
+far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
+origin to answers), `predict` (manifests to predictions tables), `heatmap_figures`, `evaluate` (predict, evaluate,
+report).
 """
 
 from importlib import import_module

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from monai.networks.nets import DenseNet, ResNet
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
@@ -119,11 +121,6 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise InputError(f"{path}: to read it, pip install 'cxr-isnet[safetensors]'") from error
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

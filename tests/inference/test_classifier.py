@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from cxr_isnet.engine.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.calibration import with_temperature
 from cxr_isnet.imaging import read_image
-from cxr_isnet.inference import Classifier
+from cxr_isnet.inference import Classifier, FeatureReference
 
 
 @pytest.fixture
@@ -118,3 +120,26 @@ def test_a_checkpoint_of_before_there_were_temperatures_has_one_of_1(classifier,
     save_state(tmp_path / "old.pt", state)
 
     assert Classifier.load(tmp_path / "old.pt").temperature == 1.0
+
+
+def test_safetensors_hold_the_same_classifier_and_no_pickle(classifier, image_paths, tmp_path):
+    classifier.temperature, classifier.threshold = 2.5, 0.3
+    classifier.reference = FeatureReference(torch.rand(4), torch.rand(4, 4), 7.0)
+    for name in ("best.pt", "best.safetensors"):
+        classifier.save(tmp_path / name)
+
+    found, other = (Classifier.load(tmp_path / name) for name in ("best.safetensors", "best.pt"))
+
+    pd.testing.assert_frame_equal(found.predict(image_paths), other.predict(image_paths), check_exact=True)
+    assert (found.temperature, found.threshold, found.reference.limit) == (2.5, 0.3, 7.0)
+    assert torch.equal(found.reference.precision, classifier.reference.precision)
+    assert not zipfile.is_zipfile(tmp_path / "best.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "best.safetensors"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no such file", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_damaged_safetensors_are_told(content, tmp_path):
+    (tmp_path / "best.safetensors").write_bytes(content)
+
+    with pytest.raises(InputError, match=r"best\.safetensors: "):
+        Classifier.load(tmp_path / "best.safetensors")

@@ -1,0 +1,63 @@
+"""Images of unknown origin: what they say of themselves, and how large they may be, before anything is decoded."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image, read_untrusted
+from cxr_isnet.imaging.codecs import codestream_pixels
+
+
+@pytest.fixture
+def file(phantom_manifest: Path) -> Path:
+    return next((phantom_manifest.parent / "images").iterdir())
+
+
+def test_a_file_and_its_content_are_what_a_manifest_would_read(file: Path) -> None:
+    for source in (file, file.read_bytes()):
+        found = read_untrusted(source)
+
+        np.testing.assert_array_equal(found.image, read_image(file))
+        assert found.provenance is not None
+        assert found.provenance.view == "PA"
+
+
+@pytest.mark.parametrize("age", [("010Y", 10.0), ("006M", 0.5), ("052W", 52 * 7 / 365.25), ("", None), ("old", None)])
+def test_the_age_is_that_of_the_tag(age: tuple[str, float | None], file: Path) -> None:
+    dataset = pydicom.dcmread(file)
+    dataset.add_new("PatientAge", "AS", age[0])
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=False)
+
+    assert read_untrusted(stream.getvalue()).age == (None if age[1] is None else pytest.approx(age[1]))
+
+
+def test_more_pixels_than_allowed_are_refused_of_every_kind(file: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("L", (64, 64)).save(picture, "PNG")
+    for source in (file, file.read_bytes(), picture.getvalue()):
+        read_untrusted(source, largest_pixels=64 * 64)
+        with pytest.raises(InputError, match="4095"):
+            read_untrusted(source, largest_pixels=64 * 64 - 1)
+
+
+def test_other_formats_of_pillow_are_refused(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.gif")
+
+    with pytest.raises(InputError, match=r"a\.gif"):
+        read_untrusted(tmp_path / "a.gif")
+
+
+def test_a_codestream_says_its_pixels() -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = np.zeros((48, 80), np.uint8)
+
+    for encode in (imagecodecs.jpeg8_encode, imagecodecs.jpeg2k_encode, imagecodecs.jpegls_encode):
+        assert codestream_pixels(b"\xfe\xff\x00\xe0\0\0\0\0" + encode(pixels)) == 48 * 80
+    for data in (b"", b"\xff\xd8\xff", b"\xff\x4f\xff\x51\0", b"\xff\xd8" + b"\xff\xe0\x00\x02" * 3):
+        assert codestream_pixels(data) == 0
