@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cxr_isnet.engine.checkpoint import load_network, load_state, load_tensors, load_weights, save_state
+from cxr_isnet.engine.checkpoint import load_network, load_state, load_weights, save_state
 from cxr_isnet.engine.devices import Device, denormals_as_zero
 from cxr_isnet.engine.distributed import DistributedContext, distributed_context
 from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
@@ -34,7 +34,6 @@ __all__ = [
     "distributed_context",
     "load_network",
     "load_state",
-    "load_tensors",
     "load_weights",
     "save_state",
     "to_device",

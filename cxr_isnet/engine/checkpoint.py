@@ -41,18 +41,6 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing, damaged or of another program.
     """
-    state = load_tensors(path)
-    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
-        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
-    return state
-
-
-def load_tensors(path: Path) -> Any:
-    """Reads a file that torch saved, of whatever program, if it holds numbers, texts and tensors only.
-
-    Raises:
-        InputError: If the file is missing or damaged, or holds more.
-    """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
     state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)

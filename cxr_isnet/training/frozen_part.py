@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.engine import RunDirectory, load_tensors, load_weights
+from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import MAPPING_SUFFIXES, digest
 from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, last_layer
@@ -20,6 +20,7 @@ from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, read_splits, t
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.initialisation import read_config, trained_network
+from cxr_isnet.training.third_party_weights import read_weights
 
 _log = logging.getLogger(__name__)
 
@@ -78,14 +79,14 @@ def _encoder(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
         model = timm_model(options.timm_model, pretrained=True)
         return FrozenPart("encoder.network", options, model.state_dict(), Path(source))
     path = locate(source)
-    state = load_tensors(path)
-    if isinstance(state, dict) and "format" in state:
+    state = read_weights(path)
+    if "format" in state:
         classifier = trained_network(path, network)
         state = classifier.state_dict()
         head = last_layer(classifier)[0]
     else:
         head = last_layer(build_network(network, len(config.data.classes), config.data.image.size))[0]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: no state dict of {network.name}: needed are tensors by name, and nothing else")
     weights = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
     return FrozenPart("encoder", options, weights, path)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from monai.networks.nets import DenseNet, ResNet
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cxr_isnet.engine import load_state
 from cxr_isnet.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -122,6 +123,9 @@ def _read_torch(path: Path) -> Any:
 
 def _read_safetensors(path: Path) -> Any:
     try:
+        with safe_open(path, "pt") as file:
+            if "state" in (file.metadata() or {}):  # a checkpoint of this program
+                return load_state(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}): copy or download it again") from error

@@ -147,7 +147,7 @@ def test_training_before_the_cuts_are_measured_is_told_to_be_too_early(batch):
 
 
 def test_given_cuts_need_no_tuning(batch):
-    objective = _built("isnet", {"bounds": [0.5, 2.0]})
+    objective = _built("isnet", {"bounds": [0.5, 2.0], "deep_supervision": False})
 
     assert objective.bound_estimation_epochs == 0
     assert objective.bounds.tolist() == [[[0.5, 2.0]]]

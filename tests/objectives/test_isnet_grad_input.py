@@ -62,7 +62,7 @@ def heatmap_loss_by_loops(maps: np.ndarray, mask: np.ndarray) -> float:
 @pytest.mark.parametrize("method", ["isnet_grad_input", "isnet_softmax_grad_input"])
 def test_the_heatmap_loss_is_that_of_the_gradient_times_the_image(method, batch):
     torch.manual_seed(2)
-    options = {"bounds": [C1, C2], "heatmap_weight": P, "loss": {"decay": DECAY}}
+    options = {"bounds": [C1, C2], "heatmap_weight": P, "loss": {"decay": DECAY, "activation": 1.0}}
     network = NetworkConfig(f"{__name__}.CONVOLUTIONS")
     objective = make_objective(method, network, 3, **options).eval()
     batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}

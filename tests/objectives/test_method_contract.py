@@ -34,11 +34,20 @@ CLASSES = ("normal", "tuberculosis", "other")
 DENSENET = NetworkConfig("densenet_tiny")
 LUNGS = SegmenterConfig((4, 8))
 
-NETWORKS: dict[str, NetworkConfig] = {}
+NETWORKS = {
+    "vit_b16": NetworkConfig("vit_tiny"),
+    "multitask_unet": NetworkConfig("multitask_unet_tiny"),
+    "ag_sononet": NetworkConfig("ag_sononet_tiny"),
+    "ham": NetworkConfig("ham_tiny"),
+}
 """Of methods that cannot train `densenet_tiny`."""
 OPTIONS: dict[str, dict[str, Any]] = {
-    **{m.name: {"heatmap_weight": 0.1, "bounds": [0.01, 100.0]} for m in METHODS if m.name.startswith("isnet")},
-    "isnet_dual": {"heatmap_weight": 0.1},
+    **{
+        m.name: {"heatmap_weight": 0.1, "bounds": [0.01, 100.0], "deep_supervision": False}
+        for m in METHODS
+        if m.name.startswith("isnet")
+    },
+    "isnet_dual": {"heatmap_weight": 0.1, "deep_supervision": False},
     "two_stage": {"segmenter_network": {"channels": [4, 8]}, "segmenter_size": SIZE},
     "lungs_only": {"segmenter_network": {"channels": [4, 8]}, "segmenter_size": SIZE},
 }
@@ -74,6 +83,9 @@ def make(batch: dict[str, torch.Tensor]) -> Callable[..., Objective]:
         torch.manual_seed(1)
         options = method.parse_options(OPTIONS.get(method.name, {}))
         built = method.objective(network_of(method), len(CLASSES), SIZE, options)
+        for name, parameter in built.network.named_parameters():
+            if name.endswith("_scale"):  # learned from 0, at which what it scales has no gradient
+                nn.init.constant_(parameter, 0.1)
         built.see_training_set(TrainingSet(batch["label"], batch["site"], len(CLASSES), 2))
         if built.bound_estimation_epochs:
             built.eval().measure(batch)

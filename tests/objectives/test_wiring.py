@@ -118,7 +118,7 @@ def test_an_estimation_begins_anew_after_the_one_before(batch: dict[str, Tensor]
 
 
 def test_without_deep_supervision_only_the_image_has_maps() -> None:
-    assert build("isnet").bounds.shape == (1, 1, 2)
+    assert build("isnet", deep_supervision=False).bounds.shape == (1, 1, 2)
 
 
 def test_bounds_are_estimated_after_as_many_epochs_as_configured() -> None:
@@ -127,10 +127,10 @@ def test_bounds_are_estimated_after_as_many_epochs_as_configured() -> None:
 
 def test_the_settings_of_an_isnet_that_names_none_are_the_documented_ones() -> None:
     assert find_method("isnet").parse_options({}) == ISNetOptions(
-        heatmap_weight=0.7,
-        loss=HeatmapLossConfig(1.0, 3.0, 0.9, 1.0, ForegroundForm.L2, 1.0),
+        heatmap_weight=0.5,
+        loss=HeatmapLossConfig(1.0, 3.0, 0.97, 0.3, ForegroundForm.L2, 1.0),
         epsilon=1e-2,
-        deep_supervision=False,
+        deep_supervision=True,
         bound_estimation_epochs=2,
         bounds=None,
     )
@@ -165,7 +165,7 @@ def test_each_built_in_method_has_the_settings_under_its_name() -> None:
     chosen = {method.name: options_of(options, method) for method in METHODS}
 
     assert (chosen["isnet"].heatmap_weight, chosen["isnet"].epsilon) == (0.9, 1e-2)
-    assert (chosen["isnet_dual"].heatmap_weight, chosen["isnet_dual"].epsilon) == (0.7, 0.5)
+    assert (chosen["isnet_dual"].heatmap_weight, chosen["isnet_dual"].epsilon) == (0.5, 0.5)
     assert resolved_options(options, find_method("isnet"))["isnet"]["heatmap_weight"] == 0.9
     assert resolved_options(options, find_method("cross_entropy")) == {}
 
