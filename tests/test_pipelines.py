@@ -9,21 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from cxr_isnet.cli import main
 from cxr_isnet.manifests import read_manifest
+from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.objectives import METHODS, find_method
 from cxr_isnet.phantoms import PhantomHospital
 from cxr_isnet.phantoms.writer import draw_patient
 from cxr_isnet.shipped import recipes
-from cxr_isnet.training.initialisation import read_experiment_config
+from cxr_isnet.training import plan_trials, read_experiment_config
 from tests.manifests.sources.conftest import MINIATURES
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
-RECIPES = sorted(p for p in PIPELINES.glob("*.yaml") if p.name != "demo.yaml")
+COMMANDS = {path: path.name.split("_")[0].removesuffix(".yaml") for path in PIPELINES.glob("*.yaml")}
+"""Recipe to the first word of its name, which is that of its command where it is not `train`."""
+RECIPES = sorted(path for path, word in COMMANDS.items() if word not in ("demo", "compare"))
 COLUMN_MAPPINGS = {
     "tb_shenzhen": ("shenzhen", {"normal", "tuberculosis"}),
     "tb_montgomery": ("montgomery", {"normal", "tuberculosis"}),
+    "tb_mixed_ill": ("shenzhen", {"tuberculosis"}),
+    "tb_mixed_held_out_ill": ("shenzhen", {"tuberculosis"}),
+    "tb_mixed_held_out_normal": ("shenzhen", {"normal"}),
+    "tb_mixed_normal": ("rsna_pneumonia", {"normal"}),
     "covid_ieee8023": ("ieee8023", {"covid", "other_pneumonia", "normal"}),
     "covid_nih": ("nih_chestxray14", {"normal", "other_pneumonia"}),
     "covid_actualmed": ("actualmed", {"covid", "normal"}),
@@ -40,9 +49,9 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def shenzhen_download(folder: Path) -> Path:
+def shenzhen_download(folder: Path, patients: int = 12) -> Path:
     """Phantoms in the layout of the Shenzhen set, with lung masks inside; two of three images have one."""
-    for number in range(12):
+    for number in range(patients):
         chest, pixels, _ = draw_patient(PhantomHospital("Alder"), number, ill=number % 2 == 1, seed=1, size=64)
         name = f"CHNCXR_{number:04d}_{number % 2}"
         save(folder / "CXR_png" / f"{name}.png", pixels / 4095)
@@ -72,13 +81,13 @@ def save(path: Path, picture: np.ndarray) -> None:
 
 @pytest.mark.parametrize("recipe", sorted(PIPELINES.glob("*.yaml")), ids=lambda p: p.name)
 def test_every_setting_of_a_recipe_is_known(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "demo" if recipe.name == "demo.yaml" else "train"
+    command = COMMANDS[recipe] if COMMANDS[recipe] in ("demo", "compare") else "train"
 
     with pytest.raises(SystemExit) as caught:
         main([command, f"--config={recipe}", "--print_config"])
 
     assert caught.value.code == 0
-    assert "classes:" in capsys.readouterr().out
+    assert ("methods:" if command == "compare" else "classes:") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
@@ -95,7 +104,8 @@ def test_a_recipe_trains_an_epoch_on_phantoms(
     main(["train", f"--config={recipe}", f"--method={method}", f"--output={output}", *phantoms, *small])
 
     metrics = json.loads((output / "metrics.json").read_text())
-    tests = {"biased", "clean", "swapped"} if "planted" in recipe.name else {"clean"}
+    marked = read_experiment_config(recipe).data.mark is not None
+    tests = {"biased", "clean", "swapped"} if marked else {"clean"}
     assert set(metrics["external"]) == tests
     main(["train", f"--config={output / 'config.yaml'}", f"--output={tmp_path / 'again'}"])
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
@@ -140,7 +150,10 @@ def test_a_column_mapping_reads_what_manifest_build_writes(
         monkeypatch.setenv("CXR_ISNET_DATA", str(tmp_path / "sets"))
     download = tmp_path / "download"
     download.mkdir()
-    MINIATURES[source].make(download)
+    if mapping.startswith("tb_mixed") and source == "shenzhen":
+        shenzhen_download(download, 40)  # so many that each tenth of the patients has some
+    else:
+        MINIATURES[source].make(download)
 
     main(["manifest", "build", source, str(download)])
     frame = read_manifest(f"data_manifests/{mapping}.yaml", classes=sorted(classes))
@@ -155,7 +168,28 @@ def test_a_recipe_names_shipped_column_mappings_and_says_in_a_line_what_it_is(na
     text = recipes()[name].read_text()
 
     assert set(re.findall(r"data_manifests/(\w+)\.yaml", text)) <= set(COLUMN_MAPPINGS)
-    assert re.match(r"# .+[.]\n", text)
+    assert re.match(r"# (.+\n# )*.+[.:]\n", text)
+
+
+def test_a_comparison_plans_its_methods_on_the_recipe_that_it_names() -> None:
+    for recipe in (path for path, word in COMMANDS.items() if word == "compare"):
+        content = yaml.safe_load(recipe.read_text())
+        experiment = read_experiment_config(content["experiment"])
+
+        trials = plan_trials(experiment, Path("out"), content["methods"], content.get("variants", {}), content["seeds"])
+
+        rows = len(content["methods"]) + len(content.get("variants", {}))
+        assert len(trials) == rows * len(content["seeds"])
+        for trial in trials:
+            method = find_method(trial.config.method)
+            method.check_network(trial.config.network or NetworkConfig(method.network), 224)
+
+
+def test_the_demonstration_of_the_comparison_has_every_method() -> None:
+    content = yaml.safe_load((PIPELINES / "compare_demo.yaml").read_text())
+
+    named = {*content["methods"], *(settings["method"] for settings in content["variants"].values())}
+    assert named == {method.name for method in METHODS}
 
 
 def test_a_table_that_is_missing_says_which_command_makes_it(

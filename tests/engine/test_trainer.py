@@ -146,7 +146,7 @@ def test_without_an_average_the_objective_itself_is_validated(fit):
 
 def test_a_copy_of_an_objective_explains_the_copy(make_config):
     """The running average is a copy; its relevance must be of its own weights."""
-    objective = make_objective("isnet", make_config().network, 2, bounds=[0.1, 1.0]).eval()
+    objective = make_objective("isnet", make_config().network, 2, bounds=[0.1, 1.0], deep_supervision=False).eval()
     batch = {
         "image": torch.rand(2, 1, 32, 32),
         "mask": torch.ones(2, 1, 32, 32),

@@ -34,8 +34,9 @@ def test_a_page_extends_the_base_and_brings_no_style_of_its_own(name):
     assert "disclaimer" not in text
 
 
-def test_there_are_four_pages():
-    assert PAGES == ["audit_report.html", "check_report.html", "demo_report.html", "evaluation_report.html"]
+def test_there_are_five_pages():
+    names = ("audit", "check", "comparison", "demo", "evaluation")
+    assert [f"{name}_report.html" for name in names] == PAGES
 
 
 def test_a_template_that_names_what_it_was_not_given_leaves_no_page(tmp_path):

@@ -36,7 +36,7 @@ def estimated(make_config):
 
 
 def test_estimation_sets_the_bounds_and_puts_the_first_weights_back(estimated):
-    objective, first, told = estimated(bound_estimation_epochs=1)
+    objective, first, told = estimated(bound_estimation_epochs=1, deep_supervision=False)
 
     assert 0 < told["image.c1"] < told["image.c2"]
     assert objective.bounds.flatten().tolist() == [told["image.c1"], told["image.c2"]]
@@ -51,7 +51,7 @@ def test_the_bounds_are_those_of_a_trained_network(estimated):
 
 
 def test_given_bounds_and_plain_classifiers_are_not_measured(estimated):
-    given, _, nothing = estimated(bounds=[0.5, 2.0])
+    given, _, nothing = estimated(bounds=[0.5, 2.0], deep_supervision=False)
     _, _, nothing_either = estimated("cross_entropy")
 
     assert nothing == nothing_either == {}
