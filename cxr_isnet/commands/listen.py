@@ -33,7 +33,8 @@ class ListenConfig:
         host: Address to listen on. The default is reached from this machine only.
         return_to: Node for the results, `AE@host:port`; null leaves them in `<spool>/outgoing`.
         segmenter: Segmenter `best.pt` of `segment train`, for the lungs; null for none.
-        threshold: Of two classes, the second is decided from this probability on; null takes the most probable class.
+        threshold: Of two classes, the second is decided from this probability on; null takes the model's own, which its
+            validation set, or the most probable class where it has none.
         explainer: How the heatmap is made: `lrp`, `input_gradient`, `attention` or `none`; null takes the method's way.
         largest: Largest object that is taken, MiB.
         tls_certificate: PEM file of the certificate with which it proves who it is; null for no TLS.

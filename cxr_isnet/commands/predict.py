@@ -55,8 +55,8 @@ class PredictConfig:
         dicom_results: Folder for DICOM objects that go back to the archive: of every DICOM file a structured report, a
             heatmap and, with a segmenter, the lungs, in the study that it is of; made if missing. Null for none.
         segmenter: Segmenter `best.pt` of `segment train`, for the lungs in DICOM results; null for none.
-        threshold: Of two classes, DICOM results decide for the second from this probability on; null takes the most
-            probable class.
+        threshold: Of two classes, DICOM results decide for the second from this probability on; null takes the
+            model's own, which its validation set, or the most probable class where it has none.
         ray: Address of a Ray cluster that predicts, as `ray://host:10001` or `auto`; `local` starts one. Null predicts
             in this process.
         explainer: How the share of relevance in the lungs is computed where there is a mask: `lrp`, `input_gradient`,
@@ -155,7 +155,9 @@ def dicom_results(config: ResultSettings, classifier: Classifier) -> DicomResult
             f"threshold is {config.threshold}, the classes are {', '.join(classifier.classes)}: give a probability, "
             "and only for two classes"
         )
-    rule = DecisionRule(config.threshold, "given") if config.threshold is not None else DecisionRule()
+    threshold = classifier.threshold if config.threshold is None else config.threshold
+    origin = "given" if config.threshold is not None else "fitted on validation, shipped with the model"
+    rule = DecisionRule() if threshold is None else DecisionRule(threshold, origin)
     name = f"{classifier.method} ({file_digest(config.model)[:12]})"
     lungs = None
     if config.segmenter is not None:

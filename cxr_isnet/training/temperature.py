@@ -36,9 +36,9 @@ def fit_and_store_temperature(classifier: Classifier, validation: pd.DataFrame, 
     classifier.temperature = 1.0 if math.isnan(fitted) else fitted
     classifier.save(best_file)
     every_class = range(len(classifier.classes))
-    scaled = with_temperature(scores, classifier.temperature)
+    given, scaled = (with_temperature(scores, t) for t in (1.0, classifier.temperature))  # sums of 1 in float64
     return {
         "temperature": classifier.temperature,
-        "log_loss": float(log_loss(labels, scores, labels=every_class)),
+        "log_loss": float(log_loss(labels, given, labels=every_class)),
         "log_loss_with_temperature": float(log_loss(labels, scaled, labels=every_class)),
     }

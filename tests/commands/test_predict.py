@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.cli import main
+from cxr_isnet.commands.predict import PredictConfig, dicom_results
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 
@@ -154,3 +156,15 @@ def test_workers_give_the_same_table(trained: Path, images: list[str], tmp_path:
 def test_a_file_that_is_no_classifier_is_an_error(trained: Path) -> None:
     with pytest.raises(InputError, match="not a classifier"):
         Classifier.load(trained / "last.pt")
+
+
+@pytest.mark.parametrize(("given", "decides"), [(None, 0.3), (0.7, 0.7)])
+def test_dicom_results_decide_by_the_models_own_threshold_unless_one_is_given(
+    trained: Path, tmp_path: Path, given: float | None, decides: float
+) -> None:
+    pytest.importorskip("highdicom")
+    classifier = Classifier.load(trained / "best.pt")
+    config = PredictConfig(str(trained / "best.pt"), ["a.dcm"], str(tmp_path / "out.csv"), threshold=given)
+
+    assert dicom_results(config, replace(classifier, threshold=0.3)).rule.threshold == decides
+    assert given is not None or dicom_results(config, replace(classifier, threshold=None)).rule.threshold is None
