@@ -6,16 +6,16 @@ import logging
 import signal
 import ssl
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
 from cxr_isnet.commands.predict import dicom_results
-from cxr_isnet.deployment import Listener, ListenerConfig, Node, Spool, check_ae_title
+from cxr_isnet.deployment import Listener, ListenerConfig, Node, Spool, check_ae_title, load_classifier
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.inference import Classifier
 from cxr_isnet.objectives import Explanation
+from cxr_isnet.tracking import TrackingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class ListenConfig:
     Attributes:
         ae_title: Its AE title.
         port: TCP port; 0 takes a free one.
-        model: Checkpoint `best.pt` of a training's folder.
+        model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME@champion`, a folder).
         spool: Folder for what is received and not finished; made if missing. It holds patients' images.
         callers: AE titles of the nodes that may send; others are refused.
         host: Address to listen on. The default is reached from this machine only.
@@ -44,6 +44,7 @@ class ListenConfig:
         return_tls: Sends results with TLS.
         device: Where.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
+        tracking: MLflow, where a model of it lies.
     """
 
     ae_title: str
@@ -63,6 +64,7 @@ class ListenConfig:
     return_tls: bool = False
     device: Device = Device.AUTO
     trust: bool = False
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if not self.callers:
@@ -81,7 +83,7 @@ def listen(config: ListenConfig) -> str:
     Raises:
         InputError: A model, a certificate, the spool or the port cannot be used.
     """
-    classifier = Classifier.load(config.model, config.device.found(), trust=config.trust)
+    classifier = load_classifier(config.model, config.tracking.uri, config.device.found(), trust=config.trust)
     classifier.explainer(config.explainer)  # raises before anything is opened
     node = None if config.return_to is None else Node.parse(config.return_to)
     settings = ListenerConfig(

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial as partial_of
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from cxr_isnet.deployment import (
     DicomResults,
     ScoringConfig,
     finish,
+    load_classifier,
     local_scorer,
     ray_scorer,
     score_archive,
@@ -37,6 +38,7 @@ from cxr_isnet.manifests import (
 )
 from cxr_isnet.objectives import Explanation
 from cxr_isnet.segmentation import Segmenter, find_lungs
+from cxr_isnet.tracking import TrackingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class PredictConfig:
     """Predictions of a trained classifier.
 
     Attributes:
-        model: Checkpoint `best.pt` of a training's folder.
+        model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME@champion`, a folder).
         inputs: X-rays (PNG, JPEG or DICOM), folders of them, patterns such as '/archive/**/*.dcm', or manifests (.csv,
             .parquet, .yaml).
         output: Table to write, .csv or .parquet; replaced if it is there. A row for each image: probabilities, or the
@@ -66,6 +68,7 @@ class PredictConfig:
         workers: Processes that read ahead; 0 reads in the predicting process, which a crashing decoder would end.
         device: Where.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
+        tracking: MLflow, where a model of it lies.
     """
 
     model: str
@@ -81,6 +84,7 @@ class PredictConfig:
     workers: int = 0
     device: Device = Device.AUTO
     trust: bool = False
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0:
@@ -101,7 +105,7 @@ def predict(config: PredictConfig) -> tuple[str, int]:
     if not output.absolute().parent.is_dir():
         raise InputError(f"output is '{output}': its folder does not exist. Make it, or name another")
     device = config.device.found()
-    classifier = Classifier.load(config.model, device, trust=config.trust)
+    classifier = load_classifier(config.model, config.tracking.uri, device, trust=config.trust)
     classifier.explainer(config.explainer)  # raises before anything is written
     results = folder = None
     if config.dicom_results is not None:
@@ -111,9 +115,9 @@ def predict(config: PredictConfig) -> tuple[str, int]:
     frame = read_inputs(config.inputs)
     scoring = ScoringConfig(config.model, config.batch_size, config.workers, config.explainer, config.calibrated)
     scorer = local_scorer(classifier, scoring) if config.ray is None else ray_scorer(classifier, scoring, config.ray)
-    files = {"model": config.model, "segmenter": config.segmenter}
     identity = {
-        **{name: None if path is None else file_digest(path) for name, path in files.items()},
+        "model": classifier.digest(),
+        "segmenter": None if config.segmenter is None else file_digest(config.segmenter),
         **{name: getattr(config, name) for name in ("calibrated", "explainer", "dicom_results", "threshold")},
     }
     begun = time.perf_counter()
@@ -134,8 +138,6 @@ def predict(config: PredictConfig) -> tuple[str, int]:
 class ResultSettings(Protocol):
     """Settings that decide what DICOM results say."""
 
-    @property
-    def model(self) -> str: ...
     @property
     def segmenter(self) -> str | None: ...
     @property
@@ -158,7 +160,7 @@ def dicom_results(config: ResultSettings, classifier: Classifier) -> DicomResult
     threshold = classifier.threshold if config.threshold is None else config.threshold
     origin = "given" if config.threshold is not None else "fitted on validation, shipped with the model"
     rule = DecisionRule() if threshold is None else DecisionRule(threshold, origin)
-    name = f"{classifier.method} ({file_digest(config.model)[:12]})"
+    name = f"{classifier.method} ({classifier.digest()[:12]})"
     lungs = None
     if config.segmenter is not None:
         lungs = partial_of(find_lungs, Segmenter.load(config.segmenter, classifier.device))

@@ -77,19 +77,22 @@ def log_classifier(
         )
 
 
-def load_classifier(model: str, tracking_uri: str, device: str | torch.device) -> Classifier:
+def load_classifier(
+    model: str, tracking_uri: str, device: str | torch.device = "cpu", *, trust: bool = False
+) -> Classifier:
     """The classifier of a checkpoint, or of a model that `log_classifier` has stored.
 
     Args:
         model: A checkpoint; else what `load_model` takes: `models:/NAME@champion`, or a folder.
         tracking_uri: Of the store, for a model of MLflow.
         device: Where it is to compute.
+        trust: As of `Classifier.load`, for a checkpoint.
 
     Raises:
         InputError: There is no such model, or it is none of this package.
     """
     if Path(model).is_file():
-        return Classifier.load(model, device)
+        return Classifier.load(model, device, trust=trust)
     try:
         loaded = load_model(model, tracking_uri).unwrap_python_model()
     except (MlflowException, OSError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -117,6 +119,15 @@ class Classifier:
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self.network.parameters()).device
+
+    def digest(self) -> str:
+        """SHA-256 of the weights and all settings: the same wherever the classifier was loaded from."""
+        settings = [asdict(self.config), asdict(self.image), self.classes, self.method, dict(self.options)]
+        found = hashlib.sha256(json.dumps([*settings, self.temperature, self.threshold]).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def new_network(self) -> nn.Module:
         """A network of the same kind on the same device, its weights drawn from torch's global generator."""

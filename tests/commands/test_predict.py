@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from cxr_isnet.cli import main
 from cxr_isnet.commands.predict import PredictConfig, dicom_results
+from cxr_isnet.deployment import load_classifier, log_classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
+from cxr_isnet.tracking import TrackingConfig, start_run
 
 PROBABILITIES = ["probability_normal", "probability_tuberculosis"]
 
@@ -168,3 +171,29 @@ def test_dicom_results_decide_by_the_models_own_threshold_unless_one_is_given(
 
     assert dicom_results(config, replace(classifier, threshold=0.3)).rule.threshold == decides
     assert given is not None or dicom_results(config, replace(classifier, threshold=None)).rule.threshold is None
+
+
+def test_a_model_of_mlflow_predicts_as_its_checkpoint(trained: Path, images: list[str], tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    classifier = Classifier.load(trained / "best.pt")
+    with start_run(TrackingConfig(uri=uri), parameters={}) as run:
+        log_classifier(run, classifier, images[:2], register="lungs", metadata={"method": classifier.method})
+
+    for name, model in {"file": str(trained / "best.pt"), "registry": "models:/lungs/1"}.items():
+        main(["predict", model, *images, "-o", str(tmp_path / f"{name}.csv"), f"--tracking.uri={uri}"])
+
+    tables = [pd.read_csv(tmp_path / f"{name}.csv").drop(columns="model_uri") for name in ("file", "registry")]
+    pd.testing.assert_frame_equal(*tables)
+    assert load_classifier("models:/lungs/1", uri).digest() == classifier.digest()
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "models:/lungs/7", *images, "-o", str(tmp_path / "no.csv"), f"--tracking.uri={uri}"])
+
+
+def test_the_digest_of_a_classifier_is_of_weights_and_settings(trained: Path) -> None:
+    first, second = (Classifier.load(trained / "best.pt") for _ in range(2))
+    assert first.digest() == second.digest()
+
+    assert replace(first, threshold=0.123).digest() != first.digest()
+    with torch.no_grad():
+        next(second.network.parameters()).view(-1)[0] += 1e-6
+    assert second.digest() != first.digest()
