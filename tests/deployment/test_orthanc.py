@@ -1,4 +1,5 @@
-"""The whole way with a real archive: phantoms into Orthanc, to the listener, results back, read by DICOMweb."""
+"""The whole way with real parts: phantoms into Orthanc, to the listener with a model of a registry on PostgreSQL, and
+results back into Orthanc, read by DICOMweb."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import email
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,20 +20,17 @@ import pydicom
 import pytest
 import torch
 
+from cxr_isnet.deployment import log_classifier
 from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import SegmenterConfig, build_segmenter
 from cxr_isnet.segmentation import Segmenter
+from cxr_isnet.tracking import TrackingConfig, open_store, start_run
+from tests.deployment.test_elsewhere import free_port
 
 pytestmark = pytest.mark.services
 
 PROJECT = Path(__file__).resolve().parents[2]
 ORTHANC = shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def ask(url: str, content: bytes | None = None, accept: str = "application/json") -> Any:
@@ -87,15 +84,23 @@ def orthanc(ports: dict[str, int], tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def listening(ports: dict[str, int], trained: Path, tmp_path: Path) -> Iterator[Path]:
-    """`cxr-isnet listen` with a segmenter to which everything is lung; its log."""
+def listening(
+    ports: dict[str, int], trained: Path, phantom_manifest: Path, registry: str, tmp_path: Path
+) -> Iterator[Path]:
+    """`cxr-isnet listen` with the registry's champion and a segmenter to which everything is lung; its log."""
+    classifier = Classifier.load(trained / "best.pt")
+    examples = [str(path) for path in sorted((phantom_manifest.parent / "images").iterdir())[:2]]
+    with start_run(TrackingConfig(registry), parameters={}) as run:
+        log_classifier(run, classifier, examples, register="tb", metadata={"method": classifier.method})
+    open_store(registry).set_registered_model_alias("tb", "champion", "1")
     config = SegmenterConfig(channels=(4, 8))
     network = build_segmenter(config)
     with torch.no_grad():
         list(network.parameters())[-1].fill_(20.0)
-    Segmenter(network, config, Classifier.load(trained / "best.pt").image).save(tmp_path / "lungs.pt")
-    words = ["--ae-title", "CXR", "--port", str(ports["listener"]), "--model", str(trained / "best.pt"), "--callers",
-             "PACS", "--spool", str(tmp_path / "spool"), "--segmenter", str(tmp_path / "lungs.pt"),
+    Segmenter(network, config, classifier.image).save(tmp_path / "lungs.pt")
+    words = ["--ae-title", "CXR", "--port", str(ports["listener"]), "--callers", "PACS",
+             "--model", "models:/tb@champion", "--tracking.uri", registry,
+             "--spool", str(tmp_path / "spool"), "--segmenter", str(tmp_path / "lungs.pt"),
              "--return-to", f"PACS@127.0.0.1:{ports['dicom']}"]  # fmt: skip
     log = tmp_path / "listen.log"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
