@@ -7,7 +7,7 @@ PYTEST := -m pytest -n auto
 test test-services cov test-bare test-lowest: export OMP_NUM_THREADS := 1
 comma := ,
 
-.PHONY: install demo test test-services check cov docs test-bare test-lowest test-wheel
+.PHONY: install demo test test-services check audit-dependencies cov docs test-bare test-lowest test-wheel
 
 # $(call environment,folder,extras,constraints): torch first, so that nothing else decides its build
 define environment
@@ -50,6 +50,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --severity-level medium --configfile pyproject.toml cxr_isnet
+
+# Known vulnerabilities of the installed packages; asks PyPI, which not every machine reaches.
+audit-dependencies: install
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --progress-spinner off
 
 # The tests of `make test` with the share of lines and branches that they run; the floor is in pyproject.toml.
 cov: install

@@ -67,7 +67,7 @@ def _in_order(
                     raise RuntimeError("the thread that reads ahead has ended: its error is above") from None
                 continue
             early[place] = (
-                ({}, f"cannot be read: {result.detail}") if isinstance(result, TaskFailure) else pickle.loads(result)
+                ({}, f"cannot be read: {result.detail}") if isinstance(result, TaskFailure) else pickle.loads(result)  # nosec B301 # of our own process
             )
         yield [early.pop(place) for place in places]
 
