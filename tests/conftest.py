@@ -105,7 +105,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
-    """A maker of configs: no tracking, the plain classifier, two epochs, unless told otherwise."""
+    """A maker of configs: no tracking, the plain classifier, two epochs, unless shown otherwise."""
 
     def make(output: str = "run", *, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
         images = {"training": [str(phantom_manifest)], "classes": CLASSES, "image": ImageConfig(size=32)}
@@ -148,7 +148,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+def unevaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training ends with the last epoch."""
     monkeypatch.setattr(experiment, "_finish", lambda *_: {})
 

@@ -213,10 +213,12 @@ def test_a_model_that_is_none_is_refused(
     elif content == "foreign":
         torch.save({"state_dict": {}}, model)
 
-    judged = refused(capsys, "evaluate", f"--model={model}", f"--manifest=[{hospital}]", f"--output={tmp_path / 'out'}")
+    message = refused(
+        capsys, "evaluate", f"--model={model}", f"--manifest=[{hospital}]", f"--output={tmp_path / 'out'}"
+    )
     explained = refused(capsys, "explain", f"--model={model}", "--images=[x.png]", f"--output={tmp_path / 'out'}")
 
-    assert named in judged
-    assert str(model) in judged
+    assert named in message
+    assert str(model) in message
     assert str(model) in explained
     assert not (tmp_path / "out").exists()

@@ -30,7 +30,7 @@ TRAIN = ("train", "--data.training=[a.csv]", "--data.classes=[normal, ill]", "--
 
 @pytest.fixture
 def run(capsys):
-    """Runs the command line; exit status, what it printed and what it told on stderr."""
+    """Runs the command line; exit status, what it printed and what it shown on stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         status = 0
@@ -43,27 +43,27 @@ def run(capsys):
     return call
 
 
-def test_the_version_is_told(run):
+def test_the_version_is_reported(run):
     assert run("--version") == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize(("words", "command"), EVERY_COMMAND, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
 def test_every_command_explains_its_settings(words, command, run):
-    status, told, _ = run(*words, "--help")
+    status, shown, _ = run(*words, "--help")
 
     assert status == 0
-    assert "--config" in told
-    missing = {field.name for field in fields(command.settings()) if field.name not in told}
+    assert "--config" in shown
+    missing = {field.name for field in fields(command.settings()) if field.name not in shown}
     assert missing == set()
 
 
 @pytest.mark.parametrize("words", [(), ("manifest",), ("segment",)], ids=" ".join)
 def test_help_lists_the_commands_with_what_they_are_for(words, run):
-    status, told, _ = run(*words, "--help")
+    status, shown, _ = run(*words, "--help")
 
     entries = COMMANDS if not words else COMMANDS[words[0]].commands
     assert status == 0
-    assert all(name in told and entry.about.split()[0] in told for name, entry in entries.items())
+    assert all(name in shown and entry.about.split()[0] in shown for name, entry in entries.items())
 
 
 def test_naming_the_commands_does_not_load_what_runs_them():
@@ -126,10 +126,10 @@ def test_an_option_on_the_command_line_leaves_a_methods_other_options_as_they_ar
     given = {"isnet.heatmap_weight": "0.4", "isnet.loss.decay": "9e-1", "isnet_selective.epsilon": "1e-3"}
     words = [w for k, v in given.items() for w in ([f"--options.{k}", v] if apart else [f"--options.{k}={v}"])]
 
-    status, told, problem = run(*TRAIN, f"--config={tmp_path / 'recipe.yaml'}", *words, "--print_config")
+    status, shown, problem = run(*TRAIN, f"--config={tmp_path / 'recipe.yaml'}", *words, "--print_config")
 
     assert (status, problem) == (0, "")
-    options = yaml.safe_load(told)["options"]
+    options = yaml.safe_load(shown)["options"]
     isnet = options["isnet"]
     assert (isnet["heatmap_weight"], isnet["deep_supervision"]) == (0.4, True)
     assert (isnet["loss"]["decay"], isnet["loss"]["activation"]) == (0.9, 0.3)
@@ -137,10 +137,12 @@ def test_an_option_on_the_command_line_leaves_a_methods_other_options_as_they_ar
 
 
 def test_an_option_of_a_nested_recipe_is_set_alone(run):
-    status, told, _ = run("demo", "--config=pipelines/demo.yaml", "--train.options.isnet.epsilon=0.5", "--print_config")
+    status, shown, _ = run(
+        "demo", "--config=pipelines/demo.yaml", "--train.options.isnet.epsilon=0.5", "--print_config"
+    )
 
     assert status == 0
-    isnet = yaml.safe_load(told)["train"]["options"]["isnet"]
+    isnet = yaml.safe_load(shown)["train"]["options"]["isnet"]
     assert isnet["epsilon"] == 0.5
     assert isnet["deep_supervision"] is True
 
@@ -176,17 +178,17 @@ def test_choices_are_spelt_by_their_values_in_capitals_or_not(spelling, run, mon
         (TRAIN, ["a.csv", "no such table"]),
     ],
 )
-def test_what_cannot_be_understood_is_told_in_one_message(arguments, named, run, tmp_path, monkeypatch):
+def test_what_cannot_be_understood_is_reported_in_one_message(arguments, named, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    status, printed, told = run(*arguments)
+    status, printed, shown = run(*arguments)
 
     assert (status, printed) == (BAD_INPUT, "")
-    assert told.startswith("cxr-isnet: ")
-    assert told.count("cxr-isnet: ") == 1
-    assert "Traceback" not in told
-    assert "usage:" not in told
-    assert all(word in told for word in named), told
+    assert shown.startswith("cxr-isnet: ")
+    assert shown.count("cxr-isnet: ") == 1
+    assert "Traceback" not in shown
+    assert "usage:" not in shown
+    assert all(word in shown for word in named), shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,14 +196,14 @@ def test_what_cannot_be_understood_is_told_in_one_message(arguments, named, run,
     ("content", "named"),
     [("epoch: 3\n", ["'epoch'", "--help"]), ("output: [a\n", ["config", "line"]), ("data: {clases: []}\n", ["clases"])],
 )
-def test_a_config_file_that_cannot_be_understood_is_told(content, named, run, tmp_path):
+def test_a_config_file_that_cannot_be_understood_is_reported(content, named, run, tmp_path):
     (tmp_path / "config.yaml").write_text(content)
 
-    status, _, told = run("train", f"--config={tmp_path / 'config.yaml'}")
+    status, _, shown = run("train", f"--config={tmp_path / 'config.yaml'}")
 
     assert status == BAD_INPUT
-    assert told.startswith("cxr-isnet: ")
-    assert all(word in told for word in named), told
+    assert shown.startswith("cxr-isnet: ")
+    assert all(word in shown for word in named), shown
 
 
 def test_a_training_that_diverged_has_an_exit_status_of_its_own(run, monkeypatch):

@@ -100,7 +100,7 @@ def test_another_folder_gets_its_own_hospitals(tmp_path: Path, monkeypatch: pyte
         (lambda config: replace(config, patients=7), "patients is 7; 8 per hospital"),
     ],
 )
-def test_a_wrong_setting_is_told_before_an_earlier_demonstration_is_removed(
+def test_a_wrong_setting_is_reported_before_an_earlier_demonstration_is_removed(
     spoil: Callable[[DemoConfig], DemoConfig], message: str, tmp_path: Path
 ) -> None:
     earlier = tmp_path / "demo" / "data" / "hospital_a" / "old.dcm"

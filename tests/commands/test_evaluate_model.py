@@ -71,12 +71,12 @@ def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
     )
     evaluate_model(config)
 
-    judged = json.loads((tmp_path / "out" / "clean" / "report.json").read_text())["models"]["cross_entropy"]
+    evaluated = json.loads((tmp_path / "out" / "clean" / "report.json").read_text())["models"]["cross_entropy"]
     table = pd.read_csv(tmp_path / "out" / "clean" / "predictions.csv")
     own = table[["probability_normal", "probability_tuberculosis"]].to_numpy()
     ill = (table["label"] == "tuberculosis").to_numpy()
-    there = judged["sites"]["Alder"]
-    assert judged["temperature"] == 2.0
+    there = evaluated["sites"]["Alder"]
+    assert evaluated["temperature"] == 2.0
     assert there["calibration"]["tuberculosis"]["brier"] == pytest.approx(((own[:, 1] - ill) ** 2).mean())
     scaled = with_temperature(own, 2.0)[:, 1]
     assert there["calibration_scaled"]["tuberculosis"]["brier"] == pytest.approx(((scaled - ill) ** 2).mean())

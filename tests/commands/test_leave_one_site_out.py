@@ -172,7 +172,7 @@ def test_finished_folds_of_another_recipe_are_not_taken(study, config, recipe, t
         ({"experiment": "nowhere.yaml"}, r"nowhere\.yaml: not a readable config"),
     ],
 )
-def test_what_the_report_would_stumble_over_is_told_before_anything_is_trained(config, changes, message, tmp_path):
+def test_what_the_report_would_stumble_over_is_reported_before_anything_is_trained(config, changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
         leave_one_site_out(replace(config, **changes))
 

@@ -47,7 +47,7 @@ def test_a_run_is_registered_and_rolled_back(uri: str, gate: str, capsys: pytest
     assert str(client.get_registered_model("lungs").aliases["champion"]) == "1"
 
 
-def test_a_bad_name_or_gate_is_told(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_name_or_gate_is_reported(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, problem in (
         (["register", "x", "--name", "a/b"], "registered name 'a/b'"),
         (["register", "x", "--name", "a", "--gate", str(tmp_path / "none.yaml")], "not a gate"),

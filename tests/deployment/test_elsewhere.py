@@ -61,7 +61,7 @@ def folder(images: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(place: Path) -> dict[str, str]:
-    """Of a process that knows nothing of this project; uv takes wheels from where pip is told to."""
+    """Of a process that knows nothing of this project; uv takes wheels from where pip is shown to."""
     asked = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
     links = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}

@@ -190,7 +190,7 @@ def test_a_rule_that_is_not_asked_is_not_checked() -> None:
     assert [check.rule for check in decision.checks] == ["external hospitals"]
 
 
-def test_a_gate_is_read_and_its_faults_are_told(tmp_path: Path) -> None:
+def test_a_gate_is_read_and_its_faults_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "gate.yaml"
     file.write_text("metric: macro_f1\nfloor: 0.6\naudit: false\ncalibration: null\nsites: [A]\n")
 

@@ -153,7 +153,7 @@ def test_what_dicom_says_of_itself_comes_with_the_answer(model, images: list[str
     assert answer.loc[[0, 1, 2, 3, 5], "error"].eq("").all()
 
 
-def test_an_image_far_from_those_of_training_is_told(shipped: Classifier, images: list[str]) -> None:
+def test_an_image_far_from_those_of_training_is_reported(shipped: Classifier, images: list[str]) -> None:
     near = model_of(shipped, images)
     shipped.reference = FeatureReference(shipped.reference.mean, shipped.reference.precision, 1e-6)
 

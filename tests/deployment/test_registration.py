@@ -92,7 +92,7 @@ def test_a_better_one_replaces_the_champion_and_a_rollback_brings_it_back(
         rollback(client, name)
 
 
-def test_a_rollback_to_a_version_that_was_deleted_is_told(
+def test_a_rollback_to_a_version_that_was_deleted_is_reported(
     client: MlflowClient, runs: dict[str, str], name: str
 ) -> None:
     register(client, runs["fair"], name, GATE)
@@ -151,7 +151,7 @@ def test_an_audit_counts_for_the_model_that_it_is_of(client: MlflowClient, uri: 
     assert read_evidence(client, alone, "x").audit_verdict == ""
 
 
-def test_runs_that_cannot_be_registered_are_told(client: MlflowClient, uri: str, name: str) -> None:
+def test_runs_that_cannot_be_registered_are_reported(client: MlflowClient, uri: str, name: str) -> None:
     running = str(client.create_run("0").info.run_id)
     without = str(client.create_run("0").info.run_id)
     client.set_terminated(without)
@@ -161,7 +161,7 @@ def test_runs_that_cannot_be_registered_are_told(client: MlflowClient, uri: str,
             register(client, run, name, GATE)
 
 
-def test_a_lock_that_another_holds_is_waited_for_and_told(client: MlflowClient, name: str) -> None:
+def test_a_lock_that_another_holds_is_waited_for_and_reported(client: MlflowClient, name: str) -> None:
     with (
         registry_lock(client, name),
         pytest.raises(InputError, match=r"delete_registered_model\('.* is being changed'\)"),

@@ -66,13 +66,13 @@ def test_loading_runs_no_code_of_a_bare_pickle(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_missing_file_is_told_with_what_to_give(tmp_path):
+def test_a_missing_file_is_reported_with_what_to_give(tmp_path):
     with pytest.raises(InputError, match=r"none\.pt: there is no such checkpoint. Give best\.pt"):
         load_state(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_file_that_was_cut_off_is_told(share, tmp_path):
+def test_a_file_that_was_cut_off_is_reported(share, tmp_path):
     save_state(tmp_path / "a.pt", STATE)
     content = (tmp_path / "a.pt").read_bytes()
     (tmp_path / "a.pt").write_bytes(content[: int(share * len(content))])
@@ -82,7 +82,7 @@ def test_a_file_that_was_cut_off_is_told(share, tmp_path):
 
 
 @pytest.mark.parametrize("content", OTHER_FILES)
-def test_a_file_of_another_kind_is_told(content, tmp_path):
+def test_a_file_of_another_kind_is_reported(content, tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
 
     with pytest.raises(InputError, match=r"a\.pt: (damaged, or no|not a) checkpoint"):
@@ -90,18 +90,18 @@ def test_a_file_of_another_kind_is_told(content, tmp_path):
 
 
 @pytest.mark.parametrize("content", [torch.zeros(2), {"weights": {}}, {"format": 99}])
-def test_a_checkpoint_of_another_program_is_told(content, tmp_path):
+def test_a_checkpoint_of_another_program_is_reported(content, tmp_path):
     torch.save(content, tmp_path / "a.pt")
 
     with pytest.raises(InputError, match=r"a\.pt: not a checkpoint of this program"):
         load_state(tmp_path / "a.pt")
 
 
-def test_the_weights_of_another_network_are_told_by_their_differences(tmp_path):
+def test_the_weights_of_another_network_are_reported_by_their_differences(tmp_path):
     own = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     foreign = {"0.weight": torch.zeros(4, 2), "0.bias": torch.zeros(3), "extra": torch.zeros(1)}
 
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as shown:
         load_weights(own, foreign, tmp_path / "a.pt")
 
     for part in (
@@ -110,7 +110,7 @@ def test_the_weights_of_another_network_are_told_by_their_differences(tmp_path):
         "1 not in this network, e.g. extra",
         "1 of another shape, e.g. 0.weight",
     ):
-        assert part in str(told.value)
+        assert part in str(shown.value)
 
 
 def test_weights_that_are_refused_change_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""What is kept of each epoch, told by a trainer that trains nothing."""
+"""What is kept of each epoch, shown by a trainer that trains nothing."""
 
 from collections.abc import Callable
 from pathlib import Path

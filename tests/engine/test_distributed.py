@@ -74,7 +74,7 @@ def test_alone_nothing_is_wrapped_or_averaged():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told():
+def test_a_gpu_that_is_not_there_is_reported():
     with (
         pytest.raises(InputError, match="torch sees no GPU: use device=cpu or device=auto"),
         distributed_context(Device.CUDA),

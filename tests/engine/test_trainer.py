@@ -194,7 +194,7 @@ def test_a_gradient_that_is_no_number_ends_it_before_the_weights_move(fit):
     assert torch.equal(objective.network.weight, before)
 
 
-def test_a_validation_loss_that_is_no_number_is_told_too(fit):
+def test_a_validation_loss_that_is_no_number_is_reported_too(fit):
     objective = MeanGrey(lambda self, loss: loss if self.training else loss * float("nan"))
 
     with pytest.raises(DivergedError, match="term 'loss' is nan in validation"):

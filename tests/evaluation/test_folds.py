@@ -1,4 +1,4 @@
-"""Models of one recipe, each judged on the site it was not trained on: rules, temperatures, pooling, report."""
+"""Models of one recipe, each evaluated on the site it was not trained on: rules, temperatures, pooling, report."""
 
 import json
 from importlib.resources import files

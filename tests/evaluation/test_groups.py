@@ -24,7 +24,7 @@ def test_a_group_has_the_numbers_of_its_rows_alone(make_predictions):
     assert (south.n_images, south.n_patients) == (expected.n_images, expected.n_patients)
 
 
-def test_the_worst_group_and_the_gap_are_told(make_predictions):
+def test_the_worst_group_and_the_gap_are_reported(make_predictions):
     frame = make_predictions(sites=("north", "south"))
 
     (grouping,) = made(frame, ["site"])

@@ -76,7 +76,7 @@ def test_the_external_auc_is_the_mean_over_sites_and_trainings():
     assert row.internal_minus_external.estimate == pytest.approx(row.in_domain_auc.estimate - row.mean_auc.estimate)
 
 
-def test_a_worse_method_is_told_from_the_reference_and_an_equal_one_is_not():
+def test_a_worse_method_is_reported_from_the_reference_and_an_equal_one_is_not():
     methods = {
         "isnet": [trained(2.5, seed=seed) for seed in range(3)],
         "blind": [trained(0.0, seed=seed + 10) for seed in range(3)],

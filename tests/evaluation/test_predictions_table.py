@@ -84,7 +84,7 @@ def test_a_missing_column_is_named(make_predictions, column):
         ("site", " ", "'site' is empty"),
     ],
 )
-def test_a_bad_cell_is_told_with_its_row(make_predictions, column, value, problem):
+def test_a_bad_cell_is_reported_with_its_row(make_predictions, column, value, problem):
     frame = make_predictions()
     frame.loc[2, column] = value
 

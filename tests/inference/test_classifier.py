@@ -64,7 +64,7 @@ def test_no_files_give_an_empty_table(classifier):
 
 
 @pytest.mark.parametrize("content", [None, b"no picture"])
-def test_an_image_that_cannot_be_read_is_told(content, classifier, image_paths, tmp_path):
+def test_an_image_that_cannot_be_read_is_reported(content, classifier, image_paths, tmp_path):
     broken = tmp_path / "broken.png"
     if content is not None:
         broken.write_bytes(content)
@@ -73,12 +73,12 @@ def test_an_image_that_cannot_be_read_is_told(content, classifier, image_paths, 
         classifier.predict([*image_paths, str(broken)])
 
 
-def test_the_state_of_a_training_is_told_to_be_no_classifier(trained):
+def test_the_state_of_a_training_is_reported_to_be_no_classifier(trained):
     with pytest.raises(InputError, match=r"last\.pt: the state of a training.*give best\.pt"):
         Classifier.load(trained / "last.pt")
 
 
-def test_weights_of_another_network_are_told(classifier, tmp_path):
+def test_weights_of_another_network_are_reported(classifier, tmp_path):
     classifier.save(tmp_path / "best.pt")
     state = load_state(tmp_path / "best.pt")
     state["network"] = {"name": "densenet_small", "dropout": 0.0}
@@ -89,7 +89,7 @@ def test_weights_of_another_network_are_told(classifier, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["network", "classes", "image", "method"])
-def test_a_checkpoint_that_lacks_a_part_is_told(part, classifier, tmp_path):
+def test_a_checkpoint_that_lacks_a_part_is_reported(part, classifier, tmp_path):
     classifier.save(tmp_path / "best.pt")
     state = load_state(tmp_path / "best.pt")
     del state[part]
@@ -138,7 +138,7 @@ def test_safetensors_hold_the_same_classifier_and_no_pickle(classifier, image_pa
 
 
 @pytest.mark.parametrize("content", [b"", b"no such file", b"\x08\0\0\0\0\0\0\0{}      "])
-def test_damaged_safetensors_are_told(content, tmp_path):
+def test_damaged_safetensors_are_reported(content, tmp_path):
     (tmp_path / "best.safetensors").write_bytes(content)
 
     with pytest.raises(InputError, match=r"best\.safetensors: "):

@@ -44,7 +44,7 @@ def test_beneath_a_map_stands_what_the_method_says_and_its_share_in_the_lungs():
     assert figure.axes[1].get_xlabel() == "predicted normal\n50% in lungs"  # 64 + 64 inside, 128 outside
 
 
-def test_without_a_mask_no_share_is_told_and_no_lung_drawn():
+def test_without_a_mask_no_share_is_reported_and_no_lung_drawn():
     figure = comparison_figure({"isnet": [make_case(mask=None)]})
 
     assert figure.axes[1].get_xlabel() == "predicted normal"

@@ -1,4 +1,4 @@
-"""A classifier judged on hospitals it has not seen."""
+"""A classifier evaluated on hospitals it has not seen."""
 
 import json
 from pathlib import Path
@@ -22,25 +22,25 @@ def classifier(trained: Path) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def judged(classifier, phantom_manifest, external_manifest, tmp_path_factory):
-    """Two hospitals judged with planted marks: the results and their folder."""
+def evaluated(classifier, phantom_manifest, external_manifest, tmp_path_factory):
+    """Two hospitals evaluated with planted marks: the results and their folder."""
     frame = read_manifests([external_manifest, phantom_manifest], classes=classifier.classes)
-    folder = tmp_path_factory.mktemp("judged")
+    folder = tmp_path_factory.mktemp("evaluated")
     chosen = conditions(MarkConfig(0.2))[:2]
     settings = Settings(resamples=20, seed=0)
     return evaluate_classifier(classifier, frame, folder, chosen, settings, model_uri="models:/m/1"), folder
 
 
-def test_every_test_has_every_hospital_and_all_together(judged):
-    results, _ = judged
+def test_every_test_has_every_hospital_and_all_together(evaluated):
+    results, _ = evaluated
 
     assert list(results) == ["biased", "clean"]
     assert all(list(site_results(study)) == ["Alder", "Birch", POOLED] for study in results.values())
     assert all(site_results(study)["Birch"].n_images == 8 for study in results.values())
 
 
-def test_every_test_leaves_tables_and_pictures(judged):
-    _, folder = judged
+def test_every_test_leaves_tables_and_pictures(evaluated):
+    _, folder = evaluated
 
     for test in ("biased", "clean"):
         files = {path.name for path in (folder / test).iterdir()}
@@ -48,8 +48,8 @@ def test_every_test_leaves_tables_and_pictures(judged):
         assert {"heatmaps_Birch.png", "heatmaps_Alder.png"} <= files
 
 
-def test_the_numbers_are_those_of_the_predictions_that_were_written(judged, classifier):
-    results, folder = judged
+def test_the_numbers_are_those_of_the_predictions_that_were_written(evaluated, classifier):
+    results, folder = evaluated
 
     table = read_predictions(folder / "clean" / "predictions.csv", classifier.classes)
     birch = table[table["site"] == "Birch"]
@@ -63,8 +63,8 @@ def test_the_numbers_are_those_of_the_predictions_that_were_written(judged, clas
     assert report["sites"]["Birch"]["result"]["n_images"] == 8
 
 
-def test_the_clean_test_is_what_the_classifier_says_of_the_files(judged, classifier):
-    _, folder = judged
+def test_the_clean_test_is_what_the_classifier_says_of_the_files(evaluated, classifier):
+    _, folder = evaluated
     table = read_predictions(folder / "clean" / "predictions.csv", classifier.classes)
 
     expected = classifier.predict(list(table["path"]))
@@ -72,8 +72,8 @@ def test_the_clean_test_is_what_the_classifier_says_of_the_files(judged, classif
     np.testing.assert_allclose(probabilities(table, classifier.classes), expected.iloc[:, 1:], atol=1e-6)
 
 
-def test_the_tests_differ_by_their_marks_only(judged, classifier):
-    _, folder = judged
+def test_the_tests_differ_by_their_marks_only(evaluated, classifier):
+    _, folder = evaluated
 
     biased, clean = (pd.read_csv(folder / test / "predictions.csv", dtype=str) for test in ("biased", "clean"))
 

@@ -139,7 +139,7 @@ def test_attention_of_a_network_that_has_none_is_an_error(network: nn.Module) ->
         make_explainer(network, PLAIN, RULES, Explanation.ATTENTION)
 
 
-def test_what_segments_first_is_explained_by_what_classifies_or_the_reason_is_told() -> None:
+def test_what_segments_first_is_explained_by_what_classifies_or_the_reason_is_reported() -> None:
     method = find_method("two_stage")
     predictors = {
         name: LungClassifier(network, nn.Conv2d(1, 1, 1), 8).eval()

@@ -57,12 +57,12 @@ def test_no_activation_of_a_densenet_overwrites_its_input():
     assert not any(m.inplace for m in network.modules() if isinstance(m, nn.ReLU))
 
 
-def test_dropout_asked_of_a_network_without_is_told():
+def test_dropout_asked_of_a_network_without_is_reported():
     with pytest.raises(InputError, match=r"network.dropout is 0.2, but resnet18 has no dropout: set it to 0"):
         build_network(NetworkConfig("resnet18", dropout=0.2), 2, 32)
 
 
 @pytest.mark.parametrize("lookup", [find_backbone, lambda name: build_network(NetworkConfig(name), 2, 32)])
-def test_an_unknown_network_is_told_with_the_networks_there_are(lookup):
+def test_an_unknown_network_is_reported_with_the_networks_there_are(lookup):
     with pytest.raises(InputError, match=r"network.name is 'vgg16'; known: densenet121.*resnet50"):
         lookup("vgg16")

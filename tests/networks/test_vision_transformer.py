@@ -17,7 +17,7 @@ def tiny(classes: int = 2) -> VisionTransformer:
 
 
 def rollout(network: VisionTransformer, images: torch.Tensor) -> np.ndarray:
-    """Abnar & Zuidema's equation 1 in loops, of the attention that MONAI's own blocks keep when told to."""
+    """Abnar & Zuidema's equation 1 in loops, of the attention that MONAI's own blocks keep when shown to."""
     for block in network.blocks:
         block.attn.save_attn = True
     network(images)

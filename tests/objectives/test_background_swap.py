@@ -113,6 +113,6 @@ def test_a_batch_of_one_stays_as_it_is(grey):
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1])
-def test_a_probability_out_of_its_range_is_told(probability):
+def test_a_probability_out_of_its_range_is_reported(probability):
     with pytest.raises(InputError, match=rf"probability is {probability}.*\[0, 1\]"):
         find_method("background_swap").parse_options({"probability": probability})

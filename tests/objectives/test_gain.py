@@ -197,7 +197,7 @@ def test_it_is_explained_by_grad_cam_of_every_class(batch):
         ({"threshold": 1.0}, "threshold is 1.0.*between 0 and 1"),
     ],
 )
-def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
+def test_a_setting_out_of_its_range_is_reported_with_the_range(options, message):
     with pytest.raises(InputError, match=message):
         find_method("gain").parse_options(options)
 

@@ -202,6 +202,6 @@ def test_groups_that_nobody_told_are_missed(kind, options):
         ("group_dro", {"step_size": 0.0}, r"step_size is 0.0; it must be above 0"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_told(method, options, message):
+def test_a_setting_that_cannot_be_used_is_reported(method, options, message):
     with pytest.raises(InputError, match=message):
         find_method(method).parse_options(options)

@@ -200,12 +200,12 @@ def test_it_is_explained_by_its_activation_maps(batch):
         ({"threshold": 0.0}, "threshold is 0.0.*between 0 and 1"),
     ],
 )
-def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
+def test_a_setting_out_of_its_range_is_reported_with_the_range(options, message):
     with pytest.raises(InputError, match=message):
         find_method("ham").parse_options(options)
 
 
-def test_a_normal_class_that_there_is_not_is_told_with_the_classes_there_are():
+def test_a_normal_class_that_there_is_not_is_reported_with_the_classes_there_are():
     with pytest.raises(InputError, match=r"normal_class is 3, but there are 3 classes: give its index.*0 to 2"):
         make_objective("ham", TINY, 3, normal_class=3)
 

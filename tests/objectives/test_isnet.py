@@ -113,11 +113,11 @@ def test_tuning_tells_every_cut_by_layer_and_set_of_rules(batch):
     objective = _built("isnet_dual", {"deep_supervision": True})
     objective.eval().measure(batch)
 
-    told = objective.finish_estimation()
+    shown = objective.finish_estimation()
 
-    assert len(told) == 4 * 2 * 3
-    assert told["image.0.c1"] == float(objective.bounds[0, 0, 0])
-    assert told["features.transition1.relu.1.c2"] == float(objective.bounds[1, 1, 1])
+    assert len(shown) == 4 * 2 * 3
+    assert shown["image.0.c1"] == float(objective.bounds[0, 0, 0])
+    assert shown["features.transition1.relu.1.c2"] == float(objective.bounds[1, 1, 1])
 
 
 def test_measuring_in_two_batches_is_measuring_in_one(batch):
@@ -141,7 +141,7 @@ def test_measuring_leaves_no_gradients_and_changes_no_weights(batch):
     assert all(torch.equal(before[key], value) for key, value in objective.network.state_dict().items())
 
 
-def test_training_before_the_cuts_are_measured_is_told_to_be_too_early(batch):
+def test_training_before_the_cuts_are_measured_is_reported_to_be_too_early(batch):
     with pytest.raises(InputError, match="not estimated yet: train with bound_estimation_epochs, or give bounds"):
         _built("isnet", {})(batch)
 
@@ -172,7 +172,7 @@ def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_s
         ({"loss": {"activation": 0.0}}, "loss.activation is 0.0.*above 0"),
     ],
 )
-def test_a_setting_out_of_its_range_is_told_with_the_range(options, message):
+def test_a_setting_out_of_its_range_is_reported_with_the_range(options, message):
     with pytest.raises(InputError, match=message):
         find_method("isnet").parse_options(options)
 

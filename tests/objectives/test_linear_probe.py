@@ -103,12 +103,12 @@ def test_a_model_of_timm_takes_grey_images_normalised_as_its_colours_were(timm, 
     assert timm == [{"name": "eva", "pretrained": False, "num_classes": 0}]
 
 
-def test_a_model_that_timm_does_not_have_is_told(timm):
+def test_a_model_that_timm_does_not_have_is_reported(timm):
     with pytest.raises(InputError, match=r"'timm:evva'.*Unknown model \(evva\).*Correct the name"):
         timm_model("evva", pretrained=False)
 
 
-def test_without_timm_it_is_told_what_to_do(monkeypatch):
+def test_without_timm_it_is_reported_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
 
     with pytest.raises(InputError, match="encoder 'timm:eva' needs timm, which is not installed: pip install timm"):

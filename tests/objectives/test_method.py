@@ -61,22 +61,22 @@ def test_options_are_read_as_a_yaml_file_spells_them():
 
 
 @pytest.mark.parametrize("options", [{"heatmap_wieght": 0.5}, {"loss": {"dekay": 0.5}}, {"epsilon": "small"}])
-def test_an_option_that_cannot_be_read_is_told_with_the_options_there_are(options):
+def test_an_option_that_cannot_be_read_is_reported_with_the_options_there_are(options):
     with pytest.raises(InputError, match=r"(?s)options of method 'isnet'.*heatmap_weight.*bound_estimation_epochs"):
         find_method("isnet").parse_options(options)
 
 
-def test_an_option_of_cross_entropy_is_told_to_be_one_too_many():
+def test_an_option_of_cross_entropy_is_reported_to_be_one_too_many():
     with pytest.raises(InputError, match=r"options of method 'cross_entropy'.*none"):
         find_method("densenet121").parse_options({"heatmap_weight": 0.5})
 
 
-def test_an_unknown_method_is_told_with_the_methods_there_are():
+def test_an_unknown_method_is_reported_with_the_methods_there_are():
     with pytest.raises(InputError, match=r"'isnett'.*cross_entropy.*isnet_dual"):
         find_method("isnett")
 
 
-def test_an_unknown_network_is_told_with_the_networks_there_are():
+def test_an_unknown_network_is_reported_with_the_networks_there_are():
     with pytest.raises(InputError, match=r"'vgg'.*densenet_small"):
         make_objective("isnet", NetworkConfig("vgg"), 2)
 
@@ -96,7 +96,7 @@ def test_explaining_a_network_does_not_change_the_answer_it_is_trained_for(make,
         ("site", torch.zeros(3, dtype=torch.int64), r"site has shape \(3,\) for 4 images"),
     ],
 )
-def test_a_batch_whose_tensors_do_not_belong_together_is_told(key, value, message, batch):
+def test_a_batch_whose_tensors_do_not_belong_together_is_reported(key, value, message, batch):
     whole = {**batch, "site": torch.zeros(4, dtype=torch.int64)}
     check_batch(whole)
 

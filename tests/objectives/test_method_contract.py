@@ -187,7 +187,7 @@ def test_an_image_without_a_mask_adds_classification_loss_only(method, make, bat
 
 
 @every_method
-def test_a_mask_of_another_shape_is_told(method, make, batch):
+def test_a_mask_of_another_shape_is_reported(method, make, batch):
     """As a training step passes a batch on."""
     wrong = {**batch, "mask": batch["mask"][:, :, ::2, ::2]}
 
@@ -225,7 +225,7 @@ def test_a_checkpoint_gives_the_same_probabilities_and_maps(method, make, batch,
 
 
 @every_method
-def test_a_checkpoint_of_other_classes_is_told(method, make, tmp_path):
+def test_a_checkpoint_of_other_classes_is_reported(method, make, tmp_path):
     saved(method, make(method).network, tmp_path / "best.pt")
     state = load_state(tmp_path / "best.pt")
     save_state(tmp_path / "best.pt", {**state, "classes": ["normal", "tuberculosis"]})
@@ -249,7 +249,7 @@ def options_with_parts(method: Method, folder: Path) -> Any:
     return options_by_method({method.name: {**OPTIONS.get(method.name, {}), **options}} if options else {})
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 @every_method_but_slow_ones
 def test_a_killed_training_that_is_resumed_ends_with_the_same_state(
     method: Method, make_config: Callable[..., TrainConfig], kill_at: Callable[..., None], tmp_path: Path

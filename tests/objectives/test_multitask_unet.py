@@ -102,7 +102,7 @@ def test_it_is_explained_by_relevance(batch):
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
-def test_a_weight_out_of_its_range_is_told(weight):
+def test_a_weight_out_of_its_range_is_reported(weight):
     with pytest.raises(InputError, match=rf"segmentation_weight is {weight}.*\[0, 1\]"):
         find_method("multitask_unet").parse_options({"segmentation_weight": weight})
 

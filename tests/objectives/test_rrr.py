@@ -112,6 +112,6 @@ def test_the_gradient_of_the_penalty_reaches_the_weights(make, batch):
     assert (first.grad != 0).any()
 
 
-def test_a_negative_weight_is_told():
+def test_a_negative_weight_is_reported():
     with pytest.raises(InputError, match=r"weight is -1.0.*0 or more"):
         find_method("rrr").parse_options({"weight": -1.0})

@@ -36,10 +36,10 @@ def estimated(make_config):
 
 
 def test_estimation_sets_the_bounds_and_puts_the_first_weights_back(estimated):
-    objective, first, told = estimated(bound_estimation_epochs=1, deep_supervision=False)
+    objective, first, shown = estimated(bound_estimation_epochs=1, deep_supervision=False)
 
-    assert 0 < told["image.c1"] < told["image.c2"]
-    assert objective.bounds.flatten().tolist() == [told["image.c1"], told["image.c2"]]
+    assert 0 < shown["image.c1"] < shown["image.c2"]
+    assert objective.bounds.flatten().tolist() == [shown["image.c1"], shown["image.c2"]]
     assert all(torch.equal(first[key], value) for key, value in objective.network.state_dict().items())
 
 

@@ -79,7 +79,7 @@ def test_it_is_logged_registered_and_audited(
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(
-    config: TrainConfig, kill_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch, unjudged: None
+    config: TrainConfig, kill_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch, unevaluated: None
 ) -> None:
     whole = replace(config, output=f"{config.output}_whole")
     train(whole)

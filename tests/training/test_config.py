@@ -52,7 +52,7 @@ OTHER_THAN_DEFAULT = TrainConfig(
 
 
 @pytest.fixture
-def told(monkeypatch) -> list[TrainConfig]:
+def shown(monkeypatch) -> list[TrainConfig]:
     """The configs that the command line gives to the training, which does not take place."""
     configs: list[TrainConfig] = []
     monkeypatch.setattr(train_command, "run", configs.append)
@@ -60,30 +60,30 @@ def told(monkeypatch) -> list[TrainConfig]:
 
 
 @pytest.mark.parametrize("config", [OTHER_THAN_DEFAULT, TrainConfig(DataConfig(["a.csv"], ["n", "t"]), "out")])
-def test_a_config_comes_back_from_yaml_as_it_was(config, told, tmp_path):
+def test_a_config_comes_back_from_yaml_as_it_was(config, shown, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(config)))
 
     main(["train", "--config", str(tmp_path / "config.yaml")])
 
-    assert told == [config]
+    assert shown == [config]
 
 
-def test_the_config_that_a_training_leaves_can_be_given_back(make_config, told, tmp_path, unjudged):
+def test_the_config_that_a_training_leaves_can_be_given_back(make_config, shown, tmp_path, unevaluated):
     config = make_config(method="isnet", epochs=1)
     experiment.train(config)
 
     main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--output", "again"])
 
-    assert told == [replace(config, output="again")]
+    assert shown == [replace(config, output="again")]
 
 
-def test_the_command_line_overrides_the_file(told, tmp_path):
+def test_the_command_line_overrides_the_file(shown, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(OTHER_THAN_DEFAULT)))
 
     main(["train", "--config", str(tmp_path / "config.yaml"), "--device", "AUTO", "--data.mark", "null"])
 
     expected = replace(OTHER_THAN_DEFAULT, device=Device.AUTO, data=replace(OTHER_THAN_DEFAULT.data, mark=None))
-    assert told == [expected]
+    assert shown == [expected]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_command_line_overrides_the_file(told, tmp_path):
         ({"data": {"external": ["{}"], "training": ["{}"]}}, "both data.training and data.external"),
     ],
 )
-def test_settings_out_of_range_are_told(make_config, changes, message):
+def test_settings_out_of_range_are_reported(make_config, changes, message):
     with pytest.raises(InputError, match=message):
         make_config(**changes)
 
@@ -119,12 +119,12 @@ def test_settings_out_of_range_are_told(make_config, changes, message):
         ("average", 1.0),
     ],
 )
-def test_settings_of_the_optimiser_out_of_range_are_told(setting, value):
+def test_settings_of_the_optimiser_out_of_range_are_reported(setting, value):
     with pytest.raises(InputError, match=f"optimizer.{setting} is {value}; it must be"):
         OptimizerConfig(**{setting: value})
 
 
-def test_a_batch_larger_than_the_training_set_is_told_before_anything_is_written(make_config, tmp_path):
+def test_a_batch_larger_than_the_training_set_is_reported_before_anything_is_written(make_config, tmp_path):
     with pytest.raises(InputError, match="do not fill one batch of 64"):
         train(make_config(batch_size=64))
 
@@ -136,7 +136,7 @@ def test_a_store_that_mlflow_cannot_track_to_is_no_setting():
         TrackingConfig("file:///runs")
 
 
-def test_a_store_that_cannot_be_written_is_told_before_anything_is_written(make_config, tmp_path):
+def test_a_store_that_cannot_be_written_is_reported_before_anything_is_written(make_config, tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(InputError, match="Name a file in a folder that can be written to"):

@@ -30,8 +30,8 @@ from tests.checkpoints import Killed, weights
 
 def with_validation(monkeypatch, outcomes):
     """Lets the epochs' validation losses be those of `outcomes`."""
-    told = iter(outcomes)
-    monkeypatch.setattr(Trainer, "_validate", lambda self: {"loss": next(told), "auc": 0.5})
+    shown = iter(outcomes)
+    monkeypatch.setattr(Trainer, "_validate", lambda self: {"loss": next(shown), "auc": 0.5})
 
 
 def test_a_training_leaves_its_files(trained):
@@ -50,7 +50,7 @@ def test_metrics_json_says_what_the_training_returned(tracked):
     assert json.loads(json.dumps(metrics)).items() <= kept.items()
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_the_history_has_the_terms_of_every_epoch_and_the_best_is_its_lowest_validation_loss(make_config):
     config = make_config(method="isnet", epochs=3)
 
@@ -63,7 +63,7 @@ def test_the_history_has_the_terms_of_every_epoch_and_the_best_is_its_lowest_val
     assert load_state(Path(config.output) / "last.pt")["best_epoch"] == validation["loss"].idxmin()
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_config, kill_at):
     settings = {"method": "isnet", "epochs": 2, "optimizer": OptimizerConfig(average=0.9)}
     whole, killed = make_config("whole", **settings), make_config("killed", **settings)
@@ -83,7 +83,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(make_co
     pd.testing.assert_frame_equal(*histories)
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_config, kill_at):
     whole, killed = make_config("whole"), make_config("killed")
     train(whole)
@@ -110,7 +110,7 @@ def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_c
     assert json.loads(finished.read_text()).items() >= metrics.items()
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_config):
     configs = [make_config(name, seed=seed, epochs=1) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
 
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_confi
     assert not torch.equal(first[".weights.features.conv0.weight"], other[".weights.features.conv0.weight"])
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_running_average_is_what_is_kept(make_config):
     plain, averaged = make_config("plain", epochs=1), make_config("averaged", epochs=1)
 
@@ -135,7 +135,7 @@ def test_a_running_average_is_what_is_kept(make_config):
     )
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_training_ends_when_patience_is_used_up_and_keeps_the_best(make_config, monkeypatch):
     with_validation(monkeypatch, [3.0, 2.0, 2.5, 2.0, 1.0])
     config = make_config(epochs=5, patience=2)
@@ -146,7 +146,7 @@ def test_training_ends_when_patience_is_used_up_and_keeps_the_best(make_config, 
     assert (kept["epoch"], kept["best_epoch"]) == (4, 2)
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_training_out_of_patience_is_not_taken_further_when_it_is_resumed(make_config, monkeypatch, kill_at):
     with_validation(monkeypatch, [1.0, 2.0, 0.5])
     config = make_config(epochs=5, patience=1)
@@ -160,7 +160,7 @@ def test_a_training_out_of_patience_is_not_taken_further_when_it_is_resumed(make
     assert (kept["epoch"], kept["best_epoch"]) == (2, 1)
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_bf16_stays_finite(make_config):
     config = make_config(method="isnet", precision=Precision.BF16, epochs=1)
 
@@ -189,7 +189,7 @@ def test_no_patient_is_in_training_and_validation(make_config):
     assert not set(tables.training["patient_id"]) & set(tables.validation["patient_id"])
 
 
-def test_a_class_without_an_image_is_told_with_column_split_and_remedy(make_config):
+def test_a_class_without_an_image_is_reported_with_column_split_and_remedy(make_config):
     config = make_config(data={"classes": ["normal", "tuberculosis", "pneumonia"]})
 
     with pytest.raises(InputError, match=r"column 'label'.*class 'pneumonia' in split 'train'.*data.classes"):
@@ -205,7 +205,7 @@ def test_a_hospital_that_is_trained_on_cannot_be_external(make_config, tmp_path)
         read_partitions(make_config(data={"external": [str(same_site)]}).data, seed=0)
 
 
-def test_a_damaged_image_is_told_before_anything_is_written(make_config, phantom_table, tmp_path):
+def test_a_damaged_image_is_reported_before_anything_is_written(make_config, phantom_table, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     phantom_table.loc[0, "image"] = str(tmp_path / "broken.png")
     phantom_table.to_csv(tmp_path / "manifest.csv", index=False)

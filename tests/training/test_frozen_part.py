@@ -81,7 +81,7 @@ def short_segment_train(monkeypatch: pytest.MonkeyPatch) -> list[SegmentTrainCon
     return seen
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_segmenters_config_is_trained_once_for_all_that_name_it(
     make_config: Callable[..., TrainConfig],
     phantom_manifest: Path,
@@ -107,7 +107,7 @@ def test_a_segmenters_config_is_trained_once_for_all_that_name_it(
         assert_same(expected, frozen_weights(make_config(output).output))
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_without_one_it_is_trained_on_the_given_masks_of_the_training_images(
     make_config: Callable[..., TrainConfig], short_segment_train: list[SegmentTrainConfig]
 ) -> None:
@@ -122,7 +122,7 @@ def test_without_one_it_is_trained_on_the_given_masks_of_the_training_images(
     assert RunDirectory(Path(trained.output)).metrics_file.is_file()
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_a_killed_training_of_the_segmenter_is_resumed(
     make_config: Callable[..., TrainConfig],
     kill_at: Callable[..., None],
@@ -138,7 +138,7 @@ def test_a_killed_training_of_the_segmenter_is_resumed(
     assert [c.resume for c in short_segment_train] == [False, True]
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_the_classifier_inside_starts_from_a_plain_ones_weights(
     segmenter: Path, make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +172,7 @@ def test_a_segmenter_of_otherwise_prepared_images_is_refused(
         train(make_config(method="two_stage", options=options(path)))
 
 
-def test_a_segmenter_that_is_not_there_or_is_none_is_told(
+def test_a_segmenter_that_is_not_there_or_is_none_is_reported(
     make_config: Callable[..., TrainConfig], tmp_path: Path, trained: Path
 ) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pt: there is no such checkpoint"):
@@ -206,7 +206,7 @@ def features_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["best.pt", "best.pt of two_stage", "state dict", "state dict without a head"])
 def test_the_encoder_of_a_linear_probe_is_read_and_left_as_it_is(
-    kind: str, make_config: Callable[..., TrainConfig], tmp_path: Path, segmenter: Path, unjudged: None
+    kind: str, make_config: Callable[..., TrainConfig], tmp_path: Path, segmenter: Path, unevaluated: None
 ) -> None:
     torch.manual_seed(8)
     network = build_network(TINY, 5 if kind == "state dict" else 2, 32)
@@ -241,7 +241,7 @@ def test_its_last_layer_starts_fitted_to_the_features(
 
 
 def test_a_linear_probe_of_timm_needs_it_for_its_architecture_only(
-    make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, unjudged: None
+    make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, unevaluated: None
 ) -> None:
     made = []
 
@@ -269,7 +269,7 @@ def test_a_linear_probe_of_timm_needs_it_for_its_architecture_only(
         ({"conv.weight": torch.zeros(1)}, r"start\.pt: the checkpoint is of another network: \d+ missing"),
     ],
 )
-def test_an_encoder_that_cannot_be_used_is_told(
+def test_an_encoder_that_cannot_be_used_is_reported(
     content: object, message: str, make_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     source = content if content is None or isinstance(content, str) else tmp_path / "start.pt"
@@ -280,7 +280,7 @@ def test_an_encoder_that_cannot_be_used_is_told(
         train(make_config(method="linear_probe", options=probe(source), network=TINY))
 
 
-def test_the_encoder_of_another_network_is_told(make_config: Callable[..., TrainConfig], trained: Path) -> None:
+def test_the_encoder_of_another_network_is_reported(make_config: Callable[..., TrainConfig], trained: Path) -> None:
     small = NetworkConfig("densenet_small")
     with pytest.raises(InputError, match=r"is of a densenet_tiny, but the network is densenet_small"):
         train(make_config(method="linear_probe", options=probe(trained / "best.pt"), network=small))

@@ -1,4 +1,4 @@
-"""Trainings on a GPU: judged, gone on with after a kill, and used elsewhere."""
+"""Trainings on a GPU: evaluated, gone on with after a kill, and used elsewhere."""
 
 from dataclasses import replace
 from pathlib import Path

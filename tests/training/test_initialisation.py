@@ -58,7 +58,7 @@ def test_another_network_is_named(checkpoint):
         init_from(build_network(config, 2, 32), config, checkpoint)
 
 
-def test_an_output_that_is_taken_is_told_before_a_recipe_is_trained(make_config, recipe, tmp_path):
+def test_an_output_that_is_taken_is_reported_before_a_recipe_is_trained(make_config, recipe, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letter.txt").write_text("dear reader")
     with pytest.raises(InputError, match="is not empty: name another folder"):
@@ -72,7 +72,7 @@ def test_a_missing_checkpoint_stops_before_anything_is_written(make_config, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_starts_from_the_checkpoint(make_config, monkeypatch, unjudged, checkpoint):
+def test_a_training_starts_from_the_checkpoint(make_config, monkeypatch, unevaluated, checkpoint):
     """With a learning rate of nearly nothing, the features are still the checkpoint's after an epoch; the last layer is
     the fitted one, where each of two classes has the other's weights turned round."""
     config = make_config(init_from=str(checkpoint), network=TINY, epochs=1)
@@ -182,7 +182,7 @@ def test_an_unfinished_training_of_a_recipe_goes_on(recipe, tmp_path):
     assert (folder / "last.pt").read_bytes() == trained
 
 
-def test_the_start_is_the_same_whether_its_recipe_was_trained_before_or_just_now(make_config, recipe, unjudged):
+def test_the_start_is_the_same_whether_its_recipe_was_trained_before_or_just_now(make_config, recipe, unevaluated):
     """Training the recipe uses up random numbers, which must not reach the training that starts from it."""
     for output in ("one", "two"):
         train(make_config(output, init_from=str(recipe), network=TINY, epochs=1))

@@ -40,7 +40,7 @@ def test_all_sites_are_left_out_where_the_others_have_all_classes(make_folds):
     assert (found.sites, found.not_evaluated) == (("Alder", "Birch", "Cedar"), {})
 
 
-def test_a_site_without_which_a_class_is_lacking_is_told_with_the_count_of_the_others(make_folds):
+def test_a_site_without_which_a_class_is_lacking_is_reported_with_the_count_of_the_others(make_folds):
     found = plan(make_folds({"Alder": BOTH, "Birch": ["normal"], "Cedar": ["normal"]}))
 
     assert found.sites == ("Birch", "Cedar")
@@ -66,7 +66,7 @@ def test_sites_that_a_file_system_confuses_are_refused(make_folds):
         plan(make_folds({"St. Mary": BOTH, "St  Mary": BOTH, "St__Mary": BOTH, "St Mary": BOTH}))
 
 
-def test_a_damaged_image_is_told(make_folds, tmp_path):
+def test_a_damaged_image_is_reported(make_folds, tmp_path):
     folds = make_folds({"Alder": BOTH, "Birch": BOTH})
     table = pd.read_csv(tmp_path / "all.csv", dtype=str, keep_default_na=False)
     (tmp_path / "broken.png").write_bytes(b"no picture")

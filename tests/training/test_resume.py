@@ -25,7 +25,7 @@ from tests.checkpoints import Killed, assert_same
 
 ISNET = {"method": "isnet", "epochs": 1, "optimizer": OptimizerConfig(average=0.9)}
 
-pytestmark = pytest.mark.usefixtures("unjudged")
+pytestmark = pytest.mark.usefixtures("unevaluated")
 
 
 def final_state(config: TrainConfig) -> dict:
@@ -159,7 +159,7 @@ def test_a_foreign_folder_is_not_resumed(make_config):
         (lambda folder: (folder / "best.pt").read_bytes(), r"last\.pt: not the state of a training"),
     ],
 )
-def test_a_damaged_state_is_told(make_config, content: Callable[[Path], bytes], message):
+def test_a_damaged_state_is_reported(make_config, content: Callable[[Path], bytes], message):
     config = make_config(epochs=1)
     train(config)
     folder = Path(config.output)
@@ -169,7 +169,7 @@ def test_a_damaged_state_is_told(make_config, content: Callable[[Path], bytes], 
         train(replace(config, resume=True))
 
 
-def test_the_state_of_another_network_is_told(make_config):
+def test_the_state_of_another_network_is_reported(make_config):
     config, other = make_config(epochs=1), make_config("other", epochs=1, network=NetworkConfig("densenet_small"))
     train(config)
     train(other)

@@ -303,7 +303,7 @@ def test_a_pickled_object_is_refused_unread(new: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "legacy", "nested"])
-def test_a_file_that_ends_too_early_is_told_wherever_it_ends(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_ends_too_early_is_reported_wherever_it_ends(kind: str, tmp_path: Path) -> None:
     path = save(kind, tmp_path)
     whole = path.read_bytes()
 
@@ -313,7 +313,7 @@ def test_a_file_that_ends_too_early_is_told_wherever_it_ends(kind: str, tmp_path
             read_weights(path)
 
 
-def test_a_page_that_was_downloaded_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_page_that_was_downloaded_in_its_place_is_reported(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_text("<!DOCTYPE html><title>Not found</title>")
 
     with pytest.raises(InputError, match=r"damaged, or no file of torch\.save"):
@@ -329,7 +329,9 @@ def test_the_resnet_inside_of_another_network_is_found() -> None:
     assert torch.equal(network.resnet.layer4[0].conv2.weight, given["layer4.0.conv2.weight"])
 
 
-def test_a_training_starts_from_them(make_config: Callable[..., TrainConfig], unjudged: None, tmp_path: Path) -> None:
+def test_a_training_starts_from_them(
+    make_config: Callable[..., TrainConfig], unevaluated: None, tmp_path: Path
+) -> None:
     reference = DenseNet(3, 1000)
     torch.save(reference.state_dict(), tmp_path / "densenet.pth")
     config = make_config(init_from=str(tmp_path / "densenet.pth"), network=TINY, epochs=1)

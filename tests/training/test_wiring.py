@@ -259,7 +259,7 @@ def test_a_fault_in_an_external_table_is_found_before_anything_is_written(
     assert not Path(config.output).exists()
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("unevaluated")
 def test_the_classifier_that_is_kept_names_its_method_network_and_settings(
     make_config: Callable[..., TrainConfig],
 ) -> None:
