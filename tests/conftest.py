@@ -1,10 +1,11 @@
 """Fixtures that the tests of several packages share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 import torch
@@ -94,6 +95,13 @@ def trained(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) ->
     )
     train(config)
     return Path(config.output)
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_mlflow_is_left_set() -> Iterator[None]:
+    """MLflow's global store is none again after each test, whichever test has set it."""
+    yield
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(autouse=True)
