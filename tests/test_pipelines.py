@@ -90,7 +90,14 @@ def test_every_setting_of_a_recipe_is_known(recipe: Path, capsys: pytest.Capture
     assert ("methods:" if command == "compare" else "classes:") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, marks=[] if path.stem in ("phantoms", "tb_shenzhen_montgomery") else [pytest.mark.slow])
+        for path in RECIPES
+    ],
+    ids=lambda p: p.name,
+)
 @pytest.mark.parametrize("method", [pytest.param("cross_entropy", marks=pytest.mark.slow), "isnet"])
 def test_a_recipe_trains_an_epoch_on_phantoms(
     recipe: Path, method: str, phantom_manifest: Path, external_manifest: Path, tmp_path: Path

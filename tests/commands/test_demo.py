@@ -43,6 +43,7 @@ def miniature(output: Path) -> DemoConfig:
     return DemoConfig(train=train, output=str(output), patients=8)
 
 
+@pytest.mark.slow
 def test_it_leaves_results_a_page_and_runs_in_place_of_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "demo" / "data" / "hospital_a").mkdir(parents=True)  # an earlier demonstration
     (tmp_path / "demo" / "data" / "hospital_a" / "old.dcm").touch()

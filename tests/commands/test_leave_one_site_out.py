@@ -130,6 +130,7 @@ def test_the_folds_are_runs_below_that_of_the_study(study):
     assert "cross_entropy.pooled.auc" in client.get_run(run_id).data.metrics
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_keeps_finished_folds_and_ends_with_the_same(study, config, tmp_path, monkeypatch):
     save = run_directory.RunDirectory.save
 

@@ -343,6 +343,7 @@ def test_a_kill_at_any_step_loses_nothing_and_scores_nothing_twice(
     assert names(again.folder("scoring")) == names(again.folder("incoming")) == []
 
 
+@pytest.mark.slow
 def test_a_killed_process_takes_up_what_it_acknowledged(archive: Archive, trained: Path, tmp_path: Path) -> None:
     """kill -9 between storing and scoring, which waits for a file in the first process and does not in the second."""
     code = f"""
