@@ -189,15 +189,3 @@ def test_a_ray_cluster_of_two_nodes_trains_what_this_machine_would(experiment, t
     tables = [pd.read_csv(tmp_path / name / "comparison.csv") for name in ("here", "there")]
     kept = [column for column in tables[0].columns if "ms_per_image" not in column]
     pd.testing.assert_frame_equal(tables[0][kept], tables[1][kept])
-
-
-@pytest.mark.services
-def test_a_ray_cluster_that_does_not_answer_is_an_error(experiment, tmp_path):
-    pytest.importorskip("ray")
-    config = CompareConfig(
-        experiment=str(experiment), output=str(tmp_path / "out"), methods=["isnet"], ray="127.0.0.1:1",
-        tracking=TrackingConfig(enabled=False),
-    )  # fmt: skip
-
-    with pytest.raises(InputError, match="no cluster answers there"):
-        compare(config)
