@@ -25,6 +25,9 @@ from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig
 from tests.checkpoints import Killed
 
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+"""Ray's clusters of the tests on loopback, as on desktops; Ray reads it once, when it is first imported."""
+
 CLASSES = ["normal", "tuberculosis"]
 PROJECT = Path(__file__).resolve().parents[1]
 

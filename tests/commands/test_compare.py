@@ -159,9 +159,8 @@ def test_killed_twice_it_ends_with_the_table_of_an_undisturbed_one(experiment, t
 
 
 @pytest.fixture
-def ray_cluster(monkeypatch):
-    """Address of a cluster of two nodes with one core each, ended with the test; on loopback, as Ray is on desktops."""
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+def ray_cluster():
+    """Address of a cluster of two nodes with one core each, ended with the test; on loopback."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
