@@ -26,6 +26,7 @@ WARM_UP = 2
 
 
 def main() -> None:
+    """Measures, prints a row per method and writes the JSON file where one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--network", default="densenet121", help="of the methods whose own network this is")

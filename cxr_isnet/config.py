@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
+from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
 from cxr_isnet.errors import InputError
@@ -27,6 +28,7 @@ class Named(Protocol):
 
 
 Item = TypeVar("Item", bound=Named)
+Settings = TypeVar("Settings")
 
 
 def choose(kind: str, name: str, items: Iterable[Item]) -> Item:
@@ -84,6 +86,26 @@ def load_object(kind: str, path: str, wanted: type[Any]) -> Any:
             f"{'missing' if found is None else type(found).__name__}, not a {wanted.__name__}. Correct the import path"
         )
     return found
+
+
+def parse_settings(settings: Any, kind: type[Settings], group: str) -> Settings:
+    """Plain values, as a YAML file holds them, as a dataclass of settings.
+
+    Args:
+        settings: nested mappings.
+        kind: the dataclass.
+        group: what begins the settings' names in the error, as "options" in "options.heatmap_weight".
+
+    Raises:
+        ValueError: a setting is unknown, or has a value that it cannot have.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, group)
+    try:
+        parsed: Settings = getattr(parser.instantiate(parser.parse_object({group: settings})), group)
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return parsed
 
 
 def require_extra(what: str, extra: str, *modules: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from cxr_isnet.evaluation import (
 )
 from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
 from cxr_isnet.manifests import read_manifests
-from cxr_isnet.phantoms import PHANTOM_HOSPITALS, write_hospital
+from cxr_isnet.phantoms import write_study
 from cxr_isnet.tracking import TrackingConfig, nested_in, start_run
 from cxr_isnet.training import (
     TrainConfig,
@@ -36,8 +35,6 @@ from cxr_isnet.training import (
     trial_tables,
     with_settings,
 )
-
-_log = logging.getLogger(__name__)
 
 _CASES = 2
 """Images of each class in the gallery of heatmaps."""
@@ -94,7 +91,7 @@ class CompareConfig:
 def compare(config: CompareConfig) -> tuple[str, int]:
     """Trains what is not trained yet, evaluates, and writes the comparison.
 
-    Leaves `report.html`, `comparison.csv`, `comparison.json` and `heatmaps.png` in the output folder and in MLflow.
+    Leaves `report.html`, `comparison.csv` and `comparison.json` in the output folder and in MLflow.
 
     Returns:
         The results as a text table; and 0, or 1 if a training failed.
@@ -145,12 +142,8 @@ def _common(experiment: TrainConfig) -> dict[str, Any]:
 
 def _on_phantoms(experiment: TrainConfig, folder: Path, patients: int) -> TrainConfig:
     """The experiment on phantom hospitals, which are drawn unless they are there."""
-    for name, hospital in PHANTOM_HOSPITALS.items():
-        if not (folder / name / "manifest.csv").is_file():
-            _log.info("drawing %s", hospital.name)
-            write_hospital(folder / name, hospital, patients=patients, seed=0)
-    *training, external = (str(folder / name / "manifest.csv") for name in PHANTOM_HOSPITALS)
-    return replace(experiment, data=replace(experiment.data, training=training, external=[external]))
+    training, external = write_study(folder, patients=patients, seed=0)
+    return replace(experiment, data=replace(experiment.data, training=training, external=external))
 
 
 def _by_method(trials: Sequence[Trial]) -> dict[str, list[Trial]]:

@@ -22,7 +22,7 @@ from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method
-from cxr_isnet.phantoms import PHANTOM_HOSPITALS, write_hospital
+from cxr_isnet.phantoms import write_study
 from cxr_isnet.training import TrainConfig, train
 
 _log = logging.getLogger(__name__)
@@ -76,13 +76,14 @@ def demo(config: DemoConfig) -> str:
             no mark to plant.
     """
     output = Path(config.output)
-    config = replace(config, train=_on_phantoms(config.train, output))
+    if config.train.data.mark is None:
+        raise InputError("train.data.mark is null: the demonstration plants a mark; give its looks, e.g. {size: 0.14}")
     for method in config.methods:
         find_method(method)
     _clear(output)
-    for name, hospital in PHANTOM_HOSPITALS.items():
-        _log.info("drawing %s", hospital.name)
-        write_hospital(output / "data" / name, hospital, patients=config.patients, seed=config.train.seed)
+    training, external = write_study(output / "data", patients=config.patients, seed=config.train.seed)
+    data = replace(config.train.data, training=training, external=external)
+    config = replace(config, train=replace(config.train, data=data))
     results: dict[str, dict[str, Any]] = {}
     for method in config.methods:
         folder = output / method
@@ -97,14 +98,6 @@ def demo(config: DemoConfig) -> str:
         config.train.tracking.uri,
     )
     return _table(results)
-
-
-def _on_phantoms(train: TrainConfig, output: Path) -> TrainConfig:
-    """The training with the manifests of the demonstration's own hospitals."""
-    if train.data.mark is None:
-        raise InputError("train.data.mark is null: the demonstration plants a mark; give its looks, e.g. {size: 0.14}")
-    *training, external = (str(output / "data" / name / "manifest.csv") for name in PHANTOM_HOSPITALS)
-    return replace(train, data=replace(train.data, training=training, external=[external]))
 
 
 def _clear(output: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cxr_isnet.config import require_extra
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
+from cxr_isnet.engine import ray_cluster
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, predict_batches, predict_manifest
@@ -95,18 +96,12 @@ def ray_scorer(classifier: Classifier, config: ScoringConfig, address: str) -> S
             return number, predict_manifest(self._classifier, frame, **{**config.arguments(), "workers": 0})
 
     def score(parts: list[Part]) -> Iterator[Part]:
-        try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(f"ray is '{address}': no cluster answers there ({type(error).__name__})") from error
-        try:
+        with ray_cluster(address):
             model = ray.put(classifier)
             count = min(len(parts), max(1, int(ray.cluster_resources().get("CPU", 1))))
             remote = ray.remote(num_cpus=1)(Predictor)
             pool = ActorPool([remote.remote(model) for _ in range(count)])
             yield from pool.map_unordered(lambda actor, part: actor.predict.remote(part), parts)
-        finally:
-            ray.shutdown()
 
     return score
 

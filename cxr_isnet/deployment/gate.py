@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
-from cxr_isnet.config import spell_by_value
+from cxr_isnet.config import parse_settings, spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     RELEVANCE_COLUMN,
@@ -33,6 +32,7 @@ from cxr_isnet.evaluation import (
     paired_difference,
     predicted_classes,
     probabilities,
+    relevance_excess,
     with_temperature,
 )
 
@@ -100,12 +100,9 @@ def read_gate(path: str | Path) -> GateConfig:
     """A gate from a YAML file; raises `InputError` naming the file and its fault."""
     try:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(GateConfig, "gate")
-        gate: GateConfig = parser.instantiate(parser.parse_object({"gate": settings})).gate
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ArgumentError, TypeError, ValueError) as error:
+        return parse_settings(settings, GateConfig, "gate")
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not a gate: {error}. Its rules: {', '.join(GateConfig.__annotations__)}") from error
-    return gate
 
 
 @dataclass(frozen=True)
@@ -268,8 +265,7 @@ def _relevance(candidate: Evidence, champion: Evidence | None, gate: GateConfig)
     table = _table(candidate)
     if not {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(table.columns):
         raise _Missing(f"the predictions lack the column {RELEVANCE_COLUMN} or {RELEVANCE_NULL_COLUMN}")
-    shares = [pd.to_numeric(table[c], errors="coerce") for c in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN)]
-    excess = (shares[0] - shares[1]).to_numpy(dtype=np.float64)
+    excess = relevance_excess(table)
     if not np.isfinite(excess).any():
         raise _Missing("no external image has a share of relevance in the lungs (it needs lung masks)")
     bootstrap = PatientBootstrap.of(table, resamples=gate.resamples, seed=gate.seed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cxr_isnet.engine.checkpoint import load_network, load_state, load_weights, save_state
 from cxr_isnet.engine.devices import Device, denormals_as_zero
 from cxr_isnet.engine.distributed import DistributedContext, distributed_context
+from cxr_isnet.engine.ray_cluster import ray_cluster
 from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "load_network",
     "load_state",
     "load_weights",
+    "ray_cluster",
     "save_state",
     "to_device",
 ]

@@ -45,6 +45,7 @@ from cxr_isnet.evaluation.predictions_table import (
     probability_columns,
     read_predictions,
     read_tables,
+    relevance_excess,
     write_predictions,
 )
 from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_auc
@@ -113,6 +114,7 @@ __all__ = [
     "probability_columns",
     "read_predictions",
     "read_tables",
+    "relevance_excess",
     "study_metrics",
     "study_text",
     "text_columns",

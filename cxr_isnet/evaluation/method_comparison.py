@@ -11,17 +11,11 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
-from cxr_isnet.evaluation.confusion import FloatArray
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.posterior import highest_density, posterior_draws
-from cxr_isnet.evaluation.predictions_table import (
-    RELEVANCE_COLUMN,
-    RELEVANCE_NULL_COLUMN,
-    label_indices,
-    probabilities,
-)
+from cxr_isnet.evaluation.predictions_table import label_indices, probabilities, relevance_excess
 from cxr_isnet.evaluation.repeated_training import RepeatedDifference, RepeatedMetric, difference
 from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
@@ -176,6 +170,7 @@ class _Repeated:
 
     @classmethod
     def of(cls, trainings: Sequence[TrainingTables], classes: Sequence[str], settings: Settings) -> _Repeated:
+        """Evaluates every training by its own rule, frozen on its validation; all resample the same patients."""
         internal, external, excess = [], [], []
         for tables in trainings:
             validation = tables.validation["clean"]
@@ -228,6 +223,7 @@ class _Repeated:
         )
 
     def row(self, name: str) -> ComparedMethod:
+        """The method's row, without the test against the reference and without costs."""
         conditions = list(self.external[0])
 
         def of(metric: str) -> dict[str, Interval]:
@@ -277,16 +273,9 @@ def _repeated(trainings: Sequence[Replicates], metric: str) -> RepeatedMetric:
 
 
 def _excess(rows: pd.DataFrame, settings: Settings, seed: int) -> Replicates:
-    known = {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(rows.columns)
-    values: FloatArray = np.full(len(rows), np.nan)
-    if known:
-        shares, areas = (
-            pd.to_numeric(rows[name]).to_numpy(float) for name in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN)
-        )
-        values = shares - areas
     bootstrap = PatientBootstrap.of(rows, resamples=settings.resamples, seed=seed)
     bootstrap = replace(bootstrap, method=IntervalMethod.PERCENTILE)
-    return bootstrap.resample({EXCESS: WeightedMean(values)})
+    return bootstrap.resample({EXCESS: WeightedMean(relevance_excess(rows))})
 
 
 def _check_same_images(trainings: Sequence[TrainingTables]) -> None:

@@ -64,11 +64,11 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
     for name in probability_columns(classes):
         checked[name] = _shares(checked[name], source, "give the softmax output of the class")
     _check_sums(checked, classes, source)
-    if RELEVANCE_COLUMN in checked.columns:
-        cells = checked[RELEVANCE_COLUMN]
+    for name in (n for n in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN) if n in checked.columns):
+        cells = checked[name]
         given = cells[cells.notna() & (cells.astype("str") != "")]
         remedy = "give the share of relevance inside the lungs, or leave it empty where there is no mask"
-        checked[RELEVANCE_COLUMN] = _shares(given, source, remedy).reindex(checked.index)
+        checked[name] = _shares(given, source, remedy).reindex(checked.index)
     return checked.reset_index(drop=True)
 
 
@@ -148,6 +148,14 @@ def label_indices(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np
     """Labels (N,) int64 of a checked table as positions in `classes`; -1 where the label is unknown."""
     positions = {name: position for position, name in enumerate(classes)}
     return np.array([positions.get(name, -1) for name in frame["label"]], dtype=np.int64)
+
+
+def relevance_excess(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Of a checked table, share of the relevance in the lungs less that of a map without preference, (N,); NaN where
+    there is none."""
+    if not {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(frame.columns):
+        return np.full(len(frame), np.nan)
+    return (frame[RELEVANCE_COLUMN] - frame[RELEVANCE_NULL_COLUMN]).to_numpy(np.float64)
 
 
 def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:

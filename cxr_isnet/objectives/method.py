@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
-from cxr_isnet.config import spell_by_value
+from cxr_isnet.config import parse_settings, spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import BACKBONES, Backbone, NetworkConfig, build_network, find_backbone
 from cxr_isnet.objectives.objective import Objective
@@ -133,10 +132,8 @@ class Method:
 
     def parse_options(self, options: Mapping[str, Any]) -> Any:
         """Options as in a YAML file to the method's dataclass; raises `InputError` naming the choices."""
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(self.options, "options")
         try:
-            return parser.instantiate(parser.parse_object({"options": dict(options)})).options
-        except (ArgumentError, TypeError, ValueError) as error:
+            return parse_settings(dict(options), self.options, "options")
+        except ValueError as error:
             known = ", ".join(self.options.__dataclass_fields__) or "none"
             raise InputError(f"options of method '{self.name}': {error}. Its options are: {known}") from error

@@ -2,6 +2,6 @@
 
 from cxr_isnet.phantoms.glyphs import Corner
 from cxr_isnet.phantoms.hospitals import PHANTOM_HOSPITALS, PhantomHospital
-from cxr_isnet.phantoms.writer import write_hospital
+from cxr_isnet.phantoms.writer import write_hospital, write_study
 
-__all__ = ["PHANTOM_HOSPITALS", "Corner", "PhantomHospital", "write_hospital"]
+__all__ = ["PHANTOM_HOSPITALS", "Corner", "PhantomHospital", "write_hospital", "write_study"]

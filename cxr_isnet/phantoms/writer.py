@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cxr_isnet.errors import InputError
 from cxr_isnet.phantoms.anatomy import Chest, draw_chest
 from cxr_isnet.phantoms.dicom import PhantomRecord, write_dicom
-from cxr_isnet.phantoms.hospitals import BITS, PhantomHospital, expose
+from cxr_isnet.phantoms.hospitals import BITS, PHANTOM_HOSPITALS, PhantomHospital, expose
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,30 @@ def write_hospital(
     pd.DataFrame(rows).to_csv(manifest, index=False)
     logger.info("drew %d phantom X-rays of %s in %s", patients, hospital.name, folder)
     return manifest
+
+
+def write_study(folder: str | Path, *, patients: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Writes the phantom hospitals of a study, each in a folder of its name; one that is there is kept.
+
+    Args:
+        folder: holds the hospitals' folders.
+        patients: number of patients of each hospital.
+        seed: of the random generators, at least 0.
+
+    Returns:
+        The manifests of the hospitals to train on, and of the one that training does not see: the last.
+
+    Raises:
+        InputError: too few patients.
+    """
+    manifests = []
+    for name, hospital in PHANTOM_HOSPITALS.items():
+        manifest = Path(folder) / name / "manifest.csv"
+        if not manifest.is_file():
+            logger.info("drawing %s", hospital.name)
+            write_hospital(manifest.parent, hospital, patients=patients, seed=seed)
+        manifests.append(str(manifest))
+    return manifests[:-1], manifests[-1:]
 
 
 def draw_patient(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.engine import RunDirectory
+from cxr_isnet.engine import RunDirectory, ray_cluster
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import TrainingTables, read_predictions
 from cxr_isnet.files import file_slug
@@ -318,18 +318,12 @@ def _train_logged(config: TrainConfig, log: str, tags: Mapping[str, object]) -> 
 
 def _on_ray(jobs: Sequence[_Job], address: str) -> Iterator[Outcome]:
     """Trains as tasks of a Ray cluster, one core each and a GPU where the cluster has any."""
-    try:
+    with ray_cluster(address):
         import ray
-    except ImportError as error:
-        raise InputError(f"ray is {address!r}, but Ray is not installed: pip install 'cxr-isnet[ray]'") from error
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"ray is {address!r}: no cluster answers there ({error})") from error
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
-    remote: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=2)(_ray_task).remote
-    pending = {remote(job.trial.config, job.log, job.tags, os.getcwd()): job for job in jobs}
-    try:
+
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        remote: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=2)(_ray_task).remote
+        pending = {remote(job.trial.config, job.log, job.tags, os.getcwd()): job for job in jobs}
         while pending:
             (done, *_), _ = ray.wait(list(pending), num_returns=1)
             job = pending.pop(done)
@@ -338,8 +332,6 @@ def _on_ray(jobs: Sequence[_Job], address: str) -> Iterator[Outcome]:
             except ray.exceptions.RayError as error:
                 reason, seconds = f"{type(error).__name__}: {error}", 0.0
             yield job.trial, reason, seconds
-    finally:
-        ray.shutdown()
 
 
 def _ray_task(config: TrainConfig, log: str, tags: Mapping[str, object], folder: str) -> tuple[str, float]:
@@ -370,10 +362,11 @@ def trial_costs(trials: Sequence[Trial]) -> dict[str, float]:
         `parameters`; `training_ms_per_image`: of one image in one epoch, on the machine that trained; and
         `inference_ms_per_image`: of the network alone, measured here on the CPU with batches of 8.
     """
+    data = trials[0].config.data
+    frame = read_manifests(data.training, classes=data.classes)
     trained = []
     for trial in trials:
         metrics = json.loads(trial.directory.metrics_file.read_text(encoding="utf-8"))
-        frame = read_manifests(trial.config.data.training, classes=trial.config.data.classes)
         seen = metrics["epochs"] * len(divided(frame, trial.config.data, trial.config.seed)["train"])
         trained.append(1000 * metrics["seconds"] / seen)
     classifier = Classifier.load(trials[0].directory.best_file, trust=True)

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import DataLoader
 
+from cxr_isnet.config import parse_settings
 from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
@@ -101,13 +101,10 @@ def parse_config(settings: Any, kind: type[Config], source: str) -> Config:
     Raises:
         InputError: A setting is unknown, or has a value that it cannot have.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "config")
     try:
-        config: Config = parser.instantiate(parser.parse_object({"config": settings})).config
-    except (ArgumentError, TypeError, ValueError) as error:
+        return parse_settings(settings, kind, "config")
+    except ValueError as error:
         raise InputError(f"{source}: not the config of a training: {error}") from error
-    return config
 
 
 def sites_trained_on(source: str) -> set[str] | None:

@@ -20,8 +20,6 @@ from torch.utils.data import DataLoader
 from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
-    RELEVANCE_COLUMN,
-    RELEVANCE_NULL_COLUMN,
     Interval,
     PatientBootstrap,
     Settings,
@@ -29,6 +27,7 @@ from cxr_isnet.evaluation import (
     evaluate_site,
     interval_text,
     probability_columns,
+    relevance_excess,
 )
 from cxr_isnet.inference import Classifier
 
@@ -139,9 +138,8 @@ def _mark_change(classifier: Classifier, frame: pd.DataFrame, mark: MarkConfig) 
 
 
 def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
-    values = (predictions[RELEVANCE_COLUMN] - predictions[RELEVANCE_NULL_COLUMN]).to_numpy(float)
     bootstrap = PatientBootstrap.of(predictions, resamples=settings.resamples, seed=settings.seed)
-    return bootstrap.intervals({"excess": WeightedMean(values)})["excess"]
+    return bootstrap.intervals({"excess": WeightedMean(relevance_excess(predictions))})["excess"]
 
 
 def _in_words(

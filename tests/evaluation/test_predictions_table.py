@@ -78,6 +78,7 @@ def test_a_missing_column_is_named(make_predictions, column):
         ("probability_covid", 1.5, r"'probability_covid' is outside \[0, 1\] .*row 3: 1.5"),
         ("probability_covid", -0.5, r"outside \[0, 1\]"),
         ("relevance_in_lung", 1.5, r"'relevance_in_lung' is outside \[0, 1\]"),
+        ("relevance_null", 1.5, r"'relevance_null' is outside \[0, 1\] .*row 3: 1.5"),
         ("label", "pneumonia", "'label' is none of normal, tuberculosis, covid .*row 3: 'pneumonia'"),
         ("path", "image_0.png", "'path' lists an image more than once .*row 1: 'image_0.png', row 3"),
         ("patient_id", "", "'patient_id' is empty .*row 3"),
