@@ -1,4 +1,4 @@
-"""Atomic writes, file names, and output folders."""
+"""Atomic writes, locks, file names, and output folders."""
 
 import json
 import os
@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cxr_isnet.errors import InputError
 
+LOCK_NAME = ".lock"
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
 
 
@@ -30,6 +33,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keeps every other process that asks for the same path out; the system frees it when this process is killed.
+
+    The lock is the file `.lock` in a folder, and `.<name>.lock` beside anything else. It stays there, as removing it
+    would let two processes in.
+
+    Args:
+        path: an existing folder, or a file that need not exist.
+
+    Raises:
+        InputError: another process holds it, or the folder cannot be written to.
+    """
+    lock = FileLock(path / LOCK_NAME if path.is_dir() else path.with_name(f".{path.name}{LOCK_NAME}"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"{path}: another process is writing to it. Wait for that one to end, or name another output"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written to ({error.strerror}). Correct its permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but the lock that a process left."""
+    return all(entry.name == LOCK_NAME for entry in folder.iterdir())
+
+
 def output_folder(output: str, *, may_hold: bool = False) -> Path:
     """The path of a folder to write to; creates nothing.
 
@@ -41,7 +77,7 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
         InputError: it is a file, or not empty although it must be.
     """
     path = Path(output)
-    if path.is_file() or (not may_hold and path.is_dir() and any(path.iterdir())):
+    if path.is_file() or (not may_hold and path.is_dir() and not is_empty(path)):
         raise InputError(f"output '{path}' is a file{'' if may_hold else ' or not empty'}: name another folder")
     return path
 

@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, file_slug, output_folder
+from cxr_isnet.files import atomic_write, exclusive, file_slug, output_folder
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
@@ -53,3 +56,47 @@ def test_a_file_is_no_folder(tmp_path):
 
     with pytest.raises(InputError, match=r"letter\.txt' is a file"):
         output_folder(str(tmp_path / "letter.txt"), may_hold=True)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cxr_isnet.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("name", ["folder", "table.csv"])
+def test_what_another_process_writes_to_is_refused_until_that_one_is_killed(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / name], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=rf"{name}: another process is writing to it"), exclusive(tmp_path / name):
+            pass
+        other.kill()
+        other.wait()
+
+    with exclusive(tmp_path / name):
+        assert output_folder(str(tmp_path / "folder")) == tmp_path / "folder"  # a lock alone leaves it empty
+
+
+def test_what_this_process_writes_to_is_refused_and_free_afterwards(tmp_path):
+    with (
+        exclusive(tmp_path),
+        exclusive(tmp_path / "another"),
+        pytest.raises(InputError, match="another process"),
+        exclusive(tmp_path),
+    ):
+        pass
+
+    with exclusive(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "letter.txt").write_text("a file in the place of the folder")
+
+    with pytest.raises(InputError, match="cannot be written to"), exclusive(tmp_path / "letter.txt" / "table.csv"):
+        pass

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write
+from cxr_isnet.files import atomic_write, exclusive
 from cxr_isnet.imaging import AcceptanceConfig, Flag, RejectionReason
 from cxr_isnet.intake import (
     IMAGE_FOLDER,
@@ -103,6 +103,11 @@ def intake(config: IntakeConfig) -> str:
     _check_paths(root, output)
     output.mkdir(parents=True, exist_ok=True)
     private = _private_folder(output)
+    with exclusive(output):
+        return _intake(config, root, output, private)
+
+
+def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> str:
     pseudonyms = load_pseudonyms(config.key_file, private)
     labels = read_label_table(config.labels, config.label, pseudonyms)
     import_config = ImportConfig(output, config.format, config.polarity, config.dates, config.acceptance, pseudonyms)

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from threading import get_ident
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import Header
@@ -81,15 +82,24 @@ def load_pseudonyms(key_file: str | None, private: Path) -> Pseudonyms:
         return Pseudonyms(_check_length(os.environ[KEY_VARIABLE].strip().encode(), f"variable {KEY_VARIABLE}"))
     generated = private / "key"
     if not generated.exists():
-        partial = generated.with_name(f".key.{os.getpid()}.partial")
+        _generate_key(generated)
+    return Pseudonyms(_check_length(_read_key(generated), str(generated)))
+
+
+def _generate_key(path: Path) -> None:
+    """Creates the key unless another process does so first, whose key is then the one: it is never replaced."""
+    partial = path.with_name(f".key.{os.getpid()}.{get_ident()}.partial")
+    try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(32) + "\n")
-        os.replace(partial, generated)
-        logger.warning(
-            "generated a key, %s: keep it to add files of the same patients later and to re-identify patients",
-            generated,
-        )
-    return Pseudonyms(_check_length(_read_key(generated), str(generated)))
+        os.link(partial, path)
+    except FileExistsError:
+        return
+    finally:
+        partial.unlink(missing_ok=True)
+    logger.warning(
+        "generated a key, %s: keep it to add files of the same patients later and to re-identify patients", path
+    )
 
 
 def _read_key(path: Path) -> bytes:

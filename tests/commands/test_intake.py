@@ -15,6 +15,7 @@ import pytest
 
 from cxr_isnet.commands.intake import IntakeConfig, intake
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import exclusive
 from cxr_isnet.imaging import read_image
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
 from cxr_isnet.intake import importer
@@ -254,6 +255,16 @@ def test_an_image_that_is_gone_is_written_again(imported, tmp_path):
     intake(imported)
 
     assert image.read_bytes() == before
+
+
+def test_two_intakes_into_one_output_do_not_mix(imported, tmp_path):
+    before = (tmp_path / "out/manifest.csv").read_bytes()
+    write_chest(tmp_path / "root/b", 2)
+
+    with exclusive(tmp_path / "out"), pytest.raises(InputError, match="another process is writing to it"):
+        intake(imported)
+
+    assert (tmp_path / "out/manifest.csv").read_bytes() == before
 
 
 def test_another_key_is_another_setting(imported, tmp_path):

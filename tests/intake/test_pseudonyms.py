@@ -1,6 +1,9 @@
 import hashlib
 import hmac
+import os
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -59,6 +62,21 @@ def test_a_made_key_is_for_its_owner_only_and_stays(tmp_path):
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
     assert load_pseudonyms(None, tmp_path) == first
     assert len(first.key) >= 32
+
+
+def test_intakes_that_start_at_once_have_one_key(tmp_path, monkeypatch):
+    link = os.link
+
+    def slowly(partial, path):
+        time.sleep(0.05)  # long enough for the others to see that there is no key
+        link(partial, path)
+
+    monkeypatch.setattr(os, "link", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        keys = {found.key for found in threads.map(lambda _: load_pseudonyms(None, tmp_path), range(8))}
+
+    assert keys == {(tmp_path / "key").read_bytes().strip()}
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_a_named_file_goes_before_the_environment(tmp_path, monkeypatch):
