@@ -2,7 +2,7 @@
 
 Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored values to grey values), `dicom` (all of them
 together), `images` (any file), `acceptance` and `rejection` (which files are taken), `mask_shape` (what a mask may look
-like), `png` (16-bit PNG).
+like), `png` (16-bit PNG), `raw_picture` (pictures of stored values).
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from cxr_isnet.imaging.mask_shape import (
 )
 from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.provenance import Provenance
+from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 from cxr_isnet.imaging.untrusted import LARGEST_PIXELS, UntrustedImage, read_untrusted
 
@@ -51,8 +52,10 @@ __all__ = [
     "lung_areas",
     "open_header",
     "read_image",
+    "read_json_header",
     "read_mask",
     "read_radiograph",
+    "read_raw_picture",
     "read_untrusted",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cxr_isnet.imaging.acceptance import (
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
 from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
+from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
@@ -57,6 +59,15 @@ class Radiograph:
     def uint16_bands(self) -> Iterator[NDArray[np.uint16]]:
         """The rendered image from 0 to 65535 in bands of some rows, big endian, as PNG stores it."""
         return _look_up(np.rint(self.lut.values * 65535).astype(">u2"), self.pixels)
+
+    def write_png(self, path: Path) -> str:
+        """Writes the rendered image as a 16-bit PNG; returns the SHA-256 of the file."""
+        digest = hashlib.sha256()
+        with path.open("wb") as stream:
+            for piece in encode_png(self.pixels.shape, self.uint16_bands()):
+                digest.update(piece)
+                stream.write(piece)
+        return digest.hexdigest()
 
 
 def _look_up(values: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> Iterator[NDArray[Grey]]:
@@ -117,18 +128,32 @@ def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple
         read_pixel_data(stream, dataset)
         syntax = transfer_syntax(dataset)
         pixels, assumed = stored_pixels(dataset, header, syntax)
-        lut = render(pixels, header)
-        return _with_provenance(pixels, lut, header, notes, assumed, syntax)
+        return render_radiograph(pixels, header, _uid_name(str(syntax)), notes, assumed)
 
 
-def _with_provenance(
+def render_radiograph(
     pixels: NDArray[np.unsignedinteger],
-    lut: GrayscaleLUT,
     header: Header,
-    notes: tuple[AcceptanceNote, ...],
-    assumed_tags: tuple[str, ...],
-    syntax: UID,
+    encoding: str,
+    notes: tuple[AcceptanceNote, ...] = (),
+    assumed_tags: tuple[str, ...] = (),
 ) -> Radiograph:
+    """Renders stored values by a header, and checks the picture.
+
+    Args:
+        pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
+        header: with the tags of the rendering.
+        encoding: how the pixels were stored, for the provenance.
+        notes: of the acceptance rules.
+        assumed_tags: what was assumed to decode them.
+
+    Returns:
+        The radiograph.
+
+    Raises:
+        RejectedFile: the modality LUT cannot be applied.
+    """
+    lut = render(pixels, header)
     flags = [note.flag for note in notes if note.flag]
     score = polarity_score(lut.values[subsample(pixels)])
     if score < NEGATIVE_BELOW:
@@ -139,7 +164,7 @@ def _with_provenance(
     provenance = Provenance(
         modality=header.code("Modality"),
         sop_class=_uid_name(header.text("SOPClassUID")),
-        transfer_syntax=_uid_name(str(syntax)),
+        transfer_syntax=encoding,
         photometric=header.code("PhotometricInterpretation"),
         rows=pixels.shape[0],
         columns=pixels.shape[1],

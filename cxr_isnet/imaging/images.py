@@ -1,5 +1,6 @@
 """Chest X-rays of any supported format as arrays in [0, 1], and lung masks as arrays of 0 and 1."""
 
+import logging
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.dicom import is_dicom, read_dicom
+from cxr_isnet.imaging.png import SOFTWARE
+
+logger = logging.getLogger(__name__)
 
 _DECODING_ERRORS = (
     EOFError,
@@ -18,14 +22,15 @@ _DECODING_ERRORS = (
     UnidentifiedImageError,
     ValueError,
 )
-_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
     """Reads one chest X-ray, whatever the suffix of its name.
 
     DICOM is recognised by its content and rendered by `read_dicom`. Of the formats that Pillow reads, 8-bit grey is
-    divided by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R BT.601).
+    divided by 255 and 16-bit grey by 65535; colour becomes luma (ITU-R BT.601). A warning tells of a 16-bit
+    picture that uses fewer bits, once for each number of bits.
 
     Args:
         path: a DICOM file, or PNG, JPEG, TIFF.
@@ -39,6 +44,24 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     """
     path = Path(path)
     return read_dicom(path) if is_dicom(path) else grey_values(decode_picture(path), path)
+
+
+def _tell_unused_bits(bits: int, path: str | Path) -> None:
+    """Warns once per number of bits of a 16-bit picture that uses fewer: it is dark, and maybe no picture at all."""
+    if 0 < bits < 16 and bits not in _told:
+        _told.add(bits)
+        logger.warning(
+            "%s: uses %d of its 16 bits, so that its brightest pixel has %.3f of full range. If it holds a detector's "
+            "stored values, its polarity is unknown too: render it by its header "
+            "(`cxr_isnet.imaging.read_raw_picture`). Told once for all pictures of %d bits",
+            path,
+            bits,
+            2**bits / 65536,
+            bits,
+        )
+
+
+_told: set[int] = set()
 
 
 def read_mask(path: str | Path) -> NDArray[np.uint8]:
@@ -106,8 +129,10 @@ def decode_picture(
 
 def grey_values(picture: Image.Image, path: str | Path) -> NDArray[np.float32]:
     """Pixels (rows, columns) float32 in [0, 1] of a picture, as `read_image` says; `path` names it in errors."""
-    if picture.mode in _SIXTEEN_BIT_MODES:
+    if picture.mode in SIXTEEN_BIT_MODES:
         values = np.asarray(picture).astype(np.float32)
+        if picture.info.get("Software") != SOFTWARE:
+            _tell_unused_bits(int(values.max()).bit_length(), path)
         if values.min() < 0 or values.max() > 65535:
             raise InputError(f"{path}: pixels from {values.min()} to {values.max()}. Save as 8- or 16-bit grey")
         return np.asarray(values / np.float32(65535), dtype=np.float32)

@@ -15,6 +15,9 @@ except ImportError:
 _crc32 = (isal_zlib or zlib).crc32
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SOFTWARE = "cxr-isnet"
+"""Of the text chunk "Software": grey values of such a picture fill the range from 0 to 65535 as they are."""
+
 _UP = 2
 _GREY = 0
 
@@ -40,6 +43,7 @@ def encode_png(shape: tuple[int, int], bands: Iterable[NDArray[np.uint16]]) -> I
     rows, columns = shape
     yield _SIGNATURE
     yield from _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 16, _GREY, 0, 0, 0))
+    yield from _chunk(b"tEXt", b"Software\0" + SOFTWARE.encode("latin-1"))
     for part in _deflate(bands, columns):
         if part:
             yield from _chunk(b"IDAT", part)

@@ -24,7 +24,6 @@ from cxr_isnet.imaging import (
     RejectedFile,
     RejectionReason,
     correct_polarity,
-    encode_png,
     read_radiograph,
 )
 from cxr_isnet.intake.pseudonyms import Pseudonyms, patient_age, patient_sex
@@ -248,19 +247,9 @@ class Importer:
                 if by_reference:
                     os.symlink(candidate.path.resolve(), partial)
                     return image, file_sha256
-                return image, _write_png(radiograph, partial)
+                return image, radiograph.write_png(partial)
         except OSError as error:
             raise _WriteError(f"{target.parent}: {error.strerror}") from error
-
-
-def _write_png(radiograph: Radiograph, path: Path) -> str:
-    """Writes the rendered image; returns its SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("wb") as stream:
-        for piece in encode_png(radiograph.pixels.shape, radiograph.uint16_bands()):
-            digest.update(piece)
-            stream.write(piece)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging import read_image, read_mask
+from cxr_isnet.imaging import encode_png, images, read_image, read_mask
 
 LUNGS = np.array([[0, 1, 1], [0, 0, 1]], dtype=np.uint8)
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
@@ -95,3 +95,28 @@ def test_unreadable_mask(tmp_path):
 
     with pytest.raises(InputError, match=r"mask\.png"):
         read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("bits", [1, 10, 12, 15])
+def test_a_16_bit_picture_that_uses_fewer_bits_is_told_once(tmp_path, caplog, monkeypatch, bits):
+    monkeypatch.setattr(images, "_told", set())
+    values = np.linspace(0, 2**bits - 1, 240).reshape(12, 20).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "raw.png")
+
+    for _ in range(2):
+        np.testing.assert_allclose(read_image(tmp_path / "raw.png"), values / 65535, atol=1e-7)
+
+    (record,) = caplog.records
+    assert f"raw.png: uses {bits} of its 16 bits" in record.getMessage()
+
+
+def test_a_16_bit_picture_of_full_range_or_of_intake_is_not_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(images, "_told", set())
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    dark = GREY.astype(np.uint16)
+    (tmp_path / "dark.png").write_bytes(b"".join(encode_png(dark.shape, [dark])))
+
+    read_image(tmp_path / "deep.png")
+    read_image(tmp_path / "dark.png")
+
+    assert not caplog.records
