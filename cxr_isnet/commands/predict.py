@@ -30,7 +30,6 @@ from cxr_isnet.files import atomic_write, output_folder
 from cxr_isnet.inference import Classifier, files_frame
 from cxr_isnet.manifests import (
     MAPPING_SUFFIXES,
-    TABLE_SUFFIXES,
     file_digest,
     inspect_manifest,
     join_tables,
@@ -38,6 +37,7 @@ from cxr_isnet.manifests import (
 )
 from cxr_isnet.objectives import Explanation
 from cxr_isnet.segmentation import Segmenter, find_lungs
+from cxr_isnet.tables import TABLE_SUFFIXES, WRITTEN_SUFFIXES
 from cxr_isnet.tracking import TrackingConfig
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0:
             raise InputError(f"batch_size is {self.batch_size} and workers {self.workers}: at least 1 and 0 are needed")
-        if Path(self.output).suffix.lower() not in TABLE_SUFFIXES:
+        if Path(self.output).suffix.lower() not in WRITTEN_SUFFIXES:
             raise InputError(f"output is '{self.output}': name a table that ends in .csv or .parquet")
         if self.segmenter is not None and self.dicom_results is None:
             raise InputError("segmenter is given, dicom_results is not: the lungs are part of the DICOM results")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
-from cxr_isnet.manifests import ColumnProblem, read_text_table
+from cxr_isnet.manifests import ColumnProblem
+from cxr_isnet.tables import match_columns, read_table, to_numbers
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ RELEVANCE_NULL_COLUMN = "relevance_null"
 ERROR_COLUMN = "error"
 TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
 SUM_TOLERANCE = 1e-3
+_ROUNDED_TO = 2
+"""Decimals that are enough: the rows then sum to 1 within half of the last one per class."""
 _FROM_MANIFEST = ("patient_id", "site", "label")
 
 
@@ -53,7 +57,8 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
 
     Raises:
         InputError: no rows; a column is missing; an empty path, patient or site; a path listed twice; a label
-            outside `classes`; a probability that is no number in [0, 1]; a row that does not sum to 1.
+            outside `classes`; a probability that is no number in [0, 1]; a row that does not sum to 1. Rows of
+            probabilities rounded to two decimals, which sum to 0.99 or 1.01, are divided by their sums.
     """
     _check_columns(frame, classes, source)
     frame = _without_failures(frame, source)
@@ -62,8 +67,8 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
         checked[name] = checked[name].astype("str").where(checked[name].notna(), "")
     _check_text(checked, classes, source)
     for name in probability_columns(classes):
-        checked[name] = _shares(checked[name], source, "give the softmax output of the class")
-    _check_sums(checked, classes, source)
+        checked[name] = _shares(checked[name], source, "give the softmax output of the class, from 0 to 1")
+    checked = _summing_to_one(checked, classes, source)
     for name in (n for n in (RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN) if n in checked.columns):
         cells = checked[name]
         given = cells[cells.notna() & (cells.astype("str") != "")]
@@ -75,10 +80,13 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
 def read_predictions(
     path: str | Path, classes: Sequence[str] = (), manifest: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Read and check a predictions table, CSV or Parquet.
+    """Read and check a predictions table.
+
+    Of two classes one probability column is enough: `probability_<class>`, or `probability` where `classes` are given,
+    whose second it is.
 
     Args:
-        path: the file.
+        path: the file, as `cxr_isnet.tables.read_table` reads it.
         classes: names of the classes, in the order of the network's outputs; empty takes the probability columns.
         manifest: where columns that the table lacks are looked up by image; None looks up nothing.
 
@@ -88,14 +96,16 @@ def read_predictions(
     Raises:
         InputError: the file cannot be read as a table, or as `check_predictions` and `with_manifest_columns`.
     """
-    frame, source = read_text_table(Path(path)), str(path)
-    classes = classes or predicted_classes(frame, source)
+    source = str(path)
+    frame = _named(read_table(Path(path)), classes, source)
     if manifest is not None and "path" in frame.columns:
         frame = with_manifest_columns(frame, manifest, source)
+    frame = _with_other_class(frame, classes, source)
+    classes = classes or predicted_classes(frame, source)
     if "model_uri" not in frame.columns:
-        frame["model_uri"] = source
+        frame = frame.assign(model_uri=source)
     if "age" in frame.columns:
-        frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(np.float64)
+        frame = frame.assign(age=to_numbers(frame["age"], source))
     return check_predictions(frame, classes, source=source)
 
 
@@ -128,7 +138,7 @@ def predicted_classes(frame: pd.DataFrame, source: str) -> tuple[str, ...]:
     if len(names) < 2:
         raise InputError(
             f"{source}: fewer than two columns are named {PROBABILITY_PREFIX}<class> (found: {list(frame.columns)}). "
-            "Give one per class; of two classes, the second is the one to find"
+            "Give one per class, or name the classes; of two classes, the second is the one to find"
         )
     return names
 
@@ -179,6 +189,35 @@ def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> 
         raise InputError(f"{source}: the table has no rows. Give at least one image")
 
 
+def _named(frame: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
+    """The table with the names of columns that are known, whatever their capitals and blanks."""
+    prefix = PROBABILITY_PREFIX.rstrip("_")
+    theirs = [re.sub(rf"(?i)^{prefix}[\s_-]+", PROBABILITY_PREFIX, column) for column in frame.columns]
+    theirs = [re.sub(rf"^({PROBABILITY_PREFIX}\d+)\.0$", r"\1", column) for column in theirs]  # as of the label 1.0
+    known = {*TEXT_COLUMNS, RELEVANCE_COLUMN, RELEVANCE_REASON_COLUMN, RELEVANCE_NULL_COLUMN, ERROR_COLUMN}
+    known |= {"sex", "age", "view", "device", "manufacturer", prefix, *probability_columns(classes)}
+    return match_columns(frame.set_axis(theirs, axis="columns"), sorted(known), source)
+
+
+def _with_other_class(frame: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
+    """A table of two classes with one probability, and that of the other class, which is the rest to 1."""
+    prefix = PROBABILITY_PREFIX.rstrip("_")
+    given = [name for name in frame.columns if name.startswith(PROBABILITY_PREFIX)]
+    if not given and prefix in frame.columns and len(classes) == 2:
+        given = probability_columns(classes)[1:]
+        frame = frame.rename(columns={prefix: given[0]})
+    if len(given) != 1:
+        return frame
+    known = set(classes) or {*frame.get("label", pd.Series(dtype="str")), given[0].removeprefix(PROBABILITY_PREFIX)}
+    others = probability_columns(sorted(known - {"", given[0].removeprefix(PROBABILITY_PREFIX)}))
+    if len(others) != 1:
+        return frame
+    predicted = frame[frame[ERROR_COLUMN] == ""] if ERROR_COLUMN in frame.columns else frame
+    rest = 1 - _shares(predicted[given[0]], source, "give the probability of the class, from 0 to 1")
+    frame.insert(list(frame.columns).index(given[0]), others[0], rest.reindex(frame.index))
+    return frame
+
+
 def _without_failures(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """The rows of the images that could be predicted."""
     if ERROR_COLUMN not in frame.columns:
@@ -211,7 +250,7 @@ def _check_text(frame: pd.DataFrame, classes: Sequence[str], source: str) -> Non
 
 
 def _shares(column: pd.Series, source: str, remedy: str) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    numbers = to_numbers(column, source)
     wrong = column[~np.isfinite(numbers)]
     if len(wrong):
         raise InputError(str(ColumnProblem(source, str(column.name), wrong, "is not a finite number", remedy)))
@@ -221,13 +260,21 @@ def _shares(column: pd.Series, source: str, remedy: str) -> pd.Series:
     return numbers
 
 
-def _check_sums(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
-    sums = frame[probability_columns(classes)].sum(axis="columns")
-    wrong = sums[(sums - 1).abs() > SUM_TOLERANCE]
+def _summing_to_one(frame: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
+    """The table as it is, or with rows divided by their sums where all probabilities are rounded."""
+    columns = probability_columns(classes)
+    values, sums = frame[columns], frame[columns].sum(axis="columns")
+    decimals = next((n for n in range(_ROUNDED_TO, 5) if np.allclose(values, values.round(n), rtol=0, atol=1e-9)), 5)
+    tolerance = max(SUM_TOLERANCE, len(columns) * 0.5 * 10**-decimals) + 1e-9
+    wrong = sums[(sums - 1).abs() > tolerance]
     if len(wrong):
-        columns = ", ".join(probability_columns(classes))
-        remedy = "give probabilities of mutually exclusive classes, as a softmax gives them"
-        raise InputError(str(ColumnProblem(source, columns, wrong, "does not sum to 1 in a row", remedy)))
+        remedy = "give probabilities of mutually exclusive classes, as a softmax gives them, with two decimals or more"
+        raise InputError(str(ColumnProblem(source, ", ".join(columns), wrong, "does not sum to 1 in a row", remedy)))
+    rounded = (sums - 1).abs() > SUM_TOLERANCE
+    if rounded.any():
+        _log.warning("%s: probabilities are rounded; %d rows are divided by their sums", source, rounded.sum())
+        frame.loc[rounded, columns] = values[rounded].div(sums[rounded], axis="index")
+    return frame
 
 
 def with_manifest_columns(

@@ -25,13 +25,11 @@ from cxr_isnet.manifests.reading import (
 )
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
-from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES, read_text_table
 
 __all__ = [
     "MAPPING_SUFFIXES",
     "REQUIRED_COLUMNS",
     "SPLITS",
-    "TABLE_SUFFIXES",
     "ColumnProblem",
     "Place",
     "build_manifest",
@@ -45,7 +43,6 @@ __all__ = [
     "raise_first",
     "read_manifest",
     "read_manifests",
-    "read_text_table",
     "repeated_image_problems",
     "set_folder",
     "set_manifest",

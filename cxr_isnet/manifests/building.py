@@ -20,7 +20,7 @@ from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, w
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.layout import MADE_MASKS
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES
+from cxr_isnet.tables import WRITTEN_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def build_manifest(
     Raises:
         InputError: the layout is another one, a table cannot be read, or no image is left.
     """
-    if output.suffix.lower() not in TABLE_SUFFIXES:
-        raise InputError(f"output '{output}' is no table: name a file that ends in {' or '.join(TABLE_SUFFIXES)}")
+    if output.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise InputError(f"output '{output}' is no table: name a file that ends in {' or '.join(WRITTEN_SUFFIXES)}")
     options = options or TableOptions()
     for table in (root, Path(options.table or root)):
         if output.exists() and table.exists() and output.samefile(table):

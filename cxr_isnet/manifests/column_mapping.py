@@ -11,6 +11,8 @@ import yaml
 
 from cxr_isnet.config import expand_variables
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests.schema import MANIFEST_SCHEMA
+from cxr_isnet.tables import match_columns
 
 MAPPING_SUFFIXES = (".yaml", ".yml")
 
@@ -25,7 +27,7 @@ class ColumnMapping:
     """How the rows of another table become rows of a manifest.
 
     Attributes:
-        table: the other table, CSV or Parquet.
+        table: the other table, as `cxr_isnet.tables.read_table` reads it.
         columns: the manifest's column to the other table's column; columns that are not named are dropped. If empty,
             all columns are taken under their names.
         constants: the manifest's column to the value that all rows get.
@@ -48,6 +50,8 @@ class ColumnMapping:
         Raises:
             InputError: a column is not in the table, or no row is left.
         """
+        named = {*self.columns.values(), *self.where} - {PATIENT_TENTH, *frame.columns}
+        frame = match_columns(frame, named if self.columns else {*named, *MANIFEST_SCHEMA.columns}, self.table)
         wanted = [column for column in self.where if column != PATIENT_TENTH or column in frame.columns]
         for column in (*self.columns.values(), *wanted):
             if column not in frame.columns:
@@ -65,8 +69,8 @@ class ColumnMapping:
                 )
             frame = kept
         columns = self.columns or {str(name): str(name) for name in frame.columns}
-        named = pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
-        return named.assign(**self.constants)
+        ours = pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
+        return ours.assign(**self.constants)
 
     def _tenths(self, frame: pd.DataFrame, name: str) -> pd.Series:
         """Which tenth of the patients each row belongs to, "0" to "9", by a digest of the patient's id."""
@@ -121,4 +125,9 @@ def _texts(content: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
 
 
 def _allowed(value: Any) -> tuple[str, ...]:
-    return tuple(str(entry) for entry in value) if isinstance(value, list) else (str(value),)
+    return tuple(map(_cell, value)) if isinstance(value, list) else (_cell(value),)
+
+
+def _cell(value: Any) -> str:
+    """A value as `read_table` gives it: 1.0 is "1"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

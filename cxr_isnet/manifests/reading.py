@@ -1,6 +1,5 @@
 """Reading manifests: from files to a checked frame with absolute paths."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,16 +17,16 @@ from cxr_isnet.manifests.problems import (
     raise_first,
     repeated_image_problems,
 )
-from cxr_isnet.manifests.schema import check_columns, schema_problems
-from cxr_isnet.manifests.text_tables import TABLE_SUFFIXES, read_text_table
+from cxr_isnet.manifests.schema import MANIFEST_SCHEMA, check_columns, schema_problems
 from cxr_isnet.shipped import locate
+from cxr_isnet.tables import find_file, match_columns, read_table, to_numbers
 
 
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> pd.DataFrame:
     """Reads and checks one manifest.
 
     Args:
-        path: a CSV or Parquet table, or a column mapping (YAML) over another table.
+        path: a table (`cxr_isnet.tables.read_table`), or a column mapping (YAML) over another table.
         classes: labels that are allowed; None allows any.
 
     Returns:
@@ -75,10 +74,9 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
     path = locate(path)
     if path.suffix.lower() in MAPPING_SUFFIXES:
         mapping = read_column_mapping(path)
-        frame = mapping.apply(_read_table(mapping.table), str(path))
-        root = mapping.table.parent
+        frame, root = mapping.apply(_read_table(mapping.table), str(path)), mapping.table.parent
     else:
-        frame, root = _read_table(path), path.parent
+        frame, root = match_columns(_read_table(path), MANIFEST_SCHEMA.columns, path), path.parent
     if frame.empty:
         raise InputError(f"{path}: the table has no rows. Give at least one image")
     check_columns(frame, str(path))
@@ -86,7 +84,7 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
     frame, problems = _with_years(frame, str(path))
     problems += schema_problems(frame, str(path))
     for column in ("image", "mask"):
-        frame[column] = [os.path.abspath(root / cell) if cell else "" for cell in frame[column]]
+        frame[column] = [find_file(root, cell) if cell else "" for cell in frame[column]]
     return frame, problems
 
 
@@ -136,21 +134,16 @@ def join_tables(paths: Sequence[str | Path], frames: Sequence[pd.DataFrame]) -> 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """All cells as stripped text, "" where there is nothing; the index counts data rows from 1."""
-    suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise InputError(
-            f"{path}: a manifest ends in .csv, .parquet or, for a column mapping, .yaml; not in {suffix!r}"
-        )
     if not path.exists() and (command := how_to_build(path)):
         raise InputError(f"{path}: there is no such table (working directory {Path.cwd()}). Make it with {command}")
-    return read_text_table(path)
+    return read_table(path)
 
 
 def _with_years(frame: pd.DataFrame, table: str) -> tuple[pd.DataFrame, list[ColumnProblem]]:
     """The frame with `age` as a number, and the cells that are not numbers."""
     if "age" not in frame.columns:
         return frame, []
-    years = pd.to_numeric(frame["age"], errors="coerce").astype(float)
+    years = to_numbers(frame["age"], table)
     wrong = frame.loc[years.isna() & (frame["age"] != ""), "age"]
     remedy = "give years, or leave it empty"
     problems = [ColumnProblem(table, "age", wrong, "is not a number", remedy)] if len(wrong) else []

@@ -270,3 +270,67 @@ def test_models_of_other_images_or_labels_cannot_be_compared(theirs, change, mes
 
     with pytest.raises(InputError, match=message):
         read_tables({"a": str(file), "b": str(file.with_name("other.csv"))}, (), None)
+
+
+def test_a_table_of_a_german_excel_is_read(make_predictions, tmp_path):
+    frame = make_predictions()
+    words = {"path": "Path", "patient_id": "Patient ID", "probability_covid": "Probability covid", "age": "Age"}
+    theirs = frame.assign(age=40.5).rename(columns=words)
+    theirs.to_csv(tmp_path / "theirs.csv", sep=";", decimal=",", index=False, encoding="utf-16")
+
+    found = read_predictions(tmp_path / "theirs.csv")
+
+    pd.testing.assert_frame_equal(found, check_predictions(frame.assign(age=40.5), THREE))
+
+
+def test_probabilities_rounded_to_two_digits_are_divided_by_their_sums(theirs, caplog):
+    frame, _, file = theirs
+    rounded = complete(frame).assign(probability_normal=[0.21, 0.69, 0.5])
+
+    _, table = read(rounded, file)
+
+    np.testing.assert_allclose(table["probability_normal"], [0.21 / 1.01, 0.69 / 0.99, 0.5])
+    np.testing.assert_allclose(probabilities(table, ("normal", "tuberculosis")).sum(axis=1), 1)
+    assert "probabilities are rounded; 2 rows are divided by their sums" in caplog.text
+
+
+@pytest.mark.parametrize("normal", [0.2101, 0.22, 0.17])  # more digits than the sum is exact to; more than rounding
+def test_sums_that_rounding_does_not_explain_are_refused(theirs, normal):
+    frame, _, file = theirs
+
+    with pytest.raises(InputError, match="does not sum to 1 in a row"):
+        read(complete(frame).assign(probability_normal=[normal, 0.7, 0.5]), file)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("probability_ill", ()), ("probability_ill", ("well", "ill")), ("Probability", ("well", "ill"))],
+)
+def test_one_probability_is_enough_for_two_classes(theirs, name, classes):
+    frame, _, file = theirs
+    binary = complete(frame).assign(label=["ill", "well", "ill"], error="")
+    binary = binary.drop(columns="probability_normal").rename(columns={"probability_tuberculosis": name})
+
+    found, table = read(binary, file, classes=classes)
+
+    assert found == ("well", "ill")
+    assert probabilities(table, found).tolist() == [[pytest.approx(1 - p), p] for p in (0.8, 0.3, 0.5)]
+
+
+def test_labels_that_pandas_wrote_as_floats_are_the_classes_0_and_1(theirs):
+    frame, _, file = theirs
+    columns = {"probability_tuberculosis": "probability_1.0"}
+    binary = complete(frame).assign(label=[1.0, 0.0, None]).drop(columns="probability_normal").rename(columns=columns)
+
+    found, table = read(binary, file)
+
+    assert found == ("0", "1")
+    assert table["label"].tolist() == ["1", "0", ""]
+
+
+def test_one_probability_of_several_classes_is_refused(theirs):
+    frame, _, file = theirs
+    frame = complete(frame).drop(columns="probability_normal").assign(label=["normal", "covid", "tuberculosis"])
+
+    with pytest.raises(InputError, match=r"fewer than two columns are named probability_<class>.*name the classes"):
+        read(frame, file)

@@ -3,8 +3,8 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.manifests.column_mapping import ColumnMapping
-from cxr_isnet.manifests.text_tables import read_text_table
+from cxr_isnet.manifests.column_mapping import ColumnMapping, read_column_mapping
+from cxr_isnet.tables import read_table
 
 MAPPING = """
 table: {table}
@@ -34,7 +34,7 @@ def test_mapping_selects_renames_and_completes(folder):
 
 
 def test_without_columns_all_are_taken_under_their_names(folder):
-    other = read_text_table(folder / "other.csv").rename(columns={"finding": "label"})
+    other = read_table(folder / "other.csv").rename(columns={"finding": "label"})
     other.assign(site="Birch", ward="3").to_csv(folder / "manifest.csv", index=False)
     (folder / "mapping.yaml").write_text("table: manifest.csv\nwhere: {view: PA}\nconstants: {site: Alder}\n")
 
@@ -106,3 +106,15 @@ def test_tenths_need_a_column_of_patients(tmp_path):
 
     with pytest.raises(InputError, match="has no column 'patient_id'"):
         mapping.apply(pd.DataFrame({"image": ["a.png"]}), "mapping.yaml")
+
+
+def test_columns_may_differ_in_capitals_and_values_in_the_way_that_pandas_writes_whole_numbers(tmp_path):
+    content = "Path;Finding;Patient No;Ward;Quality\na.png;ill;1;Alder;1,0\nb.png;ill;2;Alder;2,0\n"
+    (tmp_path / "other.csv").write_text(content)
+    columns = "{image: path, label: finding, patient_id: patient_no, site: ward}"
+    (tmp_path / "m.yaml").write_text(f"table: other.csv\ncolumns: {columns}\nwhere: {{quality: [1.0]}}\n")
+    mapping = read_column_mapping(tmp_path / "m.yaml")
+
+    frame = mapping.apply(read_table(mapping.table), "m.yaml")
+
+    assert frame.values.tolist() == [["a.png", "ill", "1", "Alder"]]

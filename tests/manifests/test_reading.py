@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -83,7 +84,7 @@ def test_long_lists_of_bad_rows_are_cut(rows, write_table):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.txt", b"image\n", r"ends in \.csv"),
+        ("scan.jpg", b"\xff\xd8\xff\xe0", r"a JPEG picture"),
         ("empty.csv", b"", r"not a readable table"),
         ("binary.csv", b"image,label\n\xff\xfe\x00,\x80", r"not a readable table"),
         ("header.csv", b"image,label,patient_id,site\n", r"has no rows"),
@@ -134,3 +135,24 @@ def test_real_sets(name, images, masks):
 
     assert (len(frame), int((frame["mask"] != "").sum())) == (images, masks)
     assert frame["site"].nunique() == 1
+
+
+def test_a_table_of_a_german_excel_is_read(rows, tmp_path):
+    theirs = rows.assign(age=[45.5, 45.5, 60.25, 7.5]).rename(columns={"patient_id": "Patient ID", "label": "Label"})
+    theirs.to_csv(tmp_path / "theirs.csv", sep=";", decimal=",", index=False, encoding="utf-16")
+    theirs.to_excel(tmp_path / "theirs.xlsx", index=False)
+
+    found = read_manifest(tmp_path / "theirs.csv")
+
+    assert found["age"].tolist() == [45.5, 45.5, 60.25, 7.5]
+    assert found["patient_id"].tolist() == ["01", "01", "02", "03"]
+    pd.testing.assert_frame_equal(read_manifest(tmp_path / "theirs.xlsx"), found)
+
+
+def test_an_image_is_found_in_the_other_unicode_form(rows, tmp_path, write_table):
+    """macOS writes file names decomposed, Excel composed."""
+    (tmp_path / "a.png").rename(tmp_path / unicodedata.normalize("NFD", "\u00e4.png"))
+
+    found = read_manifest(write_table(rows.replace({"image": {"a.png": "\u00e4.png"}})))
+
+    assert unicodedata.normalize("NFC", found["image"][0]) == str(tmp_path / "\u00e4.png")

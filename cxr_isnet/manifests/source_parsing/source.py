@@ -60,7 +60,7 @@ class TableOptions:
     """Options of the sources `folder` and `table`; the public sets have none.
 
     Attributes:
-        table: CSV or Parquet table of labels (`folder`).
+        table: Table of labels (`folder`).
         columns: The manifest's column to the table's column.
         constants: The manifest's column to a value for all rows.
         where: The table's column to the values whose rows are kept.

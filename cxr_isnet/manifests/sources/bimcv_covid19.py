@@ -16,7 +16,7 @@ from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns
+from cxr_isnet.tables import read_table, require_columns
 
 _LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
 _PARTICIPANTS = "participants.tsv|*/participants.tsv"
@@ -45,7 +45,7 @@ def _read(root: Path) -> Iterator[Record]:
 
 def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
     path = only_match(root, _LABELS)
-    frame = read_text_table(path, separator="\t")
+    frame = read_table(path)
     require_columns(frame, path, ("PatientID", "ReportID", "Labels"))
     cells = zip(frame["PatientID"], frame["ReportID"], frame["Labels"], strict=True)
     return {
@@ -56,7 +56,7 @@ def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
 
 def _people(root: Path) -> dict[str, tuple[str, str]]:
     path = only_match(root, _PARTICIPANTS)
-    frame = read_text_table(path, separator="\t")
+    frame = read_table(path)
     require_columns(frame, path, ("participant", "age", "gender"))
     cells = zip(frame["participant"], frame["gender"], frame["age"], strict=True)
     return {subject: (sex, age) for subject, sex, age in cells}

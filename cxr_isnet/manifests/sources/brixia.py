@@ -13,7 +13,7 @@ from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _TABLE = "metadata_global_v*.csv|data/metadata_global_v*.csv"
 _FOLDER = "dicom_clean|*/dicom_clean"
@@ -21,7 +21,7 @@ _FOLDER = "dicom_clean|*/dicom_clean"
 
 def _read(root: Path) -> Iterator[Record]:
     path, images = only_match(root, _TABLE), only_match(root, _FOLDER)
-    frame = read_text_table(path, separator=";")
+    frame = read_table(path)
     require_columns(frame, path, ("Filename", "Subject", "Sex", "AgeAtStudyDateFiveYear", "BrixiaScoreGlobal"))
     for row in rows_of(frame):
         group = years(row["AgeAtStudyDateFiveYear"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 OBSERVATIONS = (
     "No Finding",
@@ -39,14 +39,14 @@ LABELS = LabelMapping(
 
 def observed(row: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The observations that are present in a row of the labeller's table, and those that are uncertain."""
-    holds = tuple(name for name in OBSERVATIONS if row[name] in ("1", "1.0"))
-    return holds, tuple(name for name in OBSERVATIONS if row[name] in ("-1", "-1.0"))
+    holds = tuple(name for name in OBSERVATIONS if row[name] == "1")
+    return holds, tuple(name for name in OBSERVATIONS if row[name] == "-1")
 
 
 def _read(root: Path) -> Iterator[Record]:
     for split in ("train", "valid"):
         path = root / f"{split}.csv"
-        frame = read_text_table(path)
+        frame = read_table(path)
         require_columns(frame, path, ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS))
         for row in rows_of(frame):
             image = root / row["Path"].partition("/")[2]

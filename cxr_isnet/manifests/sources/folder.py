@@ -18,7 +18,7 @@ from cxr_isnet.imaging import is_dicom
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import map_columns, to_record
-from cxr_isnet.manifests.text_tables import rows_of
+from cxr_isnet.tables import rows_of
 
 logger = getLogger(__name__)
 
@@ -75,7 +75,7 @@ SOURCE = FolderSource(
     name="folder",
     title="any folder",
     layout="""<folder>/**/<image>   (DICOM, PNG, JPEG)
-table: a CSV or Parquet table with a column each for image, label, patient_id and site, else mapped to them""",
+table: with a column each for image, label, patient_id and site, else mapped to them""",
     labels=LabelMapping(None),
     licence="",
     citation="",

@@ -10,12 +10,12 @@ from pathlib import Path
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 
 def _read(root: Path) -> Iterator[Record]:
     path = root / "data.csv"
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, ("patient_id", "image_id", "sex", "age", "projection"))
     for row in rows_of(frame):
         yield Record(

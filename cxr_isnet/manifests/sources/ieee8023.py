@@ -12,7 +12,7 @@ from pathlib import Path
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _COLUMNS = ("patientid", "sex", "age", "finding", "view", "modality", "location", "folder", "filename", "license")
 _OTHER = (
@@ -30,7 +30,7 @@ _OTHER = (
 
 def _read(root: Path) -> Iterator[Record]:
     path = root / "metadata.csv"
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, _COLUMNS)
     for row in rows_of(frame):
         image = root / row["folder"] / row["filename"]

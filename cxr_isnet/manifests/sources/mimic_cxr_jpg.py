@@ -13,7 +13,7 @@ from pathlib import Path
 from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 from cxr_isnet.manifests.sources.chexpert import LABELS, OBSERVATIONS, observed
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _CHEXPERT, _METADATA, _SPLIT = (f"mimic-cxr-*-{table}.csv*" for table in ("chexpert", "metadata", "split"))
 
@@ -26,7 +26,7 @@ def _read(root: Path) -> Iterator[Record]:
         (_SPLIT, ("dicom_id", "split")),
     ):
         path = only_match(root, pattern)
-        tables[pattern] = read_text_table(path)
+        tables[pattern] = read_table(path)
         require_columns(tables[pattern], path, columns)
     studies = {row["study_id"]: observed(row) for row in rows_of(tables[_CHEXPERT])}
     splits = dict(zip(tables[_SPLIT]["dicom_id"], tables[_SPLIT]["split"], strict=True))

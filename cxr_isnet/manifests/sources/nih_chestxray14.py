@@ -13,7 +13,7 @@ from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import by_name, matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 SITE = "NIH Clinical Center, USA"
 CITATION = "Wang et al., ChestX-ray8, CVPR 2017 (arXiv:1705.02315)"
@@ -28,7 +28,7 @@ def patient_of(name: str) -> str:
 
 def _read(root: Path) -> Iterator[Record]:
     path = only_match(root, _TABLE)
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, ("Image Index", "Finding Labels", "Patient Age", "View Position"))
     images = by_name(matches(root, _IMAGES))
     splits = _splits(root)

@@ -15,7 +15,7 @@ from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv*"
 _LABEL = re.compile(r"'([^']*)'|\"([^\"]*)\"")
@@ -33,7 +33,7 @@ _COLUMNS = (
 
 def _read(root: Path) -> Iterator[Record]:
     path = only_match(root, _TABLE)
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, _COLUMNS)
     for row in rows_of(frame):
         yield Record(

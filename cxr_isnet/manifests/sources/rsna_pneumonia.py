@@ -17,7 +17,7 @@ from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import first_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns
+from cxr_isnet.tables import read_table, require_columns
 
 _DETAILS = "stage_2_detailed_class_info.csv"
 _MAPPINGS = "*mappings_2018*.json"
@@ -25,7 +25,7 @@ _MAPPINGS = "*mappings_2018*.json"
 
 def _read(root: Path) -> Iterator[Record]:
     path = root / _DETAILS
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, ("patientId", "class"))
     patients = _patients(first_match(root, _MAPPINGS))
     for name, classes in frame.groupby("patientId")["class"]:

@@ -1,4 +1,4 @@
-"""`table`: any other CSV or Parquet table, its columns mapped by options or by a column mapping."""
+"""`table`: any other table, its columns mapped by options or by a column mapping."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.manifests.text_tables import read_text_table, rows_of
+from cxr_isnet.tables import read_table, rows_of
 
 _OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
 
@@ -29,7 +29,7 @@ class TableSource(Source):
             if options.given():
                 raise InputError(f"{root}: a column mapping has no options: leave out {', '.join(options.given())}")
             mapping = read_column_mapping(root)
-            frame = mapping.apply(read_text_table(mapping.table), str(root))
+            frame = mapping.apply(read_table(mapping.table), str(root))
             check_columns(frame, str(root))
             home = mapping.table.parent
         else:
@@ -41,13 +41,13 @@ def map_columns(table: Path, options: TableOptions) -> pd.DataFrame:
     """The rows of a table under a manifest's column names.
 
     Args:
-        table: CSV or Parquet.
+        table: as `cxr_isnet.tables.read_table` reads it.
         options: `columns`, `constants`, `where`; without `columns`, all are taken under their names.
 
     Raises:
         InputError: the table cannot be read, or lacks a column.
     """
-    frame = read_text_table(table)
+    frame = read_table(table)
     where = {column: tuple(values) for column, values in options.where.items()}
     frame = ColumnMapping(table, options.columns, options.constants, where).apply(frame, str(table))
     check_columns(frame, str(table))

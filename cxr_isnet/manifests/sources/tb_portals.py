@@ -14,7 +14,7 @@ from pathlib import Path
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns, rows_of
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _TABLE = "TB*Portals*CXRs_*[0-9].csv|*/TB*Portals*CXRs_*[0-9].csv"
 _OUTLIER = "outlier by the publisher"
@@ -22,7 +22,7 @@ _OUTLIER = "outlier by the publisher"
 
 def _read(root: Path) -> Iterator[Record]:
     path = only_match(root, _TABLE)
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
     folders = _image_folders(root)
     for row in rows_of(frame):

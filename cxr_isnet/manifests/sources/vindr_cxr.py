@@ -15,7 +15,7 @@ import pandas as pd
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
-from cxr_isnet.manifests.text_tables import read_text_table, require_columns
+from cxr_isnet.tables import read_table, require_columns
 
 
 def _read(root: Path) -> Iterator[Record]:
@@ -36,7 +36,7 @@ def _read(root: Path) -> Iterator[Record]:
 
 def _votes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Per image the readers' marks, 0 or 1, a column per finding."""
-    frame = read_text_table(path)
+    frame = read_table(path)
     require_columns(frame, path, ("image_id", "No finding", "Pneumonia", "Tuberculosis"))
     findings = [column for column in frame.columns if column.lower() not in ("image_id", "rad_id")]
     try:
