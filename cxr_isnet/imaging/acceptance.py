@@ -30,6 +30,7 @@ class Flag(Enum):
     POLARITY = "polarity"
     POLARITY_CORRECTED = "polarity_corrected"
     LOW_CONTRAST = "low_contrast"
+    CLIPPED = "clipped"
     REPEATED_INSTANCE = "repeated_instance"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,20 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> memoryview:
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data.cast("B")
 
 
-def codestream_pixels(data: bytes) -> int:
-    """Pixels that the first frame of JPEG, JPEG-LS or JPEG 2000 says it has; 0 where none is found.
+class Codestream(NamedTuple):
+    """What a compressed frame says of itself.
+
+    Attributes:
+        pixels: rows times columns.
+        bits: of a sample, 1 to 38.
+    """
+
+    pixels: int
+    bits: int
+
+
+def read_codestream(data: bytes) -> Codestream | None:
+    """What the first frame of JPEG, JPEG-LS or JPEG 2000 says of itself; None where none is found.
 
     Args:
         data: encapsulated pixel data; its beginning is enough.
@@ -85,17 +98,17 @@ def codestream_pixels(data: bytes) -> int:
     """
     jpeg_2000, jpeg = data.find(b"\xff\x4f\xff\x51"), data.find(b"\xff\xd8\xff")
     if jpeg_2000 >= 0 and (jpeg < 0 or jpeg_2000 < jpeg):
-        if len(data) < jpeg_2000 + 24:
-            return 0
+        if len(data) < jpeg_2000 + 43:
+            return None
         right, bottom, left, top = struct.unpack_from(">4L", data, jpeg_2000 + 8)
-        return int(max(0, right - left) * max(0, bottom - top))
+        return Codestream(max(0, right - left) * max(0, bottom - top), (data[jpeg_2000 + 42] & 0x7F) + 1)
     place = jpeg + 2
     while 0 < jpeg < place and place + 9 <= len(data) and data[place] == 0xFF:
-        marker, length, _, rows, columns = struct.unpack_from(">HHBHH", data, place)
+        marker, length, bits, rows, columns = struct.unpack_from(">HHBHH", data, place)
         if marker in _FRAME_HEADERS:
-            return int(rows) * int(columns)
+            return Codestream(int(rows) * int(columns), int(bits))
         place += 2 + int(length)
-    return 0
+    return None
 
 
 _FRAME_HEADERS = frozenset({*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC})

@@ -22,7 +22,7 @@ from pydicom.uid import (
     JPEGLossless,
 )
 
-from cxr_isnet.imaging.codecs import PLUGIN, codestream_pixels, fast_decoder
+from cxr_isnet.imaging.codecs import PLUGIN, Codestream, fast_decoder, read_codestream
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
@@ -53,7 +53,7 @@ def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArra
         RejectedFile: no pixel data, a pixel format that radiographs do not have, or data that do not decode.
     """
     assumed = _fill_missing_tags(dataset, header)
-    _check_codestream(dataset, header, syntax)
+    codestream = _checked_codestream(dataset, header, syntax)
     try:
         pixels = _first_frame(dataset, header, syntax)
     except DICOM_ERRORS as error:
@@ -70,7 +70,8 @@ def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArra
             RejectionReason.PIXEL_FORMAT, f"pixels decode as {pixels.dtype}. Give 8 or 16 bits per pixel"
         )
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return native.view(f"u{native.dtype.itemsize}"), assumed
+    patterns = native.view(f"u{native.dtype.itemsize}")
+    return patterns, (*assumed, *_correct_bits(patterns, dataset, header, codestream))
 
 
 def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
@@ -96,19 +97,49 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
     return pixels
 
 
-def _check_codestream(dataset: Dataset, header: Header, syntax: UID) -> None:
-    """Refuses a frame whose codestream says far more pixels than the header: decoders allocate what it says."""
+def _checked_codestream(dataset: Dataset, header: Header, syntax: UID) -> Codestream | None:
+    """What a compressed frame says of itself, None for any other.
+
+    Refuses a frame that says far more pixels than the header: decoders allocate what it says.
+    """
     if not (syntax.is_valid and syntax.is_transfer_syntax and syntax.is_compressed):
-        return
+        return None
     data = dataset.get("PixelData")
     said = (header.integer("Rows") or 0) * (header.integer("Columns") or 0)
-    found = codestream_pixels(data[:_CODESTREAM_HEAD]) if isinstance(data, bytes) else 0
-    if found > 4 * said + _SLACK_PIXELS:
+    found = read_codestream(data[:_CODESTREAM_HEAD]) if isinstance(data, bytes) else None
+    if found is not None and found.pixels > 4 * said + _SLACK_PIXELS:
         raise RejectedFile(
             RejectionReason.UNDECODABLE,
-            f"the compressed frame has {found} pixels, Rows (0028,0010) and Columns (0028,0011) say {said}. "
+            f"the compressed frame has {found.pixels} pixels, Rows (0028,0010) and Columns (0028,0011) say {said}. "
             "Copy the file anew from its source",
         )
+    return found
+
+
+def _correct_bits(
+    pixels: NDArray[np.unsignedinteger], dataset: Dataset, header: Header, codestream: Codestream | None
+) -> tuple[str, ...]:
+    """Corrects BitsStored and HighBit where the samples contradict them; says what it assumed.
+
+    A compressed sample has the bits of its codestream and ends at its lowest bit, whatever HighBit says of the
+    container (PS3.5, 8.2). An encoder may still have compressed containers as they were: the values tell.
+    """
+    stored, high = header.integer("BitsStored") or 0, header.integer("HighBit") or 0
+    bits = codestream.bits if codestream is not None else stored
+    right = high + 1 == stored
+    if bits == stored and right:
+        return ()
+    fits = int(pixels.max()) < 2**stored
+    beyond = right and not fits and bits < (header.integer("BitsAllocated") or 0)  # not overlays in unused bits
+    if not (bits < stored or beyond or (not right and fits)):
+        return ()
+    stored_now = bits if bits < stored or beyond else stored
+    assumed = []
+    for keyword, value, given in (("BitsStored", stored_now, stored), ("HighBit", stored_now - 1, high)):
+        if value != given:
+            setattr(dataset, keyword, value)
+            assumed.append(f"{keyword} {value} instead of {given}, by the samples")
+    return tuple(assumed)
 
 
 _CODESTREAM_HEAD = 1 << 16

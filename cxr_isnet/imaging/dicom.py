@@ -27,11 +27,13 @@ from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
+from cxr_isnet.imaging.shutter import hide, visible_field
 from cxr_isnet.imaging.views import find_view
 
 Grey = TypeVar("Grey", bound=np.generic)
 
 _LOW_CONTRAST = 0.1
+_MOST_CLIPPED = 0.75
 _BAND_ROWS = 32
 _DEVICE_LENGTH = 64  # of a value of VR LO (PS3.5, 6.2)
 
@@ -153,13 +155,22 @@ def render_radiograph(
     Raises:
         RejectedFile: the modality LUT cannot be applied.
     """
-    lut = render(pixels, header)
+    seen, shutter = visible_field(header, pixels.shape)
+    if seen is None:
+        lut = render(pixels, header)
+        lut = replace(lut, assumed=(*lut.assumed, *filter(None, [shutter])))
+    else:
+        pixels, hidden = hide(pixels, seen)
+        lut = render(pixels, header, hidden)
+        lut = replace(lut, applied=(f"display shutter {shutter}", *lut.applied))
     flags = [note.flag for note in notes if note.flag]
     score = polarity_score(lut.values[subsample(pixels)])
     if score < NEGATIVE_BELOW:
         flags.append(Flag.POLARITY)
     if _contrast(lut) < _LOW_CONTRAST:
         flags.append(Flag.LOW_CONTRAST)
+    if lut.clipped > _MOST_CLIPPED:
+        flags.append(Flag.CLIPPED)
     assumed = (*(note.assumed for note in notes if note.assumed), *assumed_tags, *lut.assumed)
     provenance = Provenance(
         modality=header.code("Modality"),

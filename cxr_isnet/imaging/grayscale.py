@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.dataset import Dataset
 
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header
+from cxr_isnet.imaging.lookup_table import LookupTable, read_lookup_table
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
 PERCENTILES = (0.5, 99.5)
@@ -30,6 +31,7 @@ class GrayscaleLUT:
         counts: (n,) int64, how often it occurs in a regular sample of the image, padding left out.
         padding: (n,) bool, whether it is pixel padding.
         value_range: lowest and highest value that the stored bits can become, before the window.
+        clipped: share of the pixels that the window or VOI LUT shows as black or as white though they differ.
         applied: the steps applied, with their parameters.
         assumed: assumptions, where a tag is missing or makes no sense.
     """
@@ -39,6 +41,7 @@ class GrayscaleLUT:
     counts: NDArray[np.int64]
     padding: NDArray[np.bool_]
     value_range: tuple[float, float]
+    clipped: float = 0.0
     applied: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
@@ -47,12 +50,13 @@ RenderingStep = Callable[[GrayscaleLUT, Header], GrayscaleLUT]
 """LUT before the step and header to the LUT after it."""
 
 
-def render(pixels: NDArray[np.unsignedinteger], header: Header) -> GrayscaleLUT:
+def render(pixels: NDArray[np.unsignedinteger], header: Header, hidden: int | None = None) -> GrayscaleLUT:
     """The LUT that renders an image.
 
     Args:
         pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
         header: with the tags of the pipeline.
+        hidden: bit pattern of the pixels that a display shutter hides, which are as dark as padding.
 
     Returns:
         The LUT after all steps: `values[pixels]` is the image in [0, 1]; bright is dense.
@@ -63,7 +67,7 @@ def render(pixels: NDArray[np.unsignedinteger], header: Header) -> GrayscaleLUT:
     Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (photometric interpretation),
     C.7.5.1.1.2 (pixel padding).
     """
-    lut = _stored_values(pixels, header)
+    lut = _stored_values(pixels, header, hidden)
     for step in RENDERING_STEPS:
         lut = step(lut, header)
     return lut
@@ -75,7 +79,7 @@ def subsample(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger
     return pixels[:: steps[0], :: steps[1]]
 
 
-def _stored_values(pixels: NDArray[np.unsignedinteger], header: Header) -> GrayscaleLUT:
+def _stored_values(pixels: NDArray[np.unsignedinteger], header: Header, hidden: int | None) -> GrayscaleLUT:
     """The LUT of the stored values: the BitsStored bits that end at HighBit, in two's complement if signed."""
     bits = header.integer("BitsStored") or 8 * pixels.dtype.itemsize
     high = header.integer("HighBit")
@@ -87,12 +91,15 @@ def _stored_values(pixels: NDArray[np.unsignedinteger], header: Header) -> Grays
         stored = np.where(stored >= 2 ** (bits - 1), stored - 2**bits, stored)
         low, top = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     counts = np.bincount(subsample(pixels).ravel(), minlength=len(patterns))
+    padded = np.zeros(len(patterns), dtype=np.bool_)
+    if hidden is not None:
+        counts[hidden], padded[hidden] = 0, True
     stray = bool(counts[patterns >> shift >= 2**bits].any())
     return GrayscaleLUT(
         stored=stored,
         values=stored.astype(np.float64),
         counts=counts,
-        padding=np.zeros(len(patterns), dtype=np.bool_),
+        padding=padded,
         value_range=(low, top),
         assumed=("bits above HighBit are no part of the values",) if stray else (),
     )
@@ -105,7 +112,7 @@ def padding(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
         return lut
     last = header.integer("PixelPaddingRangeLimit")
     low, high = sorted((first, first if last is None else last))
-    marked = (lut.stored >= low) & (lut.stored <= high)
+    marked = lut.padding | ((lut.stored >= low) & (lut.stored <= high))
     if not lut.counts[~marked].any():
         return replace(lut, assumed=(*lut.assumed, f"pixel padding {low} to {high} ignored: it is the whole image"))
     return replace(
@@ -120,24 +127,44 @@ def modality_lut(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
     """Applies ModalityLUTSequence, else RescaleSlope and RescaleIntercept."""
     if header.has("ModalityLUTSequence"):
         try:
-            values = np.asarray(apply_modality_lut(lut.stored, header.dataset), dtype=np.float64)
-            top = 2.0 ** int(header.dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
+            table = _first_table(header, "ModalityLUTSequence", lut)
         except DICOM_ERRORS as error:
             raise RejectedFile(
                 RejectionReason.BROKEN,
                 f"ModalityLUTSequence (0028,3000) cannot be applied ({type(error).__name__}). Repair the header",
             ) from error
-        return replace(lut, values=values, value_range=(0.0, top), applied=(*lut.applied, "modality LUT"))
+        top, assumed = _used_top(table, "modality LUT")
+        lut = replace(lut, assumed=(*lut.assumed, *assumed))
+        return replace(lut, values=table(lut.values), value_range=(0.0, top), applied=(*lut.applied, "modality LUT"))
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
-    if slope is None and intercept is None:
+    if not header.text("RescaleSlope") and not header.text("RescaleIntercept"):
         return lut
     if not slope:
         note = f"rescale slope 1 instead of {slope}"
         lut, slope = replace(lut, assumed=(*lut.assumed, note)), 1.0
-    intercept = intercept or 0.0
+    if intercept is None:
+        lut, intercept = replace(lut, assumed=(*lut.assumed, "rescale intercept 0 instead of None")), 0.0
     low, top = sorted(end * slope + intercept for end in lut.value_range)
     note = f"rescale {slope:g} x + {intercept:g}"
     return replace(lut, values=lut.values * slope + intercept, value_range=(low, top), applied=(*lut.applied, note))
+
+
+def _first_table(header: Header, keyword: str, lut: GrayscaleLUT) -> LookupTable:
+    _, little_endian = header.dataset.original_encoding
+    return read_lookup_table(
+        next(header.items(keyword), Header(Dataset())), lut.value_range, little_endian is not False
+    )
+
+
+def _used_top(table: LookupTable, name: str) -> tuple[float, tuple[str, ...]]:
+    """White of a table and what is assumed: its highest entry where that uses not even half of the bits.
+
+    A table of 12 bits that claims 16 would come out nearly black.
+    """
+    highest = int(table.entries.max())
+    if 0 < highest < table.top / 2:
+        return highest, (f"{name} scaled by its highest entry {highest}, not by {table.bits} bits",)
+    return table.top, ()
 
 
 def voi_lut(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
@@ -186,26 +213,31 @@ def _apply_window(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
 
 
 def _apply_voi_lut(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
-    item = header.dataset.VOILUTSequence[0]
-    bits = int(item.LUTDescriptor[2])
-    looked_up = np.asarray(apply_voi(np.rint(lut.values).astype(np.int32), header.dataset, index=0), dtype=np.float64)
-    top, highest = 2.0**bits - 1.0, float(looked_up.max())
-    if 0 < highest < top / 2:  # a 12-bit LUT that claims 16 bits would come out nearly black
-        lut = replace(
-            lut, assumed=(*lut.assumed, f"VOI LUT scaled by its highest entry {highest:g}, not by {bits} bits")
-        )
-        top = highest
-    if top <= 0 or highest > top:
+    table = _first_table(header, "VOILUTSequence", lut)
+    if table.entries.max() > table.top:
         raise _UnusableWindowError("entries beyond its bits")
-    return replace(lut, values=looked_up / top, applied=(*lut.applied, f"VOI LUT of {bits} bits"))
+    top, assumed = _used_top(table, "VOI LUT")
+    return replace(
+        lut,
+        values=table(lut.values) / top,
+        applied=(*lut.applied, f"VOI LUT of {table.bits} bits"),
+        assumed=(*lut.assumed, *assumed),
+    )
 
 
 def _check_visible(lut: GrayscaleLUT) -> GrayscaleLUT:
-    """Raises `_UnusableWindowError` where the window lies beside the values of the image, which would be one grey."""
-    shown = lut.values[lut.counts > 0]
+    """Notes how much is clipped; raises `_UnusableWindowError` where all values of the image become one grey."""
+    seen = lut.counts > 0
+    shown, counts = lut.values[seen], lut.counts[seen]
     if len(shown) > 1 and shown.min() == shown.max():
         raise _UnusableWindowError("all values of the image lie outside it")
-    return lut
+    lost = sum(
+        counts[end].sum() - counts[end].max() for end in (shown < _CLIPPED, shown > 1 - _CLIPPED) if end.any()
+    )  # the most frequent value at each end, black air as a rule, is not lost
+    return replace(lut, clipped=float(lost / counts.sum()))
+
+
+_CLIPPED = 1 / 512
 
 
 def percentiles(lut: GrayscaleLUT, low: float, high: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
@@ -40,6 +41,7 @@ DICOM_ERRORS = (
 """Exceptions that pydicom and its decoders raise on malformed files."""
 
 PREAMBLE = 128
+_LONGEST_NUMBERS = 4096
 _PREFIX = b"DICM"
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
@@ -184,6 +186,15 @@ def read_pixel_data(stream: BinaryIO, dataset: Dataset) -> None:
     dataset.update(rest)
 
 
+def _as_number(text: str) -> float | None:
+    """A finite number, None for anything else; a decimal comma, which the standard forbids (PS3.5, 6.2), is read."""
+    try:
+        number = float(text.replace(",", ".", 1))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _unparsed(error: Exception) -> RejectedFile:
     return RejectedFile(
         RejectionReason.BROKEN, f"the file does not parse ({type(error).__name__}). Copy the file anew from its source"
@@ -208,8 +219,16 @@ class Header:
     def _value(self, keyword: str) -> object:
         try:
             return self.dataset.get(keyword)
-        except DICOM_ERRORS:
-            return None  # pydicom converts values on access: one that it cannot convert counts as absent
+        except DICOM_ERRORS:  # pydicom converts values on access
+            return self._unconverted(keyword)
+
+    def _unconverted(self, keyword: str) -> object:
+        """The text of a number that pydicom cannot convert, e.g. with a decimal comma; None for anything else."""
+        element = self.dataset.get_item(keyword)
+        raw = getattr(element, "value", None)
+        if not isinstance(raw, bytes) or dictionary_VR(keyword) not in ("DS", "IS"):
+            return None
+        return raw.decode("ascii", "replace").split("\\") if len(raw) <= _LONGEST_NUMBERS else None
 
     def has(self, keyword: str) -> bool:
         """Whether the element is present, whatever its value."""
@@ -228,11 +247,12 @@ class Header:
 
     def number(self, keyword: str) -> float | None:
         """The first value as a finite number, None where absent or not one."""
-        try:
-            number = float(self.text(keyword))
-        except ValueError:
-            return None
-        return number if math.isfinite(number) else None
+        return _as_number(self.text(keyword))
+
+    def numbers(self, keyword: str) -> tuple[float, ...]:
+        """All values as finite numbers, () where one of them is not."""
+        numbers = [_as_number(text) for text in self.texts(keyword)]
+        return tuple(number for number in numbers if number is not None) if None not in numbers else ()
 
     def integer(self, keyword: str) -> int | None:
         """The first value as an integer, None where absent or not one."""

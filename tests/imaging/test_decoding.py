@@ -214,6 +214,59 @@ def test_without_a_decoder_the_extra_that_has_it_is_named(monkeypatch):
         read(encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, uid.HTJ2K, BitsStored=16, HighBit=15))
 
 
+def _encode(values, syntax):
+    """12-bit samples by imagecodecs, which has JPEG-LS of 16 bits only."""
+    import imagecodecs
+
+    if syntax == uid.JPEGLSLossless:
+        return imagecodecs.jpegls_encode(values)
+    if syntax == uid.JPEGLosslessSV1:
+        return imagecodecs.ljpeg_encode(values, bitspersample=12)
+    return imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k", bitspersample=12, reversible=True)
+
+
+@needs_decoders
+@pytest.mark.parametrize(
+    ("syntax", "container"),
+    [
+        (syntax, container)
+        for syntax in (uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.JPEG2000Lossless)
+        for container in ({}, {"HighBit": 15}, {"BitsStored": 16, "HighBit": 15}, {"BitsStored": 10, "HighBit": 9})
+        if syntax != uid.JPEGLSLossless or "BitsStored" not in container
+    ],
+    ids=str,
+)
+def test_compressed_samples_end_at_their_lowest_bit_whatever_the_header_says(syntax, container):
+    """PS3.5, 8.2: the codestream says how many bits a sample has; HighBit is that of the container."""
+    values = chest_pixels(96)
+
+    radiograph = read(encapsulated(values, _encode(values, syntax), syntax, **container))
+
+    np.testing.assert_array_equal(radiograph.pixels, values)
+    np.testing.assert_allclose(radiograph.image(), values / 4095, atol=1e-6)
+    said = [note for note in radiograph.provenance.assumed if note.endswith("by the samples")]
+    assert bool(said) == bool(container)
+
+
+@needs_decoders
+def test_containers_that_were_compressed_as_they_are_end_at_high_bit():
+    import imagecodecs
+
+    values = chest_pixels(96) << 4
+    stream = imagecodecs.jpegls_encode(values)
+
+    radiograph = read(encapsulated(values, stream, uid.JPEGLSLossless, HighBit=15))
+
+    np.testing.assert_allclose(radiograph.image(), chest_pixels(96) / 4095, atol=1e-6)
+
+
+def test_uncompressed_values_that_end_at_the_lowest_bit_whatever_high_bit_says():
+    radiograph = read(_saved(chest_dataset(HighBit=15)))
+
+    np.testing.assert_allclose(radiograph.image(), chest_pixels(64) / 4095, atol=1e-6)
+    assert "HighBit 11 instead of 15, by the samples" in radiograph.provenance.assumed
+
+
 def test_unknown_transfer_syntax_is_rejected():
     content = encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, "1.2.3.4")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from cxr_isnet.imaging.acceptance import READING_RULES, AcceptanceConfig
+from cxr_isnet.imaging.acceptance import READING_RULES, AcceptanceConfig, Flag
 from cxr_isnet.imaging.dicom import read_radiograph
 
 STEPS = np.arange(0, 4096, 16).reshape(8, 32)
@@ -153,3 +153,33 @@ def test_picture_of_nearly_one_grey_is_flagged(rendered):
     flat = np.full((8, 32), 2000, dtype="<u2")
 
     assert "low_contrast" in [flag.value for flag in rendered(PixelData=flat.tobytes()).provenance.flags]
+
+
+@pytest.mark.parametrize(
+    ("center", "width"), [("127", "255"), ("40000", "80000"), ("-3000", "500"), ("8000", "1")], ids=str
+)
+def test_a_window_that_clips_nearly_all_is_flagged_or_ignored(rendered, center, width):
+    """A window of 8 bits on 12-bit values leaves a white picture."""
+    radiograph = rendered(WindowCenter=center, WindowWidth=width)
+
+    flagged = Flag.CLIPPED in radiograph.provenance.flags or Flag.LOW_CONTRAST in radiograph.provenance.flags
+    assert flagged or any(note.startswith("percentiles") for note in radiograph.provenance.assumed)
+
+
+def test_the_grey_values_of_a_window_that_clips_are_those_of_the_standard_nonetheless(rendered):
+    """PS3.3, C.11.2.1.2.1."""
+    radiograph = rendered(WindowCenter="127", WindowWidth="255")
+
+    np.testing.assert_allclose(radiograph.image(), np.clip((STEPS - 126.5) / 254 + 0.5, 0, 1), atol=1e-6)
+    assert radiograph.provenance.flags == (Flag.CLIPPED,)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_black_air_is_not_what_a_window_clips(rendered, function):
+    stored = np.where(np.arange(256).reshape(8, 32) < 200, 0, STEPS).astype("<u2")
+
+    flags = rendered(
+        PixelData=stored.tobytes(), WindowCenter="2600", WindowWidth="2800", VOILUTFunction=function
+    ).provenance.flags
+
+    assert Flag.CLIPPED not in flags

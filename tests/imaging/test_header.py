@@ -7,7 +7,7 @@ import pytest
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig
 from cxr_isnet.imaging.dicom import read_radiograph
-from cxr_isnet.imaging.header import open_header, quiet_pydicom
+from cxr_isnet.imaging.header import Header, open_header, quiet_pydicom, read_header
 from cxr_isnet.imaging.rejection import RejectedFile
 from tests.imaging.chest_files import SECRET, chest_bytes, write_chest
 
@@ -91,3 +91,47 @@ def test_a_header_that_does_not_open_is_rejected_without_the_files_name(tmp_path
 
     assert rejected.value.reason.value == reason
     assert SECRET not in str(rejected.value)
+
+
+def with_text(keyword, text, **elements):
+    """A file with a value of VR DS or IS that pydicom would refuse to write."""
+    placeholder = "1" * (len(text) + len(text) % 2)
+    return chest_bytes(**{keyword: placeholder}, **elements).replace(
+        placeholder.encode(), text.ljust(len(placeholder)).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "values"),
+    [
+        ("RescaleSlope", "0,5", (0.5,)),
+        ("RescaleIntercept", "-12,25", (-12.25,)),
+        ("WindowCenter", "1500,5", (1500.5,)),
+        ("ImagerPixelSpacing", "0,143\\0,143", (0.143, 0.143)),
+        ("RescaleSlope", "1.5", (1.5,)),
+        ("RescaleSlope", "1,000,5", ()),
+        ("RescaleSlope", "half", ()),
+    ],
+)
+def test_numbers_with_a_decimal_comma_are_read(keyword, text, values):
+    """PS3.5, 6.2: a DS has a decimal point. Devices of half of Europe write a comma."""
+    with quiet_pydicom():
+        header = Header(read_header(BytesIO(with_text(keyword, text))))
+
+        assert header.numbers(keyword) == values
+        assert header.number(keyword) == (values[0] if values else None)
+
+
+def test_a_slope_with_a_decimal_comma_is_applied():
+    elements = {"WindowCenter": "500", "WindowWidth": "1000"}
+
+    found = read_radiograph(BytesIO(with_text("RescaleSlope", "0,5", **elements)), AcceptanceConfig(), INTAKE_RULES)
+
+    same = read_radiograph(BytesIO(chest_bytes(RescaleSlope="0.5", **elements)), AcceptanceConfig(), INTAKE_RULES)
+    assert (found.image() == same.image()).all()
+
+
+def test_a_slope_that_is_no_number_is_recorded():
+    found = read_radiograph(BytesIO(with_text("RescaleSlope", "half")), AcceptanceConfig(), INTAKE_RULES)
+
+    assert "rescale slope 1 instead of None" in found.provenance.assumed

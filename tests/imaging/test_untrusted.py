@@ -10,7 +10,7 @@ from PIL import Image
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image, read_untrusted
-from cxr_isnet.imaging.codecs import codestream_pixels
+from cxr_isnet.imaging.codecs import read_codestream
 
 
 @pytest.fixture
@@ -58,6 +58,6 @@ def test_a_codestream_says_its_pixels() -> None:
     pixels = np.zeros((48, 80), np.uint8)
 
     for encode in (imagecodecs.jpeg8_encode, imagecodecs.jpeg2k_encode, imagecodecs.jpegls_encode):
-        assert codestream_pixels(b"\xfe\xff\x00\xe0\0\0\0\0" + encode(pixels)) == 48 * 80
+        assert read_codestream(b"\xfe\xff\x00\xe0\0\0\0\0" + encode(pixels)) == (48 * 80, 8)
     for data in (b"", b"\xff\xd8\xff", b"\xff\x4f\xff\x51\0", b"\xff\xd8" + b"\xff\xe0\x00\x02" * 3):
-        assert codestream_pixels(data) == 0
+        assert read_codestream(data) is None
