@@ -12,6 +12,7 @@ from cxr_isnet.engine import Device, distributed_context
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
 from cxr_isnet.manifests import digest, read_manifests
+from cxr_isnet.networks import Heart
 from cxr_isnet.segmentation import (
     QualityLimits,
     Segmenter,
@@ -71,6 +72,7 @@ class SegmentEvaluateConfig:
         device: Where.
         resamples: Bootstrap resamples of each interval.
         seed: Of the bootstrap.
+        heart: Whether the masks include the heart, of a segmenter that was trained on both kinds.
         limits: Of the quality flags.
         tracking: MLflow.
     """
@@ -81,6 +83,7 @@ class SegmentEvaluateConfig:
     device: Device = Device.AUTO
     resamples: int = 2000
     seed: int = 0
+    heart: Heart | None = None
     limits: QualityLimits = field(default_factory=QualityLimits)
     tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="lung-masks"))
 
@@ -96,7 +99,8 @@ class SegmentPredictConfig:
     """Prediction of the lung masks that manifests lack.
 
     Attributes:
-        model: `best.pt` of an output folder of `segment train`.
+        model: `best.pt` of an output folder of `segment train`; or, where that package is installed,
+            `torchxrayvision:chestx_det` or `cxas:UNet_ResNet50_default`.
         manifest: Manifests (tables or column mappings).
         output: Folder for `manifest.csv`, `quality.csv`, `flagged.csv`, `masks/`, `overlays/` and `accepted.png`. A run
             that was interrupted is resumed in it.
@@ -104,6 +108,8 @@ class SegmentPredictConfig:
         device: Where.
         batch_size: Images at a time.
         workers: Reading processes; 0 reads in the predicting process.
+        heart: Whether the masks include the heart, of a segmenter that was trained on both kinds; null for those that
+            leave it out.
         limits: Of the quality flags.
     """
 
@@ -114,6 +120,7 @@ class SegmentPredictConfig:
     device: Device = Device.AUTO
     batch_size: int = 16
     workers: int = 0
+    heart: Heart | None = None
     limits: QualityLimits = field(default_factory=QualityLimits)
 
     def __post_init__(self) -> None:
@@ -125,7 +132,9 @@ class SegmentPredictConfig:
 
 def segment_train(config: SegmentTrainConfig) -> str:
     """Trains a segmenter and evaluates it on patients and sites that it has not seen; returns the results as text."""
-    splits = read_splits(config.training, config.external, config.validation_fraction, config.seed)
+    splits = read_splits(
+        config.training, config.external, config.validation_fraction, config.seed, config.heart_included
+    )
     evaluations = train_segmenter(config, splits)
     return "\n\n".join(f"{name}\n{format_overlaps(test.sites)}" for name, test in evaluations.items())
 
@@ -137,7 +146,7 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     """
     train = config.train
     output = output_folder(train.output, may_hold=train.resume)
-    frame = read_pairs(train.training)
+    frame = read_pairs(train.training, train.heart_included)
     tables = []
     folds = patient_folds(frame, config.folds, train.validation_fraction, train.seed)
     for number, splits in enumerate(folds, start=1):
@@ -161,7 +170,7 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
     output = output_folder(config.output)
     pairs = read_pairs(config.manifest)
     with distributed_context(config.device) as context:
-        segmenter = Segmenter.load(config.model, context.device)
+        segmenter = Segmenter.load(config.model, context.device).with_heart(config.heart)
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
             source = ", ".join(config.manifest)
             run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
@@ -178,7 +187,7 @@ def segment_predict(config: SegmentPredictConfig) -> str:
     output = output_folder(config.output, may_hold=True)
     with distributed_context(config.device) as context:
         counts = complete_masks(
-            Segmenter.load(config.model, context.device),
+            Segmenter.load(config.model, context.device).with_heart(config.heart),
             read_manifests(config.manifest),
             output,
             config.limits,

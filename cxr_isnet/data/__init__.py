@@ -1,7 +1,7 @@
 """Array to batch: preprocessing, planted marks, augmentation, caching, loaders."""
 
 from cxr_isnet.data.alterations import background_only, dilate, fill_lungs, lungs_only, most_relevant, paste_lungs
-from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
+from cxr_isnet.data.augmentation import AugmentConfig, RandDevicesXrayd, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform, site_names
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.planted_marks import MarkConfig, MarkKind, MarkMode, PlantMarkd, find_position, stamp
@@ -19,6 +19,7 @@ __all__ = [
     "MarkKind",
     "MarkMode",
     "PlantMarkd",
+    "RandDevicesXrayd",
     "RandExposureXrayd",
     "RandPoseXrayd",
     "background_only",

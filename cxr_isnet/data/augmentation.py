@@ -1,12 +1,15 @@
-"""Random augmentation of an X-ray: affine transform and field of view, then exposure and noise."""
+"""Random augmentation of an X-ray: affine transform and field of view, tubes and text, then exposure and noise."""
 
 import math
+import string
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms.transform import RandomizableTransform
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -24,6 +27,7 @@ class AugmentConfig:
         aspect: largest change of the aspect ratio, as a share: hospitals' images are squeezed differently.
         flip: flip left and right with probability 0.5; off because hearts are on one side.
         collimate: widest black border, as a share of the side, at each edge with probability 0.5.
+        devices: share of the images that get tubes, leads and text, as bedside images have them.
         gamma: lowest and highest exponent of the grey values, sampled on a logarithmic scale.
         contrast: largest change of the contrast about 0.5, as a share.
         brightness: largest shift of the grey values, which lie in [0, 1].
@@ -39,6 +43,7 @@ class AugmentConfig:
     aspect: float = 0.0
     flip: bool = False
     collimate: float = 0.0
+    devices: float = 0.0
     gamma: tuple[float, float] = (0.8, 1.25)
     contrast: float = 0.1
     brightness: float = 0.05
@@ -53,6 +58,8 @@ class AugmentConfig:
                 raise InputError(f"augmentation {name} is {getattr(self, name)}; give a share below 1")
         if self.collimate >= 0.5:
             raise InputError(f"augmentation collimate is {self.collimate}; give a share of the side below 0.5")
+        if not 0 <= self.devices <= 1:
+            raise InputError(f"augmentation devices is {self.devices}; give a share of the images, from 0 to 1")
         if not 0 < self.gamma[0] <= self.gamma[1]:
             raise InputError(f"augmentation gamma is {self.gamma}; give two positive exponents, the lower one first")
 
@@ -114,6 +121,49 @@ class RandPoseXrayd(_RandXrayd):
         field[:, : round(left * columns)] = 0
         field[:, columns - round(right * columns) :] = 0
         return field
+
+
+class RandDevicesXrayd(_RandXrayd):
+    """Random tubes, leads and text, drawn over some of the images; the mask stays: what lies under a tube is lung.
+
+    After the equalization, as their grey values would shift all others.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform one item.
+
+        Args:
+            data: `image` (1, H, W) float32 in [0, 1].
+
+        Returns:
+            A new item; shapes, types and ranges stay.
+        """
+        if self.R.random_sample() >= self.config.devices:
+            return dict(data)
+        rows, columns = data["image"].shape[-2:]
+        drawn = Image.new("L", (columns, rows))
+        draw = ImageDraw.Draw(drawn)
+        for _ in range(self.R.randint(1, 5)):
+            self._tube(draw, rows, columns)
+        for _ in range(self.R.randint(3)):
+            self._text(draw, rows, columns)
+        cover = torch.from_numpy(np.asarray(drawn, dtype=np.float32) / 255)
+        image = data["image"]
+        return {**data, "image": image + cover * (1 - image)}
+
+    def _tube(self, draw: ImageDraw.ImageDraw, rows: int, columns: int) -> None:
+        """A quadratic Bezier curve between three random points, which may lie outside of the image."""
+        points = self.R.uniform(-0.1, 1.1, (3, 2)) * (columns, rows)
+        along = np.linspace(0, 1, 24)[:, None]
+        curve = (1 - along) ** 2 * points[0] + 2 * along * (1 - along) * points[1] + along**2 * points[2]
+        widest = max(2, round(0.016 * min(rows, columns)))
+        draw.line([tuple(point) for point in curve], fill=self.R.randint(40, 200), width=self.R.randint(1, widest + 1))
+
+    def _text(self, draw: ImageDraw.ImageDraw, rows: int, columns: int) -> None:
+        letters = self.R.choice(list(string.ascii_uppercase + string.digits + "/:. "), self.R.randint(1, 12))
+        font = ImageFont.load_default(self.R.uniform(0.03, 0.1) * min(rows, columns))
+        place = (self.R.uniform(0, 0.8) * columns, self.R.uniform(0, 0.95) * rows)
+        draw.text(place, "".join(letters), fill=self.R.randint(120, 256), font=font)
 
 
 class RandExposureXrayd(_RandXrayd):

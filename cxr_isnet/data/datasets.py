@@ -13,7 +13,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.transform import Transform
 from torch.utils.data import Dataset
 
-from cxr_isnet.data.augmentation import AugmentConfig, RandExposureXrayd, RandPoseXrayd
+from cxr_isnet.data.augmentation import AugmentConfig, RandDevicesXrayd, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd
@@ -34,7 +34,7 @@ def make_transform(
     mode: MarkMode = MarkMode.NONE,
     class_count: int = 2,
 ) -> Compose:
-    """Transform of an item: load, random pose, equalize, plant a mark, random exposure.
+    """Transform of an item: load, random pose, equalize, plant a mark, random tubes and text, random exposure.
 
     Without augmentation an image goes through the same as in `prepare_image`. A mark comes behind the equalization, so
     that it changes no grey value in the lungs, and stays in its corner whatever the pose.
@@ -61,6 +61,8 @@ def make_transform(
     if mode is not MarkMode.NONE:
         steps.append(PlantMarkd(mark or MarkConfig(), mode, class_count))
     if augment is not None:
+        if augment.devices:
+            steps.append(RandDevicesXrayd(augment))
         steps.append(RandExposureXrayd(augment))
     return Compose(steps)
 

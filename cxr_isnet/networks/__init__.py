@@ -5,7 +5,7 @@ from cxr_isnet.networks.backbones import BACKBONES, Backbone, NetworkConfig, bui
 from cxr_isnet.networks.grad_cam import activation_map, grad_cam, logits_and_features, resize
 from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.last_layer import last_layer, logits_and_penultimate, penultimate
-from cxr_isnet.networks.lung_unet import LUNG_PROBABILITY, SegmenterConfig, build_segmenter
+from cxr_isnet.networks.lung_unet import LUNG_PROBABILITY, Heart, SegmenterConfig, build_segmenter
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
@@ -14,6 +14,7 @@ __all__ = [
     "LUNG_PROBABILITY",
     "AGSononet",
     "Backbone",
+    "Heart",
     "HierarchicalAttention",
     "MultitaskUNet",
     "NetworkConfig",

@@ -53,7 +53,7 @@ class LungClassifier(PartlyFrozen):
 
     Args:
         classifier: (B, 1, H, W) to logits (B, classes).
-        segmenter: (B, 1, size, size) to logits of the same shape.
+        segmenter: (B, 1, size, size) to logits (B, outputs, size, size); the first output is the lungs.
         size: Rows and columns of the segmenter's images.
     """
 
@@ -68,7 +68,7 @@ class LungClassifier(PartlyFrozen):
     def lungs(self, images: Tensor) -> Tensor:
         """Predicted masks (B, 1, H, W) of 0 and 1 of images (B, 1, H, W): the segmenter's map, resized to them."""
         shape = images.shape[-2:]
-        logits = self.segmenter(_resized(images.detach(), (self.size, self.size)))
+        logits = self.segmenter(_resized(images.detach(), (self.size, self.size)))[:, :1]
         return (_resized(logits.float().sigmoid(), (shape[0], shape[1])) >= LUNG_PROBABILITY).to(images.dtype)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from cxr_isnet.segmentation.mask_prediction import PredictedMask, find_lungs, pr
 from cxr_isnet.segmentation.pairs import patient_folds, read_pairs, read_splits
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.segmentation.third_party import find_third_party
 from cxr_isnet.segmentation.training import SegmentTrainConfig, train_segmenter
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate_overlaps",
     "evaluate_segmenter",
     "find_lungs",
+    "find_third_party",
     "flat_overlaps",
     "format_overlaps",
     "patient_folds",

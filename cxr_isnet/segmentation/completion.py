@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class MaskStore:
 
     Attributes:
         folder: Where the PNGs lie.
-        model: Digest of the segmenter; masks of another one count as missing.
+        model: `Segmenter.mask_source`; masks of another one count as missing.
     """
 
     folder: Path
@@ -119,7 +120,7 @@ def complete_masks(
         batch_size: Images at a time.
         workers: Reading processes; 0 reads in this one.
     """
-    store = MaskStore(output / "masks", segmenter.digest)
+    store = MaskStore(output / "masks", segmenter.mask_source)
     store.folder.mkdir(parents=True, exist_ok=True)
     wanted = frame[(frame["mask"] == "") | is_predicted(frame) | overwrite]
     images = tqdm(wanted["image"], desc="digests", unit="image", disable=None)
@@ -128,7 +129,7 @@ def complete_masks(
     table = _quality_table(wanted, digests, store, problems, limits)
     _draw_flagged(output, table)
     _draw_accepted(output / "accepted.png", table)
-    return _write_tables(output, frame, table, segmenter.digest)
+    return _write_tables(output, frame, table, segmenter.mask_source)
 
 
 def _predict_missing(
@@ -202,7 +203,8 @@ def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model:
     completed["mask_source"] = source.mask((source == "") & (completed["mask"] != ""), GIVEN)
     completed.loc[table.index, ["mask", "mask_source"]] = ""
     completed.loc[accepted, "mask"] = table.loc[accepted, "predicted_mask"]
-    completed.loc[accepted, "mask_source"] = PREDICTED + model[:MODEL_DIGITS]
+    shortened = re.sub(rf"\b([0-9a-f]{{{MODEL_DIGITS}}})[0-9a-f]+\b", r"\1", model)
+    completed.loc[accepted, "mask_source"] = PREDICTED + shortened
     tables: Sequence[tuple[str, pd.DataFrame, Sequence[str]]] = (
         ("quality.csv", table[table["predicted_mask"] != ""], ("image", "predicted_mask", "overlay")),
         ("flagged.csv", table[table["quality_flags"] != ""], ("image", "predicted_mask", "overlay")),

@@ -89,7 +89,7 @@ def evaluate_segmenter(
 
 
 def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimits) -> pd.DataFrame:
-    """A row per pair: path, mask, patient_id, site, dice, iou, lateral_dice, the mask quality, quality_flags.
+    """A row per pair: path, mask, patient, site, any heart, dice, iou, lateral_dice, the mask quality, quality_flags.
 
     Masks are compared at the size of the image, after post-processing, so as they would be written.
 
@@ -101,7 +101,12 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
     Raises:
         InputError: An image cannot be read.
     """
+    if "heart" in pairs.columns and pairs["heart"].nunique() > 1:
+        parts = [overlap_table(segmenter, rows, limits).set_index(rows.index) for _, rows in pairs.groupby("heart")]
+        return pd.concat(parts).sort_index()
     rows = []
+    if "heart" in pairs.columns:
+        segmenter = segmenter.with_heart(pairs["heart"].iloc[0])
     files = predict_files(segmenter, list(pairs["image"]), batch_size=BATCH, workers=0, description="evaluate")
     for (xray, predicted), given in zip(files, pairs["mask"], strict=True):
         if predicted is None:
@@ -109,7 +114,8 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
         quality = predicted.quality
         flags = "; ".join(quality.quality_flags(limits))
         rows.append({**_overlaps(predicted.mask, read_mask(given)), **asdict(quality), "quality_flags": flags})
-    named = pairs[["image", "mask", "patient_id", "site"]].rename(columns={"image": "path"})
+    kept = ["image", "mask", "patient_id", "site", *(["heart"] if "heart" in pairs.columns else [])]
+    named = pairs[kept].rename(columns={"image": "path"})
     return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
 
@@ -217,7 +223,7 @@ def _site_overlap(rows: pd.DataFrame, resamples: int, seed: int) -> SiteOverlap:
 def _tile(segmenter: Segmenter, row: Mapping[Hashable, Any]) -> OverlayTile:
     pixels, given = read_pair(row["path"], row["mask"])
     image = prepare_image(pixels, segmenter.image)[None]
-    predicted = predict_masks(segmenter, image, [(pixels.shape[0], pixels.shape[1])])[0]
+    predicted = predict_masks(segmenter.with_heart(row.get("heart")), image, [(pixels.shape[0], pixels.shape[1])])[0]
     return OverlayTile(pixels, predicted.mask, given, f"Dice {row['dice']:.3f}, agreement {row['agreement']:.3f}")
 
 

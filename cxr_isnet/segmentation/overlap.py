@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxr_isnet.networks import LUNG_PROBABILITY
+from cxr_isnet.networks import LUNG_PROBABILITY, Heart
 from cxr_isnet.objectives import Batch, Objective
 
 
@@ -51,14 +55,34 @@ def between_lungs(mask: Tensor) -> Tensor:
 class LungOverlap(Objective):
     """loss = 1 - soft Dice + binary cross-entropy, per image, then averaged; `dice` is that of the thresholded map.
 
+    A network with two outputs, lungs without and with the heart, learns each image's given mask at the output of its
+    kind. The other output learns from it by cross-entropy what follows there: the lungs without the heart lie within
+    those with it, and what is neither lung nor between the lungs is in neither.
+
+    Args:
+        network: Images (B, 1, H, W) to logits (B, outputs, H, W).
+        hearts: Kind of the masks of each site, by its index in a batch; none for a network with one output.
+
     Source: MONAI's `DiceCELoss`; soft Dice after Milletari et al. 2016 (V-Net), without the squared denominator.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    included: Tensor
+
+    def __init__(self, network: nn.Module, hearts: Sequence[Heart] = ()) -> None:
         super().__init__(network)
         self._loss = DiceCELoss(sigmoid=True)
+        included = torch.tensor([heart is Heart.INCLUDED for heart in hearts], dtype=torch.bool)
+        self.register_buffer("included", included, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.network(batch["image"]).float()
+        logits, mask = self.network(batch["image"]).float(), batch["mask"]
+        other = logits.new_zeros(())
+        if len(self.included):
+            included = self.included[batch["site"]][:, None, None, None]
+            left_out, with_heart = logits[:, :1], logits[:, 1:]
+            known = torch.where(included, mask == 0, ~between_lungs(mask))
+            implied = torch.where(included, left_out, with_heart)
+            other = binary_cross_entropy_with_logits(implied, mask, weight=known.float())
+            logits = torch.where(included, with_heart, left_out)
         lungs = logits.detach().sigmoid() >= LUNG_PROBABILITY
-        return {"loss": self._loss(logits, batch["mask"]), "dice": dice(lungs, batch["mask"]).mean()}
+        return {"loss": self._loss(logits, mask) + other, "dice": dice(lungs, mask).mean()}

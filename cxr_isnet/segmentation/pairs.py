@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr_isnet.data import check_files
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import read_manifests, split_by_patient
+from cxr_isnet.networks import Heart
 
 PREDICTED = "predicted by "
 """Beginning of `mask_source` of a predicted mask; the first digits of the segmenter's digest follow."""
@@ -41,16 +42,31 @@ def is_predicted(frame: pd.DataFrame) -> pd.Series:
     return (frame["mask"] != "") & frame["mask_source"].str.startswith(PREDICTED)
 
 
-def read_pairs(manifests: Sequence[str]) -> pd.DataFrame:
+def read_pairs(manifests: Sequence[str], heart_included: Sequence[str] = ()) -> pd.DataFrame:
     """The rows with a given mask, all their files checked.
 
     Args:
         manifests: Tables, or column mappings (YAML).
+        heart_included: Those of the manifests whose masks include the heart.
+
+    Returns:
+        The rows, with a column `heart` (`Heart`) where `heart_included` is not empty.
 
     Raises:
-        InputError: As `read_manifests`; a file cannot be used; no row has a given mask.
+        InputError: As `read_manifests`; a file cannot be used; no row has a given mask; a site has masks of both kinds.
     """
     frame = read_manifests(manifests)
+    if heart_included:
+        including = [name for name in manifests if name in heart_included]
+        sites = set(read_manifests(including)["site"]) if including else set()
+        leaving_out = [name for name in manifests if name not in heart_included]
+        both = sorted(sites & set(read_manifests(leaving_out)["site"])) if leaving_out else []
+        if both:
+            raise InputError(
+                f"column 'site': {both} is in a manifest of heart_included and in another one: give the rows whose "
+                "masks include the heart a site of their own"
+            )
+        frame["heart"] = [Heart.INCLUDED if site in sites else Heart.LEFT_OUT for site in frame["site"]]
     given = (frame["mask"] != "") & ~is_predicted(frame)
     pairs = frame[given].reset_index(drop=True)
     _log.info("%s: %d of %d images have a given lung mask", ", ".join(manifests), len(pairs), len(frame))
@@ -62,7 +78,9 @@ def read_pairs(manifests: Sequence[str]) -> pd.DataFrame:
     return pairs
 
 
-def read_splits(training: Sequence[str], external: Sequence[str], fraction: float, seed: int) -> PairSplits:
+def read_splits(
+    training: Sequence[str], external: Sequence[str], fraction: float, seed: int, heart_included: Sequence[str] = ()
+) -> PairSplits:
     """Reads the training pairs, split by patient, and the external ones.
 
     Args:
@@ -70,6 +88,7 @@ def read_splits(training: Sequence[str], external: Sequence[str], fraction: floa
         external: Manifests of sites that are in no training manifest.
         fraction: Share of the patients that validate, where the manifests do not give their split.
         seed: Of the split.
+        heart_included: Those of both whose masks include the heart.
 
     Returns:
         Tests "validation" and, where there are external manifests, "external".
@@ -77,7 +96,8 @@ def read_splits(training: Sequence[str], external: Sequence[str], fraction: floa
     Raises:
         InputError: As `read_pairs`; one split is empty; a site is both trained on and external.
     """
-    frame = split_by_patient(read_pairs(training), validation_fraction=fraction, seed=seed)
+    pairs = read_pairs(training, heart_included)
+    frame = split_by_patient(pairs, validation_fraction=fraction, seed=seed)
     splits = {name: frame[frame["split"] == name].reset_index(drop=True) for name in ("train", "val")}
     for name, rows in splits.items():
         if rows.empty:
@@ -87,7 +107,7 @@ def read_splits(training: Sequence[str], external: Sequence[str], fraction: floa
             )
     tests = {"validation": splits["val"]}
     if external:
-        tests["external"] = read_pairs(external)
+        tests["external"] = read_pairs(external, heart_included)
         shared = sorted(set(tests["external"]["site"]) & set(frame["site"]))
         if shared:
             raise InputError(f"column 'site': {shared} is both in training and in external; an external site is unseen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.data import AugmentConfig, ImageConfig, make_dataset, make_loader
+from cxr_isnet.data import AugmentConfig, ImageConfig, make_dataset, make_loader, site_names
 from cxr_isnet.engine import (
     CheckpointedRun,
     Device,
@@ -29,7 +29,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import loss_curves_figure
 from cxr_isnet.files import write_json
 from cxr_isnet.manifests import digest
-from cxr_isnet.networks import SegmenterConfig, build_segmenter
+from cxr_isnet.networks import Heart, SegmenterConfig, build_segmenter
 from cxr_isnet.segmentation.mask_evaluation import MaskEvaluation, evaluate_segmenter, flat_overlaps
 from cxr_isnet.segmentation.overlap import LungOverlap
 from cxr_isnet.segmentation.pairs import PairSplits
@@ -61,6 +61,8 @@ class SegmentTrainConfig:
             pairs.
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
         external: Manifests of sites to evaluate the segmenter on, which training must not see.
+        heart_included: Those of the manifests whose masks include the heart; the others leave it out. The segmenter of
+            both kinds has an output for each, and `segment predict --heart` says which is used.
         image: Preparation of an image file for the network.
         augment: Random changes in training.
         network: The U-Net.
@@ -83,6 +85,7 @@ class SegmentTrainConfig:
     training: list[str]
     output: str
     external: list[str] = field(default_factory=list)
+    heart_included: list[str] = field(default_factory=list)
     image: ImageConfig = field(default_factory=lambda: ImageConfig(size=128))
     augment: AugmentConfig = WIDE
     network: SegmenterConfig = field(default_factory=SegmenterConfig)
@@ -118,6 +121,9 @@ class SegmentTrainConfig:
                 f"image.size is {self.image.size}; a network of {len(self.network.channels)} levels needs a multiple "
                 f"of {self.network.stride}"
             )
+        foreign = sorted(set(self.heart_included) - {*self.training, *self.external})
+        if foreign:
+            raise InputError(f"heart_included names {foreign}, which is neither in training nor in external")
         shared = sorted(set(self.training) & set(self.external))
         if shared:
             raise InputError(f"{shared} are in both training and external: an external site must be unseen")
@@ -137,10 +143,16 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
         InputError: A setting, a file or the output folder cannot be used.
         DivergedError: A loss became NaN or infinite.
     """
+    if config.heart_included:
+        kinds = set(splits.training["heart"])
+        unseen = sorted({str(heart) for test in splits.tests.values() for heart in test["heart"]} - kinds)
+        if unseen:
+            raise InputError(f"external masks have the heart {unseen}, no training mask has: leave that manifest out")
+        config = replace(config, network=replace(config.network, hearts=tuple(h for h in Heart if h in kinds)))
     settings = as_plain(config)
     directory = RunDirectory.open(config.output, settings, config.training, resume=config.resume)
     torch.manual_seed(config.seed)
-    objective = LungOverlap(build_segmenter(config.network))
+    objective = LungOverlap(build_segmenter(config.network), _hearts_of_sites(config.network, splits.training))
     with denormals_as_zero(), distributed_context(config.device) as context:
         training, validation = pair_loaders(config, splits, context)
         tags = {"method": "segmenter", "seed": config.seed}
@@ -183,6 +195,7 @@ def pair_loaders(
         InputError: The batch size does not divide evenly, or the training images do not fill one batch.
     """
     batch_size = context.share_batch(config.batch_size)
+    sites = site_names(splits.training)
 
     def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:
         return make_loader(
@@ -192,6 +205,7 @@ def pair_loaders(
                 config.image,
                 augment=config.augment if train else None,
                 cache=config.cache,
+                sites=sites,
             ),
             batch_size=batch_size,
             shuffle=train,
@@ -203,6 +217,14 @@ def pair_loaders(
         )
 
     return loader(splits.training, train=True), loader(splits.validation, train=False)
+
+
+def _hearts_of_sites(network: SegmenterConfig, training: pd.DataFrame) -> list[Heart]:
+    """The kind of mask of each site, by its index in a batch; none for a network with one output."""
+    if len(network.hearts) < 2:
+        return []
+    kinds = dict(zip(training["site"].astype(str), training["heart"], strict=True))
+    return [kinds[site] for site in site_names(training)]
 
 
 def _log_splits(run: Run, config: SegmentTrainConfig, splits: PairSplits) -> None:

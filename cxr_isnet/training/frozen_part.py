@@ -16,7 +16,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import MAPPING_SUFFIXES, digest
 from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, last_layer
 from cxr_isnet.objectives import Method, timm_model
-from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, read_splits, train_segmenter
+from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, find_third_party, read_splits, train_segmenter
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.initialisation import read_config, trained_network
@@ -93,6 +93,12 @@ def _encoder(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
 
 
 def _segmenter(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
+    if find_third_party(options.segmenter or "") is not None:
+        raise InputError(
+            f"options.{method.name}.segmenter is {options.segmenter!r}: this method keeps its segmenter in the "
+            "checkpoint, which holds no third-party network. Predict masks by it (`cxr-isnet segment predict`), train "
+            "a segmenter on them (`cxr-isnet segment train`) and give its best.pt"
+        )
     path = _segmenter_file(method.name, options.segmenter, config)
     segmenter = Segmenter.load(path)
     if segmenter.image.equalize != config.data.image.equalize:
@@ -128,7 +134,9 @@ def train_segmenter_once(training: SegmentTrainConfig) -> Path:
     directory = RunDirectory(Path(training.output))
     if not directory.metrics_file.is_file():
         _log.info("training the lung segmenter first, into %s", training.output)
-        splits = read_splits(training.training, training.external, training.validation_fraction, training.seed)
+        splits = read_splits(
+            training.training, training.external, training.validation_fraction, training.seed, training.heart_included
+        )
         train_segmenter(replace(training, resume=directory.config_file.is_file()), splits)
     return directory.best_file
 

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from cxr_isnet.data import AugmentConfig, RandExposureXrayd, RandPoseXrayd
+from cxr_isnet.data import (
+    AugmentConfig,
+    ImageConfig,
+    RandDevicesXrayd,
+    RandExposureXrayd,
+    RandPoseXrayd,
+    make_transform,
+)
 from cxr_isnet.errors import InputError
 
 OFF = {"rotate_degrees": 0, "translate": 0, "scale": 0, "gamma": (1, 1), "contrast": 0, "brightness": 0}
@@ -111,3 +118,28 @@ def test_hearts_stay_on_their_side_by_default():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         AugmentConfig(**wrong)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_devices_are_drawn_over_the_image_and_leave_the_mask_and_the_range(seed):
+    change = RandDevicesXrayd(AugmentConfig(**(OFF | {"devices": 1.0}))).set_random_state(seed=seed)
+    item = {"image": torch.full((1, 64, 64), 0.4), "mask": block()["mask"]}
+
+    drawn = change(item)
+
+    brighter = drawn["image"] > 0.4001
+    assert 0.005 < float(brighter.float().mean()) < 0.5
+    assert torch.equal(drawn["image"][~brighter], item["image"][~brighter])
+    assert float(drawn["image"].max()) <= 1
+    assert torch.equal(drawn["mask"], item["mask"])
+
+
+def test_devices_are_drawn_over_their_share_of_the_images_in_training():
+    change = RandDevicesXrayd(AugmentConfig(**(OFF | {"devices": 0.3})))
+    dark = {"image": torch.zeros(1, 32, 32)}
+
+    changed = [bool(change.set_random_state(seed=seed)(dark)["image"].any()) for seed in range(200)]
+
+    assert 0.2 < sum(changed) / 200 < 0.4
+    steps = make_transform(ImageConfig(32), augment=AugmentConfig(devices=0.3)).transforms
+    assert [type(step).__name__ for step in steps][-2:] == ["RandDevicesXrayd", "RandExposureXrayd"]
