@@ -10,7 +10,7 @@ from cxr_isnet.errors import InputError
 
 
 class Precision(Enum):
-    """Arithmetic of the network; relevance gates and losses are float32 either way."""
+    """Arithmetic of the network; losses, and the whole step of ISNet, are float32 either way."""
 
     FP32 = "fp32"
     BF16 = "bf16"

@@ -10,7 +10,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from cxr_isnet.losses.pooling import fit_mask
+from cxr_isnet.losses.pooling import inside_mask
 
 
 class ForegroundForm(Enum):
@@ -30,16 +30,18 @@ class RelevanceBounds:
 
     Attributes:
         low: C1, > 0.
-        high: C2, > C1.
+        high: C2, > C1. Either may be a tensor (), which is taken as it is: to look into it would stop a GPU.
 
     Raises:
         ValueError: if not 0 < low < high.
     """
 
-    low: float
-    high: float
+    low: float | Tensor
+    high: float | Tensor
 
     def __post_init__(self) -> None:
+        if isinstance(self.low, Tensor) or isinstance(self.high, Tensor):
+            return
         if not 0 < self.low < self.high:
             raise ValueError(f"bounds are ({self.low}, {self.high}); needed: 0 < low < high")
 
@@ -51,7 +53,7 @@ def foreground_loss(
 
     Args:
         relevance: (B, K, C, H, W) float, signed, not normalised; F is the sum of |R| inside the mask.
-        mask: (B, 1, H', W') of 0 and 1, fitted to the map's size.
+        mask: (B, 1, H', W'), or (B, K, 1, H', W') with one for each map, 0.5 or more inside; fitted to the map's size.
         bounds: C1 and C2.
         form: HYBRID replaces the parabola beyond C1 + C2, where it is 1, by the line 1 + (F - C1 - C2).
 
@@ -62,14 +64,18 @@ def foreground_loss(
         Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); the hybrid form is that of arXiv 2401.08409,
         whose line has slope 1 in units of relevance, not of C1.
     """
-    inside = fit_mask(mask, relevance.shape[-2:]).to(relevance.dtype)[:, None]
-    total = (relevance.abs() * inside).sum((2, 3, 4))
+    return foreground_by_map(relevance, mask, bounds, form).mean(1)
+
+
+def foreground_by_map(relevance: Tensor, mask: Tensor, bounds: RelevanceBounds, form: ForegroundForm) -> Tensor:
+    """`foreground_loss` of each map by itself, (B, K)."""
+    total = (relevance.abs() * inside_mask(mask, relevance)).sum((2, 3, 4))
     below = (1 - (total / bounds.low).clamp(max=1)) ** 2
     excess = (total - bounds.high).clamp(min=0)
     above = (excess / bounds.low) ** 2
     if form is ForegroundForm.HYBRID:
         above = torch.where(excess > bounds.low, 1 + excess - bounds.low, above)
-    return (below + above).mean(1)
+    return below + above
 
 
 class BoundEstimator:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cxr_isnet.losses.background import background_loss
-from cxr_isnet.losses.foreground import ForegroundForm, RelevanceBounds, foreground_loss
-from cxr_isnet.losses.pooling import gwrp
+from cxr_isnet.losses.background import background_by_map
+from cxr_isnet.losses.foreground import ForegroundForm, RelevanceBounds, foreground_by_map
+from cxr_isnet.losses.pooling import binary_mask, gwrp, inside_mask
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class HeatmapTerms:
         background: background term, mean over the layers.
         foreground: foreground term, mean over the layers.
         images: number of images that had a usable mask.
+        not_finite: number of images left out because a map of theirs is not finite.
     """
 
     loss: Tensor
     background: Tensor
     foreground: Tensor
     images: Tensor
+    not_finite: Tensor
 
 
 def heatmap_loss(
@@ -62,24 +64,27 @@ def heatmap_loss(
     """Mean heatmap loss of the images that have a lung in their mask; 0 if none has.
 
     Args:
-        maps: relevance (B, K, C, H, W) by layer name, the image's included.
-        mask: (B, 1, H, W) of 0 and 1.
+        maps: relevance (B, K, C, H, W) by layer name, the image's included. An image with a map that is not finite
+            adds nothing and is counted: one broken pixel does not cost the batch.
+        mask: (B, 1, H, W), or (B, K, 1, H, W) with one for each map, 0.5 or more inside.
         has_mask: (B,) bool. An image without a mask, or with an empty one, adds nothing: it is not all background.
         bounds: for each name, the bounds of each set of rules; K is shared out among them evenly, in order.
         config: weights and shapes.
 
     Raises:
-        ValueError: if the maps of a layer cannot be shared out evenly among its bounds.
+        ValueError: if the maps of a layer cannot be shared out evenly among its bounds, or the mask does not fit them.
     """
-    dtype = next(iter(maps.values())).dtype
-    usable = usable_masks(mask, has_mask)
-    weight = usable.to(dtype)
-    images = weight.sum()
-    one = torch.ones((), dtype=dtype, device=mask.device)
-    whole = torch.where(usable[:, None, None, None], mask.to(dtype), one)
+    first = next(iter(maps.values()))
+    inside = binary_mask(mask, *first.shape[:2])
+    finite = torch.stack([found.detach().isfinite().flatten(1).all(1) for found in maps.values()]).all(0)
+    usable = (has_mask & finite)[:, None] & inside.flatten(2).any(2)  # (B, 1 or K)
+    weight = usable.to(first.dtype)
+    one = torch.ones((), dtype=first.dtype, device=first.device)
+    whole = torch.where(usable[:, :, None, None, None], inside.to(first.dtype), one)
 
-    def mean(per_image: Tensor) -> Tensor:
-        return (per_image * weight).sum() / images.clamp(min=1)
+    def mean(by_map: Tensor) -> Tensor:
+        weights = weight.expand_as(by_map)
+        return (by_map * weights).sum() / weights.sum().clamp(min=1)
 
     backgrounds, foregrounds = [], []
     for name, found in maps.items():
@@ -87,27 +92,38 @@ def heatmap_loss(
             raise ValueError(
                 f"'{name}' has {found.shape[1]} maps per image for {len(bounds[name])} bounds: not the same share"
             )
-        relevance = torch.where(usable[:, None, None, None, None], found, one)  # a map of any size adds nothing
-        backgrounds.append(mean(background_loss(relevance, whole, decay=config.decay, activation=config.activation)))
-        groups = relevance.chunk(len(bounds[name]), 1)
-        parts = [foreground_loss(r, whole, c, config.form) for r, c in zip(groups, bounds[name], strict=True)]
-        foregrounds.append(mean(torch.stack(parts).mean(0)))
+        relevance = torch.where(usable[:, :, None, None, None], found, one)  # a map of any size adds nothing
+        fitted = inside_mask(whole, relevance)
+        backgrounds.append(mean(background_by_map(relevance, fitted, decay=config.decay, activation=config.activation)))
+        groups = len(bounds[name])
+        masks = fitted.chunk(groups, 1) if fitted.shape[1] > 1 else [fitted] * groups
+        parts = [
+            foreground_by_map(r, m, c, config.form)
+            for r, m, c in zip(relevance.chunk(groups, 1), masks, bounds[name], strict=True)
+        ]
+        foregrounds.append(mean(torch.cat(parts, 1)))
     background, foreground = torch.stack(backgrounds), torch.stack(foregrounds)
     totals = config.background * background + config.foreground * foreground
-    return HeatmapTerms(aggregate_layers(totals, config.layer_decay), background.mean(), foreground.mean(), images)
+    return HeatmapTerms(
+        aggregate_layers(totals, config.layer_decay),
+        background.mean(),
+        foreground.mean(),
+        weight.amax(1).sum(),
+        (~finite).to(first.dtype).sum(),
+    )
 
 
 def usable_masks(mask: Tensor, has_mask: Tensor) -> Tensor:
     """Which images have a lung in their mask: without one, an image is not all background.
 
     Args:
-        mask: (B, 1, H, W) of 0 and 1.
+        mask: (B, 1, H, W), 0.5 or more inside.
         has_mask: (B,) bool.
 
     Returns:
         (B,) bool.
     """
-    return has_mask & (mask > 0).flatten(1).any(1)
+    return has_mask & binary_mask(mask, mask.shape[0]).flatten(1).any(1)
 
 
 def aggregate_layers(losses: Tensor, decay: float) -> Tensor:

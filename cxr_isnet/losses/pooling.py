@@ -56,3 +56,43 @@ def fit_mask(mask: Tensor, size: tuple[int, ...]) -> Tensor:
     if mask.shape[-2:] == tuple(size):
         return mask
     return F.adaptive_max_pool2d(mask, list(size))
+
+
+def binary_mask(mask: Tensor, batch: int, maps: int = 1) -> Tensor:
+    """Which pixels lie in the mask, whatever its scale: 0 and 1, 0 and 255, bool, or a segmenter's probabilities.
+
+    Args:
+        mask: (B, 1, H, W), or (B, K, 1, H, W) with a mask for each of K maps; a pixel of 0.5 or more lies inside, one
+            that is not a number does not.
+        batch: B.
+        maps: K.
+
+    Returns:
+        bool (B, 1 or K, 1, H, W).
+
+    Raises:
+        ValueError: for any other shape, as of a coloured mask or one without its channel.
+    """
+    by_map = mask[:, None] if mask.dim() == 4 else mask
+    if by_map.dim() != 5 or by_map.shape[2] != 1 or by_map.shape[0] != batch or by_map.shape[1] not in (1, maps):
+        raise ValueError(
+            f"the mask has shape {tuple(mask.shape)} for {batch} images of {maps} maps; needed: ({batch}, 1, H, W), or "
+            f"({batch}, {maps}, 1, H, W) with one for each map. A mask without a channel: mask[:, None]; a coloured "
+            "one: its first channel, mask[:, :1]"
+        )
+    return by_map >= 0.5
+
+
+def inside_mask(mask: Tensor, relevance: Tensor) -> Tensor:
+    """`binary_mask` at the size of the maps.
+
+    Args:
+        mask: as for `binary_mask`.
+        relevance: (B, K, C, h, w).
+
+    Returns:
+        (B, 1 or K, 1, h, w) of 0 and 1 in the dtype of the maps.
+    """
+    by_map = binary_mask(mask, *relevance.shape[:2]).to(relevance.dtype)
+    fitted: Tensor = fit_mask(by_map.flatten(0, 1), relevance.shape[-2:]).unflatten(0, by_map.shape[:2])
+    return fitted

@@ -20,6 +20,7 @@ from cxr_isnet.objectives.objective import Batch, Objective
 from cxr_isnet.relevance import (
     LRP,
     AlphaBetaRules,
+    AlphaBetaStart,
     EpsilonRules,
     Rules,
     per_class,
@@ -87,7 +88,9 @@ class GradientInputOptions(ISNetOptions):
 class ISNet(Objective):
     """A classifier trained to look inside the lungs (Bassi, Dertkigil, Cavalli, Nature Communications 15:291, 2024).
 
-    The bounds of the foreground loss, once measured, are buffers: they travel with the state dict.
+    The bounds of the foreground loss, once measured, are buffers: they travel with the state dict. A step is float32
+    (on a GPU with TF32, where that is allowed) also under autocast: the weight gradient of the heatmap loss goes
+    through the ratios of many activations, and in bf16 it points elsewhere (cosine with the float32 one 0.1 to 0.5).
 
     Args:
         network: Any ReLU network with rules.
@@ -112,7 +115,8 @@ class ISNet(Objective):
     ) -> None:
         super().__init__(network)
         epsilon = EpsilonRules(epsilon=options.epsilon)
-        rules: list[Rules] = [AlphaBetaRules(epsilon=options.epsilon), epsilon] if dual else [epsilon]
+        z_plus = AlphaBetaRules(epsilon=options.epsilon, start=AlphaBetaStart.CONTRIBUTIONS)
+        rules: list[Rules] = [z_plus, epsilon] if dual else [epsilon]
         self._lrp = LRP(network, rules, image_range=image_range, first_epsilon=options.epsilon, layers=layers)
         self._options = options
         self._target = target
@@ -124,16 +128,21 @@ class ISNet(Objective):
             )
         given = options.bounds or (torch.nan, torch.nan)
         self.register_buffer("bounds", torch.tensor(given, dtype=torch.float64).repeat(len(self._names), len(rules), 1))
+        self._has_bounds = options.bounds is not None
         self._estimators = [[BoundEstimator() for _ in rules] for _ in self._names]
 
     @property
     def bound_estimation_epochs(self) -> int:
         return 0 if self._options.bounds is not None else self._options.bound_estimation_epochs
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._has_bounds = not bool(self.bounds.isnan().any())
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and its terms `classification`, `heatmap`, `background`, `foreground`; `masked`: images with mask."""
-        logits, maps = self._maps(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
+            logits, maps = self._maps(batch["image"])
             terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._bounds_by_layer(), self._options.loss)
             classification = F.cross_entropy(logits.float(), batch["label"])
             weight = self._options.heatmap_weight
@@ -162,8 +171,10 @@ class ISNet(Objective):
                 bounds = estimator.bounds()
                 self.bounds[i, j] = torch.tensor((bounds.low, bounds.high), dtype=self.bounds.dtype)
                 key = f"{name}.{j}" if len(estimators) > 1 else name
-                found |= {f"{key}.c1": bounds.low, f"{key}.c2": bounds.high, f"{key}.mean": estimator.mean}
+                found |= {f"{key}.c1": float(bounds.low), f"{key}.c2": float(bounds.high)}
+                found[f"{key}.mean"] = estimator.mean
         self._estimators = [[BoundEstimator() for _ in estimators] for estimators in self._estimators]
+        self._has_bounds = True
         return found
 
     def _maps(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -171,14 +182,14 @@ class ISNet(Objective):
         return logits, {_IMAGE: relevance.image, **relevance.layers}
 
     def _bounds_by_layer(self) -> dict[str, list[RelevanceBounds]]:
-        values = self.bounds.tolist()
-        if values[0][0][0] != values[0][0][0]:
+        if not self._has_bounds:
             raise InputError(
                 "the bounds of the foreground loss are not estimated yet: train with bound_estimation_epochs, or "
                 "give bounds"
             )
         return {
-            name: [RelevanceBounds(*pair) for pair in pairs] for name, pairs in zip(self._names, values, strict=True)
+            name: [RelevanceBounds(low, high) for low, high in pairs]
+            for name, pairs in zip(self._names, self.bounds, strict=True)
         }
 
 

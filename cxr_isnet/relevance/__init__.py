@@ -9,12 +9,13 @@ rules and the backward pass of relevance), `first_layer` (z^B), `alpha_beta` (z+
 `lrp` (the module of all of it).
 """
 
-from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, SignedRule
+from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, AlphaBetaStart, SignedRule
 from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRules
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.lrp import LRP, Relevance, Rules
 from cxr_isnet.relevance.targets import (
     classes,
+    highest,
     log_odds,
     per_class,
     selective,
@@ -29,6 +30,7 @@ __all__ = [
     "EPSILON_TABLE",
     "LRP",
     "AlphaBetaRules",
+    "AlphaBetaStart",
     "Call",
     "EpsilonPoints",
     "EpsilonRules",
@@ -38,6 +40,7 @@ __all__ = [
     "Rules",
     "SignedRule",
     "classes",
+    "highest",
     "log_odds",
     "per_class",
     "selective",

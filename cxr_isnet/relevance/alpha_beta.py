@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import cast
 
 import torch
@@ -193,6 +194,19 @@ ALPHA_BETA_TABLE: Mapping[Hashable, SignedRule] = {
 }
 
 
+class AlphaBetaStart(Enum):
+    """What a map of LRP-alpha-beta explains, for a target that is the derivative of a quantity by the logits.
+
+    LOGIT: the quantity: the relevance at a logit z is z times the derivative, and is shared out as alpha z / P to its
+        positive contributions and beta z / N to its negative ones, as at any other pre-activation (Bach et al. 2015).
+    CONTRIBUTIONS: alpha P + beta N: the relevance of all positive contributions to the logits is that of z+ in Dual
+        ISNet (arXiv 2401.08409), whose maps are never negative.
+    """
+
+    LOGIT = "logit"
+    CONTRIBUTIONS = "contributions"
+
+
 @dataclass(frozen=True)
 class AlphaBetaRules:
     """LRP-alpha-beta; the defaults are z+.
@@ -200,14 +214,16 @@ class AlphaBetaRules:
     Attributes:
         alpha: share of the positive contributions, alpha + beta = 1.
         beta: share of the negative ones, <= 0.
-        epsilon: stabiliser of both denominators, >= 0.
+        epsilon: stabiliser of both denominators at ReLUs, >= 0; none acts at the logits, as with `EpsilonRules`.
         table: operation -> `SignedRule`. A ReLU needs none: it is where relevance is shared out.
+        start: what a map explains.
     """
 
     alpha: float = 1.0
     beta: float = 0.0
     epsilon: float = 1e-2
     table: Mapping[Hashable, SignedRule] = field(default_factory=lambda: ALPHA_BETA_TABLE)
+    start: AlphaBetaStart = AlphaBetaStart.LOGIT
 
     def __post_init__(self) -> None:
         if abs(self.alpha + self.beta - 1) > 1e-9 or self.beta > 0:
@@ -246,15 +262,17 @@ class AlphaBetaPropagation:
 
         Args:
             run: a forward pass.
-            seed: (K * B, classes), weights of the contributions to the logits: ones for z+ explain all positive parts
-                at once.
+            seed: (K * B, classes), derivative of the explained quantities by the logits.
 
         Returns:
             (K * B, C, H, W) by index of the step.
         """
         calls, parts = self._contributions(run)
         rules, trace = self.rules, self.trace
-        signals = {trace.output: Parts(rules.alpha * seed, rules.beta * seed if rules.beta else None)}
+        if rules.start is AlphaBetaStart.LOGIT:
+            signals = {trace.output: self._share(seed, run.logits, parts[trace.output], 0.0)}
+        else:
+            signals = {trace.output: Parts(rules.alpha * seed, rules.beta * seed if rules.beta else None)}
         found: dict[int, Tensor] = {}
         for step in reversed(trace.steps):
             signal = signals.pop(step.index, None)
@@ -276,17 +294,17 @@ class AlphaBetaPropagation:
     def _back(self, run: ForwardPass, call: SignedCall, signal: Parts, parts: Mapping[int, Parts]) -> tuple[Parts, ...]:
         step = call.call.step
         if step.operation is nn.ReLU:
-            return (self._share(signal.positive, call.call.output, call.inputs[0]),)
+            return (self._share(signal.positive, call.call.output, call.inputs[0], self.rules.epsilon),)
         if step.index in self.trace.batch_norm_of.values():
             return (signal,)  # multiplied into the convolution's weight
         return self.rules.table[step.operation].backward(call, signal)
 
-    def _share(self, signal: Tensor, output: Tensor, z: Parts) -> Parts:
-        """Shares of P and N in the relevance of a ReLU's output; where P or N is 0 there is nothing to share."""
-        positive = times(signal, self.rules.alpha * _ratio(output, z.positive, self.rules.epsilon))
+    def _share(self, signal: Tensor, output: Tensor, z: Parts, epsilon: float) -> Parts:
+        """Shares of P and N in the relevance of an output of theirs; where P or N is 0 there is nothing to share."""
+        positive = times(signal, self.rules.alpha * _ratio(output, z.positive, epsilon))
         if not self.rules.beta or z.negative is None:
             return Parts(positive)
-        return Parts(positive, times(signal, -self.rules.beta * _ratio(output, -z.negative, self.rules.epsilon)))
+        return Parts(positive, times(signal, -self.rules.beta * _ratio(output, -z.negative, epsilon)))
 
     def _contributions(self, run: ForwardPass) -> tuple[dict[int, SignedCall], dict[int, Parts]]:
         calls: dict[int, SignedCall] = {}
@@ -337,8 +355,8 @@ def _relevance(signal: Parts, parts: Parts) -> Tensor:
 
 
 def _ratio(output: Tensor, part: Tensor, epsilon: float) -> Tensor:
-    """y / (part + epsilon), 0 where y = 0 also at epsilon = 0; float32 or wider, whatever autocast made of them."""
+    """y / (part + epsilon), 0 where part = 0 at epsilon = 0; float32 or wider, whatever autocast made of them."""
     y, total = (x.float() if x.dtype.itemsize < 4 else x for x in (output, part))
     if epsilon == 0:
-        return torch.where(y > 0, y / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(y))
+        return torch.where(total > 0, y / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(y))
     return y / (total + epsilon)

@@ -21,7 +21,7 @@ from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.first_layer import FirstLayer
 from cxr_isnet.relevance.forward import AffineNorm, ForwardPass
-from cxr_isnet.relevance.signal import epsilon_gate, per_channel, stabilised, times
+from cxr_isnet.relevance.signal import epsilon_gate, inverse, per_channel, times
 from cxr_isnet.relevance.trace import Call, Step, Trace
 
 Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
@@ -156,7 +156,7 @@ class EpsilonPropagation:
     def _parts(self, run: ForwardPass, step: Step, signal: Tensor) -> tuple[Tensor, ...]:
         if step.index in self.points:
             output = run.values[step.index]
-            signal = times(signal, output / stabilised(output, self.rules.epsilon))
+            signal = times(signal, output * inverse(output, self.rules.epsilon))
         if step.index in self.folds:
             return (signal,)
         call = run.call(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.forward import ForwardPass, fused_bias, fused_weight
-from cxr_isnet.relevance.signal import stabilised, times
+from cxr_isnet.relevance.signal import inverse, times
 from cxr_isnet.relevance.trace import Trace
 
 
@@ -108,7 +108,7 @@ class FirstLayer:
         )
         if bias is not None:
             bound = bound + (self.low * bias.clamp(min=0) + self.high * bias.clamp(max=0))[:, None, None]
-        share = times(relevance, 1 / stabilised(before_relu.to(bound.dtype) - bound, self.epsilon))
+        share = times(relevance, inverse(before_relu.to(bound.dtype) - bound, self.epsilon))
         moved = _transposed(module, share, (positive, negative), image.shape[2:])
         return times(moved[0], image - self.low) + times(moved[1], image - self.high)
 

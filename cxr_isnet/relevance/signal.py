@@ -28,6 +28,15 @@ def stabilised(z: Tensor, epsilon: float) -> Tensor:
     return z + epsilon * ((z >= 0).to(z.dtype) * 2 - 1)
 
 
+def inverse(z: Tensor, epsilon: float) -> Tensor:
+    """1 / (z + epsilon * sign(z)); 0 where that is 0, as under a black patch at epsilon = 0: nothing was received."""
+    denominator = stabilised(z, epsilon)
+    if epsilon > 0:
+        return 1 / denominator
+    silent = denominator == 0
+    return torch.where(silent, 0.0, 1 / torch.where(silent, 1.0, denominator))
+
+
 def epsilon_gate(signal: Tensor, output: Tensor, epsilon: float) -> Tensor:
     """Signal times the factor y / (y + epsilon) at a ReLU output y: the only difference of LRP-epsilon to the gradient.
 

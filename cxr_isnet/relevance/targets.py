@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,17 +36,31 @@ def top_probability(logits: Tensor) -> Tensor:
     return (probabilities * top[0]).sum(1, keepdim=True) * (top - probabilities)
 
 
-def classes(index: Tensor) -> Target:
-    """One map per column of `index`, int64 (B,) or (B, K), of that class's logit."""
-    columns = index.reshape(index.shape[0], -1)
+def highest(logits: Tensor) -> Tensor:
+    """One map, of the highest logit of each image."""
+    return _one_hot(logits.detach().argmax(1)[None], logits)
+
+
+def classes(index: Tensor | Sequence[int] | int) -> Target:
+    """Maps of the logits of given classes.
+
+    Args:
+        index: int64 (B,) or (B, K), one map per column, of that class's logit; or one class, or a sequence of classes,
+            for every image alike.
+    """
+    if isinstance(index, Tensor) and index.dim() > 0:
+        columns, everywhere = index.reshape(index.shape[0], -1), False
+    else:
+        columns, everywhere = torch.as_tensor(index).reshape(1, -1), True
 
     def target(logits: Tensor) -> Tensor:
-        if columns.shape[0] != logits.shape[0] or int(columns.max()) >= logits.shape[1] or int(columns.min()) < 0:
+        count = logits.shape[0] if everywhere else columns.shape[0]
+        if count != logits.shape[0] or int(columns.max()) >= logits.shape[1] or int(columns.min()) < 0:
             raise RelevanceError(
-                f"class indices of shape {tuple(index.shape)}, {int(columns.min())} to {int(columns.max())}, do not "
+                f"class indices of shape {tuple(columns.shape)}, {int(columns.min())} to {int(columns.max())}, do not "
                 f"fit logits of shape {tuple(logits.shape)}"
             )
-        return _one_hot(columns.t(), logits)
+        return _one_hot(columns.expand(count, -1).t(), logits)
 
     return target
 

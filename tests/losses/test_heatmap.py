@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -104,6 +104,52 @@ def test_a_batch_without_masks_costs_nothing_and_can_be_differentiated(mask_valu
 @pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.float32])
 def test_masks_of_any_dtype(kind: torch.dtype, relevance: Tensor, mask: Tensor) -> None:
     assert_close(loss({"image": relevance}, mask.to(kind)).loss, loss({"image": relevance}, mask).loss)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        pytest.param(lambda m: (m * 255).to(torch.uint8), id="0 and 255"),
+        pytest.param(lambda m: 0.1 + 0.8 * m, id="probabilities"),
+        pytest.param(lambda m: m[:, None].expand(-1, 2, -1, -1, -1), id="the same for every map"),
+    ],
+)
+def test_masks_of_any_scale(spell: Callable[[Tensor], Tensor], relevance: Tensor, mask: Tensor) -> None:
+    found = loss({"image": relevance, "deep": relevance[..., :3, :2]}, spell(mask))
+    assert_close(vars(found), vars(loss({"image": relevance, "deep": relevance[..., :3, :2]}, mask)))
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 5), (3, 3, 6, 5), (2, 1, 6, 5), (3, 2, 3, 6, 5), (3, 3, 1, 6, 5), (6, 5)])
+def test_masks_of_another_shape_are_refused(shape: tuple[int, ...], relevance: Tensor) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        loss({"image": relevance}, torch.ones(shape))
+
+
+def test_each_map_has_its_own_mask(relevance: Tensor, mask: Tensor) -> None:
+    """The mean over the maps that have a mask: here all but one, whose mask is empty."""
+    masks = torch.stack([mask, mask.flip(-1)], 1)
+    masks[1, 0] = 0
+    found = loss({"image": relevance}, masks)
+    single = [
+        loss({"image": relevance[i : i + 1, k : k + 1]}, masks[i : i + 1, k], ALL[:1])
+        for i in range(3)
+        for k in range(2)
+        if (i, k) != (1, 0)
+    ]
+    assert found.images == 3
+    for name in ("loss", "background", "foreground"):
+        assert_close(getattr(found, name), torch.stack([getattr(s, name) for s in single]).mean())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_map_that_is_not_finite_is_left_out_and_counted(value: float, relevance: Tensor, mask: Tensor) -> None:
+    expected = loss({"image": relevance[::2]}, mask[::2], ALL[::2])
+    relevance[1, 0, 0, 2, 3] = value
+    found = loss({"image": relevance.requires_grad_()}, mask)
+    (gradient,) = torch.autograd.grad(found.loss, relevance)
+    assert_close(found.loss, expected.loss)
+    assert (found.images, found.not_finite) == (2, 1)
+    assert gradient.isfinite().all()
 
 
 def test_maps_of_each_set_of_rules_are_held_to_its_own_bounds(relevance: Tensor, mask: Tensor) -> None:

@@ -184,20 +184,31 @@ class Oracle:
         beta: float,
         epsilon: float,
         z_b: tuple[float, float, float] | None = None,
+        contributions: bool = False,
     ) -> list[Array]:
-        """R_j = a_j sum_k (alpha plus_jk / (P_k + epsilon) + beta minus_jk / (N_k - epsilon)) R_k."""
+        """R_j = a_j sum_k (alpha plus_jk / (P_k + epsilon) + beta minus_jk / (N_k - epsilon)) R_k.
+
+        At the logits, where epsilon does not act, R_k is the logit times its seed (Bach et al. 2015); or, with
+        `contributions`, alpha P + beta N.
+        """
         relevance = [np.zeros(s.size) for s in self.sources]
+        received = seed * self.number(logits)
+        up, down = seed, seed
+        if not contributions:
+            raising, lowering = self.positive(logits), self.negative(logits)
+            up = np.divide(received, raising, out=np.zeros_like(seed), where=raising > 0)
+            down = np.divide(received, lowering, out=np.zeros_like(seed), where=lowering < 0)
         for s in logits.plus:
-            relevance[s] += self.sources[s] * (alpha * logits.plus[s].T @ seed + beta * logits.minus[s].T @ seed)
+            relevance[s] += self.sources[s] * (alpha * logits.plus[s].T @ up + beta * logits.minus[s].T @ down)
         for gate in reversed(self.gates):
             x, received = gate.reads, relevance[gate.source]
             if gate.source == 1 and z_b is not None:
                 relevance[0] += self._z_b(x, received, *z_b)
                 continue
-            raising = received / (self.positive(x) + epsilon)
-            lowering = received / (self.negative(x) - epsilon)
+            up = received / (self.positive(x) + epsilon)
+            down = received / (self.negative(x) - epsilon)
             for s in x.plus:
-                relevance[s] += self.sources[s] * (alpha * x.plus[s].T @ raising + beta * x.minus[s].T @ lowering)
+                relevance[s] += self.sources[s] * (alpha * x.plus[s].T @ up + beta * x.minus[s].T @ down)
         return relevance
 
     def _z_b(self, x: Value, received: Array, low: float, high: float, epsilon: float) -> Array:

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from cxr_isnet.relevance import (
     LRP,
     AlphaBetaRules,
+    AlphaBetaStart,
     EpsilonRules,
     MissingRuleError,
     RelevanceError,
@@ -22,6 +23,7 @@ from cxr_isnet.relevance import (
 from .networks import ConvNet, DenseNet, FunctionalNet, ResidualNet, UNetEncoder, VariedConvNet, randomise
 from .oracle import Oracle
 
+CONTRIBUTIONS = AlphaBetaStart.CONTRIBUTIONS
 ACCOUNTED = [ConvNet, ResidualNet, DenseNet, VariedConvNet]
 
 
@@ -34,14 +36,38 @@ def oracle_maps(network: Any, images: Tensor, rules: AlphaBetaRules, z_b: Any = 
         seeds = np.eye(logits.bias_plus.size)
         maps.append(
             [
-                oracle.alpha_beta(logits, seed, rules.alpha, rules.beta, rules.epsilon, z_b)[0].reshape(image.shape)
+                oracle.alpha_beta(
+                    logits, seed, rules.alpha, rules.beta, rules.epsilon, z_b, rules.start is CONTRIBUTIONS
+                )[0].reshape(image.shape)
                 for seed in seeds
             ]
         )
     return torch.tensor(np.array(maps))
 
 
-@pytest.mark.parametrize("rules", [AlphaBetaRules(), AlphaBetaRules(2.0, -1.0), AlphaBetaRules(1.5, -0.5, 0.2)])
+@pytest.mark.parametrize(
+    ("alpha", "beta", "expected"), [(1.0, 0.0, (-1.0, 0.0)), (2.0, -1.0, (-2.0, 0.5)), (1.5, -0.5, (-1.5, 0.25))]
+)
+def test_one_neuron_explains_its_logit(alpha: float, beta: float, expected: tuple[float, float]) -> None:
+    """z = 1 - 1 - 1 = -1, P = 1, N = -2: R = z (alpha / P, beta (-1) / N) (Bach et al. 2015, equation 60)."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 1))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[1.0, -1.0]]))
+        network[1].bias.fill_(-1.0)
+    _, relevance = LRP(network, AlphaBetaRules(alpha, beta), image_range=None)(torch.ones(1, 1, 1, 2))
+    assert relevance.image.flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        AlphaBetaRules(),
+        AlphaBetaRules(2.0, -1.0),
+        AlphaBetaRules(1.5, -0.5, 0.2),
+        AlphaBetaRules(start=CONTRIBUTIONS),
+        AlphaBetaRules(2.0, -1.0, start=CONTRIBUTIONS),
+    ],
+)
 @pytest.mark.parametrize("kind", ACCOUNTED)
 def test_equals_alpha_beta_written_as_matrices(kind: type[nn.Module], rules: AlphaBetaRules, images: Tensor) -> None:
     network = randomise(kind())
@@ -69,7 +95,7 @@ def test_with_z_b_at_the_first_layer(kind: type[nn.Module], rules: AlphaBetaRule
 @pytest.mark.parametrize("kind", [*ACCOUNTED, FunctionalNet, UNetEncoder])
 def test_z_plus_relevance_is_never_negative(kind: type[nn.Module], images: Tensor) -> None:
     for image_range in (None, (0.0, 1.0)):
-        _, relevance = LRP(randomise(kind()), AlphaBetaRules(), image_range=image_range)(images)
+        _, relevance = LRP(randomise(kind()), AlphaBetaRules(start=CONTRIBUTIONS), image_range=image_range)(images)
         assert (relevance.image >= 0).all()
         assert relevance.image.any()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cxr_isnet.relevance import LRP, EpsilonRules, RelevanceError, sum_of_logits
+from cxr_isnet.relevance import LRP, EpsilonPoints, EpsilonRules, RelevanceError, sum_of_logits
 
 from .networks import randomise
 from .oracle import Oracle
@@ -95,6 +95,18 @@ def test_an_image_read_twice_is_refused() -> None:
 
     with pytest.raises(RelevanceError, match=r"\['left', 'right'\]"):
         LRP(Twice())
+
+
+@pytest.mark.parametrize("points", list(EpsilonPoints))
+def test_a_black_patch_at_epsilon_zero_gives_no_nan(points: EpsilonPoints, images: Tensor) -> None:
+    network = first_layer_only(bias=False, norm=False, padding=1)
+    images[:, :, :6] = 0.0
+    lrp = LRP(network, EpsilonRules(0.0, points), first_epsilon=0.0)
+    _, relevance = lrp(images, sum_of_logits)
+    assert relevance.image.isfinite().all()
+    assert relevance.image.any()
+    relevance.image.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_an_empty_image_range_is_refused() -> None:

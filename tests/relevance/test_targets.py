@@ -14,6 +14,7 @@ from cxr_isnet.relevance import (
     EpsilonRules,
     RelevanceError,
     classes,
+    highest,
     log_odds,
     per_class,
     selective,
@@ -46,6 +47,22 @@ def test_classes_explains_the_classes_asked_for() -> None:
     assert seed.shape == (2, 2, 3)
     assert seed.argmax(2).t().tolist() == index.tolist()
     assert torch.equal(classes(index[:, 0])(torch.randn(2, 3)), seed[:1])
+
+
+@pytest.mark.parametrize(("index", "columns"), [(2, [2]), (torch.tensor(1), [1]), ([0, 2], [0, 2])])
+def test_one_class_or_a_few_for_every_image(index: object, columns: list[int]) -> None:
+    seed = classes(index)(torch.randn(4, 3))  # type: ignore[arg-type]
+    assert seed.argmax(2).t().tolist() == [columns] * 4
+
+
+def test_a_class_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RelevanceError, match="do not fit logits of shape"):
+        classes(3)(torch.randn(2, 3))
+
+
+def test_highest_explains_the_highest_logit_of_each_image() -> None:
+    logits = torch.randn(5, 4)
+    assert highest(logits)[0].argmax(1).tolist() == logits.argmax(1).tolist()
 
 
 @pytest.mark.parametrize("index", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0, 1, 2])])

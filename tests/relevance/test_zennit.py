@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules
+from cxr_isnet.relevance import LRP, AlphaBetaRules, AlphaBetaStart, EpsilonRules
 
 from .networks import ConvNet, randomise
 
@@ -72,11 +72,29 @@ def test_epsilon_and_z_b(zennit: Any, network: ConvNet, images: Tensor, epsilon:
 
 
 @pytest.mark.parametrize("z_b", [False, True])
-def test_z_plus(zennit: Any, network: ConvNet, images: Tensor, z_b: bool) -> None:
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (2.0, -1.0)])
+def test_alpha_beta(zennit: Any, network: ConvNet, images: Tensor, shares: tuple[float, float], z_b: bool) -> None:
+    """From the logits, whose relevance zennit, too, shares out by their positive and negative contributions."""
+    (alpha, beta), epsilon = shares, 0.05
+
+    def rule(stabilizer: float) -> Any:
+        return zennit.rules.AlphaBeta(alpha, -beta, stabilizer)
+
+    first = zennit.rules.ZBox(0.0, 1.0, stabilizer=0.02) if z_b else rule(epsilon)
+    expected = explain(zennit, network, images, network(images).detach(), first, rule(epsilon), rule(TINY))
+    lrp = LRP(
+        network, AlphaBetaRules(alpha, beta, epsilon), image_range=(0.0, 1.0) if z_b else None, first_epsilon=0.02
+    )
+    assert_close(lrp(images)[1].image.detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("z_b", [False, True])
+def test_z_plus_of_all_contributions(zennit: Any, network: ConvNet, images: Tensor, z_b: bool) -> None:
     rules, epsilon = zennit.rules, 0.05
     first = rules.ZBox(0.0, 1.0, stabilizer=0.02) if z_b else rules.ZPlus(epsilon)
     head, features = network[8], nn.Sequential(*list(network)[:8])(images)
     positive = features @ head.weight.clamp(min=0).t() + head.bias.clamp(min=0)
     expected = explain(zennit, network, images, positive.detach(), first, rules.ZPlus(epsilon), rules.ZPlus(TINY))
-    lrp = LRP(network, AlphaBetaRules(epsilon=epsilon), image_range=(0.0, 1.0) if z_b else None, first_epsilon=0.02)
+    z_plus = AlphaBetaRules(epsilon=epsilon, start=AlphaBetaStart.CONTRIBUTIONS)
+    lrp = LRP(network, z_plus, image_range=(0.0, 1.0) if z_b else None, first_epsilon=0.02)
     assert_close(lrp(images)[1].image.detach(), expected, rtol=1e-9, atol=1e-12)
