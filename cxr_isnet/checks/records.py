@@ -87,12 +87,12 @@ def image_record(path: str) -> ImageRecord:
     return ImageRecord(path, "", sha256, shape, thumbnail, blank, perceptual_hash(stretched))
 
 
-def mask_record(path: str) -> MaskRecord:
-    """Read a mask; an error becomes the `problem` of the record."""
+def mask_record(path: str, image: str | None = None) -> MaskRecord:
+    """Read a mask, turned as its image is; an error becomes the `problem` of the record."""
     if not Path(path).is_file():
         return MaskRecord(path, problem=f"{path}: there is no such file")
     try:
-        lungs = read_mask(path)
+        lungs = read_mask(path, image)
     except InputError as error:
         return MaskRecord(path, problem=str(error))
     edges = {"top": lungs[0], "bottom": lungs[-1], "left": lungs[:, 0], "right": lungs[:, -1]}

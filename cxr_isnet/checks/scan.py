@@ -106,7 +106,8 @@ def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> M
         frames.append(frame)
     frame = join_tables(names, frames) if frames else pd.DataFrame(columns=["image", "mask"], dtype=str)
     images = read_records(image_record, frame["image"], "images", workers)
-    masks = read_records(mask_record, frame["mask"], "masks", workers)
+    image_of = dict(zip(frame["mask"], frame["image"], strict=True))
+    masks = read_records(lambda mask: mask_record(mask, image_of[mask]), frame["mask"], "masks", workers)
     return ManifestScan(tuple(names), frame, images, masks, tuple(schema_findings), crop_limit)
 
 

@@ -79,7 +79,7 @@ def read_pair(image: str | Path, mask: str | Path) -> tuple[NDArray[np.float32],
     pixels = read_image(image)
     if mask == "":
         return pixels, None
-    lungs = read_mask(mask)
+    lungs = read_mask(mask, image)
     if lungs.shape != pixels.shape:
         raise InputError(
             f"{mask}: column 'mask': {_rows_by_columns(lungs)} pixels, but its image {image} has "

@@ -27,7 +27,7 @@ from cxr_isnet.data import prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import ERROR_COLUMN, DecisionRule, probability_columns
 from cxr_isnet.files import DISCLAIMER, atomic_write
-from cxr_isnet.imaging import DICOM_ERRORS, is_dicom, open_header, read_image
+from cxr_isnet.imaging import DICOM_ERRORS, Turn, image_turn, is_dicom, open_header, read_image
 from cxr_isnet.inference import Classifier
 from cxr_isnet.objectives import Explanation
 
@@ -78,6 +78,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
 }
 """Elements that are empty in the results where their value is none of their type (PS3.5, 6.2)."""
 
+_UPRIGHT = ("L", "F")
 _AXES = re.compile(r"[APRLHF]{1,3}")
 
 LungFinder = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
@@ -135,18 +136,19 @@ class DicomResults:
     def make(self, path: Path, probabilities: Sequence[float]) -> list[Dataset]:
         """The results as data sets; arguments and errors as of `write`."""
         image = read_image(path)
+        turn, stored = image_turn(path)
         decided = int(self.rule.decide(np.array([probabilities], dtype=np.float64))[0])
         heatmap = self._heatmap(image, decided)
         lungs = None if self.find_lungs is None else self.find_lungs(image)
         with open_header(path) as header:
             try:
-                source = _completed(header.dataset, image.shape)
+                source = _completed(header.dataset, stored)
                 results = [_report(source, self, probabilities, decided)]
                 if heatmap is not None:
                     line = f"{self.classifier.classes[decided]} {probabilities[decided]:.2f}"
-                    results.append(_heatmap_capture(source, draw_heatmap(image, heatmap, line), line))
+                    results.append(_heatmap_capture(source, draw_heatmap(image, heatmap, line), line, turn))
                 if lungs is not None and lungs.any():
-                    results.append(_lung_segmentation(source, lungs))
+                    results.append(_lung_segmentation(source, turn.undo(lungs)))
             except DICOM_ERRORS as error:
                 if isinstance(error, InputError):
                     raise
@@ -319,8 +321,8 @@ def _code(value: str, meaning: str) -> Any:
     return CodedConcept(value=value[:64], scheme_designator=SCHEME, meaning=meaning[:64])
 
 
-def _heatmap_capture(source: Dataset, picture: NDArray[np.uint8], line: str) -> Dataset:
-    """Secondary Capture of a picture, which refers to its source."""
+def _heatmap_capture(source: Dataset, picture: NDArray[np.uint8], line: str, turn: Turn) -> Dataset:
+    """Secondary Capture of a picture, turned as the image was read, which refers to its source."""
     from highdicom.sc import SCImage
 
     result = SCImage.from_ref_dataset(
@@ -329,7 +331,7 @@ def _heatmap_capture(source: Dataset, picture: NDArray[np.uint8], line: str) -> 
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=_orientation(source),
+        patient_orientation=_UPRIGHT if turn else _orientation(source),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_equipment("OT", f"cxr-isnet heatmap, {_SHORT}"),
     )
@@ -351,7 +353,7 @@ def _heatmap_capture(source: Dataset, picture: NDArray[np.uint8], line: str) -> 
 def _orientation(source: Dataset) -> tuple[str, str]:
     value = source.get("PatientOrientation")
     axes = [str(axis) for axis in value] if isinstance(value, MultiValue) else []
-    return (axes[0], axes[1]) if len(axes) == 2 and all(map(_AXES.fullmatch, axes)) else ("L", "F")
+    return (axes[0], axes[1]) if len(axes) == 2 and all(map(_AXES.fullmatch, axes)) else _UPRIGHT
 
 
 def _lung_segmentation(source: Dataset, lungs: NDArray[np.uint8]) -> Dataset:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header, open_header
-from cxr_isnet.imaging.images import read_image, read_mask
+from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
     LARGEST_AREA,
     LARGEST_BORDER,
@@ -19,7 +19,8 @@ from cxr_isnet.imaging.mask_shape import (
     border_share,
     lung_areas,
 )
-from cxr_isnet.imaging.png import encode_png
+from cxr_isnet.imaging.orientation import Turn
+from cxr_isnet.imaging.png import SOFTWARE, encode_png
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
@@ -35,7 +36,9 @@ __all__ = [
     "LARGEST_BORDER",
     "LARGEST_PIXELS",
     "LOWEST_SYMMETRY",
+    "PICTURE_FORMATS",
     "SMALLEST_AREA",
+    "SOFTWARE",
     "AcceptanceConfig",
     "CXRReader",
     "Flag",
@@ -44,10 +47,12 @@ __all__ = [
     "Radiograph",
     "RejectedFile",
     "RejectionReason",
+    "Turn",
     "UntrustedImage",
     "border_share",
     "correct_polarity",
     "encode_png",
+    "image_turn",
     "is_dicom",
     "lung_areas",
     "open_header",

@@ -31,6 +31,7 @@ class Flag(Enum):
     POLARITY_CORRECTED = "polarity_corrected"
     LOW_CONTRAST = "low_contrast"
     CLIPPED = "clipped"
+    TURNED = "turned"
     REPEATED_INSTANCE = "repeated_instance"
 
 

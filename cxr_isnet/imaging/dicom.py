@@ -23,6 +23,7 @@ from cxr_isnet.imaging.acceptance import (
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
 from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
+from cxr_isnet.imaging.orientation import Turn, turn_by_header
 from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
@@ -163,7 +164,13 @@ def render_radiograph(
         pixels, hidden = hide(pixels, seen)
         lut = render(pixels, header, hidden)
         lut = replace(lut, applied=(f"display shutter {shutter}", *lut.applied))
+    turn = turn_by_header(header)
+    if turn:
+        pixels = turn(pixels)
+        lut = replace(lut, applied=(f"turned: PatientOrientation {_directions(header)} to standard", *lut.applied))
     flags = [note.flag for note in notes if note.flag]
+    if turn:
+        flags.append(Flag.TURNED)
     score = polarity_score(lut.values[subsample(pixels)])
     if score < NEGATIVE_BELOW:
         flags.append(Flag.POLARITY)
@@ -180,7 +187,7 @@ def render_radiograph(
         rows=pixels.shape[0],
         columns=pixels.shape[1],
         bits_stored=header.integer("BitsStored") or 0,
-        pixel_spacing=_spacing(header),
+        pixel_spacing=_spacing(header, turn),
         view=find_view(header)[0].value,
         body_part=header.code("BodyPartExamined"),
         manufacturer=_device(header, "Manufacturer"),
@@ -207,12 +214,17 @@ def _contrast(lut: GrayscaleLUT) -> float:
     return high - low
 
 
-def _spacing(header: Header) -> float | None:
+def _spacing(header: Header, turn: Turn) -> float | None:
+    """The row spacing of the image as it is shown."""
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
-        spacing = header.number(keyword)
-        if spacing is not None and spacing > 0:
-            return spacing
+        spacings = header.numbers(keyword)
+        if spacings and spacings[0] > 0:
+            return spacings[-1] if turn.transpose else spacings[0]
     return None
+
+
+def _directions(header: Header) -> str:
+    return "\\".join(text[:1].upper() for text in header.texts("PatientOrientation"))
 
 
 def _device(header: Header, keyword: str) -> str:

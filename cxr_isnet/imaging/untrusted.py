@@ -23,7 +23,7 @@ from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 
 LARGEST_PIXELS = 64_000_000
 """Of an image: four times the largest flat panel detectors."""
-PICTURE_FORMATS = ("PNG", "JPEG")
+_FORMATS = ("PNG", "JPEG")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _INFLATED_PER_PIXEL = 8
 
@@ -70,7 +70,7 @@ def read_untrusted(source: Path | bytes, *, largest_pixels: int = LARGEST_PIXELS
 def _read(stream: BinaryIO, name: str, largest_pixels: int) -> UntrustedImage:
     if not starts_like_dicom(stream.read(PREAMBLE + 4)):
         stream.seek(0)
-        picture = decode_picture(stream, name, largest_pixels=largest_pixels, formats=PICTURE_FORMATS)
+        picture = decode_picture(stream, name, largest_pixels=largest_pixels, formats=_FORMATS)
         return UntrustedImage(grey_values(picture, name), None, None)
     _check_deflated(stream, largest_pixels)
     rules = (at_most(largest_pixels), *SCORING_RULES)

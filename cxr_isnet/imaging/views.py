@@ -85,11 +85,9 @@ def _from_codes(header: Header) -> View:
 
 
 def _from_orientation(header: Header) -> View:
-    """Frontal where rows run left-right and columns head-foot; which side faced the tube stays unknown."""
+    """Frontal where the image lies between left-right and head-foot; which side faced the tube stays unknown."""
     directions = header.texts("PatientOrientation")
-    if len(directions) != 2:
+    across = {text[:1].upper() for text in directions}
+    if len(directions) != 2 or not across & {"H", "F"}:
         return View.UNKNOWN
-    along_rows, along_columns = (text.upper()[:1] for text in directions)
-    if along_columns not in ("F", "H"):
-        return View.UNKNOWN
-    return {"L": View.FRONTAL, "R": View.FRONTAL, "A": View.LATERAL, "P": View.LATERAL}.get(along_rows, View.UNKNOWN)
+    return View.FRONTAL if across & {"L", "R"} else View.LATERAL if across & {"A", "P"} else View.UNKNOWN

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging import read_image, read_mask
+from cxr_isnet.imaging import SOFTWARE, read_image, read_mask
 from cxr_isnet.manifests import file_digest
 from cxr_isnet.segmentation.mask_prediction import PredictedMask, predict_files
 from cxr_isnet.segmentation.overlays import OverlayTile, contact_sheet, overlay
@@ -56,6 +56,7 @@ class MaskStore:
     def write(self, image_digest: str, predicted: PredictedMask) -> None:
         """Stores a mask, as 0 and 255, with its quality; the folder exists."""
         metadata = PngImagePlugin.PngInfo()
+        metadata.add_text("Software", SOFTWARE)  # drawn on the image as it is read: never turned with it
         metadata.add_text(_KEY, json.dumps({"model": self.model, "quality": asdict(predicted.quality)}))
         with atomic_write(self.path(image_digest)) as partial:
             Image.fromarray(predicted.mask * np.uint8(255)).save(partial, pnginfo=metadata, compress_level=1)
@@ -66,7 +67,7 @@ class MaskStore:
         if not path.is_file():
             return None
         try:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=["PNG"]) as picture:
                 metadata = json.loads(picture.info.get(_KEY, "{}"))
                 if metadata.get("model") != self.model:
                     return None
@@ -176,7 +177,7 @@ def _draw_flagged(output: Path, table: pd.DataFrame) -> None:
     for index, row in tqdm(flagged.iterrows(), total=len(flagged), desc="overlays", unit="image", disable=None):
         path = folder / Path(row["predicted_mask"]).name
         with atomic_write(path) as partial:
-            overlay(read_image(row["image"]), read_mask(row["predicted_mask"])).save(partial)
+            overlay(read_image(row["image"]), read_mask(row["predicted_mask"], row["image"])).save(partial)
         table.loc[index, "overlay"] = str(path)
     current = {Path(path).name for path in table["overlay"] if path}
     for path in folder.glob("*.png"):
@@ -190,7 +191,7 @@ def _draw_accepted(path: Path, table: pd.DataFrame) -> None:
     chosen = np.unique(np.linspace(0, len(ranked) - 1, min(ACCEPTED_TILES, len(ranked))).round().astype(int))
     tiles = []
     for row in ranked.iloc[chosen].to_dict("records"):
-        image, mask = read_image(row["image"]), read_mask(row["predicted_mask"])
+        image, mask = read_image(row["image"]), read_mask(row["predicted_mask"], row["image"])
         tiles.append(OverlayTile(image, mask, None, f"agreement {row['agreement']:.3f}"))
     with atomic_write(path) as partial:
         contact_sheet(tiles, f"{len(tiles)} of {len(ranked)} accepted masks").save(partial)

@@ -108,12 +108,12 @@ def overlap_table(segmenter: Segmenter, pairs: pd.DataFrame, limits: QualityLimi
     if "heart" in pairs.columns:
         segmenter = segmenter.with_heart(pairs["heart"].iloc[0])
     files = predict_files(segmenter, list(pairs["image"]), batch_size=BATCH, workers=0, description="evaluate")
-    for (xray, predicted), given in zip(files, pairs["mask"], strict=True):
+    for (xray, predicted), image, given in zip(files, pairs["image"], pairs["mask"], strict=True):
         if predicted is None:
             raise InputError(xray.problem)
         quality = predicted.quality
         flags = "; ".join(quality.quality_flags(limits))
-        rows.append({**_overlaps(predicted.mask, read_mask(given)), **asdict(quality), "quality_flags": flags})
+        rows.append({**_overlaps(predicted.mask, read_mask(given, image)), **asdict(quality), "quality_flags": flags})
     kept = ["image", "mask", "patient_id", "site", *(["heart"] if "heart" in pairs.columns else [])]
     named = pairs[kept].rename(columns={"image": "path"})
     return pd.concat([named.reset_index(drop=True), pd.DataFrame(rows)], axis=1)

@@ -128,6 +128,25 @@ def test_the_segmentation_is_the_lungs_at_the_size_of_the_source(made: dict[str,
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
 
 
+def test_of_a_source_on_its_side_the_lungs_lie_on_its_pixels_and_the_picture_is_upright(
+    results: DicomResults, source: Path
+) -> None:
+    """Columns of the source run to the patient's left, rows to the head: its upper half is the right half as stored."""
+    dataset = pydicom.dcmread(source)
+    dataset.PatientOrientation = ["H", "L"]
+    dataset.save_as(source)
+
+    made = {result.Modality: result for result in results.make(source, PROBABILITIES)}
+
+    lungs = made["SEG"].pixel_array
+    assert lungs.shape == (64, 48)
+    assert lungs[:, 24:].all()
+    assert not lungs[:, :24].any()
+    assert list(made["SEG"].PatientOrientation) == ["H", "L"]
+    assert list(made["OT"].PatientOrientation) == ["L", "F"]
+    assert made["OT"].Columns > made["OT"].Rows - 2 * banner_rows(48, 64)
+
+
 def test_the_heatmap_lies_where_the_relevance_is_and_a_banner_above() -> None:
     image = np.full((400, 200), 0.5, np.float32)
     heatmap = np.zeros((40, 40), np.float32)

@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,3 +123,27 @@ def test_a_16_bit_picture_of_full_range_or_of_intake_is_not_told(tmp_path, caplo
     read_image(tmp_path / "dark.png")
 
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "PPM", "EPS", "ICO", "WEBP"])
+def test_other_formats_than_png_jpeg_and_tiff_are_refused_whatever_the_name(tmp_path, kind):
+    """Pillow starts Ghostscript for a PostScript file, whatever its name."""
+    Image.new("L" if kind != "ICO" else "RGB", (16, 16)).save(tmp_path / "a.png", kind)
+
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match="not a readable image"):
+            read(tmp_path / "a.png")
+
+
+def test_every_picture_is_opened_with_a_list_of_formats():
+    """A parser that is not needed is a parser that can be attacked."""
+    package = Path(images.__file__).parents[1]
+    opened = [
+        (path.name, node.lineno, [keyword.arg for keyword in node.keywords])
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open")
+    ]
+
+    assert len(opened) >= 4
+    assert [place for *place, keywords in opened if "formats" not in keywords] == []

@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from cxr_isnet.files import atomic_write
-from cxr_isnet.imaging import is_dicom, open_header
+from cxr_isnet.imaging import PICTURE_FORMATS, is_dicom, open_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 
+_MASK_FORMATS = (*PICTURE_FORMATS, "GIF", "BMP")  # SCR's are GIF
 _MAX_STRETCH = 0.02
 _UNREADABLE = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
@@ -40,8 +41,8 @@ def combined_mask(image: Path, masks: tuple[Path, ...], target: Path) -> Path:
     size = _size(image)
     try:
         if len(masks) == 1:
-            with Image.open(masks[0]) as picture:
-                if picture.size == size:
+            with Image.open(masks[0], formats=_MASK_FORMATS) as picture:
+                if picture.size == size and picture.format in PICTURE_FORMATS:
                     return masks[0]
         combined = _union(masks)
     except _UNREADABLE as error:
@@ -64,7 +65,7 @@ def _size(image: Path) -> tuple[int, int]:
             if not columns or not rows:
                 raise DroppedError("image cannot be opened")
             return columns, rows
-        with Image.open(image) as picture:
+        with Image.open(image, formats=PICTURE_FORMATS) as picture:
             return picture.size
     except _UNREADABLE as error:
         raise DroppedError("image cannot be opened") from error
@@ -73,7 +74,7 @@ def _size(image: Path) -> tuple[int, int]:
 def _union(masks: tuple[Path, ...]) -> Image.Image:
     layers = []
     for mask in masks:
-        with Image.open(mask) as picture:
+        with Image.open(mask, formats=_MASK_FORMATS) as picture:
             layers.append(np.asarray(picture.convert("L")))
     if len({layer.shape for layer in layers}) > 1:
         raise NoMaskError("masks of an image have several sizes")
