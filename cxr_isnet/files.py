@@ -1,10 +1,13 @@
-"""Atomic writes, locks, file names, and output folders."""
+"""Atomic writes, locks, CSV tables, file names, and output folders."""
 
+import csv
+import errno
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +15,8 @@ from filelock import FileLock, Timeout
 from cxr_isnet.errors import InputError
 
 LOCK_NAME = ".lock"
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
 
 
@@ -24,13 +29,67 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Yields:
         A path in the same folder with the same suffix, to write to.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename in (str(partial), partial) or (error.filename is None and error.errno in _DISK_ERRORS):
+            raise unwritable(path, error) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # no folder: nothing was written
+            partial.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error of an output that cannot be written."""
+    return InputError(f"{path}: cannot be written: {error.strerror}. Free some space, or correct the permissions")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV table, whole or not at all; the one writer for every table that people open in a spreadsheet.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which `without_apostrophe` removes.
+
+    Args:
+        path: the file; its folder exists.
+        columns: names.
+        rows: cells in the order of the columns; None and NaN are empty cells. Names of files need not be Unicode.
+    """
+    with (
+        atomic_write(path) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        plain = csv.writer(stream, lineterminator="\n")
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in itertools.chain([columns], rows):
+            cells = [_cell(value) for value in row]
+            returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)  # which `plain` does not quote
+            (quoted if returns else plain).writerow(cells)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
+    return "" if value is None or value != value else value  # NaN alone differs from itself
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def without_apostrophe(cell: str) -> str:
+    """The text that `write_csv` was given, from the cell that it wrote."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 @contextmanager
@@ -54,7 +113,7 @@ def exclusive(path: Path) -> Iterator[None]:
             f"{path}: another process is writing to it. Wait for that one to end, or name another output"
         ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be written to ({error.strerror}). Correct its permissions") from error
+        raise unwritable(path, error) from error
     try:
         yield
     finally:

@@ -1,10 +1,12 @@
+import csv
+import errno
 import subprocess
 import sys
 
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, exclusive, file_slug, output_folder
+from cxr_isnet.files import atomic_write, exclusive, file_slug, output_folder, without_apostrophe, write_csv
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
@@ -98,5 +100,39 @@ def test_what_this_process_writes_to_is_refused_and_free_afterwards(tmp_path):
 def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "letter.txt").write_text("a file in the place of the folder")
 
-    with pytest.raises(InputError, match="cannot be written to"), exclusive(tmp_path / "letter.txt" / "table.csv"):
+    with pytest.raises(InputError, match="cannot be written: "), exclusive(tmp_path / "letter.txt" / "table.csv"):
         pass
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path):
+    (tmp_path / "t.csv").write_text("old")
+
+    with pytest.raises(InputError, match=r"t\.csv: cannot be written: No space"), atomic_write(tmp_path / "t.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(InputError, match="cannot be written: No such file"), atomic_write(tmp_path / "no/t.csv") as new:
+        new.write_text("new")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    assert (tmp_path / "t.csv").read_text() == "old"
+
+
+def test_an_error_of_another_file_is_not_one_of_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "t.csv"):
+        (tmp_path / "source").read_text()
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "''+1"]
+"""Texts that spreadsheets run, or would after one apostrophe is removed."""
+HARMLESS = ["", "a=b", "-1.5", "+3", "1e-9", "'quoted'", "\udcff", "a\nb"]
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, *HARMLESS])
+def test_cells_that_a_spreadsheet_would_run_are_texts_and_read_back(tmp_path, text):
+    write_csv(tmp_path / "t.csv", ["=header", "b"], [(text, 1.5), (None, float("nan"))])
+
+    with (tmp_path / "t.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        header, first, second = csv.reader(stream)
+    assert header == ["'=header", "b"]
+    assert (without_apostrophe(first[0]), first[1]) == (text, "1.5")
+    assert first[0] == (f"'{text}" if text in FORMULAS else text)
+    assert second == ["", ""]

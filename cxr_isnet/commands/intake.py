@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from tqdm import tqdm
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, exclusive
-from cxr_isnet.imaging import AcceptanceConfig, Flag, RejectionReason
+from cxr_isnet.files import exclusive, unwritable
+from cxr_isnet.imaging import AcceptanceConfig, Flag
 from cxr_isnet.intake import (
     IMAGE_FOLDER,
     MANIFEST,
@@ -24,22 +22,26 @@ from cxr_isnet.intake import (
     UNLABELLED,
     Candidate,
     DateAction,
-    FoundFile,
+    FileLimits,
     ImageFormat,
     ImportConfig,
     Imported,
     Importer,
     ImportLog,
     IntakeCounts,
+    Inventory,
     PolarityAction,
     ProcessPool,
-    Pseudonyms,
     Rejected,
     TaskFailure,
     UnwritableOutput,
     find_files,
     load_pseudonyms,
+    private_folder,
     read_label_table,
+    resolved_root,
+    take_inventory,
+    write_readme,
     write_tables,
 )
 
@@ -53,18 +55,22 @@ class IntakeConfig:
     Attributes:
         root: Folder to walk (zip archives in it are opened), or one file, archive or DICOMDIR.
         output: Folder for `manifest.csv`, `provenance.csv`, `quarantine.csv` and the images; outside root. A second run
-            into it resumes the first.
+            into it resumes the first; one of another root is refused.
         site: Name of the hospital, the manifest's column `site`.
         labels: CSV with `label` and one of `patient_id`, `accession`, `file` (path from root); null for none.
         label: Label of images that the table of labels does not name.
         licence: Terms of use, the manifest's column `licence`.
-        format: `png`, rendered images of 16 bits; or `reference`, links to the DICOM files as they are.
+        format: `png`, rendered images of 16 bits; or `reference`, links to the DICOM files as they are, which hold the
+            patients' identity: an output that is not to be passed on.
         polarity: What happens to an image that looks like a negative: `record` it, `quarantine` it, `correct` it.
         dates: `drop`, or `shift` by a secret number of days per patient.
         acceptance: Acceptance criteria.
         key_file: File with the secret for pseudonyms, at least 16 bytes; null for the variable CXR_ISNET_INTAKE_KEY, or
             a key that is generated in `<output>.private`.
+        follow_links: Follows links to folders, and links to files outside root.
+        prune: Drops rows and images of files that an earlier run found and that are gone from root.
         workers: Worker processes; null for one per core.
+        limits: What one file may cost.
     """
 
     root: str
@@ -78,7 +84,10 @@ class IntakeConfig:
     dates: DateAction = DateAction.DROP
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
     key_file: str | None = None
+    follow_links: bool = False
+    prune: bool = False
     workers: int | None = None
+    limits: FileLimits = field(default_factory=FileLimits)
 
     def __post_init__(self) -> None:
         if not self.site.strip() or not self.label.strip():
@@ -99,47 +108,57 @@ def intake(config: IntakeConfig) -> str:
         InputError: a path or a table of labels is wrong, the output holds an intake with other settings, or it cannot
             be written to.
     """
-    root, output = Path(config.root), Path(config.output)
-    _check_paths(root, output)
-    output.mkdir(parents=True, exist_ok=True)
-    private = _private_folder(output)
-    with exclusive(output):
-        return _intake(config, root, output, private)
+    root, output = resolved_root(Path(config.root)), Path(config.output)
+    _check_paths(config, root, output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        private = private_folder(output)
+        with exclusive(output):
+            return _intake(config, root, output, private)
+    except OSError as error:
+        raise unwritable(Path(error.filename or output), error) from error
 
 
 def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> str:
     pseudonyms = load_pseudonyms(config.key_file, private)
-    labels = read_label_table(config.labels, config.label, pseudonyms)
-    import_config = ImportConfig(output, config.format, config.polarity, config.dates, config.acceptance, pseudonyms)
+    labels = read_label_table(config.labels, config.label, pseudonyms, root)
+    limits, acceptance = config.limits, config.acceptance
+    import_config = ImportConfig(output, config.format, config.polarity, config.dates, acceptance, pseudonyms, limits)
     with ImportLog(output) as log:
-        log.check_settings(_settings(import_config))
+        log.check_settings(_settings(import_config, root))
         _remove_partial_files(output, private)
-        with _file_names(private / "files.csv", pseudonyms) as file_id_of:
-            _import_files(root, import_config, log, file_id_of, config.workers or os.cpu_count() or 1)
+        choices = {"follow_links": config.follow_links, "prune": config.prune}
+        with take_inventory(root, private, pseudonyms, log, **choices) as inventory:
+            _import_files(inventory, import_config, log, config.workers or os.cpu_count() or 1)
         constants = {"site": config.site, "licence": config.licence}
         counts = write_tables(log, output, labels, constants, config.dates is DateAction.SHIFT)
-    return _summary(counts, output, private)
+        if config.prune:
+            _remove_unnamed_images(log, output)
+    write_readme(output, config.format)
+    return _summary(config, counts, inventory, output, private)
 
 
-def _check_paths(root: Path, output: Path) -> None:
-    if not root.exists():
-        raise InputError(f"root '{root}' is neither a folder nor a file. Correct the path")
-    if root.is_dir() and output.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"output '{output}' lies in root '{root}', and would be imported itself. Name another folder")
+def _check_paths(config: IntakeConfig, root: Path, output: Path) -> None:
+    if root.is_dir() and output.resolve().is_relative_to(root):
+        raise InputError(
+            f"output '{output}' lies in root '{config.root}', and would be imported itself. Name another folder"
+        )
     if output.exists() and not output.is_dir():
         raise InputError(f"output '{output}' is a file. Name a folder")
+    if next(find_files(root, follow_links=config.follow_links), None) is None:
+        raise InputError(f"root '{config.root}' holds no file. Mount it, or correct the path; nothing was changed")
 
 
-def _private_folder(output: Path) -> Path:
-    """Creates the folder beside the output, for its owner only, of the key and of the names of the files."""
-    private = output.resolve().with_name(f"{output.resolve().name}.private")
-    private.mkdir(mode=0o700, exist_ok=True)
-    return private
+def _remove_unnamed_images(log: ImportLog, output: Path) -> None:
+    for path in (output / IMAGE_FOLDER).glob("*/*"):
+        if not log.names_image(path.relative_to(output).as_posix()):
+            path.unlink()
 
 
-def _settings(config: ImportConfig) -> dict[str, str]:
+def _settings(config: ImportConfig, root: Path) -> dict[str, str]:
     """The settings that the outcome of a file depends on; they cannot change when an intake is resumed."""
     return {
+        "root": config.pseudonyms.of("root", str(root)),
         "format": config.format.value,
         "polarity": config.polarity.value,
         "dates": config.dates.value,
@@ -160,59 +179,35 @@ def _remove_partial_files(output: Path, private: Path) -> None:
             partial.unlink()
 
 
-@contextmanager
-def _file_names(path: Path, pseudonyms: Pseudonyms) -> Iterator[Callable[[FoundFile], str]]:
-    """Writes the private table of pseudonyms and file names; yields the function that adds a file and gives its id."""
+def _import_files(inventory: Inventory, config: ImportConfig, log: ImportLog, workers: int) -> None:
+    limits = (config.limits.seconds, config.limits.memory)
     with (
-        atomic_write(path) as partial,
-        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        tqdm(total=inventory.files, desc="intake", unit="file", disable=None) as bar,
+        ProcessPool[Candidate, Imported | Rejected | UnwritableOutput](Importer(config), workers, *limits) as pool,
     ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("file_id", "file"))
-
-        def add(found: FoundFile) -> str:
-            file_id = pseudonyms.of("file", found.name)
-            writer.writerow((file_id, found.name))
-            return file_id
-
-        yield add
-
-
-def _import_files(
-    root: Path, config: ImportConfig, log: ImportLog, file_id_of: Callable[[FoundFile], str], workers: int
-) -> None:
-    total = sum(1 for _ in find_files(root))
-    with tqdm(total=total, desc="intake", unit="file", disable=None) as bar:
-        candidates = _candidates(root, config.output, log, file_id_of, bar)
-        with ProcessPool[Candidate, Imported | Rejected | UnwritableOutput](Importer(config), workers) as pool:
-            for candidate, outcome in pool.results(candidates):
-                if isinstance(outcome, UnwritableOutput):
-                    raise InputError(
-                        f"{outcome.detail}. Free some space or correct the permissions; run again to resume"
-                    )
-                if isinstance(outcome, TaskFailure):
-                    logger.error("file %s: %s", candidate.file_id, outcome.detail)
-                    outcome = Rejected(RejectionReason.CRASHED, outcome.detail)
-                log.record(candidate.file_id, candidate.stamp, outcome)
-                bar.update()
+        for candidate, outcome in pool.results(_candidates(inventory, config.output, log, bar)):
+            if isinstance(outcome, UnwritableOutput):
+                raise InputError(f"{outcome.detail}; run again to resume")
+            if isinstance(outcome, TaskFailure):
+                logger.error("file %s: %s", candidate.file_id, outcome.detail)
+                outcome = Rejected.of_failure(outcome)
+            log.record(candidate.file_id, candidate.stamp, outcome)
+            bar.update()
 
 
-def _candidates(
-    root: Path, output: Path, log: ImportLog, file_id_of: Callable[[FoundFile], str], bar: tqdm[None]
-) -> Iterator[Candidate]:
+def _candidates(inventory: Inventory, output: Path, log: ImportLog, bar: tqdm[None]) -> Iterator[Candidate]:
     """Yields the files to import; records those that are rejected unopened and skips those imported before."""
-    for found in find_files(root):
-        file_id = file_id_of(found)
-        earlier = log.mark_seen(file_id)
+    for file_id, found in inventory:
+        earlier = log.outcome(file_id)
         if found.rejection is not None:
-            log.record(file_id, found.stamp, Rejected(found.rejection.reason, found.rejection.detail))
+            log.record(file_id, found.stamp, found.rejection)
         elif earlier is None or earlier[0] != found.stamp or not (output / earlier[1]).exists():
             yield Candidate(file_id, found.path, found.member, found.stamp)
             continue
         bar.update()
 
 
-def _summary(counts: IntakeCounts, output: Path, private: Path) -> str:
+def _summary(config: IntakeConfig, counts: IntakeCounts, inventory: Inventory, output: Path, private: Path) -> str:
     rejected = sum(counts.rejected.values())
     lines = [f"{counts.accepted} images of {counts.patients} patients accepted, {rejected} files rejected"]
     for title, by_name in (("label", counts.labels), ("rejected", counts.rejected), ("flagged", counts.flags)):
@@ -221,5 +216,16 @@ def _summary(counts: IntakeCounts, output: Path, private: Path) -> str:
         lines.append(
             "  images flagged 'polarity' look like negatives: review them, or set polarity to 'correct' or 'quarantine'"
         )
+    if inventory.gone and not config.prune:
+        lines.append(
+            f"  {inventory.gone} files that an earlier run found are gone from the root; their rows stay. If they were "
+            "removed for good, set prune to true"
+        )
+    elif inventory.gone:
+        lines.append(f"  {inventory.gone} files that are gone from the root were pruned, rows and images")
+    if inventory.unlisted:
+        lines.append(f"  {inventory.unlisted} folders or archives cannot be listed: see the quarantine")
+    if config.format is ImageFormat.REFERENCE:
+        lines.append(f"{output}: NOT TO BE PASSED ON: its images are links to files that hold the patients' identity")
     lines.append(f"{output / MANIFEST}, {output / QUARANTINE}; key and file names, not to be shared: {private}")
     return "\n".join(lines)

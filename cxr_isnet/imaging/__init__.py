@@ -7,9 +7,9 @@ like), `png` (16-bit PNG), `raw_picture` (pictures of stored values).
 
 from typing import TYPE_CHECKING
 
-from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
+from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag, at_most
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph
-from cxr_isnet.imaging.header import DICOM_ERRORS, Header, open_header
+from cxr_isnet.imaging.header import DICOM_ERRORS, Header, check_deflated, open_header
 from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
     LARGEST_AREA,
@@ -49,7 +49,9 @@ __all__ = [
     "RejectionReason",
     "Turn",
     "UntrustedImage",
+    "at_most",
     "border_share",
+    "check_deflated",
     "correct_polarity",
     "encode_png",
     "image_turn",

@@ -200,7 +200,7 @@ def at_most(pixels: int) -> AcceptanceRule:
         rows, columns = header.integer("Rows") or 0, header.integer("Columns") or 0
         if rows * columns > pixels:
             raise RejectedFile(
-                RejectionReason.PIXEL_FORMAT,
+                RejectionReason.LIMIT,
                 f"Rows (0028,0010) is {rows} and Columns (0028,0011) {columns}: more than {pixels} pixels. "
                 "Give a smaller image",
             )

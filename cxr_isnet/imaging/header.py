@@ -16,6 +16,7 @@ import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -137,6 +138,37 @@ def read_header(stream: BinaryIO) -> Dataset:
     if not len(dataset):
         raise RejectedFile(RejectionReason.BROKEN, "the file holds no data element. Copy the file anew from its source")
     return dataset
+
+
+def check_deflated(stream: BinaryIO, most: int) -> None:
+    """Refuses a deflated data set (PS3.5, A.5) that inflates to more bytes; pydicom inflates it whole.
+
+    Args:
+        stream: the file; is read from its start.
+        most: bytes.
+
+    Raises:
+        RejectedFile: it inflates to more.
+    """
+    stream.seek(PREAMBLE + 4)
+    try:
+        with quiet_pydicom():
+            meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+            syntax = meta.get("TransferSyntaxUID")
+    except DICOM_ERRORS:
+        return  # without a preamble there is no syntax to deflate by; what else is wrong, the reader says
+    if syntax != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    try:
+        data = stream.read(1 << 16)
+        while data and not inflater.eof:
+            inflated += len(inflater.decompress(data, 1 << 20))
+            if inflated > most:
+                raise RejectedFile(RejectionReason.LIMIT, f"inflates to more than {most} bytes. Give it plain")
+            data = inflater.unconsumed_tail or stream.read(1 << 16)
+    except zlib.error:
+        return  # the reader says so
 
 
 @contextmanager

@@ -10,6 +10,8 @@ class RejectionReason(Enum):
     """Reason of a rejection, as the column `reason` of `quarantine.csv` spells it."""
 
     UNREADABLE = "unreadable"
+    LINK = "link"
+    LIMIT = "limit"
     ARCHIVE = "archive"
     NOT_DICOM = "not_dicom"
     INDEX = "index"

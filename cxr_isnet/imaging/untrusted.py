@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig, at_most
 from cxr_isnet.imaging.dicom import read_radiograph
-from cxr_isnet.imaging.header import DICOM_ERRORS, PREAMBLE, Header, quiet_pydicom, starts_like_dicom
+from cxr_isnet.imaging.header import PREAMBLE, Header, check_deflated, starts_like_dicom
 from cxr_isnet.imaging.images import decode_picture, grey_values
 from cxr_isnet.imaging.provenance import Provenance
-from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.rejection import RejectedFile
 
 LARGEST_PIXELS = 64_000_000
 """Of an image: four times the largest flat panel detectors."""
@@ -72,33 +69,10 @@ def _read(stream: BinaryIO, name: str, largest_pixels: int) -> UntrustedImage:
         stream.seek(0)
         picture = decode_picture(stream, name, largest_pixels=largest_pixels, formats=_FORMATS)
         return UntrustedImage(grey_values(picture, name), None, None)
-    _check_deflated(stream, largest_pixels)
+    check_deflated(stream, largest_pixels * _INFLATED_PER_PIXEL)
     rules = (at_most(largest_pixels), *SCORING_RULES)
     radiograph = read_radiograph(stream, AcceptanceConfig(other_views=True), rules)
     return UntrustedImage(radiograph.image(), radiograph.provenance, _age(radiograph.header))
-
-
-def _check_deflated(stream: BinaryIO, largest_pixels: int) -> None:
-    """Refuses a deflated data set (PS3.5, A.5) that holds more than the largest image; pydicom inflates it whole."""
-    stream.seek(PREAMBLE + 4)
-    try:
-        with quiet_pydicom():
-            meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-            syntax = meta.get("TransferSyntaxUID")
-    except DICOM_ERRORS:
-        return  # without a preamble there is no syntax to deflate by; what else is wrong, the reader says
-    if syntax != DeflatedExplicitVRLittleEndian:
-        return
-    inflater, inflated, most = zlib.decompressobj(-zlib.MAX_WBITS), 0, largest_pixels * _INFLATED_PER_PIXEL
-    try:
-        data = stream.read(1 << 16)
-        while data and not inflater.eof:
-            inflated += len(inflater.decompress(data, 1 << 20))
-            if inflated > most:
-                raise RejectedFile(RejectionReason.PIXEL_FORMAT, f"inflates to more than {most} bytes. Give it plain")
-            data = inflater.unconsumed_tail or stream.read(1 << 16)
-    except zlib.error:
-        return  # the reader says so
 
 
 def _age(header: Header) -> float | None:

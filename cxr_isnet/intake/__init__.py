@@ -1,27 +1,29 @@
 """A hospital's folder of DICOM files to a de-identified manifest.
 
-Reading order: `discovery` (the files of a folder), `importer` (one file to one image), `process_pool` (many at once),
-`import_log` (the outcome of each, on disk), `pseudonyms`, `label_join` (labels by patient, accession or file),
-`tables` (what is written).
+Reading order: `discovery` (the files of a folder), `importer` (one file to one image, with `archives`), `process_pool`
+(many at once), `import_log` (the outcome of each, on disk), `inventory` (what is new, known, gone), `pseudonyms`,
+`label_join` (labels by patient, accession or file), `tables` and `readme` (what is written).
 """
 
-from cxr_isnet.intake.discovery import FoundFile, find_files
+from cxr_isnet.intake.discovery import FoundFile, Rejected, find_files, resolved_root
 from cxr_isnet.intake.import_log import ImportLog
 from cxr_isnet.intake.importer import (
     IMAGE_FOLDER,
     Candidate,
     DateAction,
+    FileLimits,
     ImageFormat,
     ImportConfig,
     Imported,
     Importer,
     PolarityAction,
-    Rejected,
     UnwritableOutput,
 )
+from cxr_isnet.intake.inventory import Inventory, take_inventory
 from cxr_isnet.intake.label_join import UNLABELLED, read_label_table
 from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
-from cxr_isnet.intake.pseudonyms import Pseudonyms, load_pseudonyms
+from cxr_isnet.intake.pseudonyms import Pseudonyms, load_pseudonyms, private_folder
+from cxr_isnet.intake.readme import write_readme
 from cxr_isnet.intake.tables import MANIFEST, QUARANTINE, IntakeCounts, write_tables
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "UNLABELLED",
     "Candidate",
     "DateAction",
+    "FileLimits",
     "FoundFile",
     "ImageFormat",
     "ImportConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "Imported",
     "Importer",
     "IntakeCounts",
+    "Inventory",
     "PolarityAction",
     "ProcessPool",
     "Pseudonyms",
@@ -46,6 +50,10 @@ __all__ = [
     "UnwritableOutput",
     "find_files",
     "load_pseudonyms",
+    "private_folder",
     "read_label_table",
+    "resolved_root",
+    "take_inventory",
+    "write_readme",
     "write_tables",
 ]

@@ -6,21 +6,24 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import RejectionReason
-from cxr_isnet.intake.importer import Imported, Rejected
+from cxr_isnet.intake.discovery import Rejected
+from cxr_isnet.intake.importer import Imported
 
 IMPORT_LOG_NAME = "import_log.sqlite"
 _OLD_NAME = "log.sqlite"
 _COMMIT_INTERVAL = 1.0  # seconds of work that a kill may cost
 
-_RETRIED = (RejectionReason.UNREADABLE.value, RejectionReason.CRASHED.value)
-"""Reasons that lie in the circumstances: the same file may be readable next time."""
+_RETRIED = (RejectionReason.UNREADABLE.value, RejectionReason.CRASHED.value, RejectionReason.LIMIT.value)
+"""Reasons that lie in the circumstances: the same file may be read next time, or with other limits."""
 
+_VERSION = 2  # as the schema sets it
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
@@ -35,36 +38,32 @@ CREATE TABLE IF NOT EXISTS files (
     record TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_content ON files (content);
-CREATE INDEX IF NOT EXISTS by_instance ON files (instance);
 CREATE TEMP TABLE seen (file_id TEXT PRIMARY KEY);
+CREATE TEMP VIEW copies AS
+    SELECT *, row_number() OVER order_of_copies AS place, first_value(file_id) OVER order_of_copies AS first
+    FROM files WHERE reason = ''
+    WINDOW order_of_copies AS (PARTITION BY content ORDER BY file_id NOT IN (SELECT file_id FROM seen), file_id);
+PRAGMA user_version = 2;
 """
+"""Of files of one content, one that the root still holds goes first: its row stands for all."""
 
 _ACCEPTED = """
-SELECT file_id, patient, accession, record,
-    instance <> '' AND EXISTS (
-        SELECT 1 FROM files AS other JOIN seen USING (file_id)
-        WHERE other.instance = files.instance AND other.content <> files.content AND other.reason = ''
-    )
-FROM files JOIN seen USING (file_id)
-WHERE reason = '' AND file_id = (
-    SELECT min(twin.file_id) FROM files AS twin JOIN seen USING (file_id)
-    WHERE twin.content = files.content AND twin.reason = ''
+SELECT file_id, patient, accession, record, instance IN (
+    SELECT instance FROM files WHERE reason = '' AND instance <> ''
+    GROUP BY instance HAVING count(DISTINCT content) > 1
 )
-ORDER BY patient, file_id
+FROM copies WHERE place = 1 ORDER BY patient, file_id
 """
 
 _QUARANTINED = """
-SELECT file_id, reason, record, '' FROM files JOIN seen USING (file_id) WHERE reason <> ''
+SELECT file_id, reason, record, '' FROM files WHERE reason <> ''
 UNION ALL
-SELECT file_id, reason, '', first FROM (
-    SELECT files.file_id, reason, (
-        SELECT min(twin.file_id) FROM files AS twin JOIN seen USING (file_id)
-        WHERE twin.content = files.content AND twin.reason = ''
-    ) AS first
-    FROM files JOIN seen USING (file_id) WHERE reason = ''
-) WHERE file_id <> first
+SELECT file_id, reason, '', first FROM copies WHERE place > 1
 ORDER BY 1
 """
+
+_IS_ACCEPTED = "SELECT 1 FROM files WHERE file_id = ? AND reason = ''"
+_IS_GONE = "SELECT 1 FROM files WHERE file_id = ? AND file_id NOT IN (SELECT file_id FROM seen)"
 
 
 @dataclass(frozen=True)
@@ -113,34 +112,52 @@ class ImportLog:
             folder: the output; exists.
 
         Raises:
-            InputError: another intake is writing, the file is not an import log, or it is one of an earlier version.
+            InputError: the file is not an import log, is one of an earlier version, is in use, or cannot be written.
         """
-        if (folder / _OLD_NAME).exists():
-            raise InputError(
-                f"{folder / _OLD_NAME}: an import log of an earlier version, which cannot be resumed. "
-                "Name another output, or remove this folder"
-            )
         self._path = folder / IMPORT_LOG_NAME
-        self._database = sqlite3.connect(self._path, timeout=0)
         self._committed = time.monotonic()
+        self._database = sqlite3.connect(self._path, timeout=0)
         try:
+            if (folder / _OLD_NAME).exists() or self._is_of_another_version():
+                raise InputError(
+                    f"{folder}: holds an import log of an earlier version, which cannot be resumed. "
+                    "Name another output, or remove this folder"
+                )
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.executescript(_SCHEMA)
             self._database.execute("BEGIN IMMEDIATE")
             self._database.commit()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, InputError) as error:
             self._database.close()
-            raise InputError(
-                f"{self._path}: {error}. Wait for the other intake into this folder to end, or name another output"
-            ) from error
+            raise self._explained(error) from error
+
+    def _is_of_another_version(self) -> bool:
+        ((tables,),) = self._database.execute("SELECT count(*) FROM sqlite_master")
+        ((version,),) = self._database.execute("PRAGMA user_version")
+        return bool(tables) and version != _VERSION
+
+    def _explained(self, error: Exception) -> Exception:
+        """An error of the database as one that says what to do."""
+        if not isinstance(error, sqlite3.Error):
+            return error
+        return InputError(
+            f"{self._path}: {error}. Free some space, correct the permissions, or name another output; then run "
+            "again to resume"
+        )
 
     def __enter__(self) -> ImportLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._database.commit()
-        self._database.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            with closing(self._database):
+                if not isinstance(error, sqlite3.Error):
+                    self._database.commit()
+        except sqlite3.Error as last:
+            raise self._explained(last) from last
+        if isinstance(error, sqlite3.Error):
+            raise self._explained(error) from error
 
     def check_settings(self, settings: dict[str, str]) -> None:
         """Stores the settings of the first run; checks that those of a later run are the same.
@@ -163,18 +180,49 @@ class ImportLog:
                 "Use the same settings to resume, or name another output"
             )
 
-    def mark_seen(self, file_id: str) -> tuple[str, str] | None:
-        """Marks a file as seen in this run: the tables list no others.
+    def mark_seen(self, file_id: str) -> bool:
+        """Marks a file as found in the root in this run.
 
         Args:
             file_id: pseudonym of its name.
 
         Returns:
-            Its stamp and its image, "" for a rejected one; None if it has no outcome yet or must be tried again.
+            Whether no other file of this run has the same.
         """
-        self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (file_id,))
+        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (file_id,)).rowcount == 1
+
+    def outcome(self, file_id: str) -> tuple[str, str] | None:
+        """The stamp and the image, "" for a rejected one, of a file; None if it must be tried, for the first time or
+        again."""
         row = self._database.execute("SELECT stamp, image, reason FROM files WHERE file_id = ?", (file_id,)).fetchone()
         return None if row is None or row[2] in _RETRIED else (str(row[0]), str(row[1]))
+
+    def is_accepted(self, file_id: str) -> bool:
+        """Whether a file has been accepted, in this run or before."""
+        return self._database.execute(_IS_ACCEPTED, (file_id,)).fetchone() is not None
+
+    def is_gone(self, file_id: str) -> bool:
+        """Whether an earlier run has found a file and this one has not."""
+        return self._database.execute(_IS_GONE, (file_id,)).fetchone() is not None
+
+    def count_gone(self) -> int:
+        """The number of files that earlier runs have found and this one has not."""
+        ((count,),) = self._database.execute("SELECT count(*) FROM files WHERE file_id NOT IN (SELECT * FROM seen)")
+        return int(count)
+
+    def forget(self, file_id: str) -> None:
+        """Removes the outcome of a file that is none any more."""
+        self._database.execute("DELETE FROM files WHERE file_id = ?", (file_id,))
+
+    def prune(self) -> None:
+        """Removes the outcomes of all files that are gone."""
+        self._database.execute("DELETE FROM files WHERE file_id NOT IN (SELECT * FROM seen)")
+
+    def names_image(self, image: str) -> bool:
+        """Whether a row names an image, a path relative to the output."""
+        content = PurePosixPath(image).stem
+        found = self._database.execute("SELECT 1 FROM files WHERE content = ? AND image = ?", (content, image))
+        return found.fetchone() is not None
 
     def record(self, file_id: str, stamp: str, outcome: Imported | Rejected) -> None:
         """Records an outcome in place of an earlier one of the same file; it is committed within a second.
@@ -196,11 +244,11 @@ class ImportLog:
             self._committed = time.monotonic()
 
     def accepted(self) -> Iterator[AcceptedRow]:
-        """The accepted files seen in this run, one of each content, sorted by patient and file."""
+        """The accepted files, one of each content, sorted by patient and file."""
         for file_id, patient, accession, record, repeated in self._database.execute(_ACCEPTED):
             yield AcceptedRow(file_id, patient, accession, json.loads(record), bool(repeated))
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
-        """The rejected files seen in this run, and the copies of accepted ones, sorted by file."""
+        """The rejected files, and the copies of accepted ones, sorted by file."""
         for row in self._database.execute(_QUARANTINED):
             yield QuarantinedRow(*map(str, row))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cxr_isnet.config import spell_by_value
-from cxr_isnet.files import atomic_write
+from cxr_isnet.errors import InputError
+from cxr_isnet.files import atomic_write, unwritable
 from cxr_isnet.imaging import (
     INTAKE_RULES,
     AcceptanceConfig,
@@ -23,9 +22,13 @@ from cxr_isnet.imaging import (
     Radiograph,
     RejectedFile,
     RejectionReason,
+    at_most,
+    check_deflated,
     correct_polarity,
     read_radiograph,
 )
+from cxr_isnet.intake.archives import ArchiveReader
+from cxr_isnet.intake.discovery import Rejected
 from cxr_isnet.intake.pseudonyms import Pseudonyms, patient_age, patient_sex
 
 IMAGE_FOLDER = "images"
@@ -61,6 +64,35 @@ spell_by_value(ImageFormat, PolarityAction, DateAction)
 
 
 @dataclass(frozen=True)
+class FileLimits:
+    """What one file may cost, so that a damaged or hostile one takes neither the memory nor the time of the others.
+
+    Attributes:
+        megabytes: Size of a file, of an archive's member when it is unpacked, of a deflated file when it is inflated.
+        megapixels: Rows times columns.
+        seconds: Time from opening to the written image.
+    """
+
+    megabytes: int = 256
+    megapixels: int = 64
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not (self.megabytes > 0 and self.megapixels > 0 and self.seconds > 0):
+            raise InputError(f"limits are {self}: all must be above 0")
+
+    @property
+    def bytes(self) -> int:
+        """Of a file."""
+        return self.megabytes * 10**6
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a worker may allocate."""
+        return max(2**30, 4 * self.bytes)
+
+
+@dataclass(frozen=True)
 class ImportConfig:
     """Settings of the import of every file.
 
@@ -71,6 +103,7 @@ class ImportConfig:
         dates: drop or shift.
         acceptance: acceptance criteria.
         pseudonyms: with the intake's key.
+        limits: of each file.
     """
 
     output: Path
@@ -79,6 +112,7 @@ class ImportConfig:
     dates: DateAction
     acceptance: AcceptanceConfig
     pseudonyms: Pseudonyms
+    limits: FileLimits = field(default_factory=FileLimits)
 
 
 @dataclass(frozen=True)
@@ -124,19 +158,6 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """The outcome of a rejected file.
-
-    Attributes:
-        reason: one of the closed set.
-        detail: the tag, the value seen and the remedy, free of identity.
-    """
-
-    reason: RejectionReason
-    detail: str
-
-
-@dataclass(frozen=True)
 class UnwritableOutput:
     """The output folder cannot be written to, whatever the file: the intake has to stop.
 
@@ -157,9 +178,11 @@ class Importer:
 
     Attributes:
         config: settings of the import.
+        archives: opens the archives that members are in.
     """
 
     config: ImportConfig
+    archives: ArchiveReader = field(default_factory=ArchiveReader, compare=False)
 
     def __call__(self, candidate: Candidate) -> Imported | Rejected | UnwritableOutput:
         """Reads and checks a file and writes its image.
@@ -169,25 +192,46 @@ class Importer:
 
         Returns:
             The outcome; errors of the file or of the output are outcomes too.
+
+        Raises:
+            MemoryError: the file needs more than there is.
         """
         try:
             radiograph, file_sha256 = self._read(candidate)
             return self._import(radiograph, candidate, file_sha256)
         except RejectedFile as rejected:
-            return Rejected(rejected.reason, rejected.detail)
+            if isinstance(rejected.__cause__, MemoryError):
+                raise rejected.__cause__ from None
+            return Rejected.of(rejected)
         except _WriteError as error:
             return UnwritableOutput(str(error))
 
     def _read(self, candidate: Candidate) -> tuple[Radiograph, str]:
         """The radiograph and the SHA-256 of its file."""
         try:
-            with _open(candidate) as stream:
-                radiograph = read_radiograph(stream, self.config.acceptance, INTAKE_RULES)
+            with self._open(candidate) as stream:
+                check_deflated(stream, self.config.limits.bytes)
+                rules = (*INTAKE_RULES, at_most(self.config.limits.megapixels * 10**6))
+                radiograph = read_radiograph(stream, self.config.acceptance, rules)
                 stream.seek(0)
                 file_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
             raise RejectedFile.unreadable(error) from error
         return self._resolve_polarity(radiograph), file_sha256
+
+    @contextmanager
+    def _open(self, candidate: Candidate) -> Iterator[BinaryIO]:
+        most = self.config.limits.bytes
+        if candidate.member is not None:
+            yield io.BytesIO(self.archives.read(candidate.path, candidate.member, most))
+            return
+        with candidate.path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > most:
+                raise RejectedFile(
+                    RejectionReason.LIMIT, f"a file of {size} bytes, more than {most}. Raise limits.megabytes"
+                )
+            yield stream
 
     def _resolve_polarity(self, radiograph: Radiograph) -> Radiograph:
         """Handles a suspected negative as the setting `polarity` says."""
@@ -208,7 +252,7 @@ class Importer:
         header, provenance, pseudonyms = radiograph.header, radiograph.provenance, self.config.pseudonyms
         patient = header.text("PatientID")
         content = pseudonyms.of("content", file_sha256)
-        image, image_sha256 = self._write(radiograph, candidate, content, file_sha256)
+        image, image_sha256 = self._write(radiograph, candidate, content)
         age = patient_age(header)
         cells: dict[str, Any] = {
             "view": provenance.view,
@@ -232,8 +276,8 @@ class Importer:
             flags=tuple(flag.value for flag in provenance.flags),
         )
 
-    def _write(self, radiograph: Radiograph, candidate: Candidate, content: str, file_sha256: str) -> tuple[str, str]:
-        """Writes the image; returns its path relative to the output and its SHA-256. Equal files share an image."""
+    def _write(self, radiograph: Radiograph, candidate: Candidate, content: str) -> tuple[str, str]:
+        """Writes the image; returns its path relative to the output and its SHA-256, "" of a link."""
         by_reference = self.config.format is ImageFormat.REFERENCE
         if by_reference and candidate.member is not None:
             raise RejectedFile(
@@ -246,24 +290,9 @@ class Importer:
             with atomic_write(target) as partial:
                 if by_reference:
                     os.symlink(candidate.path.resolve(), partial)
-                    return image, file_sha256
+                    return image, ""  # the digest of an identified file would name its row to whoever has the file
                 return image, radiograph.write_png(partial)
         except OSError as error:
-            raise _WriteError(f"{target.parent}: {error.strerror}") from error
-
-
-@contextmanager
-def _open(candidate: Candidate) -> Iterator[BinaryIO]:
-    if candidate.member is None:
-        with candidate.path.open("rb") as stream:
-            yield stream
-        return
-    try:
-        with zipfile.ZipFile(candidate.path) as archive:
-            content = archive.read(archive.infolist()[candidate.member])
-    except (NotImplementedError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RejectedFile(
-            RejectionReason.ARCHIVE,
-            f"the member of the archive does not unpack ({type(error).__name__}). Copy the archive anew",
-        ) from error
-    yield io.BytesIO(content)
+            raise _WriteError(str(unwritable(target.parent, error))) from error
+        except InputError as error:
+            raise _WriteError(str(error)) from error

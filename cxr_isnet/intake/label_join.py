@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.intake.import_log import AcceptedRow
@@ -31,7 +32,7 @@ class LabelTable:
         return self.by_key.get(pseudonym, self.default)
 
 
-def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms) -> LabelTable:
+def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, root: Path) -> LabelTable:
     """Reads a table of labels.
 
     Args:
@@ -39,6 +40,7 @@ def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms) -> 
             `file` (path from the root, with `/`); None for no table.
         default: label of images that the table does not name.
         pseudonyms: of the intake.
+        root: of the intake, without links.
 
     Returns:
         The labels; without a table, the default for every image.
@@ -59,18 +61,21 @@ def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms) -> 
                     f"{path}: has the columns {', '.join(map(repr, columns))}; needed are 'label' and exactly one of "
                     f"{', '.join(map(repr, KEYS))}. Rename or remove columns"
                 )
-            return LabelTable(keys[0], _labels_by_pseudonym(reader, keys[0], path, pseudonyms), default)
+            return LabelTable(keys[0], _labels_by_pseudonym(reader, keys[0], path, pseudonyms, root), default)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable table ({type(error).__name__}). Save it as UTF-8 CSV") from error
 
 
-def _labels_by_pseudonym(reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms) -> dict[str, str]:
+def _labels_by_pseudonym(
+    reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms, root: Path
+) -> dict[str, str]:
     kind = "patient" if key == "patient_id" else key
     labels: dict[str, str] = {}
     for number, row in enumerate(reader, start=1):
         value, label = (row[key] or "").strip(), (row["label"] or "").strip()
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
-        if labels.setdefault(pseudonyms.of(kind, value), label) != label:
+        pseudonym = pseudonyms.of_file(root, value) if key == "file" else pseudonyms.of(kind, value)
+        if labels.setdefault(pseudonym, label) != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
     return labels

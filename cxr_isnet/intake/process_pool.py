@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
@@ -34,9 +35,11 @@ class TaskFailure:
 
     Attributes:
         detail: how it failed, without the message of an exception, which may quote a header.
+        over_limit: whether it took more time or memory than a task may.
     """
 
     detail: str
+    over_limit: bool = False
 
 
 @dataclass
@@ -55,19 +58,27 @@ class _RunningTask(Generic[Task]):
 class ProcessPool(Generic[Task, Result]):
     """Worker processes that apply one function to many tasks; a context manager."""
 
-    def __init__(self, function: Callable[[Task], Result], size: int, timeout: float = TASK_TIMEOUT) -> None:
+    def __init__(
+        self,
+        function: Callable[[Task], Result],
+        size: int,
+        timeout: float = TASK_TIMEOUT,
+        memory: int | None = None,
+    ) -> None:
         """Starts the workers.
 
         Args:
             function: picklable; an exception that it raises becomes a `TaskFailure`.
             size: number of workers.
             timeout: seconds that one task may take.
+            memory: bytes that a worker may allocate for its tasks, on Linux; None for any number.
 
         Raises:
             RuntimeError: a worker does not start.
         """
         self._function = function
         self._timeout = timeout
+        self._memory = memory
         self._killed: list[_Worker] = []
         self._workers: list[_Worker] = []
         for _ in range(size):
@@ -131,8 +142,10 @@ class ProcessPool(Generic[Task, Result]):
             self._replace(index)
             if worker in self._killed:
                 self._killed.remove(worker)
-                return TaskFailure(f"took longer than {self._timeout:g} s")
+                return TaskFailure(f"took longer than {self._timeout:g} s", over_limit=True)
             return TaskFailure(f"its process died {_MAX_TRIES} times") if finished.tries >= _MAX_TRIES else None
+        if isinstance(result, TaskFailure) and result.over_limit:
+            self._replace(index)  # it ends: what is left in its memory would be missing for the next task
         return result
 
     def _kill_overdue(self, running: dict[int, _RunningTask[Task]]) -> float:
@@ -155,7 +168,8 @@ class ProcessPool(Generic[Task, Result]):
         context: Any = multiprocessing.get_context("fork" if _FORKS else "spawn")
         parent_end, worker_end = context.Pipe()
         inherited = [*(worker.pipe for worker in self._workers), parent_end] if _FORKS else []
-        process = context.Process(target=_worker_main, args=(worker_end, inherited, self._function), daemon=True)
+        arguments = (worker_end, inherited, self._function, self._memory)
+        process = context.Process(target=_worker_main, args=arguments, daemon=True)
         process.start()
         worker_end.close()  # otherwise the pipe would stay open when the worker exits
         return _Worker(process, parent_end)
@@ -170,21 +184,40 @@ def _wait_until_started(worker: _Worker) -> None:
         raise RuntimeError(f"a worker did not start: exit status {worker.process.exitcode}") from error
 
 
-def _worker_main(pipe: Connection, inherited: list[Connection], function: Callable[[Any], Any]) -> None:
+def _worker_main(
+    pipe: Connection, inherited: list[Connection], function: Callable[[Any], Any], memory: int | None
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption from the keyboard is for the parent process
     for copy in inherited:
         copy.close()  # otherwise no pipe would end when the parent process exits
+    if memory is not None:
+        _limit_memory(memory)
     try:
         pipe.send(None)
         while True:
-            pipe.send(_run_task(function, pipe.recv()))
+            result = _run_task(function, pipe.recv())
+            pipe.send(result)
+            if isinstance(result, TaskFailure) and result.over_limit:
+                return
     except (EOFError, OSError):
         return  # the parent process has exited
+
+
+def _limit_memory(memory: int) -> None:
+    """Limits what this process may allocate beyond what it has; an allocation of more is a MemoryError."""
+    if sys.platform == "linux":
+        import resource
+
+        status = Path("/proc/self/status").read_text()
+        used = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+        resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
 
 
 def _run_task(function: Callable[[Any], Any], task: Any) -> Any:
     try:
         return function(task)
+    except MemoryError:
+        return TaskFailure("needs more memory than one file may", over_limit=True)
     except Exception as error:  # whatever it is, it must not stop the other tasks; the caller gets it as a result
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -47,6 +48,15 @@ class Pseudonyms:
         message = f"{kind}\0{value}".encode(errors="backslashreplace")  # file names need not be Unicode
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_DIGITS]
 
+    def of_file(self, root: Path, name: str) -> str:
+        """The pseudonym of a file: equal names in two roots have two.
+
+        Args:
+            root: of the intake, without links.
+            name: of the file, as in `FoundFile`.
+        """
+        return self.of("file", f"{root}\0{name}")
+
     def shift_date(self, day: str, patient: str) -> str:
         """A date shifted back by 1 to 365 days, the same number for all dates of a patient.
 
@@ -62,6 +72,33 @@ class Pseudonyms:
             return (date.fromisoformat(day) - timedelta(days)).isoformat()
         except (ValueError, OverflowError):
             return ""
+
+
+def private_folder(output: Path) -> Path:
+    """The folder beside an output, for its owner only, of the key and of the names of files; created if missing.
+
+    Args:
+        output: folder of an intake; exists.
+
+    Raises:
+        InputError: what lies there is no folder, belongs to another user, or is open to others: they may have read or
+            planted a key.
+    """
+    private = output.resolve().with_name(f"{output.resolve().name}.private")
+    private.mkdir(mode=0o700, exist_ok=True)
+    status = private.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{private}: a link, not a folder of its own. Remove it, or name another output")
+    if os.name == "posix":
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid():
+            raise InputError(f"{private}: belongs to another user. Run as that user, or name another output")
+        if mode & 0o077:
+            raise InputError(
+                f"{private}: is open to others (mode {mode:o}), who may have read or replaced the key. Make sure that "
+                f"nobody has, and close it: chmod 700 '{private}'"
+            )
+    return private
 
 
 def load_pseudonyms(key_file: str | None, private: Path) -> Pseudonyms:

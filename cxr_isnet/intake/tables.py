@@ -1,13 +1,12 @@
 """The three tables of an intake, written from its import log in an order that does not depend on the run."""
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cxr_isnet.files import atomic_write
+from cxr_isnet.files import write_csv
 from cxr_isnet.imaging import Flag, Provenance, RejectionReason
 from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.label_join import LabelTable
@@ -122,8 +121,5 @@ def _flags(row: AcceptedRow) -> list[str]:
     return [*row.record["flags"], *([Flag.REPEATED_INSTANCE.value] if row.repeated else [])]
 
 
-def _write(path: Path, columns: Iterable[str], rows: Iterator[dict[str, Any]]) -> None:
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:
+    write_csv(path, columns, ([row.get(column) for column in columns] for row in rows))

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import stat
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 
 from cxr_isnet.commands.intake import IntakeConfig, intake
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import exclusive
+from cxr_isnet.files import exclusive, without_apostrophe
 from cxr_isnet.imaging import read_image
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
 from cxr_isnet.intake import importer
-from cxr_isnet.intake.importer import DateAction, ImageFormat, PolarityAction
+from cxr_isnet.intake.importer import DateAction, FileLimits, ImageFormat, PolarityAction
 from cxr_isnet.intake.pseudonyms import Pseudonyms
 from cxr_isnet.manifests import read_manifest
 from tests.imaging.chest_files import BROKEN, SECRET, chest_bytes, chest_pixels, write_chest
@@ -237,7 +238,7 @@ def test_a_changed_file_is_imported_again(imported, tmp_path):
     assert read_image(image).shape == (96, 96)
 
 
-def test_a_file_that_is_gone_leaves_the_tables(imported, tmp_path):
+def test_a_file_that_was_moved_is_imported_once(imported, tmp_path):
     (tmp_path / "root/a").rename(tmp_path / "root/b")
     write_chest(tmp_path / "root/c", 2)
 
@@ -245,6 +246,176 @@ def test_a_file_that_is_gone_leaves_the_tables(imported, tmp_path):
 
     names = names_of(tmp_path / "out")
     assert sorted(names[row["file_id"]] for row in rows(tmp_path / "out/manifest.csv")) == ["b", "c"]
+
+
+def table_contents(out):
+    names = [out / name for name in ("manifest.csv", "provenance.csv", "quarantine.csv")]
+    return [path.read_bytes() for path in (*names, Path(f"{out}.private/files.csv"))]
+
+
+def test_files_that_are_gone_stay_in_the_tables_unless_they_are_pruned(tmp_path):
+    for number in range(3):
+        write_chest(tmp_path / f"root/2019/{number}", number)
+    (tmp_path / "root/2019/letter").write_text("no image")
+    config = IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1)
+    intake(config)
+    before = table_contents(tmp_path / "out")
+    images = sorted((tmp_path / "out/images").rglob("*.png"))
+    shutil.rmtree(tmp_path / "root/2019")
+
+    with pytest.raises(InputError, match=r"holds no file\. Mount it"):
+        intake(config)
+    assert table_contents(tmp_path / "out") == before
+    write_chest(tmp_path / "root/2020", 7)
+    summary = intake(config)
+    assert "4 files that an earlier run found are gone from the root; their rows stay" in summary
+    for path, old in zip(table_contents(tmp_path / "out"), before, strict=True):
+        assert set(old.splitlines()) <= set(path.splitlines())
+    assert all(image.exists() for image in images)
+
+    summary = intake(replace(config, prune=True))
+
+    assert "4 files that are gone from the root were pruned" in summary
+    (row,) = rows(tmp_path / "out/manifest.csv")
+    assert names_of(tmp_path / "out") == {row["file_id"]: "2020"}
+    assert rows(tmp_path / "out/quarantine.csv") == []
+    assert [path.name for path in (tmp_path / "out/images").rglob("*.png")] == [Path(row["image"]).name]
+
+
+def test_nothing_is_pruned_while_an_archive_cannot_be_listed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "2019.zip", "w") as archive:
+        archive.writestr("a", chest_bytes(1))
+    (tmp_path / "root").mkdir()
+    whole = (tmp_path / "2019.zip").read_bytes()
+    (tmp_path / "root/2019.zip").write_bytes(whole)
+    config = IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1)
+    intake(config)
+    before = rows(tmp_path / "out/manifest.csv")
+    (tmp_path / "root/2019.zip").write_bytes(whole[:-30])
+
+    summary = intake(config)
+    with pytest.raises(InputError, match="1 folders or archives of the root cannot be listed"):
+        intake(replace(config, prune=True))
+
+    assert "1 folders or archives cannot be listed" in summary
+    assert rows(tmp_path / "out/manifest.csv") == before
+    assert [row["reason"] for row in rows(tmp_path / "out/quarantine.csv")] == ["archive"]
+    (tmp_path / "root/2019.zip").write_bytes(whole)
+    assert "gone" not in intake(config)
+    assert rows(tmp_path / "out/quarantine.csv") == []
+
+
+def test_a_file_that_cannot_be_reached_keeps_the_row_that_it_has(imported, tmp_path):
+    (tmp_path / "root/b").symlink_to(tmp_path / "root/c")
+    write_chest(tmp_path / "root/c", 2)
+    intake(imported)
+    before = rows(tmp_path / "out/manifest.csv")
+    (tmp_path / "root/c").rename(tmp_path / "elsewhere")
+
+    intake(imported)
+
+    images = {row["image"] for row in rows(tmp_path / "out/manifest.csv")}
+    assert images == {row["image"] for row in before}
+
+
+def test_another_root_into_one_output_is_refused_and_names_its_files_otherwise(imported, tmp_path):
+    shutil.copytree(tmp_path / "root", tmp_path / "second")
+    another = replace(imported, root=str(tmp_path / "second"))
+
+    with pytest.raises(InputError, match="begun with another root"):
+        intake(another)
+    shutil.copytree(tmp_path / "out.private", tmp_path / "other.private")  # the same key
+    intake(replace(another, output=str(tmp_path / "other")))
+
+    first, second = (rows(tmp_path / name / "manifest.csv")[0] for name in ("out", "other"))
+    assert first["patient_id"] == second["patient_id"]
+    assert first["file_id"] != second["file_id"]
+
+
+def test_members_of_one_name_have_a_row_each(tmp_path):
+    (tmp_path / "root").mkdir()
+    with zipfile.ZipFile(tmp_path / "root/a.zip", "w") as archive:
+        archive.writestr("x", chest_bytes(0))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x", chest_bytes(1))
+        archive.writestr("x#2", chest_bytes(2))
+    write_chest(tmp_path / "root/a.zip!x", 7)
+
+    intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1))
+
+    assert len(rows(tmp_path / "out/manifest.csv")) == 4
+    names = sorted(names_of(tmp_path / "out").values())
+    assert names == ["a.zip!x", "a.zip!x#2", "a.zip!x#2#2", "a.zip!x#3"]
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file"])
+def test_a_private_folder_that_others_may_have_opened_is_refused(tmp_path, kind):
+    write_chest(tmp_path / "root/a", 1)
+    private = tmp_path / "out.private"
+    if kind == "open to others":
+        private.mkdir(mode=0o755)
+    elif kind == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        private.symlink_to(tmp_path / "elsewhere")
+    else:
+        private.write_text("")
+
+    with pytest.raises(InputError, match=r"out\.private: (is open to others \(mode 755\)|a link|cannot be written)"):
+        intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1))
+
+    assert not (tmp_path / "out/manifest.csv").exists()
+    assert not list((tmp_path / "elsewhere").glob("*"))
+
+
+@pytest.mark.parametrize("images", ImageFormat)
+def test_the_output_says_whether_it_may_be_passed_on(tmp_path, images):
+    write_chest(tmp_path / "root/a", 1)
+
+    summary = intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), format=images, workers=1))
+
+    identified = images is ImageFormat.REFERENCE
+    text = (tmp_path / "out/README.md").read_text()
+    assert ("NOT TO BE PASSED ON" in text, "NOT TO BE PASSED ON" in summary) == (identified, identified)
+    assert "out.private" in text
+
+
+def test_a_file_that_takes_too_long_or_too_much_is_told_as_a_reason_and_tried_again(imported, tmp_path, monkeypatch):
+    write_chest(tmp_path / "root/b", 2)
+    (tmp_path / "root/b").open("ab").write(b"\0" * 1_100_000)
+    read = importer.read_radiograph
+
+    def slowly(stream, *rest):
+        time.sleep(600 if "root/c" in stream.name else 0)
+        return read(stream, *rest)
+
+    write_chest(tmp_path / "root/c", 3)
+    monkeypatch.setattr(importer, "read_radiograph", slowly)  # the workers are forks, and have it too
+    intake(replace(imported, limits=FileLimits(megabytes=1, seconds=0.5)))
+    details = sorted(row["detail"] for row in rows(tmp_path / "out/quarantine.csv"))
+    assert details[0].startswith("a file of 1108930 bytes")
+    assert details[1].startswith("took longer than 0.5 s")
+    assert {row["reason"] for row in rows(tmp_path / "out/quarantine.csv")} == {"limit"}
+    monkeypatch.undo()
+
+    intake(imported)
+
+    assert rows(tmp_path / "out/quarantine.csv") == []
+
+
+@pytest.mark.parametrize("name", ["=1+1.dcm", "a\nb", "a\rb", "\udcff\udcfe.dcm", "'=a", "e\x1b[31m.dcm"])
+def test_names_that_other_programs_run_are_kept_as_texts(tmp_path, name):
+    write_chest(tmp_path / "root" / name, 1)
+
+    config = IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1)
+    intake(config)
+    (tmp_path / "root" / name).rename(tmp_path / "gone")
+    write_chest(tmp_path / "root/b", 2)
+    summary = intake(config)
+
+    with open(tmp_path / "out.private/files.csv", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        found = {without_apostrophe(row["file"]) for row in csv.DictReader(stream)}
+    assert found == {name, "b"}
+    assert "1 files that an earlier run found are gone" in summary
 
 
 def test_an_image_that_is_gone_is_written_again(imported, tmp_path):

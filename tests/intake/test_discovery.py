@@ -1,5 +1,8 @@
+import inspect
 import os
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -7,13 +10,14 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import Header
 from cxr_isnet.intake import discovery
 from cxr_isnet.intake.discovery import find_files
 
 
-def found(root):
+def found(root, **settings):
     """Name to reason, "" for a file that is to be opened."""
-    return {item.name: item.rejection.reason.value if item.rejection else "" for item in find_files(root)}
+    return {item.name: item.rejection.reason.value if item.rejection else "" for item in find_files(root, **settings)}
 
 
 def write_index(path, *names):
@@ -41,11 +45,53 @@ def test_a_tree_is_walked_in_the_order_of_names_whatever_the_names(tmp_path):
     assert list(found(tmp_path)) == ["a/y", "a/z.dcm", "a.txt", "b/IM0001"]
 
 
-def test_linked_folders_are_not_followed_and_dangling_links_are_rejected(tmp_path):
-    (tmp_path / "loop").symlink_to(tmp_path)
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+@pytest.fixture
+def linked(tmp_path):
+    """A root with links to a file and a folder outside, to a file inside, to itself, and to nowhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x").write_bytes(b"x")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").write_bytes(b"x")
+    for name, target in {
+        "file_out": "../elsewhere/x",
+        "folder_out": "../elsewhere",
+        "file_in": "a",
+        "loop": ".",
+        "gone": "nowhere",
+    }.items():
+        (root / name).symlink_to(target)
+    return root
 
-    assert found(tmp_path) == {"gone": "unreadable", "loop": "not_dicom"}
+
+def test_links_out_of_the_root_and_to_folders_are_not_followed_unless_it_is_asked_for(linked):
+    inside = {"a": "", "file_in": "", "gone": "unreadable", "loop": "link"}
+
+    assert found(linked) == inside | {"file_out": "link", "folder_out": "link"}
+    assert found(linked, follow_links=True) == inside | {"file_out": "", "folder_out/x": ""}
+
+
+def test_links_that_lead_into_each_other_end(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+        (tmp_path / name / "link").symlink_to(tmp_path / other)
+
+    names = [item.name for item in find_files(tmp_path, follow_links=True)]
+
+    assert names == ["a/file", "a/link/file", "a/link/link", "b/file", "b/link/file", "b/link/link"]
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path):
+    folder = "d/" * 300
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "x").write_bytes(b"x")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert [item.name for item in find_files(tmp_path)] == [f"{folder}x"]
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_members_of_archives(tmp_path):
@@ -61,22 +107,19 @@ def test_members_of_archives(tmp_path):
         "export.ZIP!DICOMDIR": "index",
         "export.ZIP!inner.zip": "archive",
         "export.ZIP!st/0": "",
-        "export.ZIP!st/0#2": "",
         "export.ZIP!st/1": "",
         "torn.zip": "archive",
     }
 
 
-def test_members_that_cannot_be_unpacked_are_rejected(tmp_path, monkeypatch):
-    monkeypatch.setattr(discovery, "MAX_MEMBER_BYTES", 3)
+def test_members_that_cannot_be_unpacked_are_rejected(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("large", b"four")
         archive.writestr("locked", b"x")
     content = (tmp_path / "a.zip").read_bytes()
     at = content.rindex(b"PK\x01\x02")  # the entry of `locked` in the central directory
     (tmp_path / "a.zip").write_bytes(content[: at + 8] + b"\x01" + content[at + 9 :])  # the flag of encryption
 
-    assert found(tmp_path) == {"a.zip!large": "archive", "a.zip!locked": "archive"}
+    assert found(tmp_path) == {"a.zip!locked": "archive"}
 
 
 def test_files_that_a_dicomdir_names_but_that_are_missing_are_rejected(tmp_path):
@@ -87,6 +130,37 @@ def test_files_that_a_dicomdir_names_but_that_are_missing_are_rejected(tmp_path)
     expected = {"disc/DICOMDIR": "index", "disc/IMAGES/A2": "missing", "disc/IMAGES/A1": ""}
     assert found(tmp_path) == expected
     assert found(tmp_path / "disc/DICOMDIR") == {name.removeprefix("disc/"): expected[name] for name in expected}
+
+
+def test_files_of_a_dicomdir_are_found_whatever_their_case(tmp_path):
+    for name in ("images/ct1", "Images/ct1", "images/im2.;1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    write_index(tmp_path / "dicomdir", "IMAGES/CT1", "IMAGES/IM2", "IMAGES/IM3")
+
+    missing = [name for name, reason in found(tmp_path).items() if reason == "missing"]
+
+    assert missing == ["IMAGES/IM3"]
+
+
+@pytest.mark.parametrize(
+    "name", ["N" * 300, "A/" * 3000 + "A", "../../etc/passwd", "/etc/passwd", "a\0b", ".", "\ud83d"]
+)
+def test_whatever_a_dicomdir_names_ends_in_the_list(tmp_path, monkeypatch, name):
+    (tmp_path / "IM1").write_bytes(b"x")
+    monkeypatch.setattr(Header, "items", lambda *_: [SimpleNamespace(texts=lambda _: tuple(name.split("/")))])
+    write_index(tmp_path / "DICOMDIR", "IM1")
+
+    assert found(tmp_path) == {"DICOMDIR": "index", name: "missing", "IM1": ""}
+
+
+def test_a_container_that_stops_its_process_stops_nothing_else(tmp_path, monkeypatch):
+    for name in ("a.zip", "DICOMDIR", "z"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(discovery, "open_header", lambda _: os._exit(1))
+    monkeypatch.setattr(zipfile, "ZipFile", lambda _: bytearray(2**40))
+
+    assert found(tmp_path) == {"DICOMDIR": "crashed", "a.zip": "limit", "z": ""}
 
 
 def test_a_broken_dicomdir_is_rejected(tmp_path):

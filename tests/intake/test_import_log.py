@@ -1,6 +1,8 @@
 """What the import log keeps between runs."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -27,8 +29,8 @@ def test_an_outcome_is_found_again_after_the_log_was_closed(tmp_path):
         log.mark_seen("a")
         log.record("a", "stamp", imported())
     with ImportLog(tmp_path) as log:
-        assert log.mark_seen("a") == ("stamp", "images/c1.png")
-        assert log.mark_seen("b") is None
+        assert log.outcome("a") == ("stamp", "images/c1.png")
+        assert log.outcome("b") is None
         (row,) = log.accepted()
 
     assert (row.file_id, row.patient, row.repeated) == ("a", "p1", False)
@@ -44,23 +46,54 @@ def test_an_outcome_is_found_again_after_the_log_was_closed(tmp_path):
 def test_a_rejection_stands_unless_it_lay_in_the_circumstances(tmp_path, reason):
     with ImportLog(tmp_path) as log:
         log.record("a", "stamp", Rejected(reason, "detail"))
-        known = log.mark_seen("a")
+        known = log.outcome("a")
 
-    retried = reason in (RejectionReason.UNREADABLE, RejectionReason.CRASHED)
+    retried = reason in (RejectionReason.UNREADABLE, RejectionReason.CRASHED, RejectionReason.LIMIT)
     assert known == (None if retried else ("stamp", ""))
 
 
-def test_files_that_are_gone_are_in_no_table_and_the_next_copy_takes_their_row(tmp_path):
+def test_files_that_are_gone_keep_their_rows_until_they_are_pruned(tmp_path):
     with ImportLog(tmp_path) as log:
-        for name in ("a", "b"):
+        for name, content in {"a": "c1", "b": "c1", "d": "c2"}.items():
             log.mark_seen(name)
-            log.record(name, "", imported())
+            log.record(name, "", imported(content))
         log.mark_seen("c")
         log.record("c", "", Rejected(RejectionReason.VIEW, "lateral"))
-        assert outcomes(log) == (["a"], {"b": "a", "c": "view"})
+        assert outcomes(log) == (["a", "d"], {"b": "a", "c": "view"})
+        assert log.count_gone() == 0
     with ImportLog(tmp_path) as log:
         log.mark_seen("b")
+        assert outcomes(log) == (["b", "d"], {"a": "b", "c": "view"})  # the copy that is there stands for both
+        assert (log.count_gone(), log.is_gone("a"), log.is_gone("b")) == (3, True, False)
+
+        log.prune()
+
         assert outcomes(log) == (["b"], {})
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    with ImportLog(tmp_path) as log:
+        assert (log.mark_seen("a"), log.mark_seen("a"), log.mark_seen("b")) == (True, False, True)
+
+
+def test_an_image_is_named_by_the_rows_that_are_left(tmp_path):
+    with ImportLog(tmp_path) as log:
+        log.record("a", "", imported(image="images/c1.png"))
+
+        assert log.names_image("images/c1.png")
+        assert not log.names_image("images/c2.png")
+
+
+def test_a_disk_that_is_full_is_told(tmp_path):
+    def fill():
+        with ImportLog(tmp_path) as log:
+            ((pages,),) = log._database.execute("PRAGMA page_count")
+            log._database.execute(f"PRAGMA max_page_count = {pages + 2}")
+            for number in range(1000):
+                log.record(str(number), "", imported(content=str(number)))
+
+    with pytest.raises(InputError, match=r"full. Free some space.*run again to resume"):
+        fill()
 
 
 def test_other_content_of_one_instance_is_marked_as_repeated(tmp_path):
@@ -103,17 +136,25 @@ def test_an_outcome_outlives_a_kill(tmp_path, monkeypatch):
         shutil.copytree(tmp_path / "running", tmp_path / "killed")  # what is on the disk before the log is closed
 
     with ImportLog(tmp_path / "killed") as log:
-        assert log.mark_seen("a") == ("stamp", "images/c1.png")
+        assert log.outcome("a") == ("stamp", "images/c1.png")
 
 
 def test_two_intakes_cannot_write_at_once(tmp_path):
-    with ImportLog(tmp_path), pytest.raises(InputError, match="Wait for the other intake"):
+    with ImportLog(tmp_path), pytest.raises(InputError, match="locked"):
         ImportLog(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "message"), [(IMPORT_LOG_NAME, "not a database"), ("log.sqlite", "earlier version")])
-def test_a_file_that_is_no_import_log_of_this_version_is_an_error(tmp_path, name, message):
+def test_a_file_that_is_no_import_log_is_an_error(tmp_path, name, message):
     (tmp_path / name).write_text("no database, but long enough to be looked at by SQLite" * 30)
 
     with pytest.raises(InputError, match=message):
+        ImportLog(tmp_path)
+
+
+def test_an_import_log_of_an_earlier_version_is_an_error(tmp_path):
+    with closing(sqlite3.connect(tmp_path / IMPORT_LOG_NAME)) as database:
+        database.execute("CREATE TABLE files (file_id TEXT PRIMARY KEY)")
+
+    with pytest.raises(InputError, match="earlier version"):
         ImportLog(tmp_path)

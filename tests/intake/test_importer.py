@@ -1,25 +1,32 @@
 """The import of one file, in the process of the test."""
 
 import hashlib
+import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
 from cxr_isnet.intake.importer import (
     Candidate,
     DateAction,
+    FileLimits,
     ImageFormat,
     ImportConfig,
+    Imported,
     Importer,
     PolarityAction,
     Rejected,
     UnwritableOutput,
 )
 from cxr_isnet.intake.pseudonyms import Pseudonyms
-from tests.imaging.chest_files import SECRET, chest_bytes, chest_pixels, write_chest
+from tests.imaging.chest_files import SECRET, chest_bytes, chest_dataset, chest_pixels, write_chest
 
 PSEUDONYMS = Pseudonyms(b"sixteen bytes ok")
 NEGATIVE = (4095 - chest_pixels(seed=1)).astype("<u2").tobytes()
@@ -79,7 +86,16 @@ def test_by_reference_the_image_is_a_link_to_the_file(out, tmp_path):
     outcome = importer(out, format=ImageFormat.REFERENCE)(candidate(path))
 
     assert (out / outcome.image).resolve() == path
-    assert outcome.manifest["sha256"] == sha256(path)
+
+
+def test_by_reference_nothing_tells_whoever_has_a_file_which_row_is_its(out, tmp_path):
+    path = write_chest(tmp_path / "a", 1)
+
+    outcome = importer(out, format=ImageFormat.REFERENCE)(candidate(path))
+
+    assert outcome.manifest["sha256"] == ""
+    assert Path(outcome.image).stem == PSEUDONYMS.of("content", sha256(path))
+    assert sha256(path)[:16] not in str(outcome)
 
 
 def test_a_suspected_negative_is_recorded_quarantined_or_corrected(out, tmp_path):
@@ -139,6 +155,70 @@ def test_a_damaged_member_of_an_archive_is_rejected(out, tmp_path):
     outcome = importer(out)(candidate(tmp_path / "a.zip", 0))
 
     assert (outcome.reason.value, "does not unpack" in outcome.detail) == ("archive", True)
+
+
+def test_what_is_larger_than_a_file_may_be_is_rejected_before_it_is_read(out, tmp_path):
+    content = chest_bytes(1, pixels=chest_pixels(800))  # 1.28 MB
+    (tmp_path / "plain").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("IM1", content)
+    (tmp_path / "deflated").write_bytes(deflated(chest_dataset(1, pixels=np.zeros((800, 800), np.uint16))))
+    small = importer(out, limits=FileLimits(megabytes=1))
+
+    for source in (("plain",), ("a.zip", 0), ("deflated",)):
+        outcome = small(candidate(tmp_path / source[0], *source[1:]))
+        assert (outcome.reason.value, "more than 1000000" in outcome.detail) == ("limit", True), source
+        assert isinstance(importer(out)(candidate(tmp_path / source[0], *source[1:])), Imported), source
+
+
+def test_a_header_that_says_more_pixels_than_an_image_may_have_is_rejected(out, tmp_path):
+    path = write_chest(tmp_path / "a", 1, Rows=60000, Columns=60000)
+
+    assert importer(out)(candidate(path)).reason.value == "limit"
+
+
+def test_what_needs_too_much_memory_is_left_to_the_pool(out, tmp_path, monkeypatch):
+    def fill(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(pydicom, "dcmread", fill)
+
+    with pytest.raises(MemoryError):
+        importer(out)(candidate(write_chest(tmp_path / "a", 1)))
+
+
+@pytest.mark.parametrize("settings", [{"megabytes": 0}, {"megapixels": -1}, {"seconds": 0.0}])
+def test_limits_that_let_nothing_in_are_an_error(settings):
+    with pytest.raises(InputError, match="above 0"):
+        FileLimits(**settings)
+
+
+def test_the_list_of_an_archive_is_parsed_once_for_all_of_its_members(out, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(5):
+            archive.writestr(str(number), chest_bytes(number))
+    parsed = []
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", counting(zipfile.ZipFile._RealGetContents, parsed))
+    take = importer(out)
+
+    assert all(isinstance(take(candidate(tmp_path / "a.zip", member)), Imported) for member in range(5))
+    assert len(parsed) == 1
+
+
+def counting(function, calls):
+    def counted(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return counted
+
+
+def deflated(dataset):
+    """The file of a data set in Deflated Explicit VR Little Endian."""
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def test_a_file_that_cannot_be_read_is_rejected_without_its_name(out, tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from cxr_isnet.errors import InputError
@@ -6,18 +8,19 @@ from cxr_isnet.intake.label_join import read_label_table
 from cxr_isnet.intake.pseudonyms import Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"sixteen bytes ok")
+ROOT = Path("/archive")
 
 
 def row(patient="7", accession="A7", file="x/7"):
-    names = [PSEUDONYMS.of(*pair) for pair in (("file", file), ("patient", patient), ("accession", accession))]
-    return AcceptedRow(*names, record={}, repeated=False)
+    names = [PSEUDONYMS.of(*pair) for pair in (("patient", patient), ("accession", accession))]
+    return AcceptedRow(PSEUDONYMS.of_file(ROOT, file), *names, record={}, repeated=False)
 
 
 @pytest.fixture
 def labels(tmp_path):
     def read(text):
         (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
-        return read_label_table(str(tmp_path / "labels.csv"), "unlabelled", PSEUDONYMS)
+        return read_label_table(str(tmp_path / "labels.csv"), "unlabelled", PSEUDONYMS, ROOT)
 
     return read
 
@@ -31,7 +34,7 @@ def test_labels_by_patient_examination_or_file(labels, table):
 
 
 def test_without_a_table_every_image_has_the_given_label():
-    assert read_label_table(None, "normal", PSEUDONYMS).label_of(row()) == "normal"
+    assert read_label_table(None, "normal", PSEUDONYMS, ROOT).label_of(row()) == "normal"
 
 
 @pytest.mark.parametrize(
@@ -50,4 +53,4 @@ def test_tables_that_do_not_do(labels, table, message):
 
 def test_missing_table(tmp_path):
     with pytest.raises(InputError, match="not a readable table"):
-        read_label_table(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS)
+        read_label_table(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS, ROOT)

@@ -1,8 +1,11 @@
 import os
 import signal
+import sys
 import time
 from multiprocessing.connection import wait
 from types import SimpleNamespace
+
+import pytest
 
 from cxr_isnet.intake import process_pool
 from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
@@ -21,6 +24,8 @@ def treat(task):
     if task == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
         return "not interrupted"
+    if task == "fill":
+        return len(bytearray(10**9))
     if task == "who":
         return os.getpid()
     if not os.path.exists(task):
@@ -44,7 +49,15 @@ def test_every_task_has_its_result_also_when_processes_die_or_raise(tmp_path):
 
 def test_an_overdue_task_fails():
     with ProcessPool(treat, size=1, timeout=0.5) as pool:
-        assert list(pool.results(["hang"])) == [("hang", TaskFailure("took longer than 0.5 s"))]
+        assert list(pool.results(["hang"])) == [("hang", TaskFailure("took longer than 0.5 s", over_limit=True))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_a_task_that_needs_more_memory_than_it_may_fails_and_leaves_none_missing_for_the_next():
+    with ProcessPool(treat, size=1, memory=10**8) as pool:
+        results = list(pool.results(["fill", 3, "who"]))
+
+    assert results[:2] == [("fill", TaskFailure("needs more memory than one file may", over_limit=True)), (3, 9)]
 
 
 def test_a_result_that_waits_to_be_received_is_not_overdue(monkeypatch):
