@@ -20,11 +20,13 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
-from cxr_isnet.errors import DivergedError, InputError
+from cxr_isnet.errors import DivergedError, InputError, Terminated, is_disk_full, sigterm_interrupts
 from cxr_isnet.shipped import locate, recipes
 
 BAD_INPUT = 2
 DIVERGED = 3
+INTERRUPTED = 130
+TERMINATED = 143
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Command:
         places: Settings given by their place instead of by name; one that has a default may be left out, and a list
             among them takes one or more, and comes last.
         recipe: Name of the recipe that is taken where no `--config` is given.
+        goes_on: How one that was interrupted goes on, as the end of a sentence; "" where it begins again.
     """
 
     about: str
@@ -47,6 +50,7 @@ class Command:
     function: str
     places: tuple[str, ...] = ()
     recipe: str | None = None
+    goes_on: str = ""
 
     def settings(self) -> type[Any]:
         settings: type[Any] = getattr(import_module(f"cxr_isnet.commands.{self.module}"), self.config)
@@ -81,6 +85,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         "IntakeConfig",
         "intake",
         ("root",),
+        goes_on="give the same command again",
     ),
     "manifest": Group(
         "build and check the tables that say which X-ray, whose lungs, which label, which hospital",
@@ -110,12 +115,19 @@ COMMANDS: Mapping[str, Command | Group] = {
     "segment": Group(
         "predict the lung masks of X-rays that have none",
         {
-            "train": Command("train a segmenter", "segment", "SegmentTrainConfig", "segment_train"),
+            "train": Command(
+                "train a segmenter",
+                "segment",
+                "SegmentTrainConfig",
+                "segment_train",
+                goes_on="give the same command with --resume true",
+            ),
             "crossvalidate": Command(
                 "evaluate a segmenter's config by patient-level cross-validation",
                 "segment",
                 "SegmentCrossvalidateConfig",
                 "segment_crossvalidate",
+                goes_on="give the same command with --resume true",
             ),
             "evaluate": Command(
                 "evaluate a segmenter on given masks", "segment", "SegmentEvaluateConfig", "segment_evaluate"
@@ -125,11 +137,16 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "segment",
                 "SegmentPredictConfig",
                 "segment_predict",
+                goes_on="give the same command again",
             ),
         },
     ),
     "train": Command(
-        "train a classifier, evaluate it on external hospitals, log and register it", "train", "TrainConfig", "run"
+        "train a classifier, evaluate it on external hospitals, log and register it",
+        "train",
+        "TrainConfig",
+        "run",
+        goes_on="give the same command with --resume true",
     ),
     "predict": Command(
         "predict images, folders or manifests: a table with one row for each image",
@@ -137,6 +154,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         "PredictConfig",
         "predict",
         ("model", "inputs"),
+        goes_on="give the same command again",
     ),
     "listen": Command(
         "a DICOM node: score what an archive sends, send the results back", "listen", "ListenConfig", "listen"
@@ -158,12 +176,14 @@ COMMANDS: Mapping[str, Command | Group] = {
         "leave_one_site_out",
         "LeaveOneSiteOutConfig",
         "leave_one_site_out",
+        goes_on="give the same command with --resume true",
     ),
     "compare": Command(
         "train several methods with several seeds on the same data, and compare them on external hospitals",
         "compare",
         "CompareConfig",
         "compare",
+        goes_on="give the same command again",
     ),
     "audit": Command(
         "look for shortcuts that a model takes past the lungs",
@@ -215,16 +235,26 @@ def main(argv: list[str] | None = None) -> None:
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
+    command = None
     try:
         arguments = _without_old_spellings(arguments)
         command, config = _parse(arguments)
-        result = command.run(config)
+        with sigterm_interrupts():
+            result = command.run(config)
     except ArgumentError as error:
         raise SystemExit(_fail(f"{error}{_hint(str(error), arguments)}", BAD_INPUT)) from None
     except InputError as error:
         raise SystemExit(_fail(error, BAD_INPUT)) from None
     except DivergedError as error:
         raise SystemExit(_fail(error, DIVERGED)) from None
+    except KeyboardInterrupt as error:
+        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        raise SystemExit(_fail(f"interrupted{_how_to_go_on(command)}", status)) from None
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        text = f"{error.filename or 'a file'}: not written: {error.strerror}. Make room{_how_to_go_on(command)}"
+        raise SystemExit(_fail(text, BAD_INPUT)) from None
     text, status = result if isinstance(result, tuple) else (result, 0)
     if text:
         print(text)
@@ -444,6 +474,10 @@ def _options(settings: type[Any], prefix: str) -> Iterator[str]:
         for kind in _alternatives(hints[field.name]):
             if is_dataclass(kind) and isinstance(kind, type):
                 yield from _options(kind, f"{prefix}{field.name}.")
+
+
+def _how_to_go_on(command: Command | None) -> str:
+    return f"; to go on, {command.goes_on}" if command is not None and command.goes_on else ""
 
 
 def _fail(error: object, status: int) -> int:

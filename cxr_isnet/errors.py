@@ -1,4 +1,13 @@
-"""Errors that the command line reports without a traceback: bad input, and a training that diverged."""
+"""Errors that the command line reports without a traceback: bad input, a training that diverged, an interruption."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 class InputError(ValueError):
@@ -11,3 +20,30 @@ class InputError(ValueError):
 
 class DivergedError(RuntimeError):
     """A loss that became NaN or infinite; the message names the files of the batch."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as batch systems, containers and `kill` send it; ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Lets SIGTERM raise `Terminated` for a block, so that what is open is ended: in the main thread, and where nothing
+    else handles the signal."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a file could not be written for want of space, or of what a quota allows."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -93,7 +93,7 @@ def without_apostrophe(cell: str) -> str:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, beside: bool = False) -> Iterator[None]:
     """Keeps every other process that asks for the same path out; the system frees it when this process is killed.
 
     The lock is the file `.lock` in a folder, and `.<name>.lock` beside anything else. It stays there, as removing it
@@ -101,11 +101,13 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Args:
         path: an existing folder, or a file that need not exist.
+        beside: puts a folder's lock beside it too: for one that is only made when the work has been checked.
 
     Raises:
         InputError: another process holds it, or the folder cannot be written to.
     """
-    lock = FileLock(path / LOCK_NAME if path.is_dir() else path.with_name(f".{path.name}{LOCK_NAME}"))
+    inside = path.is_dir() and not beside
+    lock = FileLock(path / LOCK_NAME if inside else path.with_name(f".{path.name}{LOCK_NAME}"))
     try:
         lock.acquire(blocking=False)
     except Timeout as error:

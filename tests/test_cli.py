@@ -1,6 +1,8 @@
 """The command line: what it prints, what it returns, how it refuses."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -15,7 +17,7 @@ from cxr_isnet.commands import train as train_command
 from cxr_isnet.commands.evaluate import named_tables
 from cxr_isnet.commands.manifest import BuildConfig
 from cxr_isnet.engine.devices import Device
-from cxr_isnet.errors import DivergedError
+from cxr_isnet.errors import DivergedError, Terminated
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
 
 EVERY_COMMAND = [
@@ -367,3 +369,40 @@ else:
     raise SystemExit("an attribute that is not there")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; to go on, give the same command with --resume true"),
+        (Terminated(), 143, "interrupted; to go on, give the same command with --resume true"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/last.pt"),
+            2,
+            "out/last.pt: not written: No space left on device. Make room; to go on, give the same command with",
+        ),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "disk full"],
+)
+def test_what_ends_a_training_from_outside_is_one_line_that_says_how_to_go_on(error, status, said, run, monkeypatch):
+    def end(config):
+        raise error
+
+    monkeypatch.setattr(train_command, "run", end)
+
+    found, _, problem = run(*TRAIN)
+
+    assert found == status
+    assert said in problem
+    assert problem.count("\n") == 1
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does_and_is_as_before_afterwards(run, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train_command, "run", lambda config: os.kill(os.getpid(), signal.SIGTERM))
+
+    status, _, problem = run(*TRAIN)
+
+    assert status == 143
+    assert problem.startswith("cxr-isnet: interrupted")
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -23,7 +23,7 @@ from cxr_isnet.evaluation import (
 from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.phantoms import write_study
-from cxr_isnet.tracking import TrackingConfig, nested_in, start_run
+from cxr_isnet.tracking import TrackingConfig, check_store, nested_in, start_run
 from cxr_isnet.training import (
     TrainConfig,
     Trial,
@@ -99,6 +99,12 @@ def compare(config: CompareConfig) -> tuple[str, int]:
     Raises:
         InputError: A setting, a table or a file cannot be used; nothing has been trained then. Or no training finished.
     """
+    with RunDirectory(Path(config.output) / "comparison").held():
+        return _compare_held(config)
+
+
+def _compare_held(config: CompareConfig) -> tuple[str, int]:
+    """As `compare`, while no other process compares into the output folder."""
     output = Path(config.output)
     experiment = with_settings(read_experiment_config(config.experiment), config.settings, "settings")
     experiment = replace(experiment, tracking=config.tracking, output="", register=None, resume=False)
@@ -111,6 +117,7 @@ def compare(config: CompareConfig) -> tuple[str, int]:
     remembered = {"experiment": _common(experiment), "phantom_patients": config.phantom_patients}
     directory = RunDirectory(output / "comparison")
     directory = RunDirectory.open(str(directory.path), remembered, manifests, resume=directory.config_file.is_file())
+    check_store(config.tracking, directory.run_id())
     tags = {"kind": "comparison", "reference": config.reference}
     with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=directory.run_id()) as run:
         directory.begin(remembered, manifests, run.run_id, run.uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import check_prevalence, evaluate_folds, study_text, write_predictions
 from cxr_isnet.manifests import digest
-from cxr_isnet.tracking import TrackingConfig, start_run
+from cxr_isnet.tracking import TrackingConfig, check_store, start_run
 from cxr_isnet.training import (
     FoldPlan,
     SiteFolds,
@@ -53,12 +54,19 @@ def leave_one_site_out(config: LeaveOneSiteOutConfig) -> str:
         InputError: A setting, a table or a file cannot be used; nothing has been trained then.
         DivergedError: A loss became NaN or infinite.
     """
+    with RunDirectory(Path(config.output)).held():
+        return _leave_one_site_out_held(config)
+
+
+def _leave_one_site_out_held(config: LeaveOneSiteOutConfig) -> str:
+    """As `leave_one_site_out`, while no other process trains into the output folder."""
     experiment = replace(read_experiment_config(config.experiment), tracking=config.tracking)
     manifests = config.manifest or [*experiment.data.training, *experiment.data.external]
     everywhere = _all_hospitals(experiment, manifests)
     folds = SiteFolds(config.output, everywhere, manifests)
     remembered = {"experiment": everywhere.resolved(), "manifest": manifests}
     directory = RunDirectory.open(config.output, remembered, manifests, resume=config.resume)
+    check_store(config.tracking, directory.run_id())
     chosen = plan(folds)
     _check_report(config, experiment, chosen)
     settings, classes = config.settings(), tuple(experiment.data.classes)

@@ -41,6 +41,7 @@ def log_classifier(
     example_paths: Sequence[str],
     *,
     register: str | None = None,
+    description: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> LoggedModel | None:
     """Logs a classifier as a whole MLflow model: its weights as safetensors, this package's code, pinned requirements.
@@ -50,6 +51,7 @@ def log_classifier(
         classifier: The classifier.
         example_paths: Two or more images, to try the model with.
         register: Name in the registry; None does not register.
+        description: Of the registered version.
         metadata: As of `log_model`.
 
     Returns:
@@ -69,6 +71,8 @@ def log_classifier(
             python_model=Path(__file__).with_name("pyfunc_model.py"),
             classes=classifier.classes,
             example_paths=example_paths,
+            content=classifier.digest(),
+            description=description,
             register=register,
             metadata=metadata,
             params=PARAMS,

@@ -5,8 +5,11 @@ A name that ends in `.safetensors` gets that format, which holds no pickle at al
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +32,16 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes `state` so that a kill at any moment leaves either the old file or the new one."""
     content = {"format": FORMAT, **state}
     with atomic_write(path) as partial:
-        if path.suffix == SAFETENSORS:
-            _write_safetensors(partial, content)
-        else:
-            torch.save(content, partial)
+        try:
+            if path.suffix == SAFETENSORS:
+                _write_safetensors(partial, content)
+            else:
+                torch.save(content, partial)
+        except (RuntimeError, SafetensorError) as error:  # both libraries hide why they could not write
+            written = partial.stat().st_size if partial.is_file() else 0
+            if shutil.disk_usage(path.parent).free > max(written, 2**20):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class CheckpointedRun:
         epochs: Most epochs.
         patience: Ends after so many epochs without a lower validation loss; None for never.
         save_best: Writes the network of the moment to a file, whole or not at all.
-        log_metrics: Called in the main process with the loss terms of an epoch and its number, before it is saved.
+        log_epochs: Called in the main process with the loss terms of epochs by number: of each when it is saved, and
+            of all that are saved when a run is resumed, in case the last process could not log them.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class CheckpointedRun:
         epochs: int,
         patience: int | None,
         save_best: Callable[[Path], None],
-        log_metrics: Callable[[Mapping[str, float], int], None],
+        log_epochs: Callable[[Mapping[int, Mapping[str, float]]], None],
     ) -> None:
         self._trainer = trainer
         self._directory = directory
@@ -44,7 +45,7 @@ class CheckpointedRun:
         self._epochs = epochs
         self._patience = patience
         self._save_best = save_best
-        self._log_metrics = log_metrics
+        self._log_epochs = log_epochs
         self._best = (float("inf"), 0)
         self.history: list[dict[str, Any]] = []
 
@@ -69,6 +70,8 @@ class CheckpointedRun:
             completed, self.history = state["epoch"], state["history"]
             self._best = (state["best_loss"], state["best_epoch"])
             _log.info("resuming after epoch %d of %d", completed, self._epochs)
+            if self._context.is_main:
+                self._log_epochs({epoch: self._terms(epoch) for epoch in range(1, completed + 1)})
             if self._out_of_patience(completed):
                 return
         self._trainer.run(self._after_epoch, completed=completed)
@@ -83,8 +86,6 @@ class CheckpointedRun:
             {"epoch": epoch.number, "split": "validation", **epoch.validation},
         ]
         if self._context.is_main:
-            terms = {f"training.{k}": v for k, v in epoch.training.items()}
-            self._log_metrics(terms | {f"validation.{k}": v for k, v in epoch.validation.items()}, epoch.number)
             state = {
                 "epoch": epoch.number,
                 "trainer": self._trainer.state(),
@@ -93,7 +94,18 @@ class CheckpointedRun:
                 "best_epoch": self._best[1],
             }
             self._directory.save(state, self.history, self._save_best if better else None)
+            self._log_epochs({epoch.number: self._terms(epoch.number)})
         return self._out_of_patience(epoch.number)
+
+    def _terms(self, epoch: int) -> dict[str, float]:
+        """What the history knows of an epoch, as `epoch/training/loss`."""
+        return {
+            f"epoch/{row['split']}/{name}": value
+            for row in self.history
+            if row["epoch"] == epoch
+            for name, value in row.items()
+            if name not in ("epoch", "split")
+        }
 
     def _out_of_patience(self, epoch: int) -> bool:
         return self._patience is not None and epoch - self._best[1] >= self._patience

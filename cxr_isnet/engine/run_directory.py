@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import yaml
 
 from cxr_isnet.engine.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, write_json
+from cxr_isnet.files import atomic_write, exclusive, write_json
 from cxr_isnet.manifests import digest
 
-_NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device")
+_NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device", "epochs")
+"""What may differ when a run is resumed; of `epochs`, upwards only."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,23 @@ class RunDirectory:
     """
 
     path: Path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other process from training into the directory during the block, by a lock file beside it.
+
+        A process that is killed holds nothing any more. Of a distributed training the first process holds it for all.
+
+        Raises:
+            InputError: Another process holds it.
+        """
+        if os.environ.get("RANK", "0") != "0":
+            yield
+            return
+        path = self.path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path, beside=True):
+            yield
 
     @classmethod
     def open(cls, output: str, settings: Mapping[str, Any], manifests: Sequence[str], *, resume: bool) -> RunDirectory:
@@ -61,11 +81,17 @@ class RunDirectory:
         return directory
 
     def begin(self, settings: Mapping[str, Any], manifests: Sequence[str], run_id: str, uri: str) -> None:
-        """Makes the directory with settings and the manifests' digests, unless a training is resumed; notes the run."""
+        """Makes the directory with settings and the manifests' digests, unless a training is resumed; notes the run.
+
+        A training that is resumed with more epochs is unfinished again.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.is_file():
+        kept = yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else None
+        if kept is None or kept.get("epochs") != settings.get("epochs"):
+            self.metrics_file.unlink(missing_ok=True)
+            text = dict(settings) if kept is None else {**kept, "epochs": settings["epochs"]}
             with atomic_write(self.config_file) as partial:
-                partial.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+                partial.write_text(yaml.safe_dump(text, sort_keys=False))
         if not self.manifests_file.is_file():
             write_json(self.manifests_file, {"sha256": {manifest: digest(manifest) for manifest in manifests}})
         if run_id:
@@ -134,7 +160,12 @@ class RunDirectory:
             key, old, new = differing[0]
             raise InputError(
                 f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training is resumed with "
-                "its own settings; give the same ones, or name another folder"
+                "its own settings, but for more epochs; give the same ones, or name another folder"
+            )
+        if "epochs" in now and now["epochs"] < before.get("epochs", 0):
+            raise InputError(
+                f"output '{self.path}' holds a training of {before['epochs']} epochs, not {now['epochs']}: one is "
+                "resumed with as many or more, over which the learning rate then falls"
             )
         if self.manifests_file.is_file():
             for manifest, before in json.loads(self.manifests_file.read_text())["sha256"].items():

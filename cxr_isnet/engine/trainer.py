@@ -132,8 +132,18 @@ class Trainer:
         load_weights(self.objective, state["objective"], source)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
+            group["lr"] = rate  # that of a schedule over the present number of epochs
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+    def _rates(self) -> list[float]:
+        """Learning rates of the next step, by parameter group."""
+        done = self.scheduler.last_epoch
+        return [
+            float(base) * factor(done)
+            for base, factor in zip(self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
+        ]
 
     def _start_epoch(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
         terms.clear()

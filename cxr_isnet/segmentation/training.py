@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,7 +36,7 @@ from cxr_isnet.segmentation.overlap import LungOverlap
 from cxr_isnet.segmentation.pairs import PairSplits
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
-from cxr_isnet.tracking import Run, TrackingConfig, start_run
+from cxr_isnet.tracking import Run, TrackingConfig, check_store, start_run
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +144,12 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
         InputError: A setting, a file or the output folder cannot be used.
         DivergedError: A loss became NaN or infinite.
     """
+    with RunDirectory(Path(config.output)).held():
+        return _train_held(config, splits)
+
+
+def _train_held(config: SegmentTrainConfig, splits: PairSplits) -> dict[str, MaskEvaluation]:
+    """As `train_segmenter`, while no other process trains into the output folder."""
     if config.heart_included:
         kinds = set(splits.training["heart"])
         unseen = sorted({str(heart) for test in splits.tests.values() for heart in test["heart"]} - kinds)
@@ -151,6 +158,7 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
         config = replace(config, network=replace(config.network, hearts=tuple(h for h in Heart if h in kinds)))
     settings = as_plain(config)
     directory = RunDirectory.open(config.output, settings, config.training, resume=config.resume)
+    check_store(config.tracking, directory.run_id())
     torch.manual_seed(config.seed)
     objective = LungOverlap(build_segmenter(config.network), _hearts_of_sites(config.network, splits.training))
     with denormals_as_zero(), distributed_context(config.device) as context:
@@ -170,7 +178,7 @@ def train_segmenter(config: SegmentTrainConfig, splits: PairSplits) -> dict[str,
                 epochs=config.epochs,
                 patience=config.patience,
                 save_best=lambda path: Segmenter(trainer.validated.network, config.network, config.image).save(path),
-                log_metrics=run.log_metrics,
+                log_epochs=run.log_steps,
             )
             checkpointed.run()
             if not context.is_main:

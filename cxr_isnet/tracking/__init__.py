@@ -10,7 +10,7 @@ from cxr_isnet.tracking.registry import (
     registry_lock,
     version_with_alias,
 )
-from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, nested_in, start_run
+from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, check_store, nested_in, start_run
 from cxr_isnet.tracking.store import open_store, resolve_uri
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "add_version",
     "check_method",
     "check_registered_name",
+    "check_store",
     "load_model",
     "log_model",
     "nested_in",

@@ -25,6 +25,7 @@ from cxr_isnet.tracking.run import MlflowRun, Run
 from cxr_isnet.tracking.store import fluent_store, resolve_uri
 
 CHECKPOINT = "checkpoint"
+CONTENT = "content_sha256"
 EXAMPLE_PATHS = 2
 DISCLAIMER = "Research software, not a medical device."
 
@@ -53,6 +54,8 @@ def log_model(
     python_model: str | Path,
     classes: Sequence[str],
     example_paths: Sequence[str],
+    content: str = "",
+    description: str = "",
     register: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
@@ -60,7 +63,7 @@ def log_model(
     code_paths: Sequence[str],
     pip_requirements: Sequence[str],
 ) -> LoggedModel | None:
-    """Log a checkpoint as an MLflow pyfunc "model from code".
+    """Log a checkpoint as an MLflow pyfunc "model from code", with the run's parameters; the same content once.
 
     The model's `predict(context, model_input, params=None)` takes paths of image files and gives a frame whose first
     columns are `path` and a `probability_<class>` per class; it finds the checkpoint as
@@ -72,6 +75,9 @@ def log_model(
         python_model: the Python file that ends in `mlflow.models.set_model(...)`.
         classes: names of the classes, in the order of the network's outputs.
         example_paths: two or more image files; the first two are predicted once, and not stored.
+        content: digest of what is logged; a model of the run with the same one is taken as it is, so that a run which
+            was killed on the way and resumed logs and registers one model. "" logs anew.
+        description: of the registered version.
         register: name in the model registry, of which it becomes the candidate; None does not register.
         metadata: further metadata of the model, JSON values.
         params: parameters of `predict` with their defaults.
@@ -91,7 +97,49 @@ def log_model(
         return None
     files = {CHECKPOINT: str(checkpoint), **(artifacts or {})}
     _check(files, python_model, example_paths, register)
-    tags = {"classes": ", ".join(classes), "disclaimer": DISCLAIMER}
+    tags = {"classes": ", ".join(classes), "disclaimer": DISCLAIMER, **({CONTENT: content} if content else {})}
+    model_id = _logged_before(run, content) if content else None
+    if model_id is None:
+        model_id = _log(
+            run, files, python_model, classes, example_paths, tags, metadata, params, code_paths, pip_requirements
+        )
+    version = None
+    if register:
+        shown = {**tags, **{key: str(value) for key, value in (metadata or {}).items()}}
+        with registry_lock(run.client, register):
+            version = add_version(run.client, register, model_id, shown, description)
+    return LoggedModel(f"models:/{model_id}", model_id, register, version)
+
+
+def _logged_before(run: MlflowRun, content: str) -> str | None:
+    """Id of the run's model of this content; what a kill left of one half-logged is marked as failed."""
+    stored = run.client.get_run(run.run_id)
+    of_run = f"source_run_id = '{run.run_id}' AND tags.{CONTENT} = '{content}'"
+    whole = None
+    for model in run.client.search_logged_models([stored.info.experiment_id], filter_string=of_run):
+        if model.status == LoggedModelStatus.READY:
+            whole = model.model_id
+        elif model.status == LoggedModelStatus.PENDING:
+            run.client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+    linked = stored.outputs.model_outputs if stored.outputs else []
+    if whole is not None and whole not in {output.model_id for output in linked}:
+        run.client.log_outputs(run.run_id, [LoggedModelOutput(whole, step=0)])
+    return whole
+
+
+def _log(
+    run: MlflowRun,
+    files: Mapping[str, str],
+    python_model: str | Path,
+    classes: Sequence[str],
+    example_paths: Sequence[str],
+    tags: Mapping[str, str],
+    metadata: Mapping[str, Any] | None,
+    params: Mapping[str, Any] | None,
+    code_paths: Sequence[str],
+    pip_requirements: Sequence[str],
+) -> str:
+    """Save the model, try it, store it; returns its id."""
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "model"
         mlflow.pyfunc.save_model(
@@ -104,15 +152,20 @@ def log_model(
             metadata={"classes": list(classes), "disclaimer": DISCLAIMER, **(metadata or {})},
         )
         answer = _check_example(local, classes, example_paths[:EXAMPLE_PATHS])
-        experiment = run.client.get_run(run.run_id).info.experiment_id
-        logged = run.client.create_logged_model(experiment, name="model", source_run_id=run.run_id, tags=tags)
+        stored = run.client.get_run(run.run_id)
+        logged = run.client.create_logged_model(
+            stored.info.experiment_id,
+            name="model",
+            source_run_id=run.run_id,
+            tags=dict(tags),
+            params=stored.data.params,
+            model_type="classifier",
+        )
         _complete(local, answer, params or {}, logged)
         run.client.log_model_artifacts(logged.model_id, str(local))
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    uri = f"models:/{logged.model_id}"
-    version = _register(run, logged.model_id, register, tags, metadata or {}) if register else None
-    return LoggedModel(uri, logged.model_id, register, version)
+    return str(logged.model_id)
 
 
 def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
@@ -202,8 +255,3 @@ def _complete(local: Path, answer: pd.DataFrame, params: Mapping[str, Any], logg
     saved.save(str(local / "MLmodel"))
     for cache in local.rglob("__pycache__"):
         shutil.rmtree(cache)
-
-
-def _register(run: MlflowRun, model_id: str, name: str, tags: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
-    with registry_lock(run.client, name):
-        return add_version(run.client, name, model_id, {**tags, **{key: str(value) for key, value in metadata.items()}})

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import DISCLAIMER
 from cxr_isnet.tracking.parameters import safe_key
 from cxr_isnet.tracking.store import fluent_store
 
@@ -94,14 +95,15 @@ def check_method(client: MlflowClient, name: str, method: str) -> None:
         )
 
 
-def add_version(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str]) -> int:
+def add_version(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str], description: str = "") -> int:
     """The version of a stored model, made where there is none, as `@candidate`; the lock is held.
 
     Args:
         client: of the store.
         name: the registered name; created when it is missing.
         model_id: of the stored model.
-        tags: of the version.
+        tags: of the version, which has them from the first moment on.
+        description: of the version.
 
     Returns:
         Its number.
@@ -112,17 +114,18 @@ def add_version(client: MlflowClient, name: str, model_id: str, tags: Mapping[st
     if METHOD in tags:
         check_method(client, name, tags[METHOD])
     if not _exists(client, name):
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=f"Classifiers of chest X-rays. {DISCLAIMER}")
     uri = f"models:/{model_id}"
     found = [v for v in client.search_model_versions(f"name = {_quoted(name)}") if v.source == uri]
     if found:
         version = found[0]
     else:
         run_id = client.get_logged_model(model_id).source_run_id
+        named = {safe_key(key): value for key, value in tags.items()}
         with fluent_store(client.tracking_uri):  # by which a database's registry finds the model
-            version = client.create_model_version(name, uri, run_id=run_id, model_id=model_id)
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version.version, safe_key(key), value)
+            version = client.create_model_version(
+                name, uri, run_id=run_id, tags=named, description=description or None, model_id=model_id
+            )
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return int(version.version)
 

@@ -1,13 +1,18 @@
-"""One MLflow run: configuration, environment, data sets, metrics and artifacts of what a command did."""
+"""One MLflow run: configuration, environment, data sets, metrics and artifacts of what a command did.
+
+Tracking is a side channel: once a run has started, a store that fails ends nothing. What could not be sent is kept in
+order, and sent with whatever comes next, and at the end.
+"""
 
 import json
 import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +24,7 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
@@ -29,7 +35,7 @@ from mlflow.utils.mlflow_tags import (
 from cxr_isnet.errors import InputError
 from cxr_isnet.tracking.environment import environment
 from cxr_isnet.tracking.parameters import flatten, safe_key
-from cxr_isnet.tracking.store import experiment_id, open_store, resolve_uri
+from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, open_store, reached, resolve_uri
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +44,8 @@ PARAMETERS_PER_BATCH = 100
 TAG_LENGTH = 5000
 DIGEST_LENGTH = 36
 IDENTITY_COLUMNS = ("patient_id",)
+RETRY_SECONDS = 30.0
+"""How long a store that failed is left alone: a server that is gone costs its time-outs once, not at every call."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,26 @@ class Run(ABC):
         Args:
             metrics: name -> value; characters that MLflow refuses in a name become "_".
             step: number of the step, as the epoch.
+        """
+
+    @abstractmethod
+    def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        """Log the metrics of several steps, but for steps that the run has already: as after a resumption.
+
+        Args:
+            steps: number of the step -> metrics, the same names in all.
+        """
+
+    @abstractmethod
+    def send(self, what: str, call: Callable[[], object]) -> bool:
+        """Do something in the store; where the store fails, keep it and try again later.
+
+        Args:
+            what: names it in the warning.
+            call: does it; may be called several times.
+
+        Returns:
+            Whether it is done.
         """
 
     @abstractmethod
@@ -150,10 +178,52 @@ class MlflowRun(Run):
         self.client = client
         self.uri = uri
         self.run_id = run_id
+        self._unsent: list[tuple[str, Callable[[], object]]] = []
+        self._retry_at = 0.0
+
+    def send(self, what: str, call: Callable[[], object]) -> bool:
+        waiting = (what, call)
+        self._unsent.append(waiting)
+        if time.monotonic() >= self._retry_at:
+            self._send_waiting()
+        return waiting not in self._unsent
+
+    def _send_waiting(self) -> None:
+        """Send what is kept, in order; stop where the store fails. What it refuses for good is left out."""
+        while self._unsent:
+            what, call = self._unsent[0]
+            try:
+                call()
+            except FAULTS as error:
+                if _is_outage(error):
+                    self._retry_at = time.monotonic() + RETRY_SECONDS
+                    logger.warning("MLflow: %s not logged, will be tried again: %s", what, _in_a_line(error))
+                    return
+                logger.warning("MLflow: %s not logged: %s", what, _in_a_line(error))
+            del self._unsent[0]
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
         entries = [Metric(safe_key(name), float(value), now, step) for name, value in metrics.items()]
+        self.send(f"metrics of step {step}", lambda: self._log_entries(entries))
+
+    def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        self.send(f"metrics of steps {min(steps)} to {max(steps)}", lambda: self._log_lacking(steps))
+
+    def _log_lacking(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        first = safe_key(next(iter(next(iter(steps.values())))))
+        there = {entry.step for entry in self.client.get_metric_history(self.run_id, first)}
+        now = int(time.time() * 1000)
+        self._log_entries(
+            [
+                Metric(safe_key(name), float(value), now, step)
+                for step, metrics in steps.items()
+                if step not in there
+                for name, value in metrics.items()
+            ]
+        )
+
+    def _log_entries(self, entries: list[Metric]) -> None:
         for start in range(0, len(entries), METRICS_PER_BATCH):
             self.client.log_batch(self.run_id, metrics=entries[start : start + METRICS_PER_BATCH])
 
@@ -178,21 +248,22 @@ class MlflowRun(Run):
             dataset=Dataset(**described),
             tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)],
         )
-        self.client.log_inputs(self.run_id, datasets=[entry])
+        self.send(f"data set {name}", lambda: self.client.log_inputs(self.run_id, datasets=[entry]))
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        self.client.log_figure(self.run_id, figure, name)
+        self.send(name, lambda: self.client.log_figure(self.run_id, figure, name))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.run_id, str(path), folder)
+        self.send(str(path), lambda: self.client.log_artifact(self.run_id, str(path), folder))
 
     def log_dict(self, content: Mapping[str, Any], name: str) -> None:
-        self.client.log_dict(self.run_id, dict(content), name)
+        self.send(name, lambda: self.client.log_dict(self.run_id, dict(content), name))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         entries = [RunTag(safe_key(key), str(value)[:TAG_LENGTH]) for key, value in tags.items()]
         for start in range(0, len(entries), PARAMETERS_PER_BATCH):
-            self.client.log_batch(self.run_id, tags=entries[start : start + PARAMETERS_PER_BATCH])
+            part = entries[start : start + PARAMETERS_PER_BATCH]
+            self.send("tags", partial(self.client.log_batch, self.run_id, tags=part))
 
     def __exit__(
         self,
@@ -200,11 +271,35 @@ class MlflowRun(Run):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the run: FINISHED, KILLED after an interruption from the keyboard, FAILED after any other exception."""
+        """End the run: FINISHED, KILLED after Ctrl-C or SIGTERM, FAILED after any other exception."""
         status = RunStatus.FINISHED if kind is None else RunStatus.FAILED
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             status = RunStatus.KILLED
-        self.client.set_terminated(self.run_id, RunStatus.to_string(status))
+        self._retry_at = 0.0
+        self.send(
+            f"status {RunStatus.to_string(status)}",
+            lambda: self.client.set_terminated(self.run_id, RunStatus.to_string(status)),
+        )
+        if self._unsent:
+            logger.warning(
+                "MLflow run %s in %s lacks %d entries, from %s on; the results are in the output folder. A training "
+                "that is resumed (--resume true) sends them",
+                self.run_id,
+                self.uri,
+                len(self._unsent),
+                self._unsent[0][0],
+            )
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the store may take later what it does not take now."""
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() >= 500)
+    return not isinstance(error, FileNotFoundError)
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
 
 class NullRun(Run):
@@ -215,6 +310,12 @@ class NullRun(Run):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         pass
+
+    def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        pass
+
+    def send(self, what: str, call: Callable[[], object]) -> bool:
+        return True
 
     def log_dataset(
         self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
@@ -267,19 +368,44 @@ def start_run(
     if not config.enabled or _rank() != 0:
         return NullRun()
     uri = resolve_uri(config.uri)
-    client = open_store(uri)
-    if run_id is None:
-        experiment = experiment_id(client, uri, config.experiment)
-        run_id = str(client.create_run(experiment, run_name=config.run_name).info.run_id)
-    else:
-        resume_run(client, uri, run_id)
-    run = MlflowRun(client, uri, run_id)
-    flat = flatten(parameters)
-    run.log_parameters(flat)
-    _log_environment(run, flat)
-    run.set_tags(tags or {})
-    logger.info("MLflow run %s in %s", run_id, uri)
+    with reached(uri):
+        client = open_store(uri)
+        if run_id is None:
+            experiment = experiment_id(client, uri, config.experiment)
+            run_id = str(client.create_run(experiment, run_name=config.run_name).info.run_id)
+        else:
+            resume_run(client, uri, run_id)
+        run = MlflowRun(client, uri, run_id)
+        try:
+            flat = flatten(parameters)
+            run.log_parameters(flat)
+            _log_environment(run, flat)
+            run.set_tags(tags or {})
+            logger.info("MLflow run %s in %s", run_id, uri)
+        except BaseException as error:
+            run.__exit__(type(error), error, error.__traceback__)
+            raise
     return run
+
+
+def check_store(config: TrackingConfig, run_id: str | None = None) -> None:
+    """Check that a run could start, before the work that it is to log: nothing is created but the store's tables.
+
+    Args:
+        config: store and experiment.
+        run_id: an existing run to resume.
+
+    Raises:
+        InputError: the store does not answer; the experiment was deleted; there is no run `run_id`.
+    """
+    if not config.enabled or _rank() != 0:
+        return
+    uri = resolve_uri(config.uri)
+    with reached(uri):
+        client = open_store(uri)
+        find_experiment(client, uri, config.experiment)
+        if run_id is not None:
+            check_run(client, uri, run_id)
 
 
 def nested_in(run: Run) -> dict[str, object]:
@@ -293,9 +419,21 @@ def resume_run(client: MlflowClient, uri: str, run_id: str) -> None:
     Raises:
         InputError: there is no such run in the store.
     """
+    check_run(client, uri, run_id)
+    client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+
+
+def check_run(client: MlflowClient, uri: str, run_id: str) -> None:
+    """Check that a run exists.
+
+    Raises:
+        InputError: there is no such run in the store.
+    """
     try:
-        client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
         raise InputError(
             f"{uri}: there is no run {run_id!r} to resume ({error}). Name the database that the run was "
             "started with, or start a new run"

@@ -1,5 +1,6 @@
 """MLflow store: the database, and the folder of artifacts beside it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +9,25 @@ from urllib.parse import urlsplit
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
 
 from cxr_isnet.errors import InputError
 
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https", "databricks", "postgresql", "mysql", "mssql")
 ARTIFACT_FOLDER = "mlartifacts"
+FAULTS = (MlflowException, SQLAlchemyError, OSError)
+"""What MLflow's client raises when a store fails: a server is gone, a database locked, a disk full. `requests` raises
+OSErrors."""
+_HTTP = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+"""In place of MLflow's own 120 s and 7 retries, with which a server that is gone holds a call for many minutes."""
 
 
 def resolve_uri(uri: str) -> str:
@@ -51,6 +62,8 @@ def open_store(uri: str) -> MlflowClient:
     Raises:
         InputError: an SQLite file's folder cannot be created or written to.
     """
+    for name, value in _HTTP.items():
+        os.environ.setdefault(name, value)
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri)
     database = Path(uri.removeprefix(SQLITE))
@@ -61,6 +74,38 @@ def open_store(uri: str) -> MlflowClient:
         raise InputError(f"tracking uri {uri!r}: {error}. Name a file in a folder that can be written to") from error
     with lock:
         return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[None]:
+    """Turns what a store raises that cannot be used into an `InputError`, for the time before anything was done.
+
+    Args:
+        uri: of the store, as `resolve_uri` gives it.
+    """
+    try:
+        yield
+    except FAULTS as error:
+        cause = str(error).partition("\n")[0][:300]
+        raise InputError(
+            f"tracking uri {uri!r} cannot be used ({type(error).__name__}: {cause}). Start the server or correct "
+            "tracking.uri, or go without by --tracking.enabled false"
+        ) from error
+
+
+def find_experiment(client: MlflowClient, uri: str, name: str) -> Experiment | None:
+    """An experiment that runs can be added to; None where it is missing.
+
+    Raises:
+        InputError: the experiment was deleted.
+    """
+    found: Experiment | None = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise InputError(
+            f"{uri}: experiment {name!r} was deleted. Choose another name, or restore it with "
+            f"'mlflow experiments restore --experiment-id {found.experiment_id}'"
+        )
+    return found
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -77,7 +122,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     Raises:
         InputError: the experiment was deleted.
     """
-    found = client.get_experiment_by_name(name)
+    found = find_experiment(client, uri, name)
     if found is None:
         try:
             return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
@@ -85,11 +130,6 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
             return experiment_id(client, uri, name)  # another process made it meanwhile
-    if found.lifecycle_stage != LifecycleStage.ACTIVE:
-        raise InputError(
-            f"{uri}: experiment {name!r} was deleted. Choose another name, or restore it with "
-            f"'mlflow experiments restore --experiment-id {found.experiment_id}'"
-        )
     return str(found.experiment_id)
 
 

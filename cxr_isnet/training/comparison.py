@@ -19,7 +19,7 @@ import torch
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.engine import RunDirectory, ray_cluster
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, sigterm_interrupts
 from cxr_isnet.evaluation import TrainingTables, read_predictions
 from cxr_isnet.files import file_slug
 from cxr_isnet.inference import Classifier, conditions
@@ -295,7 +295,11 @@ def _work(job: _Job, threads: int, answer: Connection) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(threads)
-    answer.send(_train_logged(job.trial.config, job.log, job.tags))
+    try:
+        with sigterm_interrupts():
+            answer.send(_train_logged(job.trial.config, job.log, job.tags))
+    except KeyboardInterrupt:
+        answer.send("interrupted")
 
 
 def _train_logged(config: TrainConfig, log: str, tags: Mapping[str, object]) -> str:

@@ -49,7 +49,7 @@ from cxr_isnet.inference import (
 from cxr_isnet.manifests import digest, file_digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import LinearProbe, Method, Objective, TrainingSet, find_method, options_of
-from cxr_isnet.tracking import Run, check_method, open_store, resolve_uri, start_run
+from cxr_isnet.tracking import LoggedModel, Run, check_method, check_store, open_store, resolve_uri, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
 from cxr_isnet.training.controls import THUMBNAIL, control_tables
@@ -86,11 +86,18 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
         >>> metrics["method"], sorted(metrics["validation"]["clean"])
         ('cross_entropy', ['Alder'])
     """
+    with RunDirectory(Path(config.output)).held():
+        return _train_held(config, tags or {})
+
+
+def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, Any]:
+    """As `train`, while no other process trains into the output folder."""
     method = find_method(config.method)
     network = config.network or NetworkConfig(method.network)
     settings = config.resolved()
     manifests = config.data.training
     directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
+    check_store(config.tracking, directory.run_id())
     method.check_network(network, config.data.image.size)
     if config.register is not None:
         check_method(open_store(resolve_uri(config.tracking.uri)), config.register, settings["method"])
@@ -114,16 +121,22 @@ def train(config: TrainConfig, *, tags: Mapping[str, object] | None = None) -> d
     objective.see_training_set(_training_set(partitions.training, config.data.classes))
     with denormals_as_zero(), distributed_context(config.device) as context:
         loaders = _loaders(config, partitions, objective.sampling_weights, context)
-        tags = {**own, **(tags or {})}
-        with start_run(config.tracking, parameters=settings, tags=tags, run_id=directory.run_id()) as run:
+        with start_run(config.tracking, parameters=settings, tags={**own, **tags}, run_id=directory.run_id()) as run:
             if context.is_main:
                 directory.begin(settings, manifests, run.run_id, run.uri)
                 _log_partitions(run, config.data, partitions)
             clock = time.monotonic()
-            history = _train(config, network, objective, as_plain(options), loaders, directory, run, context)
+            history = _fit(config, network, objective, as_plain(options), loaders, directory, run, context)
             if not context.is_main:
                 return {}
-            return _finish(config, partitions, directory, run, history, time.monotonic() - clock, context.device)
+            seconds = time.monotonic() - clock
+            metrics, logged = _finish(config, partitions, directory, run, history, seconds, context.device)
+    if config.register is not None and not logged:
+        raise InputError(
+            f"trained and evaluated into '{config.output}', but not registered as {config.register!r}: the store "
+            f"{config.tracking.uri} failed. Once it answers, give the same command with --resume true"
+        )
+    return metrics
 
 
 def _check_masks(method: Method, partitions: Partitions) -> None:
@@ -183,7 +196,7 @@ def _loaders(
     return _Loaders(loader(partitions.training, augment=True), every_image, loader(partitions.validation))
 
 
-def _train(
+def _fit(
     config: TrainConfig,
     network: NetworkConfig,
     objective: Objective,
@@ -211,6 +224,14 @@ def _train(
         classes, image = tuple(config.data.classes), config.data.image
         Classifier(predictor, network, classes, image, method, options=options).save(path)
 
+    def log_epochs(epochs: Mapping[int, Mapping[str, float]]) -> None:
+        split = "validation" if config.data.mark is None else "validation_marked"
+        named = {
+            epoch: {key.replace("/validation/", f"/{split}/"): value for key, value in terms.items()}
+            for epoch, terms in epochs.items()
+        }
+        run.log_steps(named)
+
     checkpointed = CheckpointedRun(
         trainer,
         directory,
@@ -218,7 +239,7 @@ def _train(
         epochs=config.epochs,
         patience=config.patience,
         save_best=save_best,
-        log_metrics=run.log_metrics,
+        log_epochs=log_epochs,
     )
     checkpointed.run(prepare)
     return checkpointed.history
@@ -256,8 +277,9 @@ def _finish(
     history: list[dict[str, Any]],
     seconds: float,
     device: torch.device,
-) -> dict[str, Any]:
-    """Fits the best classifier's temperature, evaluates it, writes `metrics.json`, logs and registers."""
+) -> tuple[dict[str, Any], list[LoggedModel]]:
+    """Fits the best classifier's temperature, evaluates it, writes `metrics.json`, logs and registers; returns what the
+    file holds, and the model as it is logged, which may come later where the store fails."""
     classifier = Classifier.load(directory.best_file, device)
     clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
     validation = check_predictions(clean, classifier.classes)
@@ -303,14 +325,14 @@ def _finish(
         run.log_metrics(
             {f"validation.self_check.{name}": value for name, value in checked.flat().items()}, config.epochs
         )
-    _log_results(config, partitions, directory, run, evaluated, frame, classifier)
+    logged = _log_results(config, partitions, directory, run, evaluated, frame, classifier)
     write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
     run.log_artifact(directory.metrics_file)
     for part, studies in evaluated.items():
         _log.info("\n%s, %s\n%s", classifier.method, part, results_table(studies))
     if checked is not None:
         _log.info("\n%s", "\n".join(checked.sentences))
-    return metrics
+    return metrics, logged
 
 
 def _log_results(
@@ -321,7 +343,7 @@ def _log_results(
     evaluated: Mapping[str, Mapping[str, Study]],
     history: pd.DataFrame,
     classifier: Classifier,
-) -> None:
+) -> list[LoggedModel]:
     run.set_tags({MODEL_DIGEST_TAG: file_digest(directory.best_file)})
     flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
     run.log_metrics(flat, config.epochs)
@@ -337,12 +359,20 @@ def _log_results(
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(control.external["clean"], folder / "predictions.csv")
         run.log_artifact(folder, "external")
-    model = log_classifier(
-        run,
-        classifier,
-        list(partitions.validation["image"][:2]),
-        register=config.register,
-        metadata={"method": classifier.method, "seed": config.seed, "temperature": classifier.temperature},
-    )
-    if model is not None and model.version is not None:
-        _log.info("registered as models:/%s/%d", model.name, model.version)
+    logged: list[LoggedModel] = []
+
+    def log_and_register() -> None:
+        model = log_classifier(
+            run,
+            classifier,
+            list(partitions.validation["image"][:2]),
+            register=config.register,
+            metadata={"method": classifier.method, "seed": config.seed, "temperature": classifier.temperature},
+        )
+        if model is not None:
+            logged.append(model)
+            if model.version is not None:
+                _log.info("registered as models:/%s/%d", model.name, model.version)
+
+    run.send("the model", log_and_register)
+    return logged

@@ -55,7 +55,7 @@ def make(tmp_path: Path) -> Callable[..., CheckpointedRun]:
             epochs=len(LOSSES),
             patience=patience,
             save_best=lambda path: Note(trainer).save(path),
-            log_metrics=lambda metrics, epoch: None,
+            log_epochs=lambda epochs: None,
         )
 
     return progress

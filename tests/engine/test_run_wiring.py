@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,12 @@ import torch
 import yaml
 from torch import nn
 
-from cxr_isnet.engine.checkpoint import load_network, load_state
+from cxr_isnet.engine.checkpoint import load_network, load_state, save_state
 from cxr_isnet.engine.checkpointed_run import CheckpointedRun
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.trainer import Epoch
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, is_disk_full
 
 CPU = torch.device("cpu")
 SETTINGS = {"seed": 0, "device": "cpu", "output": "a", "resume": False, "register": None, "tracking": {"uri": "x"}}
@@ -56,7 +59,7 @@ def kept(folder: Path, *losses: float, rank: int = 0, patience: int | None = Non
         epochs=len(losses),
         patience=patience,
         save_best=lambda path: path.write_text(str(len(run.history) // 2)),
-        log_metrics=lambda metrics, epoch: logged.append((epoch, dict(metrics))),
+        log_epochs=lambda epochs: logged.extend(epochs.items()),
     )
     run.run()
     return run, logged
@@ -66,8 +69,8 @@ def test_every_epoch_is_logged_under_its_number_with_the_terms_of_training_and_v
     _, logged = kept(tmp_path, 3.0, 2.0)
 
     assert logged == [
-        (1, {"training.loss": 10.0, "validation.loss": 3.0, "validation.auc": 0.5}),
-        (2, {"training.loss": 20.0, "validation.loss": 2.0, "validation.auc": 0.5}),
+        (1, {"epoch/training/loss": 10.0, "epoch/validation/loss": 3.0, "epoch/validation/auc": 0.5}),
+        (2, {"epoch/training/loss": 20.0, "epoch/validation/loss": 2.0, "epoch/validation/auc": 0.5}),
     ]
 
 
@@ -90,7 +93,7 @@ def test_a_run_that_goes_on_remembers_its_best_and_its_history(tmp_path: Path) -
 
     run, logged = kept(tmp_path, 1.0, 2.0, 1.5)
 
-    assert [epoch for epoch, _ in logged] == [3]
+    assert [epoch for epoch, _ in logged] == [1, 2, 3]  # the first two again, in case they were not logged
     assert run.best_epoch == 1
     assert (tmp_path / "best.pt").read_text() == "1"
     assert [row["epoch"] for row in run.history] == [1, 1, 2, 2, 3, 3]
@@ -164,3 +167,72 @@ def test_a_checkpoint_of_the_format_before_is_still_read(tmp_path: Path) -> None
     torch.save({"format": 1, "epoch": 3}, tmp_path / "old.pt")
 
     assert load_state(tmp_path / "old.pt")["epoch"] == 3
+
+
+def test_an_epoch_is_saved_before_it_is_logged(tmp_path: Path) -> None:
+    class TrackingFailed(Exception):
+        pass
+
+    def fail(epochs: object) -> None:
+        raise TrackingFailed
+
+    run = CheckpointedRun(
+        Losses(1.0),
+        RunDirectory(tmp_path),
+        DistributedContext(0, 1, CPU),
+        epochs=1,
+        patience=None,
+        save_best=lambda path: path.write_text("best"),
+        log_epochs=fail,
+    )
+    with pytest.raises(TrackingFailed):
+        run.run()
+
+    assert {"best.pt", "last.pt", "history.csv"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_directory_is_trained_into_by_one_process_at_a_time(tmp_path: Path) -> None:
+    code = "from cxr_isnet.engine import RunDirectory; from pathlib import Path; import sys, time\n"
+    code += "with RunDirectory(Path(sys.argv[1])).held(): print(flush=True); time.sleep(60)"
+    directory = RunDirectory(tmp_path / "run")
+    with subprocess.Popen([sys.executable, "-c", code, str(directory.path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match="run: another process is writing to it"), directory.held():
+            pass
+        other.kill()
+
+    with directory.held():  # one that was killed holds nothing
+        pass
+    assert not directory.path.exists()
+
+
+def test_a_run_may_go_on_for_more_epochs_and_is_unfinished_then(begun: RunDirectory) -> None:
+    begun.config_file.write_text(yaml.safe_dump(SETTINGS | {"epochs": 2}))
+    begun.metrics_file.write_text("{}")
+
+    begun.begin(SETTINGS | {"epochs": 2}, [], "an id", "x")
+    assert begun.metrics_file.is_file()
+    reopened(begun, epochs=5).begin(SETTINGS | {"epochs": 5}, [], "an id", "x")
+
+    assert not begun.metrics_file.exists()
+    assert yaml.safe_load(begun.config_file.read_text())["epochs"] == 5
+    with pytest.raises(InputError, match="a training of 5 epochs, not 4: one is resumed with as many or more"):
+        reopened(begun, epochs=4)
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says "PytorchStreamWriter failed writing file"; safetensors hides the cause too."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        save_state(tmp_path / "a.pt", {})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30, 0))
+    with pytest.raises(OSError, match="No space left on device") as found:
+        save_state(tmp_path / "a.pt", {})
+
+    assert is_disk_full(found.value)
+    assert found.value.filename == str(tmp_path / "a.pt")

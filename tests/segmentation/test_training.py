@@ -241,6 +241,10 @@ class Recorder(NullRun):
     def log_metrics(self, metrics, step):
         self.metrics.update({(name, step): value for name, value in metrics.items()})
 
+    def log_steps(self, steps):
+        for step, metrics in steps.items():
+            self.log_metrics(metrics, step)
+
     def log_artifact(self, path, folder=None):
         self.artifacts.add(f"{folder}/{Path(path).name}" if folder else Path(path).name)
 
@@ -256,7 +260,7 @@ def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_
 
     mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
     assert run.metrics["validation.Alder.dice", 2] == pytest.approx(mean)
-    assert {("validation.dice", 1), ("validation.dice", 2)} <= run.metrics.keys()
+    assert {("epoch/validation/dice", 1), ("epoch/validation/dice", 2)} <= run.metrics.keys()
     assert run.artifacts == {
         "best.pt",
         "config.yaml",

@@ -170,3 +170,42 @@ def test_what_cannot_be_logged_is_refused_and_nothing_is_stored(config, fake_mod
         log_model(run, **{**fake_model(), "classes": CLASSES, "example_paths": PATHS, **change})
 
     assert not run.client.get_run(run.run_id).outputs.model_outputs
+
+
+def test_the_same_content_of_a_run_is_logged_and_registered_once(config, fake_model):
+    """As of a training that is killed after its registration and before its end, and resumed."""
+    given = {"classes": CLASSES, "example_paths": PATHS, "content": "ab" * 32, "register": "once"}
+    with start_run(config, parameters={"epochs": 3}) as run:
+        first = log_model(run, **fake_model(), **given, metadata={"seed": 1}, description="of seed 1")
+        half = run.client.create_logged_model(
+            run.client.get_run(run.run_id).info.experiment_id,
+            source_run_id=run.run_id,
+            tags={"content_sha256": "ab" * 32},
+        )
+    with start_run(config, parameters={"epochs": 3}, run_id=run.run_id) as again:
+        second = log_model(again, **fake_model(), **given, metadata={"seed": 1}, description="of seed 1")
+
+    assert second == first
+    (version,) = run.client.search_model_versions("name = 'once'")
+    assert (version.description, version.tags["seed"]) == ("of seed 1", "1")
+    assert run.client.get_logged_model(half.model_id).status == "FAILED"
+    assert run.client.get_logged_model(first.model_id).params == {"epochs": "3"}
+
+
+def test_a_version_is_never_seen_without_its_tags(config, fake_model, monkeypatch):
+    with start_run(config, parameters={}) as run:
+        monkeypatch.setattr(
+            run.client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            log_model(
+                run,
+                **fake_model(),
+                classes=CLASSES,
+                example_paths=PATHS,
+                register="tagged",
+                metadata={"method": "isnet"},
+            )
+
+    (version,) = run.client.search_model_versions("name = 'tagged'")
+    assert version.tags["method"] == "isnet"

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.run import MlflowRun, NullRun, TrackingConfig, start_run
+from cxr_isnet.tracking import run as run_module
+from cxr_isnet.tracking.run import MlflowRun, NullRun, TrackingConfig, check_store, start_run
 
 
 def stored(run):
@@ -209,3 +212,93 @@ def test_an_error_passes_through_a_run_that_keeps_nothing():
         start_run(TrackingConfig(enabled=False), parameters={}),
     ):
         raise ValueError("lost")
+
+
+class Outage:
+    """A store that fails while `down`, in place of a client's method; what it got otherwise goes to the method."""
+
+    def __init__(self, client, name, error):
+        self.down, self.error, self.method = True, error, getattr(client, name)
+        setattr(client, name, self)
+
+    def __call__(self, *args, **kwargs):
+        if self.down:
+            raise self.error
+        return self.method(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("server gone"),
+        ConnectionError("refused"),
+        OSError(28, "No space left on device"),
+        SQLAlchemyError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_store_that_fails_ends_nothing_and_gets_what_it_missed_in_order(config, caplog, monkeypatch, error):
+    monkeypatch.setattr(run_module, "RETRY_SECONDS", 0.0)
+    with start_run(config, parameters={}) as run:
+        outage = Outage(run.client, "log_batch", error)
+        run.log_metrics({"loss": 2.0}, 1)
+        run.set_tags({"late": "tag"})
+        assert "metrics of step 1 not logged, will be tried again" in caplog.text
+        outage.down = False
+        run.log_metrics({"loss": 1.0}, 2)
+
+    history = run.client.get_metric_history(run.run_id, "loss")
+    assert [(entry.step, entry.value) for entry in history] == [(1, 2.0), (2, 1.0)]
+    assert stored(run).data.tags["late"] == "tag"
+    assert stored(run).info.status == "FINISHED"
+
+
+def test_a_store_that_stays_away_is_left_alone_and_what_it_lacks_is_told(config, caplog):
+    with start_run(config, parameters={}) as run:
+        outage = Outage(run.client, "log_batch", MlflowException("server gone"))
+        for step in range(5):
+            run.log_metrics({"loss": 1.0}, step)
+        assert caplog.text.count("will be tried again") == 1  # asked once, not five times
+
+    assert "lacks 6 entries, from metrics of step 0 on" in caplog.text
+    outage.down = False
+
+
+def test_what_a_store_refuses_for_good_does_not_hold_up_the_rest(config, caplog):
+    with start_run(config, parameters={}) as run:
+        run.log_artifact("no such file")
+        run.log_metrics({"loss": 1.0}, 1)
+
+    assert "no such file not logged" in caplog.text
+    assert stored(run).data.metrics == {"loss": 1.0}
+
+
+def test_a_failure_before_a_run_is_handed_out_leaves_none_that_is_running(config, monkeypatch):
+    monkeypatch.setattr(run_module, "_log_environment", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, parameters={})
+
+    client = MlflowClient(config.uri)
+    (left,) = client.search_runs([client.get_experiment_by_name(config.experiment).experiment_id])
+    assert left.info.status == "KILLED"
+
+
+def test_steps_that_are_there_are_not_logged_twice(config):
+    with start_run(config, parameters={}) as run:
+        run.log_steps({1: {"loss": 3.0}})
+        run.log_steps({1: {"loss": 3.0}, 2: {"loss": 2.0}})
+
+    assert [entry.step for entry in run.client.get_metric_history(run.run_id, "loss")] == [1, 2]
+
+
+def test_a_store_is_tried_before_the_work(config, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    with pytest.raises(InputError, match=r"http://127.0.0.1:9' cannot be used .*--tracking.enabled false"):
+        check_store(TrackingConfig("http://127.0.0.1:9"))
+    with pytest.raises(InputError, match="there is no run 'gone' to resume"):
+        check_store(config, "gone")
+    check_store(TrackingConfig("http://127.0.0.1:9", enabled=False))
+    check_store(config)
+    assert MlflowClient(config.uri).get_experiment_by_name(config.experiment) is None

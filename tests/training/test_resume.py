@@ -1,6 +1,7 @@
 """A training that was killed and goes on, where `test_experiment` does not look: mid-epoch, while cuts are measured,
 for real; and a folder that cannot be gone on with."""
 
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from cxr_isnet.config import as_plain
 from cxr_isnet.engine import run_directory
 from cxr_isnet.engine.checkpoint import load_state
 from cxr_isnet.engine.settings import OptimizerConfig
+from cxr_isnet.engine.steps import TrainingStep
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.isnet import ISNet
@@ -119,6 +121,37 @@ def test_a_training_goes_on_with_its_own_settings_only(make_config, changes, mes
 
     with pytest.raises(InputError, match=message):
         train(make_config(epochs=1, resume=True, **changes))
+
+
+def test_more_epochs_go_on_with_the_learning_rate_of_a_schedule_over_all_of_them(make_config):
+    config = make_config(epochs=2)
+    train(config)
+
+    state = final_state(replace(config, epochs=4, resume=True))
+
+    assert state["epoch"] == 4
+    assert [row["epoch"] for row in state["history"] if row["split"] == "training"] == [1, 2, 3, 4]
+    assert state["trainer"]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["epochs"] == 4
+
+
+def test_the_rate_of_the_first_step_of_more_epochs_is_that_of_the_longer_schedule(make_config, monkeypatch):
+    """The optimiser's saved rate is that of the shorter schedule's end: 0."""
+    config = make_config(epochs=1)
+    train(config)
+    rates = []
+    step = TrainingStep.__call__
+    monkeypatch.setattr(
+        TrainingStep,
+        "__call__",
+        lambda self, engine, batch: rates.append(engine.optimizer.param_groups[0]["lr"]) or step(self, engine, batch),
+    )
+
+    train(replace(config, epochs=2, resume=True))
+
+    steps = 2 * len(rates)
+    expected = [0.5e-3 * (1 + math.cos(math.pi * (k - 1) / (steps - 1))) for k in range(len(rates), steps)]
+    assert rates == pytest.approx(expected)
 
 
 def test_a_training_goes_on_with_its_own_tables_only(make_config, phantom_table, tmp_path):
