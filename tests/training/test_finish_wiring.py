@@ -21,6 +21,7 @@ from cxr_isnet.evaluation import Settings, read_predictions
 from cxr_isnet.inference import Classifier, conditions
 from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.tracking import LoggedModel
 from cxr_isnet.training import TrainConfig, experiment, train
 from cxr_isnet.training.config import DataConfig
 from cxr_isnet.training.partitions import read_partitions
@@ -82,8 +83,9 @@ def finished(
         seen.evaluated[output.name] = (classifier, frame, *args, kwargs)
         return {"clean": study}
 
-    def log_classifier(run: Any, classifier: Classifier, example_paths: list[str], **kwargs: Any) -> None:
+    def log_classifier(run: Any, classifier: Classifier, example_paths: list[str], **kwargs: Any) -> LoggedModel:
         seen.model = {"run": run, "classifier": classifier, "example_paths": example_paths, **kwargs}
+        return LoggedModel("models:/m-1", "m-1", "lungs", 1)
 
     seen.config = TrainConfig(
         DataConfig(
