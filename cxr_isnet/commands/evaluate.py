@@ -41,6 +41,8 @@ class EvaluationConfig:
         sensitivity: Least sensitivity that the threshold must reach on validation; null takes the best Youden index.
         resamples: Bootstrap resamples of each interval.
         seed: Of the bootstrap.
+        margin: By how much the AUC of a model may at most be lower than that of another to which it is not inferior, as
+            0.05; null asks no such question.
     """
 
     groups: list[str] | None = None
@@ -48,16 +50,19 @@ class EvaluationConfig:
     sensitivity: float | None = None
     resamples: int = 2000
     seed: int = 0
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         if self.resamples < 1 or self.seed < 0:
             raise InputError(f"resamples is {self.resamples} and seed {self.seed}: at least 1 and 0 are needed")
         if self.sensitivity is not None and not 0 < self.sensitivity <= 1:
             raise InputError(f"sensitivity is {self.sensitivity}: it must be a share in (0, 1]")
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise InputError(f"margin is {self.margin}: give a difference of AUCs in (0, 1), as 0.05")
 
     def settings(self) -> Settings:
         """As the evaluation takes them."""
-        return Settings(self.resamples, self.seed, self.groups, self.prevalence, self.sensitivity)
+        return Settings(self.resamples, self.seed, self.groups, self.prevalence, self.sensitivity, self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from cxr_isnet.evaluation.method_comparison import (
     flat_numbers,
 )
 from cxr_isnet.evaluation.metrics import EvaluatedImages, Metric, WeightedMean, metric_families
+from cxr_isnet.evaluation.model_comparison import holm
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.page import (
     figure_uri,
@@ -50,7 +51,6 @@ from cxr_isnet.evaluation.predictions_table import (
 )
 from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_auc
 from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
-from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
 from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule

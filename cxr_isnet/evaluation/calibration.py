@@ -16,6 +16,7 @@ SMALLEST = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
 
 MOST_TEMPERATURE = 100.0
+_AT_BOUND = 1e-3
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def fit_temperature(y_true: IntArray, y_prob: FloatArray) -> float:
 
     Returns:
         Above 1: the probabilities are too extreme. NaN without labels, and where the label is the most probable class
-        of every image: any lower temperature then has a lower loss, and none is the least.
+        of every image: any lower temperature then has a lower loss, and none is the least. Infinite where equal
+        probabilities of all classes have a lower loss than those of any temperature: the model tells nothing here.
     """
     known = y_true >= 0
     logs = np.log(np.clip(y_prob[known], SMALLEST, None))
@@ -160,11 +162,17 @@ def fit_temperature(y_true: IntArray, y_prob: FloatArray) -> float:
         return float(np.mean(logsumexp(scaled, axis=1) - scaled[chosen]))
 
     reach = np.log(MOST_TEMPERATURE)
-    return float(np.exp(minimize_scalar(loss, bounds=(-reach, reach), method="bounded").x))
+    best = minimize_scalar(loss, bounds=(-reach, reach), method="bounded")
+    if abs(best.x) > reach - _AT_BOUND:
+        return np.inf if best.x > 0 else np.nan
+    return float(np.exp(best.x))
 
 
 def with_temperature(probabilities: FloatArray, temperature: float | FloatArray) -> FloatArray:
-    """Probabilities (N, C) after dividing the logits by the temperature, one for all or (N,) each its own."""
+    """Probabilities (N, C) after dividing the logits by the temperature, one for all or (N,) each its own.
+
+    An infinite one gives all classes the same probability.
+    """
     scaled = np.log(np.clip(probabilities, SMALLEST, None)) / np.reshape(temperature, (-1, 1))
     return np.asarray(np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True)), dtype=np.float64)
 

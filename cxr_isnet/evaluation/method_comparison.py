@@ -10,22 +10,24 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
+from cxr_isnet.evaluation.bootstrap import (
+    PatientBootstrap,
+    RepeatedDifference,
+    RepeatedMetric,
+    Replicates,
+    difference,
+)
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.metrics import WeightedMean
+from cxr_isnet.evaluation.model_comparison import holm
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.posterior import highest_density, posterior_draws
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities, relevance_excess
-from cxr_isnet.evaluation.repeated_training import RepeatedDifference, RepeatedMetric, difference
-from cxr_isnet.evaluation.significance import holm
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
-from cxr_isnet.evaluation.thresholds import frozen_rule
+from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
 
 EXCESS = "relevance_excess"
 """Relevance in lungs minus the lungs' share of the image, which a map that knows nothing of lungs has on average."""
-
-_VALIDATION_STREAM = 1_000_003
-"""Added to the seed for validation images, so that they are not resampled in step with the external ones."""
 
 
 @dataclass(frozen=True)
@@ -178,23 +180,19 @@ class _Repeated:
             rule = frozen_rule(
                 labels, scores, classes, sensitivity=settings.sensitivity, source="validation predictions"
             )
-            seed = settings.seed + _VALIDATION_STREAM
-            internal.append(evaluate_site(validation, classes, resamples=settings.resamples, seed=seed, rule=rule))
+
+            def evaluated(rows: pd.DataFrame, rule: DecisionRule = rule) -> SiteResult:
+                return evaluate_site(rows, classes, resamples=settings.resamples, seed=settings.seed, rule=rule)
+
+            internal.append(evaluated(validation))
             external.append(
                 {
-                    condition: {
-                        site: evaluate_site(
-                            rows, classes, resamples=settings.resamples, seed=settings.seed + at, rule=rule
-                        )
-                        for at, (site, rows) in enumerate(by_site(table).items())
-                    }
+                    condition: {site: evaluated(rows) for site, rows in by_site(table).items()}
                     for condition, table in tables.external.items()
                 }
             )
             clean = by_site(tables.external["clean"])
-            excess.append(
-                {site: _excess(rows, settings, settings.seed + at) for at, (site, rows) in enumerate(clean.items())}
-            )
+            excess.append({site: _excess(rows, settings) for site, rows in clean.items()})
         return cls(internal, external, excess, settings)
 
     @property
@@ -272,9 +270,10 @@ def _repeated(trainings: Sequence[Replicates], metric: str) -> RepeatedMetric:
     )
 
 
-def _excess(rows: pd.DataFrame, settings: Settings, seed: int) -> Replicates:
-    bootstrap = PatientBootstrap.of(rows, resamples=settings.resamples, seed=seed)
-    bootstrap = replace(bootstrap, method=IntervalMethod.PERCENTILE)
+def _excess(rows: pd.DataFrame, settings: Settings) -> Replicates:
+    bootstrap = PatientBootstrap.of(
+        rows, resamples=settings.resamples, seed=settings.seed, method=IntervalMethod.PERCENTILE
+    )
     return bootstrap.resample({EXCESS: WeightedMean(relevance_excess(rows))})
 
 

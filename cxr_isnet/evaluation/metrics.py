@@ -11,19 +11,29 @@ image occurs that often. So one formula serves the estimate and its interval.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
 from cxr_isnet.evaluation import confusion
 from cxr_isnet.evaluation.confusion import (
+    BoolArray,
     ConfusionMatrices,
     FloatArray,
     IntArray,
     classes_present,
     metric_of_class,
     ratio,
+)
+from cxr_isnet.evaluation.interval import (
+    FEW_PATIENTS,
+    Interval,
+    log_interval,
+    score_interval,
+    standard_error,
+    student_interval,
 )
 from cxr_isnet.evaluation.ranking import RankingMetrics
 
@@ -69,6 +79,60 @@ class EvaluatedImages:
     prevalence: Mapping[str, float]
 
 
+RestsOn = Callable[[EvaluatedImages, int], Sequence[BoolArray]]
+"""Of a metric of a class, sets of images (N,) each of which it needs. Its interval rests on the patients of the
+smallest."""
+
+
+def labelled(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    """All images with a label."""
+    return [images.y_true >= 0]
+
+
+def class_and_rest(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    """The images of the class, and those of all other classes."""
+    return [images.y_true == of_class, (images.y_true >= 0) & (images.y_true != of_class)]
+
+
+def every_class(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    """The images of each class that there is."""
+    return [images.y_true == index for index in classes_present(images.y_true)]
+
+
+def _of_class(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return class_and_rest(images, of_class)[:1]
+
+
+def _of_rest(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return class_and_rest(images, of_class)[1:]
+
+
+def _predicted(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return [(images.y_true >= 0) & (images.y_pred == of_class)]
+
+
+def _not_predicted(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return [(images.y_true >= 0) & (images.y_pred != of_class)]
+
+
+def _with_relevance(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return [np.isfinite(images.relevance_in_lung)]
+
+
+class Scale(Enum):
+    """What values a metric may take, which says how its interval is made (`interval`).
+
+    Attributes:
+        SHARE: in [0, 1]: the score interval.
+        RATIO: positive, with 1 in the middle: from the logarithm.
+        REAL: any: estimate -+ t standard errors.
+    """
+
+    SHARE = "share"
+    RATIO = "ratio"
+    REAL = "real"
+
+
 @dataclass(frozen=True)
 class ReportedMetric:
     """A metric that is reported.
@@ -86,6 +150,9 @@ class ReportedMetric:
         in_summary: shown, if overall, in the first table by model and site, on the terminal and in the model card.
         in_groups: shown, if overall, for groups of patients.
         in_comparison: shown, if overall, as internal minus external and between models.
+        scale: of its values.
+        rests_on: images that it needs of each kind.
+        least_patients: of the smallest kind; with fewer its interval is marked as approximate.
     """
 
     name: str
@@ -100,10 +167,35 @@ class ReportedMetric:
     in_summary: bool = True
     in_groups: bool = True
     in_comparison: bool = True
+    scale: Scale = Scale.SHARE
+    rests_on: RestsOn = labelled
+    least_patients: int = FEW_PATIENTS
 
     def __post_init__(self) -> None:
         if (self.of_confusion is None) == (self.family is None):
             raise ValueError(f"metric '{self.name}' needs either of_confusion or family")
+
+    def patients(self, images: EvaluatedImages, patients: IntArray, of_class: int = -1) -> int:
+        """Number of patients that the interval rests on, given the patient of each image (N,)."""
+        return min((_count(patients[rows]) for rows in self.rests_on(images, of_class)), default=0)
+
+    def interval(self, estimate: float, replicates: FloatArray, patients: int) -> Interval:
+        """The 95% interval, given the resamples (R,) of a bootstrap over patients and the number of those it rests
+        on."""
+        defined = replicates[np.isfinite(replicates)]
+        if self.scale is Scale.SHARE:
+            found = score_interval(estimate, standard_error(defined, patients), patients)
+        elif self.scale is Scale.RATIO:
+            found = log_interval(estimate, standard_error(np.log(defined[defined > 0]), patients), patients)
+        else:
+            found = student_interval(estimate, standard_error(defined, patients), patients)
+        approximate = patients < self.least_patients
+        return replace(found, resamples_used=len(defined), approximate=approximate, patients=patients)
+
+
+def _count(patients: IntArray) -> int:
+    """How many patients there are among those of some images."""
+    return int(np.count_nonzero(np.bincount(patients))) if len(patients) else 0
 
 
 class WeightedMean:
@@ -138,11 +230,30 @@ def _relevance_in_lung(images: EvaluatedImages) -> MetricFamily:
     return SingleMetric("relevance_in_lung", WeightedMean(images.relevance_in_lung))
 
 
+def _class_or_every(images: EvaluatedImages, of_class: int) -> Sequence[BoolArray]:
+    return every_class(images, of_class) if of_class < 0 else class_and_rest(images, of_class)
+
+
+def _of_each_class(
+    name: str, words: str, formula: Callable[[ConfusionMatrices], FloatArray], rests_on: RestsOn
+) -> ReportedMetric:
+    return ReportedMetric(name, words, of_confusion=formula, overall=False, by_class=True, rests_on=rests_on)
+
+
 METRICS: tuple[ReportedMetric, ...] = (
-    ReportedMetric("auc", "AUC", family=_ranking, by_class=True),
-    ReportedMetric("balanced_accuracy", "balanced accuracy", of_confusion=confusion.balanced_accuracy),
+    ReportedMetric("auc", "AUC", family=_ranking, by_class=True, rests_on=_class_or_every),
+    ReportedMetric(
+        "balanced_accuracy", "balanced accuracy", of_confusion=confusion.balanced_accuracy, rests_on=every_class
+    ),
     ReportedMetric("accuracy", "accuracy", of_confusion=confusion.accuracy, needs_every_class=False),
-    ReportedMetric("macro_f1", "macro F1", of_confusion=confusion.macro_f1, in_summary=False, in_groups=False),
+    ReportedMetric(
+        "macro_f1",
+        "macro F1",
+        of_confusion=confusion.macro_f1,
+        in_summary=False,
+        in_groups=False,
+        rests_on=every_class,
+    ),
     ReportedMetric(
         "relevance_in_lung",
         "relevance in lungs",
@@ -150,12 +261,13 @@ METRICS: tuple[ReportedMetric, ...] = (
         needs_every_class=False,
         in_groups=False,
         in_comparison=False,
+        rests_on=_with_relevance,
     ),
-    ReportedMetric("sensitivity", "sensitivity", of_confusion=confusion.sensitivity, overall=False, by_class=True),
-    ReportedMetric("specificity", "specificity", of_confusion=confusion.specificity, overall=False, by_class=True),
-    ReportedMetric("ppv", "PPV", of_confusion=confusion.ppv, overall=False, by_class=True),
-    ReportedMetric("npv", "NPV", of_confusion=confusion.npv, overall=False, by_class=True),
-    ReportedMetric("f1", "F1", of_confusion=confusion.f1, overall=False, by_class=True),
+    _of_each_class("sensitivity", "sensitivity", confusion.sensitivity, _of_class),
+    _of_each_class("specificity", "specificity", confusion.specificity, _of_rest),
+    _of_each_class("ppv", "PPV", confusion.ppv, _predicted),
+    _of_each_class("npv", "NPV", confusion.npv, _not_predicted),
+    _of_each_class("f1", "F1", confusion.f1, _of_class),
     ReportedMetric(
         "ppv_at_prevalence",
         "PPV at stated prevalence",
@@ -163,6 +275,7 @@ METRICS: tuple[ReportedMetric, ...] = (
         needs_prevalence=True,
         overall=False,
         by_class=True,
+        rests_on=class_and_rest,
     ),
     ReportedMetric(
         "npv_at_prevalence",
@@ -171,8 +284,16 @@ METRICS: tuple[ReportedMetric, ...] = (
         needs_prevalence=True,
         overall=False,
         by_class=True,
+        rests_on=class_and_rest,
     ),
-    ReportedMetric("average_precision", "average precision", family=_ranking, overall=False, by_class=True),
+    ReportedMetric(
+        "average_precision",
+        "average precision",
+        family=_ranking,
+        overall=False,
+        by_class=True,
+        rests_on=class_and_rest,
+    ),
 )
 """All metrics, in the order of tables. Where groups are compared by one metric, it is the first that they have."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cxr_isnet.evaluation.bootstrap import internal_minus_external, patient_numbers
+from cxr_isnet.evaluation.across_sites import AcrossSites, results_across_sites
+from cxr_isnet.evaluation.bootstrap import patient_numbers
 from cxr_isnet.evaluation.calibration import (
     Calibration,
     DecisionCurve,
@@ -17,15 +18,15 @@ from cxr_isnet.evaluation.calibration import (
     fit_temperature,
     with_temperature,
 )
-from cxr_isnet.evaluation.confusion import FloatArray
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.groups import Grouping, groupings
-from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod, difference_of_intervals, no_interval
 from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
-from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, frozen_rule
+from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, cross_fitted_decisions, frozen_rule
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Settings:
         groups: columns to group by; None takes the usual ones.
         prevalence: by class the share of patients for which PPV and NPV are computed besides.
         sensitivity: least sensitivity that the threshold fitted on validation must reach; None takes Youden's.
+        margin: by how much the AUC of a model that is not inferior to another may at most be lower; None asks no such
+            question.
     """
 
     resamples: int = 2000
@@ -45,6 +48,7 @@ class Settings:
     groups: Sequence[str] | None = None
     prevalence: Mapping[str, float] = field(default_factory=dict)
     sensitivity: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,16 @@ class Fold:
     Attributes:
         model_uri: as the table of the site says.
         rule: from probabilities to a class, frozen on the model's own validation.
-        temperature: fitted there; NaN where it predicts every image of it right.
-        internal: that validation.
+        temperature: fitted there; NaN where it predicts every image of it right, infinite where it tells nothing.
+        internal: that validation, its decisions cross-fitted (`cross_fitted_decisions`).
+        cross_fitted: whether they are; if not, for want of patients, they are the rule's own and look too good.
     """
 
     model_uri: str
     rule: DecisionRule
     temperature: float
     internal: SiteEvaluation
+    cross_fitted: bool
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,9 @@ class ModelEvaluation:
         model_uri: as its table says; "" of several.
         rule: from probabilities to a class, the same everywhere.
         temperature: fitted on the validation table, or shipped with the model; NaN without one.
-        internal: the validation table itself, on which rule and temperature were fitted; None without one.
+        internal: the validation table, on which rule and temperature were fitted, as of `Fold`; None without one.
         sites: site to evaluation, all pooled last.
+        across_sites: metric to its summary over the sites; empty of a single site.
         internal_minus_external: site to metric to that difference; empty without a validation table.
         groups: groupings of the pooled table.
         folds: site to the model that was trained without it; empty of one model.
@@ -107,6 +114,7 @@ class ModelEvaluation:
     temperature: float
     internal: SiteEvaluation | None
     sites: dict[str, SiteEvaluation]
+    across_sites: dict[str, AcrossSites]
     internal_minus_external: dict[str, dict[str, Interval]]
     groups: tuple[Grouping, ...]
     folds: dict[str, Fold] = field(default_factory=dict)
@@ -147,10 +155,10 @@ def evaluate_model(
     Raises:
         InputError: as `frozen_rule`, `evaluate_sites` and `groupings`.
     """
-    rule, internal = ARGMAX, None
+    rule, fold = ARGMAX, None
     if validation is not None:
         fold = _fitted(name, str(table["model_uri"].iloc[0]), validation, classes, settings)
-        rule, temperature, internal = fold.rule, fold.temperature, fold.internal
+        rule, temperature = fold.rule, fold.temperature
     sites = {
         site: _evaluate_site(rows, classes, rule, np.full(len(rows), temperature), settings)
         for site, rows in by_site(table).items()
@@ -160,9 +168,10 @@ def evaluate_model(
         model_uri=str(table["model_uri"].iloc[0]),
         rule=rule,
         temperature=temperature,
-        internal=internal,
+        internal=None if fold is None else fold.internal,
         sites=sites,
-        internal_minus_external={site: _differences(internal, there) for site, there in sites.items() if internal},
+        across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
+        internal_minus_external={site: _differences(fold, there) for site, there in sites.items() if fold},
         groups=_groups(table, classes, rule, settings),
     )
 
@@ -208,7 +217,8 @@ def evaluate_model_folds(
         temperature=float("nan"),
         internal=None,
         sites=sites,
-        internal_minus_external={site: _differences(fold.internal, sites[site]) for site, fold in fitted.items()},
+        across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
+        internal_minus_external={site: _differences(fold, sites[site]) for site, fold in fitted.items()},
         groups=_groups(table, classes, rule, settings),
         folds=fitted,
     )
@@ -220,8 +230,11 @@ def _fitted(name: str, model_uri: str, validation: pd.DataFrame, classes: Sequen
     source = f"validation table of {name!r}"
     rule = frozen_rule(labels, scores, classes, sensitivity=settings.sensitivity, source=source)
     temperature = fit_temperature(labels, scores)
-    internal = _evaluate_site(validation, classes, rule, np.full(len(validation), temperature), settings)
-    return Fold(model_uri, rule, temperature, internal)
+    decisions = cross_fitted_decisions(
+        labels, scores, classes, patient_numbers(validation), sensitivity=settings.sensitivity
+    )
+    internal = _evaluate_site(validation, classes, rule, np.full(len(validation), temperature), settings, decisions)
+    return Fold(model_uri, rule, temperature, internal, decisions is not None)
 
 
 def _groups(
@@ -231,9 +244,14 @@ def _groups(
 
 
 def _evaluate_site(
-    rows: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, temperature: FloatArray, settings: Settings
+    rows: pd.DataFrame,
+    classes: Sequence[str],
+    rule: DecisionRule,
+    temperature: FloatArray,
+    settings: Settings,
+    decisions: IntArray | None = None,
 ) -> SiteEvaluation:
-    """`temperature` (N,) is each image's; NaN for none."""
+    """`temperature` (N,) is each image's; NaN for none, and infinite where it tells nothing: it is not applied then."""
     result = evaluate_site(
         rows,
         classes,
@@ -241,6 +259,7 @@ def _evaluate_site(
         seed=settings.seed,
         rule=rule,
         prevalence=settings.prevalence,
+        decisions=decisions,
     )
     labels, scores = label_indices(rows, classes), probabilities(rows, classes)
     known = labels >= 0
@@ -258,20 +277,26 @@ def _evaluate_site(
             c: correlated_aucs(labels == i, known & (labels != i), [scores[:, i]], patients).area(0)
             for i, c in enumerate(classes)
         },
-        posterior=posterior_intervals(posterior_draws(confusion, classes, seed=settings.seed)),
+        posterior=posterior_intervals(
+            posterior_draws(confusion, classes, seed=settings.seed), independent=result.n_patients == result.n_images
+        ),
         calibration=calibrated(scores),
         calibration_scaled=calibrated(given_or_scaled) if scaled.any() else {},
         decision_curve={c: decision_curve(labels[known] == i, scores[known, i]) for i, c in enumerate(classes)},
     )
 
 
-def _differences(internal: SiteEvaluation, external: SiteEvaluation) -> dict[str, Interval]:
-    """NaN where the site lacks a class that validation has: means over other classes do not compare."""
-    alike = internal.result.classes_present == external.result.classes_present
-    unknown = Interval(float("nan"), float("nan"), float("nan"), IntervalMethod.BCA, 0)
+def _differences(fold: Fold, external: SiteEvaluation) -> dict[str, Interval]:
+    """Validation minus site, of other patients.
+
+    NaN where the site lacks a class that validation has, since means over other classes do not compare, and where the
+    decisions on validation could not be cross-fitted.
+    """
+    internal = fold.internal.result
+    alike = internal.classes_present == external.result.classes_present
     return {
-        metric.name: internal_minus_external(internal.result.replicates, external.result.replicates, metric.name)
-        if alike or not metric.needs_every_class
-        else unknown
+        metric.name: difference_of_intervals(internal.metrics[metric.name], external.result.metrics[metric.name])
+        if (alike or not metric.needs_every_class) and (fold.cross_fitted or not metric.of_confusion)
+        else no_interval(np.nan, IntervalMethod.MOVER)
         for metric in compared_metrics()
     }

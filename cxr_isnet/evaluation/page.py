@@ -56,18 +56,21 @@ def number(value: float | None) -> str:
     return UNDEFINED if _undefined(value) else f"{value:.3f}"
 
 
-def number_with_interval(estimate: float | None, low: float | None, high: float | None) -> str:
-    """A number and its 95% interval, as `0.812 (0.760 to 0.871)`; a dash where undefined."""
+def number_with_interval(
+    estimate: float | None, low: float | None, high: float | None, *, approximate: bool = False
+) -> str:
+    """A number and its 95% interval, as `0.812 (0.760 to 0.871)`, or `0.812 (~0.760 to 0.871)` if the interval is only
+    approximate; a dash where undefined."""
     if _undefined(estimate):
         return UNDEFINED
     if _undefined(low):
         return f"{number(estimate)} (no interval)"
-    return f"{number(estimate)} ({number(low)} to {number(high)})"
+    return f"{number(estimate)} ({'~' if approximate else ''}{number(low)} to {number(high)})"
 
 
 def interval_text(found: Interval) -> str:
     """`number_with_interval` of an `Interval`."""
-    return number_with_interval(found.estimate, found.low, found.high)
+    return number_with_interval(found.estimate, found.low, found.high, approximate=found.approximate)
 
 
 def percent(share: float, digits: int = 0) -> str:

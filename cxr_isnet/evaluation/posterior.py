@@ -42,10 +42,12 @@ def posterior_draws(
     return confusion_rates(cells, classes, present)
 
 
-def posterior_intervals(draws: Mapping[str, FloatArray]) -> dict[str, Interval]:
-    """Mean and 95% highest-density interval of every rate."""
+def posterior_intervals(draws: Mapping[str, FloatArray], *, independent: bool) -> dict[str, Interval]:
+    """Mean and 95% highest-density interval of every rate; approximate where patients have several images."""
     return {
-        name: Interval(float(np.mean(values)), *highest_density(values), IntervalMethod.POSTERIOR)
+        name: Interval(
+            float(np.mean(values)), *highest_density(values), IntervalMethod.POSTERIOR, approximate=not independent
+        )
         for name, values in draws.items()
     }
 

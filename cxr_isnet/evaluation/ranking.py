@@ -16,7 +16,7 @@ class OneVsRest:
 
     The AUC is the share of (positive, negative) pairs in the right order, ties half. The average precision is the area
     under the precision-recall curve as a sum of steps: over thresholds, precision times the gain in recall
-    (scikit-learn's `average_precision_score`).
+    (scikit-learn's `average_precision_score`). Both are NaN without images of the class or without any other.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class OneVsRest:
         predicted = true_positives + false_positives
         precision = np.divide(true_positives, predicted, out=np.zeros_like(predicted), where=true_positives > 0)
         average = np.einsum("rn,rn->r", positive, precision)
-        return np.stack([ratio(pairs, positives * negatives), ratio(average, positives)], axis=1)
+        average = np.where(negatives > 0, ratio(average, positives), np.nan)
+        return np.stack([ratio(pairs, positives * negatives), average], axis=1)
 
     def auc(self, weights: FloatArray) -> FloatArray:
         """The AUC alone: weights (R, N) to values (R,)."""
@@ -130,23 +131,28 @@ class HandTillAUC:
 
 
 class WithinSiteAUC:
-    """Mean over hospitals of their AUC (Hand & Till), weighted by their images: no pair spans two hospitals."""
+    """Mean over hospitals of their AUC (Hand & Till), every hospital counting alike: no pair spans two hospitals.
+
+    It is of the hospitals that have images of all classes that there are, or, if none has, of those that have two;
+    `across_sites` says why every hospital counts alike.
+    """
 
     def __init__(self, labels: IntArray, probabilities: FloatArray, sites: IntArray) -> None:
         """Labels (N,), probabilities (N, C), sites (N,)."""
+        there = {site: len(classes_present(labels[sites == site])) for site in np.unique(sites)}
+        most = max(there.values(), default=0)
+        wanted = most if most == len(classes_present(labels)) else 2
         self._parts = [
-            (HandTillAUC(np.where(sites == site, labels, -1), probabilities), (sites == site).astype(np.float64))
-            for site in np.unique(sites)
-            if len(np.unique(labels[sites == site])) > 1
+            HandTillAUC(np.where(sites == site, labels, -1), probabilities)
+            for site, classes in there.items()
+            if classes >= max(wanted, 2)
         ]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
         """Value (R,) for every row of weights (R, N)."""
         if not self._parts:
             return np.full(len(weights), np.nan)
-        aucs = np.stack([auc(weights) for auc, _ in self._parts])
-        sizes = np.stack([weights @ members for _, members in self._parts])
-        return np.asarray((aucs * sizes).sum(0) / sizes.sum(0), dtype=np.float64)
+        return np.asarray(np.mean([auc(weights) for auc in self._parts], axis=0), dtype=np.float64)
 
 
 class RankingMetrics:

@@ -1,26 +1,22 @@
-"""What a study leaves behind: `report.html`, `report.json`, `metrics.csv`, `model_card.md`, and its numbers elsewhere.
-
-Items of reporting guidelines that a run can answer are in the page; all others are the authors' to fill in. TRIPOD+AI:
-Collins et al., BMJ 385:e078378 (2024). CLAIM 2024 update: Tejani et al., Radiology: Artificial Intelligence (2024). The
-topics are in our words.
-"""
+"""What a study leaves behind: `report.html`, `report.json`, `metrics.csv`, `model_card.md`, numbers for elsewhere."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.across_sites import FEW_SITES
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
-from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.guidelines import answers
+from cxr_isnet.evaluation.interval import FEW_PATIENTS, Interval
 from cxr_isnet.evaluation.metrics import (
     class_metrics,
     compared_metrics,
@@ -34,6 +30,13 @@ from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
+
+WITHIN_SITES = "mean within sites"
+
+APPROXIMATE = (
+    f"~: an approximate interval, of fewer than {FEW_PATIENTS} patients of a kind or {FEW_SITES} sites, or of a method "
+    "that is known not to cover 95%"
+)
 
 FILES = ("report.html", "report.json", "metrics.csv", "model_card.md")
 
@@ -63,6 +66,7 @@ def write_report(
     figures, guidelines = _figures(study, checked), answers(study)
     content = {
         "study": study,
+        "approximate": APPROXIMATE,
         "metrics": {
             "summary": summary_metrics(),
             "overall": overall_metrics(),
@@ -106,7 +110,7 @@ def _figures(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]
 def study_json(study: Study) -> dict[str, Any]:
     """The study as JSON can hold it: NaN becomes None. `study.schema.json` documents it."""
     plain: dict[str, Any] = plain_values(study)
-    return {"schema_version": 2, **plain}
+    return {"schema_version": 3, **plain, "findings": study.findings}
 
 
 def plain_values(value: Any) -> Any:
@@ -131,9 +135,10 @@ def study_table(study: Study) -> pd.DataFrame:
     """Long table of every number with an interval.
 
     Returns:
-        Columns: `model`; `part`, which is `site`, `internal_minus_external`, or `by` and the column that groups are
-        made by; `group`, the site or group; `class`, "" for all together; `metric`; `method` of the interval, as
-        `IntervalMethod`; `estimate`, `low`, `high`; and, but for differences, `n_images`, `n_patients`, and of sites
+        Columns: `model`; `part`, which is `site`, `within sites`, `hospitals` (random effects), `next hospital`
+        (prediction interval), `internal_minus_external`, or `by` and the column that groups are made by; `group`, the
+        site or group; `class`, "" for all together; `metric`; `method` of the interval, as `IntervalMethod`;
+        `estimate`, `low`, `high`, `approximate`; and, but for differences, `n_images`, `n_patients`, and of sites
         `classes_present`.
     """
     rows: list[dict[str, Any]] = []
@@ -142,6 +147,12 @@ def study_table(study: Study) -> pd.DataFrame:
         parts |= {f"validation without {site}": fold.internal for site, fold in model.folds.items()}
         for site, there in [*parts.items(), *model.sites.items()]:
             rows += [{"model": model.name, "part": "site", "group": site} | row for row in _site_rows(there)]
+        for key, across in model.across_sites.items():
+            metric, _, of_class = key.partition(" of ")
+            at = {"model": model.name, "group": "", "class": of_class}
+            summaries = [across.mean, across.hospitals, across.next_hospital]
+            for part, found in zip(("within sites", "hospitals", "next hospital"), summaries, strict=True):
+                rows.append(at | {"part": part} | _number(metric, found))
         for site, differences in model.internal_minus_external.items():
             at = {"model": model.name, "part": "internal_minus_external", "group": site, "class": ""}
             rows += [at | _number(metric, found) for metric, found in differences.items()]
@@ -172,25 +183,32 @@ def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
 
 def _number(metric: str, found: Interval) -> dict[str, Any]:
     numbers = {"estimate": found.estimate, "low": found.low, "high": found.high}
-    return {"metric": metric, "method": found.method.value, **numbers}
+    return {"metric": metric, "method": found.method.value, **numbers, "approximate": found.approximate}
 
 
 def study_metrics(study: Study) -> dict[str, float]:
-    """Flat numbers for a tracking server, as `isnet.north.auc_low`."""
-    return {
-        f"{name}.{site}.{metric}": value
-        for name, model in study.models.items()
-        for site, there in model.sites.items()
-        for metric, value in there.result.flat().items()
-    }
+    """Flat numbers for a tracking server, as `isnet.north.auc_low` and, of several sites, `isnet.within_sites.auc`."""
+    numbers: dict[str, float] = {}
+    for name, model in study.models.items():
+        for site, there in model.sites.items():
+            numbers |= {f"{name}.{site}.{metric}": value for metric, value in there.result.flat().items()}
+        for metric in overall_metrics() if model.across_sites else ():
+            mean = model.across_sites[metric.name].mean
+            key = f"{name}.within_sites.{metric.name}"
+            numbers |= {key: mean.estimate, f"{key}_low": mean.low, f"{key}_high": mean.high}
+    return numbers
 
 
 def study_text(study: Study) -> str:
-    """A table for the terminal: a line per model and site with counts and the metrics of the summary."""
+    """A table for the terminal: per model the mean within sites, every site, and all pooled; then what follows from
+    it."""
     metrics = summary_metrics()
     rows = [["model", "site", "images", "patients", *(metric.words for metric in metrics)]]
     notes = []
     for name, model in study.models.items():
+        if model.across_sites:
+            means = (interval_text(model.across_sites[metric.name].mean) for metric in metrics)
+            rows.append([name, WITHIN_SITES, "", "", *means])
         for site, there in model.sites.items():
             result = there.result
             counts = [str(result.n_images), str(result.n_patients)]
@@ -200,66 +218,8 @@ def study_text(study: Study) -> str:
                 notes.append(f"{name}: no image of {', '.join(missing)} at {site}: AUC and means are without it")
         for reason, sites in model.without_relevance.items():
             notes.append(f"{name}: no relevance at {', '.join(sites)}: {reason}")
+    lines = text_columns(rows)
+    if any("(~" in line for line in lines):
+        notes.append(APPROXIMATE)
     notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
-    return "\n".join([*text_columns(rows), *notes])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One item of a guideline and what the run says to it.
-
-    Attributes:
-        guideline: its name.
-        item: number of the item there.
-        topic: what the item asks for.
-        answer: what this run says.
-    """
-
-    guideline: str
-    item: str
-    topic: str
-    answer: str
-
-
-def answers(study: Study) -> tuple[Answer, ...]:
-    """The items that the study answers, by guideline and number."""
-    model = next(iter(study.models.values()))
-    sites = [site for site in model.sites if site != "pooled"]
-    everyone = model.overall.result
-    size = f"{everyone.n_images} images of {everyone.n_patients} patients at {len(sites)} site(s): {', '.join(sites)}"
-    cases = ", ".join(f"{share:.1%} {name}" for name, share in everyone.prevalence.items())
-    unlabelled = f"{everyone.n_images - everyone.n_labelled} images without a label count in no metric"
-    overall, by_class = (", ".join(m.words for m in found) for found in (overall_metrics(), class_metrics()))
-    calibrated = f"reliability curve, ECE ({BINS} equal bins), Brier score, slope, intercept"
-    methods = f"{overall}; per class {by_class}; {calibrated}; net benefit"
-    uncertainty = (
-        f"BCa bootstrap over patients ({study.settings.resamples} resamples), DeLong over patients, "
-        "Dirichlet posterior; DeLong and McNemar tests with Holm's correction between models"
-    )
-    grouped = ", ".join(grouping.column for grouping in model.groups) or "no column to group by was given"
-    internal = "in-domain validation set the rule" if model.internal or model.folds else "no validation table was given"
-    scaled = {site: fold.temperature for site, fold in model.folds.items()} or {"": model.temperature}
-    temperatures = [f"{value:.3g} {site}".strip() for site, value in scaled.items() if np.isfinite(value)]
-    temperature = f"temperature scaling, reported beside the numbers as given: {', '.join(temperatures)}"
-    return (
-        Answer("TRIPOD+AI", "5a", "data sources", size),
-        Answer("TRIPOD+AI", "11", "missing data", unlabelled),
-        Answer("TRIPOD+AI", "12d", "heterogeneity between clusters", "every site by itself and all pooled"),
-        Answer("TRIPOD+AI", "12e", "performance measures", methods),
-        Answer("TRIPOD+AI", "12f", "updating", temperature if temperatures else "none"),
-        Answer("TRIPOD+AI", "14", "fairness", f"groups: {grouped}"),
-        Answer("TRIPOD+AI", "15", "output and threshold", model.rule.origin),
-        Answer("TRIPOD+AI", "20b", "characteristics", f"labels: {cases}; groups: {grouped}"),
-        Answer("TRIPOD+AI", "21", "numbers analysed", size),
-        Answer("TRIPOD+AI", "23a", "performance with intervals", "sections Sites, Calibration and Groups"),
-        Answer("TRIPOD+AI", "23b", "heterogeneity of performance", "section Sites"),
-        Answer("CLAIM 2024", "7", "data sources", size),
-        Answer("CLAIM 2024", "12", "missing data", unlabelled),
-        Answer("CLAIM 2024", "28", "performance metrics", methods),
-        Answer("CLAIM 2024", "29", "significance and uncertainty", uncertainty),
-        Answer("CLAIM 2024", "32", "evaluation on internal data", internal),
-        Answer("CLAIM 2024", "33", "testing on external data", size),
-        Answer("CLAIM 2024", "35", "numbers included", f"{size}; {unlabelled}"),
-        Answer("CLAIM 2024", "37", "performance with uncertainty", "sections Sites and Comparison"),
-        Answer("CLAIM 2024", "38", "diagnostic performance and precision", "section Sites, table by class"),
-    )
+    return "\n".join([*lines, *notes, *study.findings])

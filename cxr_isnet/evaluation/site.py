@@ -10,9 +10,9 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
-from cxr_isnet.evaluation.confusion import FloatArray, classes_present, confusion_matrix, metric_of_class
-from cxr_isnet.evaluation.interval import Interval
-from cxr_isnet.evaluation.metrics import EvaluatedImages, class_metrics, metric_families, overall_metrics
+from cxr_isnet.evaluation.confusion import FloatArray, IntArray, classes_present, confusion_matrix, metric_of_class
+from cxr_isnet.evaluation.interval import Interval, IntervalMethod
+from cxr_isnet.evaluation.metrics import METRICS, EvaluatedImages, class_metrics, metric_families, overall_metrics
 from cxr_isnet.evaluation.predictions_table import (
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
@@ -99,6 +99,7 @@ def evaluate_site(
     seed: int = 0,
     rule: DecisionRule = ARGMAX,
     prevalence: Mapping[str, float] | None = None,
+    decisions: IntArray | None = None,
 ) -> SiteResult:
     """Metrics of the predictions of one site; of several, pooled.
 
@@ -109,6 +110,7 @@ def evaluate_site(
         seed: of the bootstrap.
         rule: from probabilities to the class that is predicted.
         prevalence: by class the share of patients for which PPV and NPV are computed besides.
+        decisions: (N,) index of the class predicted of each image, in place of the rule's.
 
     Returns:
         The metrics with their 95% intervals.
@@ -120,12 +122,12 @@ def evaluate_site(
         raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
     frame = check_predictions(predictions, classes)
     y_true, y_score = label_indices(frame, classes), probabilities(frame, classes)
-    y_pred = rule.decide(y_score, frame["site"])
+    y_pred = rule.decide(y_score, frame["site"]) if decisions is None else decisions
     shares = _relevance_shares(frame)
     images = EvaluatedImages(tuple(classes), y_true, y_score, y_pred, shares, prevalence or {})
-    bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed)
+    bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed, method=IntervalMethod.PERCENTILE)
     replicates = bootstrap.resample({}, metric_families(images))
-    intervals = replicates.intervals()
+    intervals = _intervals(images, bootstrap.patients, replicates)
     n_labelled = int((y_true >= 0).sum())
     sites = frame["site"].unique()
     return SiteResult(
@@ -146,6 +148,20 @@ def evaluate_site(
         by_class={name: _of_class(intervals, name) for name in classes},
         replicates=replicates,
     )
+
+
+def _intervals(images: EvaluatedImages, patients: IntArray, replicates: Replicates) -> dict[str, Interval]:
+    """Every metric by its key, with the interval that its scale asks for."""
+    found = {}
+    for metric in METRICS:
+        keys = {metric.name: -1} if metric.overall else {}
+        if metric.by_class:
+            keys |= {metric_of_class(metric.name, name): index for index, name in enumerate(images.classes)}
+        for key, of_class in keys.items():
+            if key in replicates.names:
+                resting = metric.patients(images, patients, of_class)
+                found[key] = metric.interval(replicates.estimate(key), replicates.column(key), resting)
+    return found
 
 
 def _of_class(intervals: Mapping[str, Interval], name: str) -> dict[str, Interval]:

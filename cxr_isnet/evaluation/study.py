@@ -3,64 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import paired_difference, patient_numbers
-from cxr_isnet.evaluation.delong import DeLongTest, correlated_aucs
-from cxr_isnet.evaluation.interval import Interval
-from cxr_isnet.evaluation.metrics import compared_metrics
-from cxr_isnet.evaluation.model_evaluation import (
-    ModelEvaluation,
-    Settings,
-    SiteEvaluation,
-    evaluate_model,
-    evaluate_model_folds,
-)
-from cxr_isnet.evaluation.posterior import posterior_draws, superiority
-from cxr_isnet.evaluation.predictions_table import (
-    check_predictions,
-    label_indices,
-    predicted_classes,
-    probabilities,
-    read_predictions,
-)
-from cxr_isnet.evaluation.significance import McNemar, holm, mcnemar
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """First model minus second, on all sites together.
-
-    Attributes:
-        first: name of a model.
-        second: name of the other.
-        differences: metric to its difference with the interval of a paired bootstrap over patients.
-        delong: class to the difference of the AUCs against the rest, by DeLong's paired test over patients; of two
-            classes, of the second.
-        mcnemar: whether one is right more often.
-        superiority: metric to the posterior probability that the first is better, images taken as independent and
-            the models as if evaluated on different images, which is cautious.
-        delong_holm: class to the p-value after Holm's correction over all comparisons and classes.
-        mcnemar_holm: the p-value after Holm's correction over all comparisons.
-    """
-
-    first: str
-    second: str
-    differences: dict[str, Interval]
-    delong: dict[str, DeLongTest]
-    mcnemar: McNemar
-    superiority: dict[str, float]
-    delong_holm: dict[str, float]
-    mcnemar_holm: float
+from cxr_isnet.evaluation.metrics import summary_metrics
+from cxr_isnet.evaluation.model_comparison import Comparison, compare
+from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, Settings, evaluate_model, evaluate_model_folds
+from cxr_isnet.evaluation.predictions_table import check_predictions, predicted_classes, read_predictions
 
 
 @dataclass(frozen=True)
@@ -83,6 +38,83 @@ class Study:
     comparisons: tuple[Comparison, ...]
     audit: Mapping[str, Any] | None = None
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> list[str]:
+        """What the numbers say, in sentences: of every model, then of every pair."""
+        found = [sentence for model in self.models.values() for sentence in _of_model(model)]
+        for comparison in self.comparisons:
+            found += _of_comparison(comparison)
+            if self.settings.margin is not None:
+                found += _of_margin(comparison, self.settings.margin)
+        return found
+
+
+def _of_model(model: ModelEvaluation) -> Iterator[str]:
+    rules = {"": model.rule, **{f" without {site}": fold.rule for site, fold in model.folds.items()}}
+    for part, rule in rules.items():
+        if rule.tells_nothing:
+            yield f"{model.name}{part} tells nothing on its validation table: no threshold is better than chance there."
+    if math.isinf(model.temperature):
+        yield (
+            f"{model.name} tells nothing on its validation table: equal probabilities of all classes have a lower log "
+            "loss than its own with any temperature, so none is applied."
+        )
+    for metric in summary_metrics():
+        across = model.across_sites.get(metric.name)
+        if across is not None and across.pooled is not None and across.pooled_outside:
+            yield (
+                f"{model.name}: {metric.words} of all sites pooled, {across.pooled.estimate:.3f}, lies outside the "
+                f"range of the sites ({across.lowest:.3f} to {across.highest:.3f}): pooling counts patients of one "
+                "hospital against those of another, so that this number is of the mixture and holds in none of them."
+            )
+
+
+def _of_comparison(found: Comparison) -> Iterator[str]:
+    where = _where(found)
+    auc, p = found.within_sites["auc"].mean, next(iter(found.delong_holm.values()))
+    tested = len(found.delong_holm) == 1
+    ahead, behind = (found.first, found.second) if auc.estimate > 0 else (found.second, found.first)
+    differs = auc.low > 0 or auc.high < 0
+    if differs and (p < 0.05 or not tested):
+        p_text = f", p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} by DeLong's test" if tested else ""
+        yield f"{ahead} is ahead of {behind} in AUC {where}: by {abs(auc.estimate):.3f}{p_text}."
+    else:
+        yield f"No difference in AUC between {found.first} and {found.second} is shown {where}."
+    pooled = found.within_sites["auc"].pooled
+    if pooled is not None and pooled.estimate * auc.estimate < 0:
+        yield (
+            f"Of all sites pooled the AUC of {behind} is higher by {abs(pooled.estimate):.3f}; that counts patients of "
+            "one hospital against those of another, which a model wins by knowing the hospital. Read the sites."
+        )
+    accuracy, balanced = (found.within_sites[name].mean for name in ("accuracy", "balanced_accuracy"))
+    if accuracy.estimate * balanced.estimate < 0:
+        names = (found.first, found.second) if accuracy.estimate > 0 else (found.second, found.first)
+        yield (
+            f"{names[0]} is right more often {where} (accuracy), {names[1]} has the higher balanced accuracy: accuracy "
+            "rewards naming the class that is frequent at a site, whatever the image shows."
+        )
+
+
+def _of_margin(found: Comparison, margin: float) -> Iterator[str]:
+    auc = found.within_sites["auc"].mean
+    ends = {(found.first, found.second): auc.low, (found.second, found.first): -auc.high}
+    for (ours, theirs), low in ends.items():
+        shown = f"{low:.3f}" if math.isfinite(low) else "which is undefined"
+        if low > -margin:
+            yield (
+                f"{ours} is not inferior to {theirs} in AUC {_where(found)} at the margin {margin:g}: the lower end of "
+                f"the 95% interval of the difference, {shown}, is above {-margin:g}."
+            )
+        else:
+            yield (
+                f"It is not shown that {ours} is not inferior to {theirs} in AUC {_where(found)} at the margin "
+                f"{margin:g}: the lower end of the difference is {shown}."
+            )
+
+
+def _where(found: Comparison) -> str:
+    return "inside the sites" if len(found.sites) > 1 else f"at {next(iter(found.sites))}"
 
 
 def evaluate_tables(
@@ -184,78 +216,3 @@ def check_prevalence(settings: Settings, classes: Sequence[str]) -> None:
     for name, share in settings.prevalence.items():
         if name not in classes or not 0 < share < 1:
             raise InputError(f"prevalence is {share} of {name!r}: give a share in (0, 1) of one of {list(classes)}")
-
-
-def compare(
-    models: Mapping[str, ModelEvaluation], tables: Mapping[str, pd.DataFrame], classes: Sequence[str], seed: int
-) -> tuple[Comparison, ...]:
-    """Every pair of models, with the p-values corrected for their number.
-
-    Args:
-        models: name to evaluation.
-        tables: name to checked predictions, all of the same images in the same order.
-        classes: names of the classes.
-        seed: of the posteriors.
-    """
-    pairs = [_pair(models[a], models[b], tables[a], tables[b], classes, seed) for a, b in combinations(models, 2)]
-    tests = [(at, name) for at, pair in enumerate(pairs) for name in pair.delong]
-    corrected = dict(zip(tests, holm([pairs[at].delong[name].p for at, name in tests]), strict=True))
-    mcnemars = holm([pair.mcnemar.p for pair in pairs])
-    return tuple(
-        replace(
-            pair,
-            delong_holm={name: float(corrected[at, name]) for name in pair.delong},
-            mcnemar_holm=float(mcnemars[at]),
-        )
-        for at, pair in enumerate(pairs)
-    )
-
-
-def _pair(
-    first: ModelEvaluation,
-    second: ModelEvaluation,
-    first_table: pd.DataFrame,
-    second_table: pd.DataFrame,
-    classes: Sequence[str],
-    seed: int,
-) -> Comparison:
-    labels = label_indices(first_table, classes)
-    scores = [probabilities(table, classes) for table in (first_table, second_table)]
-    patients, known = patient_numbers(first_table), labels >= 0
-    sites = first_table["site"]
-    right = [model.rule.decide(p, sites) == labels for model, p in zip((first, second), scores, strict=True)]
-    tested = [(1, classes[1])] if len(classes) == 2 else list(enumerate(classes))
-    return Comparison(
-        first=first.name,
-        second=second.name,
-        differences={
-            metric.name: paired_difference(
-                first.overall.result.replicates, second.overall.result.replicates, metric.name
-            )
-            for metric in compared_metrics()
-        },
-        delong={
-            name: correlated_aucs(
-                labels == index, known & (labels != index), [p[:, index] for p in scores], patients
-            ).difference(0, 1)
-            for index, name in tested
-        },
-        mcnemar=mcnemar(right[0][known], right[1][known], patients[known]),
-        superiority=_superiority(first.overall, second.overall, classes, seed),
-        delong_holm={},
-        mcnemar_holm=float("nan"),
-    )
-
-
-def _superiority(first: SiteEvaluation, second: SiteEvaluation, classes: Sequence[str], seed: int) -> dict[str, float]:
-    draws = [
-        posterior_draws(np.asarray(site.result.confusion, dtype=np.int64), classes, seed=seed + offset)
-        for offset, site in enumerate((first, second))
-    ]
-    return {
-        metric.name: superiority(
-            draws[0][metric.name], draws[1][metric.name], greater_is_better=metric.greater_is_better
-        )
-        for metric in compared_metrics()
-        if metric.of_confusion
-    }

@@ -17,11 +17,13 @@ class DecisionRule:
         threshold: of two classes, the second is predicted from this probability on; None takes the most probable class.
         origin: where the rule comes from, in words.
         by_site: thresholds in place of `threshold` where every site has a model of its own; empty elsewhere.
+        tells_nothing: no threshold tells the classes of the validation table apart better than chance.
     """
 
     threshold: float | None = None
     origin: str = "most probable class; no threshold was fitted"
     by_site: Mapping[str, float] = field(default_factory=dict)
+    tells_nothing: bool = False
 
     def decide(self, y_score: FloatArray, sites: Iterable[str] = ()) -> IntArray:
         """Probabilities (N, C) to the index of the class predicted (N,).
@@ -40,6 +42,8 @@ class DecisionRule:
 
 ARGMAX = DecisionRule()
 
+CROSS_FITTING_PARTS = 10
+
 
 def frozen_rule(
     y_true: IntArray, y_score: FloatArray, classes: Sequence[str], *, sensitivity: float | None, source: str
@@ -56,7 +60,8 @@ def frozen_rule(
         source: name of the validation table.
 
     Returns:
-        Two classes: a threshold, one of the probabilities seen. More: the most probable class.
+        Two classes: a threshold, one of the probabilities seen; the most probable class, marked as telling nothing,
+        where no threshold has a Youden index above 0. More: the most probable class.
 
     Raises:
         InputError: two classes of which the validation table lacks one; a sensitivity for more than two classes.
@@ -75,6 +80,9 @@ def frozen_rule(
     thresholds = np.unique(scores)
     hit = _share_from(scores[positive], thresholds)
     alarm = _share_from(scores[~positive], thresholds)
+    if not (hit - alarm).max() > 0:
+        origin = f"most probable class: the model tells nothing on {source}, where no threshold is better than chance"
+        return DecisionRule(None, origin, tells_nothing=True)
     if sensitivity is None:
         best = int(np.argmax(hit - alarm))
         wish = "highest Youden index"
@@ -85,6 +93,45 @@ def frozen_rule(
     return DecisionRule(
         chosen, f"{classes[1]} from probability {chosen:.4g} on: {wish} on the validation table, frozen"
     )
+
+
+def cross_fitted_decisions(
+    y_true: IntArray,
+    y_score: FloatArray,
+    classes: Sequence[str],
+    patients: IntArray,
+    *,
+    sensitivity: float | None,
+) -> IntArray | None:
+    """Class predicted of each validation image (N,) by a rule that was fitted on other patients.
+
+    A rule looks better on the images on which it was fitted than on others of the same hospital. So the patients are
+    dealt into ten parts, and each is decided upon by the rule of the other nine.
+
+    Args:
+        y_true: (N,) index of the class; -1 where unknown.
+        y_score: (N, C) probabilities.
+        classes: C names.
+        patients: (N,) number of the patient.
+        sensitivity: as of `frozen_rule`.
+
+    Returns:
+        None where there are too few patients of a class: fewer than two of two classes. Of more classes nothing is
+        fitted, and this is the most probable class.
+    """
+    if len(classes) != 2:
+        return ARGMAX.decide(y_score)
+    has_positive = np.bincount(patients, weights=y_true == 1) > 0
+    part = np.empty(len(has_positive), dtype=np.int64)
+    part[np.argsort(has_positive, kind="stable")] = np.arange(len(part)) % CROSS_FITTING_PARTS
+    decisions = np.empty(len(y_true), dtype=np.int64)
+    for number in np.unique(part[patients]):
+        here = part[patients] == number
+        if len(np.unique(y_true[~here & (y_true >= 0)])) < 2:
+            return None
+        rule = frozen_rule(y_true[~here], y_score[~here], classes, sensitivity=sensitivity, source="other patients")
+        decisions[here] = rule.decide(y_score[here])
+    return decisions
 
 
 def _share_from(scores: FloatArray, thresholds: FloatArray) -> FloatArray:

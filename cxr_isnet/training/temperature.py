@@ -27,13 +27,20 @@ def fit_and_store_temperature(classifier: Classifier, validation: pd.DataFrame, 
 
     Returns:
         `temperature`, and the log loss of those images as given and with the temperature. The temperature is 1 where
-        every one of them is classified correctly, since the fit then does not converge.
+        every one of them is classified correctly, since the fit then does not converge, and where the model tells
+        nothing, since equal probabilities then have the least log loss.
     """
     labels, scores = label_indices(validation, classifier.classes), probabilities(validation, classifier.classes)
     fitted = fit_temperature(labels, scores)
     if math.isnan(fitted):
         _log.info("no temperature was fitted: all %d validation images are classified correctly", len(validation))
-    classifier.temperature = 1.0 if math.isnan(fitted) else fitted
+    if math.isinf(fitted):
+        _log.warning(
+            "no temperature was fitted: the model tells nothing on the %d validation images, where equal probabilities "
+            "of all classes have a lower log loss than its own",
+            len(validation),
+        )
+    classifier.temperature = fitted if math.isfinite(fitted) else 1.0
     classifier.save(best_file)
     every_class = range(len(classifier.classes))
     given, scaled = (with_temperature(scores, t) for t in (1.0, classifier.temperature))  # sums of 1 in float64

@@ -56,6 +56,35 @@ def make_predictions() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
+def make_hospital() -> Callable[..., pd.DataFrame]:
+    """A maker of tables of patients with 1 to 4 images, alike in label and correlated in score; AUC 0.86 by default."""
+
+    def make(
+        n_patients: int, prevalence: float, seed: int, site: str = "north", skill: float = 1.0, offset: float = 0.0
+    ) -> pd.DataFrame:
+        generator = np.random.default_rng(seed)
+        ill = generator.random(n_patients) < prevalence
+        ill[:4] = [True, True, False, False]
+        patient = np.repeat(np.arange(n_patients), generator.integers(1, 5, n_patients))
+        noise = 0.6 * generator.normal(size=n_patients)[patient] + 0.8 * generator.normal(size=len(patient))
+        score = skill * 1.5 * (ill[patient] - 0.5) + noise
+        probability = 1 / (1 + np.exp(-(1.3 * score + np.log(prevalence / (1 - prevalence)) + offset)))
+        return pd.DataFrame(
+            {
+                "path": [f"{site} {number}.png" for number in range(len(patient))],
+                "patient_id": [f"{seed}-{number}" for number in patient],
+                "site": site,
+                "label": np.where(ill[patient], "tuberculosis", "normal"),
+                "model_uri": "",
+                "probability_normal": 1 - probability,
+                "probability_tuberculosis": probability,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tables():
     """Two models on 160 images of 80 patients of two sites; the second model knows less."""
     generator = np.random.default_rng(0)

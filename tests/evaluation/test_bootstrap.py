@@ -3,12 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cxr_isnet.evaluation.bootstrap import (
-    CHUNK_CELLS,
-    PatientBootstrap,
-    internal_minus_external,
-    paired_difference,
-)
+from cxr_isnet.evaluation.bootstrap import CHUNK_CELLS, PatientBootstrap, paired_difference
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.metrics import WeightedMean
 from cxr_isnet.evaluation.ranking import HandTillAUC
@@ -87,27 +82,6 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     assert interval(np.arange(30), values, seed=7) != interval(np.arange(30), values, seed=8)
 
 
-def test_internal_minus_external_of_two_hospitals_is_the_two_sample_bootstrap_of_scipy():
-    generator = np.random.default_rng(2)
-    inside, outside = generator.exponential(size=60), generator.exponential(size=40) - 0.5
-    replicates = [
-        PatientBootstrap(np.arange(len(v)), resamples=10_000, seed=seed).resample({"mean": WeightedMean(v)})
-        for seed, v in enumerate((inside, outside))
-    ]
-
-    found = internal_minus_external(*replicates, "mean")
-
-    expected = stats.bootstrap(
-        (inside, outside),
-        lambda a, b, axis: a.mean(axis) - b.mean(axis),
-        n_resamples=10_000,
-        method="BCa",
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    assert found.estimate == pytest.approx(inside.mean() - outside.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.04)
-
-
 def test_models_are_compared_on_the_same_resamples():
     values = np.random.default_rng(3).normal(size=50)
     noise = np.random.default_rng(4).normal(size=50, scale=0.1)
@@ -160,6 +134,34 @@ def test_a_patient_is_a_site_and_an_id_together():
     frame = pd.DataFrame({"site": ["a", "b", "a", "b"], "patient_id": ["1", "1", "1", "2"]})
 
     assert PatientBootstrap.of(frame).patients.tolist() == [0, 1, 0, 2]
+
+
+def hospital(site, patients):
+    return pd.DataFrame({"site": site, "patient_id": [f"p{number}" for number in range(patients)]})
+
+
+def test_patients_are_drawn_within_their_site():
+    frame = pd.concat([hospital("a", 7), hospital("b", 3)], ignore_index=True).sample(frac=1, random_state=0)
+
+    (weights,) = PatientBootstrap.of(frame, resamples=200).weights()
+
+    at_a = (frame["site"] == "a").to_numpy()
+    assert set(weights[:, at_a].sum(axis=1)) == {7} and set(weights[:, ~at_a].sum(axis=1)) == {3}
+    assert weights.std(axis=0).min() > 0.5
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.3)
+
+
+def test_other_patients_are_drawn_independently_with_the_same_seed_and_the_same_patients_alike():
+    draws = {
+        name: np.concatenate(list(PatientBootstrap.of(frame, resamples=400).weights()))
+        for name, frame in {
+            "inside": hospital("a", 40), "again": hospital("a", 40), "outside": hospital("b", 40)
+        }.items()
+    }  # fmt: skip
+
+    assert (draws["inside"] == draws["again"]).all()
+    correlations = [np.corrcoef(draws["inside"][:, n], draws["outside"][:, n])[0, 1] for n in range(40)]
+    assert abs(np.mean(correlations)) < 0.03
 
 
 @pytest.mark.slow

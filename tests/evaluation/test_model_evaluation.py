@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from cxr_isnet.evaluation.bootstrap import internal_minus_external, patient_numbers
+from cxr_isnet.evaluation.bootstrap import patient_numbers
 from cxr_isnet.evaluation.calibration import calibration, decision_curve, fit_temperature, with_temperature
 from cxr_isnet.evaluation.delong import correlated_aucs
 from cxr_isnet.evaluation.groups import with_age_bands
+from cxr_isnet.evaluation.interval import difference_of_intervals
 from cxr_isnet.evaluation.metrics import compared_metrics, group_metrics
 from cxr_isnet.evaluation.model_evaluation import Settings, evaluate_model
 from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
 from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.site import evaluate_site
-from cxr_isnet.evaluation.thresholds import frozen_rule
+from cxr_isnet.evaluation.thresholds import cross_fitted_decisions, frozen_rule
 
 from .conftest import TWO
 
@@ -48,7 +49,8 @@ def test_the_rule_and_the_temperature_are_those_of_validation(given, evaluated):
     assert evaluated.rule == frozen_rule(labels, scores, TWO, sensitivity=0.9, source="")
     assert evaluated.rule.threshold != frozen_rule(labels, scores, TWO, sensitivity=None, source="").threshold
     assert evaluated.temperature == fit_temperature(labels, scores)
-    expected = evaluate_site(given[1], TWO, rule=evaluated.rule, prevalence=SETTINGS.prevalence, **ALIKE)
+    decisions = cross_fitted_decisions(labels, scores, TWO, patient_numbers(given[1]), sensitivity=0.9)
+    expected = evaluate_site(given[1], TWO, decisions=decisions, prevalence=SETTINGS.prevalence, **ALIKE)
     assert evaluated.internal.result.to_dict() == expected.to_dict()
 
 
@@ -60,7 +62,9 @@ def test_a_site_is_evaluated_with_the_rule_seed_resamples_and_prevalence(given, 
 
     assert found.to_dict() == expected.to_dict()
     confusion = np.asarray(found.confusion)
-    assert evaluated.sites[site].posterior == posterior_intervals(posterior_draws(confusion, TWO, seed=SETTINGS.seed))
+    assert evaluated.sites[site].posterior == posterior_intervals(
+        posterior_draws(confusion, TWO, seed=SETTINGS.seed), independent=False
+    )
 
 
 @pytest.mark.parametrize("site", ["north", "pooled"])
@@ -91,13 +95,39 @@ def test_a_group_is_evaluated_with_the_rule_seed_and_resamples(given, evaluated,
     assert sum(group.n_images for group in grouping.groups) == (given[0]["label"] != "").sum()
 
 
-def test_internal_minus_external_is_of_the_same_resamples(evaluated):
-    internal, external = (there.result.replicates for there in (evaluated.internal, evaluated.sites["north"]))
+def test_internal_minus_external_is_made_of_the_intervals_of_both(evaluated):
+    internal, external = (there.result.metrics for there in (evaluated.internal, evaluated.sites["north"]))
 
-    expected = {m.name: internal_minus_external(internal, external, m.name) for m in compared_metrics()}
+    expected = {m.name: difference_of_intervals(internal[m.name], external[m.name]) for m in compared_metrics()}
 
     assert evaluated.internal_minus_external["north"] == expected
     assert list(evaluated.internal_minus_external) == list(evaluated.sites)
+
+
+def test_there_is_no_drop_between_two_halves_of_one_hospital(make_hospital):
+    """The threshold is fitted on validation, which would flatter it by some points of 60 patients."""
+    drops, fitted = [], []
+    for seed in range(150):
+        table = make_hospital(60, prevalence=0.5, seed=seed)
+        halves = [table.assign(site="inside"), make_hospital(60, prevalence=0.5, seed=10_000 + seed)]
+        model = evaluate_model("m", halves[1], TWO, halves[0], Settings(resamples=2, groups=[]))
+        drops.append(model.internal_minus_external["north"]["balanced_accuracy"].estimate)
+        again = evaluate_site(halves[0], TWO, rule=model.rule, resamples=1).metrics["balanced_accuracy"].estimate
+        fitted.append(again - model.sites["north"].result.metrics["balanced_accuracy"].estimate)
+
+    assert np.mean(fitted) > 0.02
+    assert abs(np.mean(drops)) < 0.012
+
+
+def test_a_drop_of_decisions_that_cannot_be_cross_fitted_is_not_given(given):
+    table, validation = given
+    ill = validation["label"] == "tuberculosis"
+    one_ill = validation[~ill | (validation["patient_id"] == validation.loc[ill, "patient_id"].iloc[0])]
+
+    found = evaluate_model("plain", table, TWO, one_ill, SETTINGS).internal_minus_external["pooled"]
+
+    assert np.isnan([found["balanced_accuracy"].estimate, found["accuracy"].estimate]).all()
+    assert np.isfinite(found["auc"].estimate)
 
 
 def test_internal_minus_external_is_not_given_for_a_site_that_lacks_a_class(given):

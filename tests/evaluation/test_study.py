@@ -9,12 +9,12 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
 from cxr_isnet.evaluation.delong import correlated_aucs
+from cxr_isnet.evaluation.model_comparison import holm, mcnemar
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
 from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.ranking import RankAUC
 from cxr_isnet.evaluation.report import study_text, write_report
-from cxr_isnet.evaluation.significance import holm, mcnemar
 from cxr_isnet.evaluation.study import evaluate_tables
 
 from .conftest import THREE, TWO

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr_isnet.evaluation.repeated_training import RepeatedMetric, difference
+from cxr_isnet.evaluation.bootstrap import RepeatedMetric, difference
 
 
 def metric(trainings: int, resamples: int = 4000, *, between: float = 0.0, within: float = 0.02, seed: int = 0):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2
 
-from cxr_isnet.evaluation.significance import holm, mcnemar
+from cxr_isnet.evaluation.model_comparison import holm, mcnemar
 
 
 def test_with_one_image_per_patient_it_is_the_exact_test():
