@@ -41,7 +41,7 @@ from cxr_isnet.evaluation.interval import (
     student_interval,
     student_quantile,
 )
-from cxr_isnet.evaluation.metrics import METRICS, Scale, compared_metrics
+from cxr_isnet.evaluation.metrics import Scale, class_metrics, compared_metrics, overall_metrics
 from cxr_isnet.evaluation.site import POOLED, SiteResult
 
 FEW_SITES = 5
@@ -94,16 +94,15 @@ def results_across_sites(sites: Mapping[str, SiteResult]) -> dict[str, AcrossSit
         return {}
     whole = comparable_sites(single)
     found = {}
-    for metric in METRICS:
+    for metric in overall_metrics():
         chosen = whole if metric.needs_every_class else list(single)
-        if metric.overall:
-            intervals = {site: single[site].metrics[metric.name] for site in chosen}
-            found[metric.name] = across(intervals, metric.scale, sites[POOLED].metrics[metric.name])
-        for name, pooled in sites[POOLED].by_class.items() if metric.by_class else ():
-            if metric.name in pooled:
-                intervals = {site: single[site].by_class[name][metric.name] for site in chosen}
-                key = metric_of_class(metric.name, name)
-                found[key] = across(intervals, metric.scale, pooled[metric.name])
+        intervals = {site: single[site].metrics[metric.name] for site in chosen}
+        found[metric.name] = across(intervals, metric.scale, sites[POOLED].metrics[metric.name])
+    for metric in class_metrics():
+        for name in (name for name, pooled in sites[POOLED].by_class.items() if metric.name in pooled):
+            intervals = {site: single[site].by_class[name][metric.name] for site in single}
+            key = metric_of_class(metric.name, name)
+            found[key] = across(intervals, metric.scale, sites[POOLED].by_class[name][metric.name])
     return found
 
 

@@ -82,10 +82,9 @@ class ConfusionMatrices:
         """Images of any other class, predicted as any other class."""
         return self.negatives - (self.predicted_positives - self.true_positives)
 
-    def where_told_apart(self, by_class: FloatArray) -> FloatArray:
-        """Values by class (R, C); NaN where the images are all of the class, or none is: nothing is told apart
-        there."""
-        return np.where((self.positives > 0) & (self.negatives > 0), by_class, np.nan)
+    def if_told_apart(self, by_class: FloatArray) -> FloatArray:
+        """Values by class (R, C); NaN of the images of a single class, where nothing is told apart."""
+        return by_class if len(self.present) > 1 else np.full(by_class.shape, np.nan)
 
     def mean_over_present(self, by_class: FloatArray) -> FloatArray:
         """Mean (R,) of values by class over the classes present; NaN where one of them is, and of fewer than two."""
@@ -120,19 +119,20 @@ def specificity(of: ConfusionMatrices) -> FloatArray:
 
 
 def ppv(of: ConfusionMatrices) -> FloatArray:
-    """Positive predictive value, or precision, of each class (R, C); NaN without images of the class or of any
-    other."""
-    return of.where_told_apart(ratio(of.true_positives, of.predicted_positives))
+    """Positive predictive value, or precision, of each class (R, C); NaN of the images of a single class."""
+    return of.if_told_apart(ratio(of.true_positives, of.predicted_positives))
 
 
 def npv(of: ConfusionMatrices) -> FloatArray:
-    """Negative predictive value of each class (R, C); NaN as `ppv`."""
-    return of.where_told_apart(ratio(of.true_negatives, of.total[:, None] - of.predicted_positives))
+    """Negative predictive value of each class (R, C); NaN of the images of a single class."""
+    return of.if_told_apart(ratio(of.true_negatives, of.total[:, None] - of.predicted_positives))
 
 
 def f1(of: ConfusionMatrices) -> FloatArray:
-    """F1 = 2 TP / (positives + predicted positives) of each class (R, C); NaN as `ppv`."""
-    return of.where_told_apart(ratio(2 * of.true_positives, of.positives + of.predicted_positives))
+    """F1 = 2 TP / (positives + predicted positives) of each class (R, C); NaN without an image of the class, and of the
+    images of a single class."""
+    found = np.where(of.positives > 0, ratio(2 * of.true_positives, of.positives + of.predicted_positives), np.nan)
+    return of.if_told_apart(found)
 
 
 def ppv_at_prevalence(of: ConfusionMatrices) -> FloatArray:

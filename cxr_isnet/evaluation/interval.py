@@ -145,7 +145,7 @@ def score_interval(estimate: float, standard_error: float, patients: int) -> Int
     centre = estimate * (1 - share) + share / 2
     reach = math.sqrt((1 - share) * share * estimate * (1 - estimate) + share**2 / 4)
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
-    return Interval(float(estimate), low, high, IntervalMethod.SCORE, standard_error=standard_error)
+    return Interval(float(estimate), low, high, IntervalMethod.SCORE, standard_error=standard_error, patients=patients)
 
 
 def student_interval(estimate: float, standard_error: float, patients: int) -> Interval:
@@ -153,8 +153,9 @@ def student_interval(estimate: float, standard_error: float, patients: int) -> I
     if patients < 2 or not math.isfinite(estimate + standard_error) or standard_error <= _NO_ERROR:
         return no_interval(estimate, IntervalMethod.STUDENT, standard_error)
     reach = student_quantile(patients) * standard_error
+    low, high = estimate - reach, estimate + reach
     return Interval(
-        float(estimate), estimate - reach, estimate + reach, IntervalMethod.STUDENT, standard_error=standard_error
+        float(estimate), low, high, IntervalMethod.STUDENT, standard_error=standard_error, patients=patients
     )
 
 

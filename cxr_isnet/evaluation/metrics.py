@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from cxr_isnet.evaluation.interval import (
     student_interval,
 )
 from cxr_isnet.evaluation.ranking import RankingMetrics
+
+if TYPE_CHECKING:
+    from cxr_isnet.evaluation.bootstrap import Replicates
 
 
 class Metric(Protocol):
@@ -184,6 +187,8 @@ class ReportedMetric:
         on."""
         defined = replicates[np.isfinite(replicates)]
         if self.scale is Scale.SHARE:
+            if not 0 <= estimate <= 1 and np.isfinite(estimate):
+                raise ValueError(f"metric '{self.name}' is {estimate:.3f}, not a share: register it with Scale.REAL")
             found = score_interval(estimate, standard_error(defined, patients), patients)
         elif self.scale is Scale.RATIO:
             found = log_interval(estimate, standard_error(np.log(defined[defined > 0]), patients), patients)
@@ -333,6 +338,25 @@ def metric_families(images: EvaluatedImages) -> list[MetricFamily]:
     families = dict.fromkeys(metric.family for metric in METRICS if metric.family is not None)
     rates = ConfusionRates(images.y_true, images.y_pred, images.classes, images.prevalence)
     return [rates, *(family(images) for family in families)]
+
+
+def metric_intervals(images: EvaluatedImages, patients: IntArray, replicates: Replicates) -> dict[str, Interval]:
+    """Every metric by its key, with the interval that its scale asks for.
+
+    Args:
+        images: that the metrics are of.
+        patients: (N,) number of the patient.
+        replicates: of `metric_families`, resampled by patients.
+    """
+    found = {}
+    for metric in METRICS:
+        keys = {metric.name: -1} if metric.overall else {}
+        if metric.by_class:
+            keys |= {metric_of_class(metric.name, name): index for index, name in enumerate(images.classes)}
+        for key in keys.keys() & set(replicates.names):
+            resting = metric.patients(images, patients, keys[key])
+            found[key] = metric.interval(replicates.estimate(key), replicates.column(key), resting)
+    return found
 
 
 def confusion_rates(

@@ -12,7 +12,13 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray, classes_present, confusion_matrix, metric_of_class
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
-from cxr_isnet.evaluation.metrics import METRICS, EvaluatedImages, class_metrics, metric_families, overall_metrics
+from cxr_isnet.evaluation.metrics import (
+    EvaluatedImages,
+    class_metrics,
+    metric_families,
+    metric_intervals,
+    overall_metrics,
+)
 from cxr_isnet.evaluation.predictions_table import (
     RELEVANCE_COLUMN,
     RELEVANCE_REASON_COLUMN,
@@ -127,7 +133,7 @@ def evaluate_site(
     images = EvaluatedImages(tuple(classes), y_true, y_score, y_pred, shares, prevalence or {})
     bootstrap = PatientBootstrap.of(frame, resamples=resamples, seed=seed, method=IntervalMethod.PERCENTILE)
     replicates = bootstrap.resample({}, metric_families(images))
-    intervals = _intervals(images, bootstrap.patients, replicates)
+    intervals = metric_intervals(images, bootstrap.patients, replicates)
     n_labelled = int((y_true >= 0).sum())
     sites = frame["site"].unique()
     return SiteResult(
@@ -148,20 +154,6 @@ def evaluate_site(
         by_class={name: _of_class(intervals, name) for name in classes},
         replicates=replicates,
     )
-
-
-def _intervals(images: EvaluatedImages, patients: IntArray, replicates: Replicates) -> dict[str, Interval]:
-    """Every metric by its key, with the interval that its scale asks for."""
-    found = {}
-    for metric in METRICS:
-        keys = {metric.name: -1} if metric.overall else {}
-        if metric.by_class:
-            keys |= {metric_of_class(metric.name, name): index for index, name in enumerate(images.classes)}
-        for key, of_class in keys.items():
-            if key in replicates.names:
-                resting = metric.patients(images, patients, of_class)
-                found[key] = metric.interval(replicates.estimate(key), replicates.column(key), resting)
-    return found
 
 
 def _of_class(intervals: Mapping[str, Interval], name: str) -> dict[str, Interval]:

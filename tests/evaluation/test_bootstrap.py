@@ -146,7 +146,8 @@ def test_patients_are_drawn_within_their_site():
     (weights,) = PatientBootstrap.of(frame, resamples=200).weights()
 
     at_a = (frame["site"] == "a").to_numpy()
-    assert set(weights[:, at_a].sum(axis=1)) == {7} and set(weights[:, ~at_a].sum(axis=1)) == {3}
+    assert set(weights[:, at_a].sum(axis=1)) == {7}
+    assert set(weights[:, ~at_a].sum(axis=1)) == {3}
     assert weights.std(axis=0).min() > 0.5
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.3)
 

@@ -11,7 +11,7 @@ from sklearn.metrics import matthews_corrcoef
 
 from cxr_isnet.evaluation import metrics
 from cxr_isnet.evaluation.confusion import ConfusionMatrices, FloatArray, ratio
-from cxr_isnet.evaluation.metrics import METRICS, EvaluatedImages, ReportedMetric, WeightedMean, metric_families
+from cxr_isnet.evaluation.metrics import METRICS, EvaluatedImages, ReportedMetric, Scale, WeightedMean, metric_families
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.report import study_metrics, study_text, write_report
@@ -87,7 +87,7 @@ TABLES = (
 @pytest.fixture
 def registered(monkeypatch):
     """Two metrics more: one of the confusion matrix, and one of the probabilities that is better when lower."""
-    own = ReportedMetric("mcc", "Matthews correlation", of_confusion=matthews)
+    own = ReportedMetric("mcc", "Matthews correlation", of_confusion=matthews, scale=Scale.REAL)
     lower = ReportedMetric("wrong", "wrong confidence", family=wrong_confidence, greater_is_better=False)
     monkeypatch.setattr(metrics, "METRICS", (lower, *METRICS, own))
 
@@ -109,11 +109,14 @@ def test_a_metric_that_is_registered_once_appears_everywhere(registered, make_pr
         "mcc": matthews_corrcoef(y_true[north], y_score[north].argmax(axis=1)),
         "wrong": float(1 - y_score[np.arange(120), y_true][north].mean()),
     }
-    rows = pd.read_csv(tmp_path / "metrics.csv").set_index(["model", "part", "group", "metric", "method"])
+    rows = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False, na_values={"estimate": ""}).set_index(
+        ["model", "part", "group", "metric", "method"]
+    )
     content = json.loads((tmp_path / "report.json").read_text())
     schema = json.loads(files("cxr_isnet.evaluation").joinpath("study.schema.json").read_text())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert faults(content, schema, schema) == []
+    method_of = {"mcc": "student", "wrong": "score"}
     for name, words in {"mcc": "Matthews correlation", "wrong": "wrong confidence"}.items():
         model = content["models"]["ours"]
         found = model["sites"]["north"]["result"]["metrics"][name]
@@ -121,9 +124,15 @@ def test_a_metric_that_is_registered_once_appears_everywhere(registered, make_pr
         assert found["estimate"] == pytest.approx(expected[name])
         assert model["internal_minus_external"]["north"][name]["estimate"] is not None
         assert all(name in group["metrics"] for groups in model["groups"] for group in groups["groups"])
-        assert content["comparisons"][0]["differences"][name]["estimate"] is not None
-        for part, group in (("site", "north"), ("internal_minus_external", "north"), ("by site", "south")):
-            assert np.isfinite(rows.loc[("ours", part, group, name, "bca"), "estimate"])
+        assert content["comparisons"][0]["sites"]["south"]["differences"][name]["estimate"] is not None
+        assert content["comparisons"][0]["within_sites"][name]["mean"]["estimate"] is not None
+        assert model["across_sites"][name]["mean"]["estimate"] is not None
+        for part, group, method in (
+            ("site", "north", method_of[name]),
+            ("internal_minus_external", "north", "mover"),
+            ("by site", "south", method_of[name]),
+        ):
+            assert np.isfinite(rows.loc[("ours", part, group, name, method), "estimate"])
         assert study_metrics(study)[f"ours.north.{name}"] == pytest.approx(expected[name])
         assert words in study_text(study)
         assert words in (tmp_path / "model_card.md").read_text(encoding="utf-8")
@@ -132,6 +141,11 @@ def test_a_metric_that_is_registered_once_appears_everywhere(registered, make_pr
             assert words.lower() in shown.lower()
     assert "mcc" in content["models"]["ours"]["sites"]["north"]["posterior"]
     assert content["comparisons"][0]["superiority"]["mcc"] > 0.9  # the labels are those of the first
+
+
+def test_a_metric_that_is_no_share_and_registered_as_one_is_told():
+    with pytest.raises(ValueError, match=r"metric 'mcc' is -0\.200, not a share: register it with Scale\.REAL"):
+        ReportedMetric("mcc", "", of_confusion=matthews).interval(-0.2, np.array([-0.3, -0.1]), 30)
 
 
 def test_of_a_metric_that_is_better_when_lower_the_highest_group_is_the_worst(registered, make_predictions):

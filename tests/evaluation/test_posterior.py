@@ -11,12 +11,14 @@ COUNTS = np.array([[50, 10], [4, 16]])
 
 
 def test_the_sensitivity_is_beta():
-    found = posterior_intervals(posterior_draws(COUNTS, CLASSES))["sensitivity of tuberculosis"]
+    found = posterior_intervals(posterior_draws(COUNTS, CLASSES), independent=True)["sensitivity of tuberculosis"]
 
     exact = beta(17, 5)
     assert found.estimate == pytest.approx(exact.mean(), abs=2e-3)
     inside = exact.cdf(found.high) - exact.cdf(found.low)
     assert inside == pytest.approx(0.95, abs=0.01)
+    assert not found.approximate
+    assert posterior_intervals(posterior_draws(COUNTS, CLASSES), independent=False)["accuracy"].approximate
     assert exact.pdf(found.low) == pytest.approx(exact.pdf(found.high), rel=0.25)  # ends of equal density
 
 
@@ -46,7 +48,8 @@ def test_a_class_without_images_has_no_rate():
 
 
 def test_no_label_at_all_gives_nothing():
-    found = posterior_intervals(posterior_draws(np.zeros((2, 2), dtype=np.int64), CLASSES, draws=100))
+    drawn = posterior_draws(np.zeros((2, 2), dtype=np.int64), CLASSES, draws=100)
+    found = posterior_intervals(drawn, independent=True)
 
     assert all(np.isnan([rate.estimate, rate.low, rate.high]).all() for rate in found.values())
 

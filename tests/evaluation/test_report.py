@@ -13,6 +13,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.page import interval_text
 from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.report import FILES, study_json, study_metrics, study_table, study_text, write_report
 from cxr_isnet.evaluation.study import evaluate_tables
@@ -52,13 +53,14 @@ def test_the_csv_has_a_row_per_site_class_metric_and_method(make_predictions, tm
 
     rows = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False)
 
-    by_method = {"bca": 5 + 3 * 7, "delong": 3, "posterior": 3 + 3 * 5}
-    assert rows.groupby("method").size().to_dict() == {method: 3 * count for method, count in by_method.items()}
-    assert set(rows["part"]) == {"site"}
-    assert set(rows["group"]) == {"north", "south", "pooled"}
+    at_sites = rows[rows["part"] == "site"]
+    by_method = {"score": 5 + 3 * 7, "delong": 3, "posterior": 3 + 3 * 5}
+    assert at_sites.groupby("method").size().to_dict() == {method: 3 * count for method, count in by_method.items()}
+    assert set(rows["part"]) == {"site", "within sites", "hospitals", "next hospital"}
+    assert set(at_sites["group"]) == {"north", "south", "pooled"}
     keys = ["group", "class", "metric", "method"]
-    assert not rows.duplicated(keys).any()
-    row = rows.set_index(keys).loc[("north", "covid", "sensitivity", "bca")]
+    assert not rows.duplicated(["part", *keys]).any()
+    row = at_sites.set_index(keys).loc[("north", "covid", "sensitivity", "score")]
     expected = study.models["isnet"].sites["north"].result.by_class["covid"]["sensitivity"]
     found = tuple(float(row[end]) for end in ("estimate", "low", "high"))
     assert found == (expected.estimate, expected.low, expected.high)
@@ -109,7 +111,9 @@ def test_the_text_has_a_line_per_site_with_the_numbers_of_the_summary(study):
     cells = {tuple(re.split(r"  +", line)[:2]): re.split(r"  +", line)[2:] for line in lines}
     auc = study.models["plain"].sites["south <b>"].result.metrics["auc"]
     found = cells["plain", "south <b>"]
-    assert found[:3] == ["60", "30", f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})"]
+    assert found[:3] == ["60", "30", interval_text(auc)]
+    assert "(~" in found[2]  # fewer than 20 patients are ill
+    assert cells["plain", "mean within sites"][0] == interval_text(study.models["plain"].across_sites["auc"].mean)
 
 
 def test_the_json_is_as_its_schema_says(written):
@@ -127,12 +131,13 @@ def test_the_table_holds_what_the_json_holds(study):
 
     for name, model in study.models.items():
         for site, there in model.sites.items():
-            row = table.loc[(name, "site", site, "", "auc", "bca")]
+            row = table.loc[(name, "site", site, "", "auc", "score")]
             auc = there.result.metrics["auc"]
             assert (row["estimate"], row["low"]) == (auc.estimate, auc.low)
-    assert ("isnet", "internal_minus_external", "north", "", "auc", "bca") in table.index
-    assert ("isnet", "by sex", "F", "", "auc", "bca") in table.index
+    assert ("isnet", "internal_minus_external", "north", "", "auc", "mover") in table.index
+    assert ("isnet", "by sex", "F", "", "auc", "score") in table.index
     north = study.models["isnet"].sites["north"].result
+    assert study_metrics(study)["isnet.within_sites.auc"] == study.models["isnet"].across_sites["auc"].mean.estimate
     assert study_metrics(study)["isnet.north.auc"] == north.metrics["auc"].estimate
 
 
@@ -183,7 +188,7 @@ def test_the_page_tells_audit_numbers_and_guidelines(written, study):
     text = (written / "report.html").read_text(encoding="utf-8")
 
     auc = study.models["isnet"].sites["north"].result.metrics["auc"]
-    assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in text
+    assert interval_text(auc) in text
     assert "no sign of a shortcut" in text
     assert "an AUC above chance is a sign" in text
     assert "TRIPOD+AI" in text

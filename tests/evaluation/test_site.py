@@ -120,8 +120,11 @@ def test_what_is_undefined_is_null_in_json(make_predictions):
         "estimate": None,
         "low": None,
         "high": None,
-        "method": "bca",
+        "method": "score",
         "resamples_used": 0,
+        "standard_error": None,
+        "patients": 0,
+        "approximate": True,
     }
 
 

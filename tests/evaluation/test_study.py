@@ -9,7 +9,7 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
 from cxr_isnet.evaluation.delong import correlated_aucs
-from cxr_isnet.evaluation.model_comparison import holm, mcnemar
+from cxr_isnet.evaluation.model_comparison import holm, mcnemar, stratified_mcnemar
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
 from cxr_isnet.evaluation.predictions_table import check_predictions, label_indices, probabilities
@@ -55,7 +55,7 @@ def test_predictive_values_are_given_for_the_stated_prevalence(study):
 def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(study, tables):
     (comparison,) = study.comparisons
 
-    difference = comparison.differences["auc"]
+    difference = comparison.overall.differences["auc"]
     labels = label_indices(tables["isnet"], TWO)
     areas = [RankAUC(labels == 1, labels == 0, probabilities(tables[name], TWO)[:, 1]) for name in ("isnet", "plain")]
     drawn = np.concatenate(
@@ -64,6 +64,7 @@ def test_models_are_compared_on_the_same_resamples_and_tested_with_correction(st
     assert difference.estimate == pytest.approx(areas[0](np.ones((1, 160)))[0] - areas[1](np.ones((1, 160)))[0])
     assert drawn.min() < difference.low < difference.high < drawn.max()
     assert comparison.delong["tuberculosis"].p == comparison.delong_holm["tuberculosis"]  # one test alone
+    assert difference.standard_error == pytest.approx(drawn.std(), rel=0.05)
     assert comparison.superiority["accuracy"] > 0.9
 
 
@@ -104,12 +105,22 @@ def test_every_model_is_right_or_wrong_by_its_own_rule_on_labelled_images_of_pat
         for name, table in tables.items()
     ]
     patients = patient_numbers(tables["isnet"])
-    assert comparison.mcnemar == mcnemar(right[0][known], right[1][known], patients[known])
+    assert comparison.overall.mcnemar == mcnemar(right[0][known], right[1][known], patients[known])
+    sites = tables["isnet"]["site"].to_numpy()
+    assert comparison.mcnemar == stratified_mcnemar(*right, patients, labels, sites)
+    north = known & (sites == "north")
+    assert comparison.sites["north"].mcnemar == mcnemar(right[0][north], right[1][north], patients[north])
     assert comparison.mcnemar.only_first + comparison.mcnemar.only_second == (right[0] != right[1])[known].sum()
     scores = [probabilities(table, TWO)[:, 1] for table in tables.values()]
-    assert comparison.delong["tuberculosis"] == correlated_aucs(labels == 1, labels == 0, scores, patients).difference(
-        0, 1
-    )
+    tests = {}
+    for name, here in {"north": sites == "north", "south <b>": sites != "north", "pooled": sites != ""}.items():
+        positive, negative = labels[here] == 1, labels[here] == 0
+        tests[name] = correlated_aucs(positive, negative, [s[here] for s in scores], patients[here]).difference(0, 1)
+        assert comparison.sites[name].delong["tuberculosis"] == tests[name]
+    inside = [tests[name].difference for name in ("north", "south <b>")]
+    stratified = comparison.delong["tuberculosis"].difference
+    assert stratified.estimate == pytest.approx(np.mean([one.estimate for one in inside]))
+    assert stratified.standard_error == pytest.approx(np.hypot(*(one.standard_error for one in inside)) / 2)
 
 
 def test_the_probability_of_superiority_is_of_two_posteriors_drawn_with_different_seeds(study):
