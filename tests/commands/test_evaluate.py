@@ -66,7 +66,7 @@ def test_several_predictions_have_names_and_a_validation_table_each(
     assert "ours" in text
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["comparisons"][0]["within_sites"]["auc"]["mean"]["estimate"] == 0
-    assert content["models"]["ours"]["rule"]["threshold"] is not None
+    assert content["models"]["ours"]["internal"] is not None
 
 
 @pytest.mark.parametrize(
