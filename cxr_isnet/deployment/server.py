@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -22,7 +23,7 @@ from starlette.routing import Route
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import DISCLAIMER
 from cxr_isnet.imaging import LARGEST_PIXELS
-from cxr_isnet.inference import Classifier, Source, as_sources, predict_sources
+from cxr_isnet.inference import Classifier, Source, SourceReader, as_sources, predict_sources
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,10 @@ class Limits:
         request_bytes: Of a request's body; of more, no byte beyond is read.
         pixels: Of an image; a larger one is refused before it is decoded.
         images: Of a request.
-        concurrency: Requests that are read and answered at a time; the others wait, unread.
+        concurrency: Requests that are read and answered at a time, each with a process that decodes its images; the
+            others wait, unread.
         read_seconds: For a body to arrive.
+        decode_seconds: For one image.
         paths: Folder whose files may be named; None refuses every path.
     """
 
@@ -49,6 +52,7 @@ class Limits:
     images: int = 64
     concurrency: int = 2
     read_seconds: float = 60.0
+    decode_seconds: float = 60.0
     paths: Path | None = None
 
 
@@ -73,15 +77,26 @@ def make_app(classifier: Classifier, limits: Limits) -> Starlette:
         classifier: The classifier.
         limits: What a request may ask for.
     """
-    slots = asyncio.Semaphore(limits.concurrency)
+    readers: asyncio.Queue[SourceReader] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def reading_processes(app: Starlette) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            for _ in range(limits.concurrency):
+                reader = SourceReader(classifier.image, largest_pixels=limits.pixels, seconds=limits.decode_seconds)
+                readers.put_nowait(stack.enter_context(reader))
+            yield
 
     async def invocations(request: Request) -> Response:
         try:
             if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
                 raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "give a body of type application/json")
-            async with slots:  # before the body is read: who waits holds no memory
+            reader = await readers.get()  # before the body is read: who waits holds no memory
+            try:
                 body = await _body(request, limits)
-                return await asyncio.to_thread(_answer, classifier, body, limits)
+                return await asyncio.to_thread(_answer, classifier, reader, body, limits)
+            finally:
+                readers.put_nowait(reader)
         except _Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
         except ClientDisconnect:
@@ -104,7 +119,8 @@ def make_app(classifier: Classifier, limits: Limits) -> Starlette:
             Route("/ping", ping),
             Route("/health", ping),
             Route("/version", version),
-        ]
+        ],
+        lifespan=reading_processes,
     )
 
 
@@ -130,7 +146,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
     return bytes(found)
 
 
-def _answer(classifier: Classifier, body: bytes, limits: Limits) -> Response:
+def _answer(classifier: Classifier, reader: SourceReader, body: bytes, limits: Limits) -> Response:
     given, params = _parsed(body)
     try:
         sources = as_sources(given)
@@ -139,7 +155,7 @@ def _answer(classifier: Classifier, body: bytes, limits: Limits) -> Response:
     if not 0 < len(sources) <= limits.images:
         raise _Refused(HTTPStatus.BAD_REQUEST, f"{len(sources)} images: give 1 to {limits.images} in a request")
     allowed = [_allowed(source, limits) for source in sources]
-    table = predict_sources(classifier, allowed, largest_pixels=limits.pixels, **params)
+    table = predict_sources(classifier, allowed, reader=reader, **params)
     rows = [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
     readable = any(not row["error"] for row in rows)
     content: dict[str, Any] = {"predictions": rows, "disclaimer": DISCLAIMER}

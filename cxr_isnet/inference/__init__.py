@@ -14,7 +14,7 @@ from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference, fit_reference
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 from cxr_isnet.inference.scoring import Scores, score
-from cxr_isnet.inference.sources import Source, as_sources, content_of, predict_sources
+from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
 
 if TYPE_CHECKING:
     from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
@@ -44,6 +44,7 @@ __all__ = [
     "HeatmapCase",
     "Scores",
     "Source",
+    "SourceReader",
     "as_sources",
     "build_predictor",
     "comparison_figure",

@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def read_batches(dataset: Dataset[Any], batch_size: int, workers: int) -> Iterat
         return
     from cxr_isnet.intake import ProcessPool
 
-    with ProcessPool(_Reader(dataset), workers) as pool:
+    with ProcessPool(partial(sent, dataset), workers) as pool:
         ahead: Queue[tuple[int, bytes | TaskFailure]] = Queue(BATCHES_AHEAD * batch_size + workers)
         stop = threading.Event()
         thread = threading.Thread(target=_fill, args=(pool, count, ahead, stop), daemon=True)
@@ -51,11 +52,25 @@ def read_batches(dataset: Dataset[Any], batch_size: int, workers: int) -> Iterat
             thread.join()
 
 
+def received(result: bytes | TaskFailure) -> ReadItem:
+    """The item that a reading process sent, or why there is none."""
+    from cxr_isnet.intake import TaskFailure
+
+    if isinstance(result, TaskFailure):
+        return {}, f"cannot be read: {result.detail}"
+    item: ReadItem = pickle.loads(result)  # nosec B301 # of our own process
+    return item
+
+
+def sent(dataset: Dataset[Any], place: int) -> bytes:
+    """An item as a reading process sends it: as bytes, since a shared tensor would die with the process."""
+    torch.set_num_threads(1)  # a forked process must not use the threads of its parent
+    return pickle.dumps(_read(dataset, place))
+
+
 def _in_order(
     ahead: Queue[tuple[int, bytes | TaskFailure]], thread: threading.Thread, count: int, batch_size: int
 ) -> Iterator[list[ReadItem]]:
-    from cxr_isnet.intake import TaskFailure
-
     early: dict[int, ReadItem] = {}
     for start in range(0, count, batch_size):
         places = range(start, min(start + batch_size, count))
@@ -66,9 +81,7 @@ def _in_order(
                 if not thread.is_alive() and ahead.empty():
                     raise RuntimeError("the thread that reads ahead has ended: its error is above") from None
                 continue
-            early[place] = (
-                ({}, f"cannot be read: {result.detail}") if isinstance(result, TaskFailure) else pickle.loads(result)  # nosec B301 # of our own process
-            )
+            early[place] = received(result)
         yield [early.pop(place) for place in places]
 
 
@@ -82,17 +95,6 @@ def _fill(
                 break
         if stop.is_set():
             return
-
-
-class _Reader:
-    """What a process does: reads an item, as bytes, since a shared tensor would die with the process."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
-
-    def __call__(self, place: int) -> bytes:
-        torch.set_num_threads(1)  # a forked process must not use the threads of its parent
-        return pickle.dumps(_read(self._dataset, place))
 
 
 def _read(dataset: Dataset[Any], place: int) -> ReadItem:

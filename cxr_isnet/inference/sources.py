@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import LARGEST_PIXELS, UntrustedImage, read_untrusted
 from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.read_ahead import ReadItem, received, sent
 from cxr_isnet.inference.scoring import Scores, score
 
 Source = Path | bytes
@@ -86,6 +88,54 @@ def _as_source(entry: Any) -> Source | InputError:
     return Path(entry)
 
 
+class SourceReader:
+    """A process that reads images for a model, so that a decoder that crashes or hangs costs one image.
+
+    A context manager. It reads for one caller at a time; others wait.
+    """
+
+    def __init__(self, image: ImageConfig, *, largest_pixels: int = LARGEST_PIXELS, seconds: float = 60.0) -> None:
+        """Starts the process.
+
+        Args:
+            image: The network's input.
+            largest_pixels: A larger image is refused before it is decoded.
+            seconds: After which an image that is not read is given up.
+        """
+        from cxr_isnet.intake import ProcessPool
+
+        self._pool: ProcessPool[tuple[int, Source], bytes] = ProcessPool(
+            _ReadSource(image, largest_pixels), 1, timeout=seconds
+        )
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> SourceReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the process."""
+        self._pool.__exit__()
+
+    def read(self, sources: Sequence[Source | InputError]) -> list[ReadItem]:
+        """The prepared images, or the reasons why there are none, in order."""
+        items: list[ReadItem] = [({}, str(source)) for source in sources]
+        given = [(place, source) for place, source in enumerate(sources) if not isinstance(source, InputError)]
+        with self._lock:
+            for (place, _), result in self._pool.results(given):
+                items[place] = received(result)
+        return items
+
+
+class _ReadSource:
+    """What the process does."""
+
+    def __init__(self, image: ImageConfig, largest_pixels: int) -> None:
+        self._image, self._largest_pixels = image, largest_pixels
+
+    def __call__(self, task: tuple[int, Source]) -> bytes:
+        return sent(_SourceDataset([task[1]], self._image, self._largest_pixels), 0)
+
+
 def predict_sources(
     classifier: Classifier,
     sources: Sequence[Source | InputError],
@@ -93,7 +143,7 @@ def predict_sources(
     calibrated: bool = False,
     heatmap: bool = False,
     batch_size: int = 16,
-    largest_pixels: int = LARGEST_PIXELS,
+    reader: SourceReader | None = None,
 ) -> pd.DataFrame:
     """Answers for images of any origin, a row for each in order; one that cannot be read has the reason in `error`.
 
@@ -103,7 +153,7 @@ def predict_sources(
         calibrated: Gives the probabilities with the classifier's temperature. The decision rests on the network's own.
         heatmap: Adds a column `heatmap`: a PNG, as base64, of the image and what speaks for and against `predicted`.
         batch_size: Images at a time.
-        largest_pixels: A larger image is refused before it is decoded.
+        reader: Process that reads the images; None reads them in this one.
 
     Returns:
         `path` (of content, its SHA-256), `probability_<class>`, `predicted` (the most probable class), `decision` (the
@@ -114,7 +164,7 @@ def predict_sources(
     draw = _heatmap_png if heatmap else None
     scores = score(
         classifier,
-        _SourceDataset(sources, classifier.image, largest_pixels),
+        _SourceDataset(sources, classifier.image) if reader is None else _ReadItems(reader.read(sources)),
         batch_size=batch_size,
         explainer=classifier.explainer() if heatmap else None,
         distances=True,
@@ -188,7 +238,9 @@ class _About:
 
 
 class _SourceDataset(Dataset[dict[str, Any]]):
-    def __init__(self, sources: Sequence[Source | InputError], image: ImageConfig, largest_pixels: int) -> None:
+    def __init__(
+        self, sources: Sequence[Source | InputError], image: ImageConfig, largest_pixels: int = LARGEST_PIXELS
+    ) -> None:
         self._sources, self._image, self._largest_pixels = sources, image, largest_pixels
 
     def __len__(self) -> int:
@@ -200,6 +252,22 @@ class _SourceDataset(Dataset[dict[str, Any]]):
             raise source
         found = read_untrusted(source, largest_pixels=self._largest_pixels)
         return {"image": prepare_image(found.image, self._image), "about": _About.of(found)}
+
+
+class _ReadItems(Dataset[dict[str, Any]]):
+    """Items that another process has read."""
+
+    def __init__(self, items: Sequence[ReadItem]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        item, error = self._items[place]
+        if error:
+            raise InputError(error)
+        return item
 
 
 def _heatmap_png(image: Tensor, relevance: Tensor) -> str:

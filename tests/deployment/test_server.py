@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -321,3 +322,24 @@ def attempt(server: Server, body: Any) -> tuple[int, dict[str, Any]]:
         return server.post(body)
     except (BrokenPipeError, ConnectionResetError):
         return 413, {}
+
+
+def children(process: int) -> list[int]:
+    """Process ids of a process's children."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def test_a_decoder_that_crashes_ends_neither_the_server_nor_its_next_request(
+    server: Server, images: list[Path]
+) -> None:
+    body = {"inputs": [text(images[0].read_bytes())]}
+    before = server.post(body)
+    decoders = children(server.process.pid)
+
+    for decoder in decoders:
+        os.kill(decoder, signal.SIGKILL)
+
+    assert [server.post(body) for _ in decoders] == [before] * len(decoders)
+    assert len(decoders) == 2
+    assert not set(children(server.process.pid)) & set(decoders)

@@ -58,7 +58,7 @@ SCHEMA = {
         },
     },
 }
-"""What the MONAI Bundle specification asks of `metadata.json`, in place of the file that MONAI would download."""
+"""What `meta_schema_20240725.json` of Project MONAI requires of `metadata.json`, and more, without a download."""
 
 
 @pytest.fixture(scope="module")
