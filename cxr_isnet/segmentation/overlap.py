@@ -56,8 +56,9 @@ class LungOverlap(Objective):
     """loss = 1 - soft Dice + binary cross-entropy, per image, then averaged; `dice` is that of the thresholded map.
 
     A network with two outputs, lungs without and with the heart, learns each image's given mask at the output of its
-    kind. The other output learns from it by cross-entropy what follows there: the lungs without the heart lie within
-    those with it, and what is neither lung nor between the lungs is in neither.
+    kind. From a mask with the heart the other output learns, by cross-entropy, that the lungs lie within it. Nothing
+    is taken from a mask without the heart for the output with it: what lies between the lungs would stay unsaid, and
+    that output came to fill it (both lungs in one piece in 73% of the validation masks of the ieee8023 collection).
 
     Args:
         network: Images (B, 1, H, W) to logits (B, outputs, H, W).
@@ -80,9 +81,8 @@ class LungOverlap(Objective):
         if len(self.included):
             included = self.included[batch["site"]][:, None, None, None]
             left_out, with_heart = logits[:, :1], logits[:, 1:]
-            known = torch.where(included, mask == 0, ~between_lungs(mask))
-            implied = torch.where(included, left_out, with_heart)
-            other = binary_cross_entropy_with_logits(implied, mask, weight=known.float())
+            outside = included & (mask == 0)
+            other = binary_cross_entropy_with_logits(left_out, torch.zeros_like(mask), weight=outside.float())
             logits = torch.where(included, with_heart, left_out)
         lungs = logits.detach().sigmoid() >= LUNG_PROBABILITY
         return {"loss": self._loss(logits, mask) + other, "dice": dice(lungs, mask).mean()}
