@@ -24,6 +24,7 @@ import openpyxl
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import without_apostrophe
 
 _log = logging.getLogger(__name__)
 
@@ -385,7 +386,7 @@ def _shown(cell: openpyxl.cell.Cell) -> str:
 def _cleaned(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Names and cells stripped and composed, empty rows and columns left out."""
     columns: list[pd.Series] = []
-    names = [unicodedata.normalize("NFC", " ".join(str(name).split())) for name in frame.columns]
+    names = [unicodedata.normalize("NFC", without_apostrophe(" ".join(str(name).split()))) for name in frame.columns]
     for position, name in enumerate(names):
         cells = _text(frame.iloc[:, position])
         if name or (cells != "").any():
@@ -401,6 +402,8 @@ def _cleaned(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _text(column: pd.Series) -> pd.Series:
     text = column.astype("str").where(column.notna(), "").str.strip()
     text = text.mask(text.isin(_EMPTY), "")
+    if text.str.startswith("'").any():
+        text = text.map(without_apostrophe)  # that `write_csv` put in front of what a spreadsheet would run
     if not all(map(str.isascii, text)):
         text = text.str.normalize("NFC")
     filled = text[text != ""]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.files import write_csv
 from cxr_isnet.tables import find_file, match_columns, read_table, require_columns, rows_of, to_numbers
 
 ROWS = [{"id": "007", "name": "Ann"}, {"id": "8", "name": ""}]
@@ -277,3 +278,12 @@ def test_a_file_is_found_in_the_other_unicode_form_and_with_windows_separators(t
         assert find_file(tmp_path, cell) == str(tmp_path / decomposed / unicodedata.normalize("NFD", "ä.png"))
     assert find_file(tmp_path, "Münster/b.png") == str(tmp_path / "Münster/b.png")
     assert find_file(tmp_path, "../b.png") == str(tmp_path.parent / "b.png")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+a", "@b", "-c", "'=1", "'quoted'", "-1.5"])
+def test_what_write_csv_defuses_reads_back_as_it_was(tmp_path, text):
+    write_csv(tmp_path / "t.csv", ["label", "=x"], [(text, "1")])
+
+    frame = read_table(tmp_path / "t.csv")
+
+    assert (list(frame.columns), frame["label"][1]) == (["label", "=x"], text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,12 +18,14 @@ from cxr_isnet.files import exclusive, unwritable
 from cxr_isnet.imaging import AcceptanceConfig, Flag
 from cxr_isnet.intake import (
     IMAGE_FOLDER,
+    KEYWORDS,
     MANIFEST,
     QUARANTINE,
     UNLABELLED,
     Candidate,
     DateAction,
     FileLimits,
+    FoundFile,
     ImageFormat,
     ImportConfig,
     Imported,
@@ -30,6 +33,7 @@ from cxr_isnet.intake import (
     ImportLog,
     IntakeCounts,
     Inventory,
+    JoinedLabels,
     PolarityAction,
     ProcessPool,
     Rejected,
@@ -47,6 +51,20 @@ from cxr_isnet.intake import (
 
 logger = logging.getLogger(__name__)
 
+UNJOINED = "unjoined_labels.csv"
+_ADVICE = {
+    Flag.POLARITY: "'polarity': look like negatives; review them, or set polarity to 'correct' or 'quarantine'",
+    Flag.PLACEHOLDER_PATIENT: "'placeholder_patient': PatientID stands for nobody, so that several patients count as "
+    "one; export pseudonyms, one for each patient",
+    Flag.MIXED_PATIENT: "'mixed_patient': one PatientID with several birth dates or sexes; it may stand for several "
+    "patients",
+    Flag.SHARED_STUDY: "'shared_study': one StudyInstanceUID under several PatientIDs; one patient may count as "
+    "several",
+}
+"""Flags that need an explanation where they are counted."""
+_FILES_LOOKED_INTO = 500
+"""Whose headers are read again to say why labels do not join; pseudonyms alone cannot tell."""
+
 
 @dataclass(frozen=True)
 class IntakeConfig:
@@ -57,7 +75,8 @@ class IntakeConfig:
         output: Folder for `manifest.csv`, `provenance.csv`, `quarantine.csv` and the images; outside root. A second run
             into it resumes the first; one of another root is refused.
         site: Name of the hospital, the manifest's column `site`.
-        labels: CSV with `label` and one of `patient_id`, `accession`, `file` (path from root); null for none.
+        labels: Table (CSV, .xlsx) with `label` and one of `patient_id`, `accession`, `file` (path from root); null for
+            none.
         label: Label of images that the table of labels does not name.
         licence: Terms of use, the manifest's column `licence`.
         format: `png`, rendered images of 16 bits; or `reference`, links to the DICOM files as they are, which hold the
@@ -121,7 +140,7 @@ def intake(config: IntakeConfig) -> str:
 
 def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> str:
     pseudonyms = load_pseudonyms(config.key_file, private)
-    labels = read_label_table(config.labels, config.label, pseudonyms, root)
+    table = read_label_table(config.labels, config.label, pseudonyms, root)
     limits, acceptance = config.limits, config.acceptance
     import_config = ImportConfig(output, config.format, config.polarity, config.dates, acceptance, pseudonyms, limits)
     with ImportLog(output) as log:
@@ -129,13 +148,16 @@ def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> st
         _remove_partial_files(output, private)
         choices = {"follow_links": config.follow_links, "prune": config.prune}
         with take_inventory(root, private, pseudonyms, log, **choices) as inventory:
-            _import_files(inventory, import_config, log, config.workers or os.cpu_count() or 1)
+            importer = Importer(import_config)
+            _import_files(inventory, importer, log, config.workers or os.cpu_count() or 1)
+            labels = table.join(log)
+            report = _report_labels(labels, inventory, importer, private) if config.labels else ""
         constants = {"site": config.site, "licence": config.licence}
         counts = write_tables(log, output, labels, constants, config.dates is DateAction.SHIFT)
         if config.prune:
             _remove_unnamed_images(log, output)
     write_readme(output, config.format)
-    return _summary(config, counts, inventory, output, private)
+    return _summary(config, counts, inventory, report, private)
 
 
 def _check_paths(config: IntakeConfig, root: Path, output: Path) -> None:
@@ -175,17 +197,19 @@ def _remove_partial_files(output: Path, private: Path) -> None:
         (output, ".*.partial.csv"),
         (private, ".*.partial.csv"),
     ):
-        for partial in folder.glob(pattern):
-            partial.unlink()
+        for left in folder.glob(pattern):
+            left.unlink()
 
 
-def _import_files(inventory: Inventory, config: ImportConfig, log: ImportLog, workers: int) -> None:
-    limits = (config.limits.seconds, config.limits.memory)
+def _import_files(inventory: Inventory, importer: Importer, log: ImportLog, workers: int) -> None:
+    limits = importer.config.limits
     with (
         tqdm(total=inventory.files, desc="intake", unit="file", disable=None) as bar,
-        ProcessPool[Candidate, Imported | Rejected | UnwritableOutput](Importer(config), workers, *limits) as pool,
+        ProcessPool[Candidate, Imported | Rejected | UnwritableOutput](
+            importer, workers, limits.seconds, limits.memory
+        ) as pool,
     ):
-        for candidate, outcome in pool.results(_candidates(inventory, config.output, log, bar)):
+        for candidate, outcome in pool.results(_candidates(inventory, importer.config.output, log, bar)):
             if isinstance(outcome, UnwritableOutput):
                 raise InputError(f"{outcome.detail}; run again to resume")
             if isinstance(outcome, TaskFailure):
@@ -207,15 +231,39 @@ def _candidates(inventory: Inventory, output: Path, log: ImportLog, bar: tqdm[No
         bar.update()
 
 
-def _summary(config: IntakeConfig, counts: IntakeCounts, inventory: Inventory, output: Path, private: Path) -> str:
+def _report_labels(labels: JoinedLabels, inventory: Inventory, importer: Importer, private: Path) -> str:
+    """Writes what did not join to the private folder; returns how much it is, and the cure where one is seen."""
+    labels.write_rest(private / UNJOINED)
+    if not labels.unused and not labels.unlabelled:
+        return ""
+    unlabelled = set(labels.unlabelled)
+    files = [found for file_id, found in inventory if file_id in unlabelled] if labels.unused else []
+    cure = labels.check(_keys(files, labels.table.key, importer))
+    return (
+        f"  labels: {len(labels.unused)} rows label no image, {len(unlabelled)} images have no row, listed in "
+        f"{private / UNJOINED}{cure and '; ' + cure}"
+    )
+
+
+def _keys(files: Sequence[FoundFile], key: str, importer: Importer) -> list[str]:
+    """What a table of labels would have to name the files by."""
+    if key not in KEYWORDS:
+        return [found.name for found in files]
+    candidates = [Candidate("", found.path, found.member, "") for found in files[:_FILES_LOOKED_INTO]]
+    read, limits = partial(importer.identifier, keyword=KEYWORDS[key]), importer.config.limits
+    with ProcessPool[Candidate, str](read, 1, limits.seconds, limits.memory) as pool:
+        found = [result for _, result in pool.results(candidates) if isinstance(result, str)]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _summary(config: IntakeConfig, counts: IntakeCounts, inventory: Inventory, labels: str, private: Path) -> str:
+    output = Path(config.output)
     rejected = sum(counts.rejected.values())
     lines = [f"{counts.accepted} images of {counts.patients} patients accepted, {rejected} files rejected"]
     for title, by_name in (("label", counts.labels), ("rejected", counts.rejected), ("flagged", counts.flags)):
         lines += [f"  {title} {name}: {count}" for name, count in sorted(by_name.items())]
-    if counts.flags[Flag.POLARITY.value]:
-        lines.append(
-            "  images flagged 'polarity' look like negatives: review them, or set polarity to 'correct' or 'quarantine'"
-        )
+    lines += filter(None, [labels])
+    lines += [f"  {text}" for flag, text in _ADVICE.items() if counts.flags[flag.value]]
     if inventory.gone and not config.prune:
         lines.append(
             f"  {inventory.gone} files that an earlier run found are gone from the root; their rows stay. If they were "

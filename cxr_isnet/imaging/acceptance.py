@@ -33,6 +33,9 @@ class Flag(Enum):
     CLIPPED = "clipped"
     TURNED = "turned"
     REPEATED_INSTANCE = "repeated_instance"
+    SHARED_STUDY = "shared_study"
+    MIXED_PATIENT = "mixed_patient"
+    PLACEHOLDER_PATIENT = "placeholder_patient"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -172,11 +172,11 @@ def check_deflated(stream: BinaryIO, most: int) -> None:
 
 
 @contextmanager
-def open_header(path: Path) -> Iterator["Header"]:
+def open_header(source: Path | BinaryIO) -> Iterator["Header"]:
     """The header of a DICOM file, of which no pixels are read; pydicom is silent within the block.
 
     Args:
-        path: a DICOM file.
+        source: a DICOM file.
 
     Raises:
         RejectedFile: the file cannot be read, is not DICOM, or its header does not parse; names no path, since a path
@@ -184,7 +184,7 @@ def open_header(path: Path) -> Iterator["Header"]:
     """
     with quiet_pydicom():
         try:
-            with path.open("rb") as stream:
+            with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
                 dataset = read_header(stream)
         except OSError as error:
             raise RejectedFile.unreadable(error) from error

@@ -20,7 +20,7 @@ from cxr_isnet.intake.importer import (
     UnwritableOutput,
 )
 from cxr_isnet.intake.inventory import Inventory, take_inventory
-from cxr_isnet.intake.label_join import UNLABELLED, read_label_table
+from cxr_isnet.intake.label_join import KEYWORDS, UNLABELLED, JoinedLabels, LabelTable, read_label_table
 from cxr_isnet.intake.process_pool import ProcessPool, TaskFailure
 from cxr_isnet.intake.pseudonyms import Pseudonyms, load_pseudonyms, private_folder
 from cxr_isnet.intake.readme import write_readme
@@ -28,6 +28,7 @@ from cxr_isnet.intake.tables import MANIFEST, QUARANTINE, IntakeCounts, write_ta
 
 __all__ = [
     "IMAGE_FOLDER",
+    "KEYWORDS",
     "MANIFEST",
     "QUARANTINE",
     "UNLABELLED",
@@ -42,6 +43,8 @@ __all__ = [
     "Importer",
     "IntakeCounts",
     "Inventory",
+    "JoinedLabels",
+    "LabelTable",
     "PolarityAction",
     "ProcessPool",
     "Pseudonyms",

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging import RejectionReason
+from cxr_isnet.imaging import Flag, RejectionReason
 from cxr_isnet.intake.discovery import Rejected
 from cxr_isnet.intake.importer import Imported
 
@@ -23,7 +23,10 @@ _COMMIT_INTERVAL = 1.0  # seconds of work that a kill may cost
 _RETRIED = (RejectionReason.UNREADABLE.value, RejectionReason.CRASHED.value, RejectionReason.LIMIT.value)
 """Reasons that lie in the circumstances: the same file may be read next time, or with other limits."""
 
-_VERSION = 2  # as the schema sets it
+_KEYS = ("patient", "accession", "content", "instance", "study", "birth")
+"""Fields of `Imported` that are columns of the log; the others are stored as they are."""
+
+_VERSION = 3  # as the schema sets it
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
@@ -34,6 +37,9 @@ CREATE TABLE IF NOT EXISTS files (
     accession TEXT NOT NULL,
     content TEXT NOT NULL,
     instance TEXT NOT NULL,
+    study TEXT NOT NULL,
+    birth TEXT NOT NULL,
+    sex TEXT NOT NULL,
     reason TEXT NOT NULL,
     record TEXT NOT NULL
 );
@@ -43,17 +49,25 @@ CREATE TEMP VIEW copies AS
     SELECT *, row_number() OVER order_of_copies AS place, first_value(file_id) OVER order_of_copies AS first
     FROM files WHERE reason = ''
     WINDOW order_of_copies AS (PARTITION BY content ORDER BY file_id NOT IN (SELECT file_id FROM seen), file_id);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
 """Of files of one content, one that the root still holds goes first: its row stands for all."""
 
 _ACCEPTED = """
-SELECT file_id, patient, accession, record, instance IN (
-    SELECT instance FROM files WHERE reason = '' AND instance <> ''
-    GROUP BY instance HAVING count(DISTINCT content) > 1
-)
+SELECT file_id, patient, accession, record,
+    instance IN (
+        SELECT instance FROM files WHERE instance <> '' GROUP BY instance HAVING count(DISTINCT content) > 1
+    ),
+    study IN (SELECT study FROM files WHERE study <> '' GROUP BY study HAVING count(DISTINCT patient) > 1),
+    patient IN (
+        SELECT patient FROM files GROUP BY patient
+        HAVING count(DISTINCT nullif(birth, '')) > 1 OR count(DISTINCT nullif(sex, '')) > 1
+    )
 FROM copies WHERE place = 1 ORDER BY patient, file_id
 """
+"""With three marks: one instance of several contents, one study of several patients, one patient of several persons."""
+
+_MARKS = (Flag.REPEATED_INSTANCE, Flag.SHARED_STUDY, Flag.MIXED_PATIENT)
 
 _QUARANTINED = """
 SELECT file_id, reason, record, '' FROM files WHERE reason <> ''
@@ -62,6 +76,11 @@ SELECT file_id, reason, '', first FROM copies WHERE place > 1
 ORDER BY 1
 """
 
+_IN_MANIFEST = """
+SELECT twin.file_id FROM files JOIN files AS twin USING (content)
+WHERE files.file_id = ? AND files.reason = '' AND twin.reason = ''
+ORDER BY twin.file_id NOT IN (SELECT file_id FROM seen), twin.file_id LIMIT 1
+"""
 _IS_ACCEPTED = "SELECT 1 FROM files WHERE file_id = ? AND reason = ''"
 _IS_GONE = "SELECT 1 FROM files WHERE file_id = ? AND file_id NOT IN (SELECT file_id FROM seen)"
 
@@ -75,14 +94,14 @@ class AcceptedRow:
         patient: pseudonym of its patient.
         accession: pseudonym of its accession number, or "".
         record: the other fields of its `Imported`.
-        repeated: whether another accepted file of different content has the same SOPInstanceUID.
+        flags: reasons for manual review, also those that other files of the intake give.
     """
 
     file_id: str
     patient: str
     accession: str
     record: dict[str, Any]
-    repeated: bool
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -205,6 +224,11 @@ class ImportLog:
         """Whether an earlier run has found a file and this one has not."""
         return self._database.execute(_IS_GONE, (file_id,)).fetchone() is not None
 
+    def copy_in_manifest(self, file_id: str) -> str:
+        """The file whose row in the manifest stands for an accepted file and its copies, "" for any other file."""
+        row = self._database.execute(_IN_MANIFEST, (file_id,)).fetchone()
+        return str(row[0]) if row else ""
+
     def count_gone(self) -> int:
         """The number of files that earlier runs have found and this one has not."""
         ((count,),) = self._database.execute("SELECT count(*) FROM files WHERE file_id NOT IN (SELECT * FROM seen)")
@@ -234,19 +258,21 @@ class ImportLog:
         """
         if isinstance(outcome, Imported):
             fields = asdict(outcome)
-            keys = [fields.pop(name) for name in ("patient", "accession", "content", "instance")]
-            row = (file_id, stamp, outcome.image, *keys, "", json.dumps(fields))
+            keys = [fields.pop(name) for name in _KEYS]
+            row = (file_id, stamp, outcome.image, *keys, outcome.manifest.get("sex", ""), "", json.dumps(fields))
         else:
-            row = (file_id, stamp, "", "", "", "", "", outcome.reason.value, outcome.detail)
-        self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = (file_id, stamp, "", *("" for _ in _KEYS), "", outcome.reason.value, outcome.detail)
+        self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         if time.monotonic() - self._committed > _COMMIT_INTERVAL:
             self._database.commit()
             self._committed = time.monotonic()
 
     def accepted(self) -> Iterator[AcceptedRow]:
         """The accepted files, one of each content, sorted by patient and file."""
-        for file_id, patient, accession, record, repeated in self._database.execute(_ACCEPTED):
-            yield AcceptedRow(file_id, patient, accession, json.loads(record), bool(repeated))
+        for file_id, patient, accession, text, *marks in self._database.execute(_ACCEPTED):
+            record = json.loads(text)
+            found = [flag.value for flag, marked in zip(_MARKS, marks, strict=True) if marked]
+            yield AcceptedRow(file_id, patient, accession, record, (*record["flags"], *found))
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
         """The rejected files, and the copies of accepted ones, sorted by file."""

@@ -25,11 +25,12 @@ from cxr_isnet.imaging import (
     at_most,
     check_deflated,
     correct_polarity,
+    open_header,
     read_radiograph,
 )
 from cxr_isnet.intake.archives import ArchiveReader
 from cxr_isnet.intake.discovery import Rejected
-from cxr_isnet.intake.pseudonyms import Pseudonyms, patient_age, patient_sex
+from cxr_isnet.intake.pseudonyms import Pseudonyms, is_placeholder, patient_age, patient_sex
 
 IMAGE_FOLDER = "images"
 
@@ -142,6 +143,8 @@ class Imported:
         accession: pseudonym of AccessionNumber, "" where there is none.
         content: pseudonym of the file's SHA-256.
         instance: pseudonym of SOPInstanceUID, "" where there is none.
+        study: pseudonym of StudyInstanceUID, "" where there is none.
+        birth: pseudonym of PatientBirthDate, "" where there is none.
         manifest: cells of the manifest's row that come from the file.
         provenance: cells of the row of `provenance.csv`.
         flags: reasons for manual review.
@@ -152,6 +155,8 @@ class Imported:
     accession: str
     content: str
     instance: str
+    study: str
+    birth: str
     manifest: dict[str, Any]
     provenance: dict[str, Any]
     flags: tuple[str, ...]
@@ -205,6 +210,14 @@ class Importer:
             return Rejected.of(rejected)
         except _WriteError as error:
             return UnwritableOutput(str(error))
+
+    def identifier(self, candidate: Candidate, keyword: str) -> str:
+        """An identifier of the header of an accepted file, "" where it can no longer be read; not to be stored."""
+        try:
+            with self._open(candidate) as stream, open_header(stream) as header:
+                return header.text(keyword)
+        except (OSError, RejectedFile):
+            return ""
 
     def _read(self, candidate: Candidate) -> tuple[Radiograph, str]:
         """The radiograph and the SHA-256 of its file."""
@@ -264,16 +277,25 @@ class Importer:
         }
         if self.config.dates is DateAction.SHIFT:
             cells["study_date"] = pseudonyms.shift_date(header.text("StudyDate"), patient)
-        accession, instance = header.text("AccessionNumber"), header.text("SOPInstanceUID")
+        flags = [flag.value for flag in provenance.flags]
+        if is_placeholder(patient):
+            flags.append(Flag.PLACEHOLDER_PATIENT.value)
+
+        def pseudonym(kind: str, keyword: str) -> str:
+            value = header.text(keyword)
+            return pseudonyms.of(kind, value) if value else ""
+
         return Imported(
             image=image,
             patient=pseudonyms.of("patient", patient),
-            accession=pseudonyms.of("accession", accession) if accession else "",
+            accession=pseudonym("accession", "AccessionNumber"),
             content=content,
-            instance=pseudonyms.of("instance", instance) if instance else "",
+            instance=pseudonym("instance", "SOPInstanceUID"),
+            study=pseudonym("study", "StudyInstanceUID"),
+            birth=pseudonym("birth", "PatientBirthDate"),
             manifest=cells,
             provenance=provenance.cells(),
-            flags=tuple(flag.value for flag in provenance.flags),
+            flags=tuple(flags),
         )
 
     def _write(self, radiograph: Radiograph, candidate: Candidate, content: str) -> tuple[str, str]:

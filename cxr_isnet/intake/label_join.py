@@ -1,15 +1,38 @@
-"""Labels of a hospital's own table, joined by pseudonyms, so that its identifiers never leave memory."""
+"""Labels of a hospital's own table, joined by pseudonyms; what does not join is reported."""
 
-import csv
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.intake.import_log import AcceptedRow
+from cxr_isnet.files import write_csv
+from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.pseudonyms import Pseudonyms
+from cxr_isnet.tables import match_columns, read_table
 
 UNLABELLED = "unlabelled"
-KEYS = ("patient_id", "accession", "file")
+KEYWORDS = {"patient_id": "PatientID", "accession": "AccessionNumber"}
+"""Key columns to the tags that they name."""
+KEYS = (*KEYWORDS, "file")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A row of a table of labels.
+
+    Attributes:
+        number: from 1, below the header.
+        key: what it labels, as the table has it; identifies a person.
+        label: of it.
+    """
+
+    number: int
+    key: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -17,27 +40,142 @@ class LabelTable:
     """Labels by the pseudonym of a patient, an examination or a file.
 
     Attributes:
+        path: of the table; "" without one.
         key: the table's key column, one of `KEYS`; "" without a table.
-        by_key: pseudonym to label.
+        rows: pseudonym to row.
         default: label of images that the table does not name.
     """
 
+    path: str
     key: str
-    by_key: dict[str, str]
+    rows: Mapping[str, LabelRow]
     default: str
+
+    def join(self, log: ImportLog) -> JoinedLabels:
+        """The labels of the manifest's rows.
+
+        Raises:
+            InputError: copies of one image have different labels.
+        """
+        labels: dict[str, str] = {}
+        unused = dict(self.rows)
+        if self.key == "file":
+            first: dict[str, LabelRow] = {}
+            for file_id, row in self.rows.items():
+                image = log.copy_in_manifest(file_id)
+                if not image:
+                    continue
+                del unused[file_id]
+                if first.setdefault(image, row).label != row.label:
+                    raise InputError(
+                        f"{self.path}: rows {first[image].number} and {row.number} give copies of one image different "
+                        "labels. Keep one"
+                    )
+                labels[image] = row.label
+        unlabelled = []
+        for accepted in log.accepted():
+            pseudonym = {"patient_id": accepted.patient, "accession": accepted.accession}.get(self.key, "")
+            if pseudonym in self.rows:
+                labels[accepted.file_id] = self.rows[pseudonym].label
+                unused.pop(pseudonym, None)
+            if self.key and accepted.file_id not in labels:
+                unlabelled.append(accepted.file_id)
+        return JoinedLabels(self, labels, tuple(unused.values()), tuple(unlabelled))
+
+
+@dataclass(frozen=True)
+class JoinedLabels:
+    """Labels of the manifest's rows, and what did not join.
+
+    Attributes:
+        table: the labels.
+        by_file: pseudonym of a file to its label.
+        unused: rows of the table that label no image.
+        unlabelled: pseudonyms of the files that no row labels.
+    """
+
+    table: LabelTable
+    by_file: Mapping[str, str]
+    unused: tuple[LabelRow, ...] = ()
+    unlabelled: tuple[str, ...] = field(default=(), repr=False)
 
     def label_of(self, row: AcceptedRow) -> str:
         """The label of an accepted file."""
-        pseudonym = {"patient_id": row.patient, "accession": row.accession, "file": row.file_id}.get(self.key, "")
-        return self.by_key.get(pseudonym, self.default)
+        return self.by_file.get(row.file_id, self.table.default)
+
+    def write_rest(self, path: Path) -> None:
+        """Writes what did not join; names keys, and belongs into the private folder."""
+        rows = [("row without image", row.number, row.key, "") for row in self.unused]
+        images = [("image without row", None, "", file_id) for file_id in self.unlabelled]
+        write_csv(path, ("what", "row", self.table.key, "file_id"), [*rows, *images])
+
+    def check(self, keys: Iterable[str]) -> str:
+        """What the table's unused keys and those of unlabelled images have in common.
+
+        Args:
+            keys: keys of unlabelled images, as their files have them; they identify persons.
+
+        Returns:
+            The change by which most rows would join, "" where none would.
+
+        Raises:
+            InputError: no row joins; names three keys of each side.
+        """
+        keys = list(keys)
+        cure = _cure([row.key for row in self.unused], keys)
+        if self.unused and not self.by_file:
+            theirs = ", ".join(repr(row.key) for row in self.unused[:_SHOWN])
+            ours = ", ".join(map(repr, keys[:_SHOWN])) or "none has one"
+            raise InputError(
+                f"{self.table.path}: none of its {len(self.unused)} keys in column {self.table.key!r} is that of an "
+                f"image. The table has {theirs}; the images have {ours}. "
+                f"{cure or 'Take the keys from the files, or choose another key column'}"
+            )
+        return cure
+
+
+_CURES: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("zeros in front are left out (Excel strips them: format the column as text)", lambda key: key.lstrip("0")),
+    ("capitals and small letters are the same", str.casefold),
+    ("blanks and signs are left out", lambda key: "".join(filter(str.isalnum, key))),
+    ("the forms of Unicode are the same", lambda key: unicodedata.normalize("NFKC", key)),
+    ("folders are left out: write paths from the root, with '/'", lambda key: _path(key).name),
+    ("suffixes are left out", lambda key: str(_path(key).with_suffix("")) if _path(key).name else key),
+)
+
+
+def _path(key: str) -> PurePosixPath:
+    return PurePosixPath(key.replace("\\", "/").replace("!", "/"))
+
+
+def _cure(theirs: list[str], ours: list[str]) -> str:
+    """The first of the smallest changes by which most keys of one side are keys of the other."""
+
+    def joined(*changes: Callable[[str], str]) -> int:
+        def changed(key: str) -> str:
+            for change in changes:
+                key = change(key)
+            return key
+
+        known = set(map(changed, ours)) - {""}
+        return sum(changed(key) in known for key in theirs)
+
+    counts = {text: joined(change) for text, change in _CURES}
+    best = max(counts, key=lambda text: counts[text])
+    if counts[best]:
+        return f"{counts[best]} would join if {best}"
+    everything = joined(*(change for _, change in reversed(_CURES)))
+    return f"{everything} would join if folders, suffixes, signs, capitals and zeros in front are left out" * (
+        everything > 0
+    )
 
 
 def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, root: Path) -> LabelTable:
     """Reads a table of labels.
 
     Args:
-        path: UTF-8 CSV with the column `label` and one of `patient_id` (PatientID), `accession` (AccessionNumber) or
-            `file` (path from the root, with `/`); None for no table.
+        path: any table that `read_table` reads, with the column `label` and one of `patient_id` (PatientID),
+            `accession` (AccessionNumber) or `file` (path from the root, with `/`); None for no table.
         default: label of images that the table does not name.
         pseudonyms: of the intake.
         root: of the intake, without links.
@@ -50,32 +188,23 @@ def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, roo
             because keys may identify a person.
     """
     if path is None:
-        return LabelTable("", {}, default)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = reader.fieldnames or []
-            keys = [key for key in KEYS if key in columns]
-            if "label" not in columns or len(keys) != 1:
-                raise InputError(
-                    f"{path}: has the columns {', '.join(map(repr, columns))}; needed are 'label' and exactly one of "
-                    f"{', '.join(map(repr, KEYS))}. Rename or remove columns"
-                )
-            return LabelTable(keys[0], _labels_by_pseudonym(reader, keys[0], path, pseudonyms, root), default)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable table ({type(error).__name__}). Save it as UTF-8 CSV") from error
-
-
-def _labels_by_pseudonym(
-    reader: "csv.DictReader[str]", key: str, path: str, pseudonyms: Pseudonyms, root: Path
-) -> dict[str, str]:
-    kind = "patient" if key == "patient_id" else key
-    labels: dict[str, str] = {}
-    for number, row in enumerate(reader, start=1):
-        value, label = (row[key] or "").strip(), (row["label"] or "").strip()
+        return LabelTable("", "", {}, default)
+    frame = match_columns(read_table(Path(path)), (*KEYS, "label"), path)
+    keys = [key for key in KEYS if key in frame.columns]
+    if "label" not in frame.columns or len(keys) != 1:
+        raise InputError(
+            f"{path}: has the columns {', '.join(map(repr, frame.columns))}; needed are 'label' and exactly one of "
+            f"{', '.join(map(repr, KEYS))}. Rename or remove columns"
+        )
+    key = keys[0]
+    rows: dict[str, LabelRow] = {}
+    for number, value, label in zip(frame.index, frame[key], frame["label"], strict=True):
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
-        pseudonym = pseudonyms.of_file(root, value) if key == "file" else pseudonyms.of(kind, value)
-        if labels.setdefault(pseudonym, label) != label:
+        pseudonym = pseudonyms.of_file(root, value) if key == "file" else pseudonyms.of(_KINDS[key], value)
+        if rows.setdefault(pseudonym, LabelRow(int(number), value, label)).label != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
-    return labels
+    return LabelTable(path, key, rows, default)
+
+
+_KINDS = {"patient_id": "patient", "accession": "accession"}

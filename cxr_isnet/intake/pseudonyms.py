@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,6 +26,10 @@ _DIGITS = 16  # 64 bits: the chance of a collision among a million identifiers i
 _YEAR = 365
 _MAX_AGE = 90  # ages above 89 count as identifying: 45 CFR 164.514(b)(2)(i)(C)
 _AGE = re.compile(r"(\d{1,3})([YMWD]?)")
+_PLACEHOLDER = re.compile(
+    r"ANON|ANONYM\w*|ANONIM\w*|DEIDENTIFIED|REMOVED|UNKNOWN|UNBEKANNT|INCONNU|DESCONOCIDO|DESCONHECIDO|SCONOSCIUTO"
+    r"|NONE|NULL|NA|NOID|NONAME|TEST|PATIENT|X+|0+"
+)
 _PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 
 
@@ -39,13 +44,14 @@ class Pseudonyms:
     key: bytes = field(repr=False)
 
     def of(self, kind: str, value: str) -> str:
-        """The pseudonym of a value, 16 hexadecimal digits.
+        """The pseudonym of a value, 16 hexadecimal digits; the two forms that Unicode has of 'ä' have one.
 
         Args:
             kind: what the value is: equal values of different kinds have different pseudonyms.
             value: the identifier.
         """
-        message = f"{kind}\0{value}".encode(errors="backslashreplace")  # file names need not be Unicode
+        composed = unicodedata.normalize("NFC", value)
+        message = f"{kind}\0{composed}".encode(errors="backslashreplace")  # file names need not be Unicode
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_DIGITS]
 
     def of_file(self, root: Path, name: str) -> str:
@@ -159,6 +165,11 @@ def patient_age(header: Header) -> float | None:
         return None
     years = int(match[1]) / _PER_YEAR[match[2]]
     return float(min(int(years), _MAX_AGE)) if years >= 1 else round(years, 2)
+
+
+def is_placeholder(patient: str) -> bool:
+    """Whether a PatientID stands for nobody, as "ANONYMOUS": the images of all patients would count as those of one."""
+    return _PLACEHOLDER.fullmatch("".join(filter(str.isalnum, patient.upper()))) is not None
 
 
 def patient_sex(header: Header) -> str:

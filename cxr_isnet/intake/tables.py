@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr_isnet.files import write_csv
-from cxr_isnet.imaging import Flag, Provenance, RejectionReason
-from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
-from cxr_isnet.intake.label_join import LabelTable
+from cxr_isnet.imaging import Provenance, RejectionReason
+from cxr_isnet.intake.import_log import ImportLog
+from cxr_isnet.intake.label_join import JoinedLabels
 
 MANIFEST = "manifest.csv"
 PROVENANCE = "provenance.csv"
@@ -55,7 +55,7 @@ class IntakeCounts:
 
 
 def write_tables(
-    log: ImportLog, output: Path, labels: LabelTable, constants: dict[str, str], shifted: bool
+    log: ImportLog, output: Path, labels: JoinedLabels, constants: dict[str, str], shifted: bool
 ) -> IntakeCounts:
     """Writes `manifest.csv`, `provenance.csv` and `quarantine.csv`, each whole or not at all.
 
@@ -78,15 +78,15 @@ def write_tables(
 
 
 def _manifest(
-    log: ImportLog, labels: LabelTable, constants: dict[str, str], counts: IntakeCounts
+    log: ImportLog, labels: JoinedLabels, constants: dict[str, str], counts: IntakeCounts
 ) -> Iterator[dict[str, Any]]:
     last = ""
     for row in log.accepted():
-        label, flags = labels.label_of(row), _flags(row)
+        label = labels.label_of(row)
         counts.accepted += 1
         counts.patients += row.patient != last
         counts.labels[label] += 1
-        counts.flags.update(flags)
+        counts.flags.update(row.flags)
         last = row.patient
         yield {
             **constants,
@@ -94,7 +94,7 @@ def _manifest(
             "image": row.record["image"],
             "label": label,
             "patient_id": row.patient,
-            "flags": "; ".join(flags),
+            "flags": "; ".join(row.flags),
             "file_id": row.file_id,
         }
 
@@ -105,7 +105,7 @@ def _provenance(log: ImportLog) -> Iterator[dict[str, Any]]:
             **row.record["provenance"],
             "file_id": row.file_id,
             "image": row.record["image"],
-            "flags": "; ".join(_flags(row)),
+            "flags": "; ".join(row.flags),
         }
 
 
@@ -115,10 +115,6 @@ def _quarantine(log: ImportLog, counts: IntakeCounts) -> Iterator[dict[str, Any]
         detail = row.detail or f"the same bytes as file {row.copy_of}, which is accepted. Nothing needs to be done"
         counts.rejected[reason] += 1
         yield {"file_id": row.file_id, "reason": reason, "detail": detail}
-
-
-def _flags(row: AcceptedRow) -> list[str]:
-    return [*row.record["flags"], *([Flag.REPEATED_INSTANCE.value] if row.repeated else [])]
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:

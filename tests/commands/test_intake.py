@@ -155,6 +155,23 @@ def test_run_again_nothing_is_done_twice_and_labels_come_in(finished):
     intake(IntakeConfig(str(out.parent / "root"), str(out), site="Alder", workers=1))  # as the other tests expect it
 
 
+def test_labels_that_do_not_join_are_told(tmp_path):
+    for number in (12, 13):
+        write_chest(tmp_path / f"root/{number}", number, PatientID=f"00{number}")
+    config = IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1, labels=str(tmp_path / "labels.csv"))
+
+    (tmp_path / "labels.csv").write_text("patient_id,label\n12,ill\n13,normal\n")
+    with pytest.raises(InputError, match=r"has '12', '13'; the images have '0012', '0013'\. 2 would join if zeros"):
+        intake(config)
+    assert not (tmp_path / "out/manifest.csv").exists()
+
+    (tmp_path / "labels.csv").write_text("patient_id,label\n0012,ill\n13,normal\n")
+    summary = intake(config)
+    assert "labels: 1 rows label no image, 1 images have no row" in summary
+    assert "1 would join if zeros in front" in summary
+    assert [row["patient_id"] for row in rows(tmp_path / "out.private/unjoined_labels.csv")] == ["13", ""]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -476,6 +493,26 @@ def test_files_of_one_instance_and_other_content_are_flagged(tmp_path):
 
     for table in ("manifest.csv", "provenance.csv"):
         assert [row["flags"] for row in rows(tmp_path / "out" / table)] == ["repeated_instance"] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "flags"),
+    [
+        ({"StudyInstanceUID": "2.25.5"}, {"StudyInstanceUID": "2.25.5"}, "shared_study"),
+        ({"PatientID": "7"}, {"PatientID": "7", "PatientSex": "M"}, "mixed_patient"),
+        ({"PatientID": "7"}, {"PatientID": "7", "PatientBirthDate": "19600101"}, "mixed_patient"),
+        ({"PatientID": "ANONYMOUS"}, {"PatientID": "ANONYMOUS"}, "placeholder_patient"),
+        ({"PatientID": "7"}, {"PatientID": "7"}, ""),
+    ],
+)
+def test_patients_that_contradict_each_other_are_flagged_and_told(tmp_path, first, second, flags):
+    for number, elements in enumerate([first, second]):
+        write_chest(tmp_path / f"root/{number}", number, **elements)
+
+    summary = intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "out"), workers=1))
+
+    assert [row["flags"] for row in rows(tmp_path / "out/manifest.csv")] == [flags] * 2
+    assert f"'{flags}': " in summary if flags else "PatientID" not in summary
 
 
 @pytest.mark.realdata

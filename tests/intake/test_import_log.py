@@ -13,8 +13,9 @@ from cxr_isnet.intake.import_log import IMPORT_LOG_NAME, ImportLog
 from cxr_isnet.intake.importer import Imported, Rejected
 
 
-def imported(content="c1", patient="p1", instance="i1", image="images/c1.png"):
-    return Imported(image, patient, "", content, instance, {"view": "PA"}, {"modality": "CR"}, ("polarity",))
+def imported(content="c1", patient="p1", instance="i1", image="images/c1.png", study="", birth="", sex=""):
+    cells = {"view": "PA", "sex": sex}
+    return Imported(image, patient, "", content, instance, study, birth, cells, {"modality": "CR"}, ("polarity",))
 
 
 def outcomes(log):
@@ -33,10 +34,10 @@ def test_an_outcome_is_found_again_after_the_log_was_closed(tmp_path):
         assert log.outcome("b") is None
         (row,) = log.accepted()
 
-    assert (row.file_id, row.patient, row.repeated) == ("a", "p1", False)
+    assert (row.file_id, row.patient, row.flags) == ("a", "p1", ("polarity",))
     assert row.record == {
         "image": "images/c1.png",
-        "manifest": {"view": "PA"},
+        "manifest": {"view": "PA", "sex": ""},
         "provenance": {"modality": "CR"},
         "flags": ["polarity"],
     }
@@ -96,18 +97,25 @@ def test_a_disk_that_is_full_is_told(tmp_path):
         fill()
 
 
-def test_other_content_of_one_instance_is_marked_as_repeated(tmp_path):
-    with ImportLog(tmp_path) as log:
-        for name, outcome in {
-            "a": imported("c1"),
-            "b": imported("c2"),
-            "c": imported("c3", instance=""),
-            "d": imported("c4", instance=""),
-        }.items():
-            log.mark_seen(name)
-            log.record(name, "", outcome)
+@pytest.mark.parametrize(
+    ("flag", "marked", "others"),
+    [
+        ("repeated_instance", {"instance": "i1"}, {"instance": ""}),
+        ("shared_study", {"study": "s1", "patient": "p1"}, {"study": "", "patient": "p1"}),
+        ("mixed_patient", {"patient": "p1", "birth": "b"}, {"patient": "p1", "birth": ""}),
+        ("mixed_patient", {"patient": "p1", "sex": "F"}, {"patient": "p1", "sex": ""}),
+    ],
+)
+def test_what_contradicts_other_files_is_flagged(tmp_path, flag, marked, others):
+    other = {"repeated_instance": {}, "shared_study": {"patient": "p2"}, "mixed_patient": {"birth": "c", "sex": "M"}}
+    second = marked | {name: value for name, value in other[flag].items() if name in marked}
+    for case, pair, found in (("same", [marked, second], 2), ("unknown", [others, others], 0)):
+        (tmp_path / case).mkdir()
+        with ImportLog(tmp_path / case) as log:
+            for number, fields in enumerate(pair):
+                log.record(str(number), "", imported(**({"content": str(number), "instance": ""} | fields)))
 
-        assert {row.file_id: row.repeated for row in log.accepted()} == {"a": True, "b": True, "c": False, "d": False}
+            assert sum(flag in row.flags for row in log.accepted()) == found
 
 
 def test_rows_are_sorted_by_patient(tmp_path):

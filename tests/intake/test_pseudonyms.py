@@ -11,7 +11,14 @@ from pydicom.dataset import Dataset
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.header import Header
-from cxr_isnet.intake.pseudonyms import KEY_VARIABLE, Pseudonyms, load_pseudonyms, patient_age, patient_sex
+from cxr_isnet.intake.pseudonyms import (
+    KEY_VARIABLE,
+    Pseudonyms,
+    is_placeholder,
+    load_pseudonyms,
+    patient_age,
+    patient_sex,
+)
 
 KEY = b"sixteen bytes ok"
 
@@ -118,3 +125,13 @@ def test_sex():
         return patient_sex(Header(file))
 
     assert [of(value) for value in ("m", "F", "O", "male", "")] == ["M", "F", "O", "", ""]
+
+
+@pytest.mark.parametrize("patient", ["ANONYMOUS", "Anonymized", "anon", "Anonimo", "0000", "XXX", "N/A"])
+def test_a_patient_of_no_name_is_a_placeholder(patient):
+    assert is_placeholder(patient)
+
+
+@pytest.mark.parametrize("patient", ["ANON-17", "0012", "X1", "TESTA", "Nada", "UNKNOWN 5"])
+def test_a_pseudonym_is_none(patient):
+    assert not is_placeholder(patient)
