@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,8 +155,8 @@ def test_what_dicom_says_of_itself_comes_with_the_answer(model, images: list[str
 
 
 def test_an_image_far_from_those_of_training_is_reported(shipped: Classifier, images: list[str]) -> None:
-    near = model_of(shipped, images)
-    shipped.reference = FeatureReference(shipped.reference.mean, shipped.reference.precision, 1e-6)
+    near, reference = model_of(shipped, images), shipped.reference
+    shipped.reference = replace(reference, limit=reference.limit * 1e-12)
 
     far = model_of(shipped, images)
 
@@ -163,6 +164,11 @@ def test_an_image_far_from_those_of_training_is_reported(shipped: Classifier, im
     np.testing.assert_allclose(far["distance"], near["distance"] * 1e12, rtol=1e-6)
     assert set(near["warnings"]) == {""}
     assert far["warnings"].str.startswith("far from the training images").all()
+    largest = float(near["distance"].max())
+    for distance, words in ((1.49, "unlike the training images"), (1.51, "far from the training images")):
+        shipped.reference = replace(shipped.reference, limit=reference.limit * largest / distance)
+        answer = model_of(shipped, images)
+        assert answer.loc[answer["distance"].idxmax(), "warnings"].startswith(words)
 
 
 def test_a_heatmap_is_a_picture_of_the_size_of_the_network(model, images: list[str]) -> None:
