@@ -264,14 +264,7 @@ def _reasons() -> Iterator[Sequence[str]]:
 
 
 def _operations() -> Iterator[Sequence[str]]:
-    return ([f"`{name}`"] for name in sorted(map(_operation, EPSILON_TABLE)))
-
-
-def _operation(key: Any) -> str:
-    if isinstance(key, str):
-        return f"Tensor.{key}"
-    home = "torch.nn" if key.__module__.startswith("torch.nn") else key.__module__
-    return f"{home}.{key.__name__}"
+    return ([f"`{name}`"] for name in sorted(map(str, EPSILON_TABLE)))
 
 
 def _yes(value: bool) -> str:

@@ -1,18 +1,20 @@
-"""Trainable layer-wise relevance propagation (LRP) for ReLU networks. Imports torch only.
+"""Trainable layer-wise relevance propagation (LRP) for any network of operations that have rules. Imports torch only.
 
     from cxr_isnet.relevance import LRP
-    lrp = LRP(network)                        # any ReLU network, images in [0, 1]
+    lrp = LRP(network)                        # images in [0, 1]
     logits, relevance = lrp(images)           # relevance.image: (B, classes, C, H, W), differentiable
 
-Reading order: `trace` (a network as a list of steps), `forward` (the forward pass), `transposes` and `epsilon` (the
-rules and the backward pass of relevance), `first_layer` (z^B), `alpha_beta` (z+), `targets` (the explained quantity),
-`lrp` (the module of all of it).
+Reading order: `recorder` (the forward pass as a list of steps; `kept`: what some of them keep), `trace` (the structure
+of that list), `transposes`, `nonlinear` and `epsilon` (the rules and the backward pass of relevance), `first_layer`
+(z^B), `alpha_beta` (z+), `targets` (the explained quantity), `verification` (is the record the network?), `lrp` (the
+module of all of it), `in_graph` (under torch.compile).
 """
 
 from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, AlphaBetaStart, SignedRule
 from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRules
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.lrp import LRP, Relevance, Rules
+from cxr_isnet.relevance.nonlinear import gate
 from cxr_isnet.relevance.targets import (
     classes,
     highest,
@@ -24,6 +26,7 @@ from cxr_isnet.relevance.targets import (
     top_probability,
 )
 from cxr_isnet.relevance.trace import Call
+from cxr_isnet.relevance.transposes import linear_map
 
 __all__ = [
     "ALPHA_BETA_TABLE",
@@ -40,7 +43,9 @@ __all__ = [
     "Rules",
     "SignedRule",
     "classes",
+    "gate",
     "highest",
+    "linear_map",
     "log_odds",
     "per_class",
     "selective",

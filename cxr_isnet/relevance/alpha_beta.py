@@ -20,15 +20,15 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cxr_isnet.relevance import transposes
-from cxr_isnet.relevance.epsilon import check_table
+from cxr_isnet.relevance.epsilon import carrying_nodes, check_parts, check_table
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.first_layer import FirstLayer
-from cxr_isnet.relevance.forward import AffineNorm, ForwardPass, fused_bias, fused_weight, run_step
+from cxr_isnet.relevance.first_layer import FirstLayer, fused_bias, fused_weight
 from cxr_isnet.relevance.signal import per_channel, times
-from cxr_isnet.relevance.trace import Call, Step, Trace
+from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
+from cxr_isnet.relevance.transposes import Convolution
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class SignedCall:
         need_negative: whether N of the output is needed later.
         weight: of a convolution or linear layer, with the batch norm behind it multiplied in.
         bias: likewise, or None.
-        again: runs the step on other tensors in place of its tensor inputs.
     """
 
     call: Call
@@ -67,7 +66,6 @@ class SignedCall:
     need_negative: bool
     weight: Tensor | None
     bias: Tensor | None
-    again: Callable[[list[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,20 +90,17 @@ def _weighted_forward(call: SignedCall) -> Parts:
     plus, minus = _split(call.weight)
     bias_plus, bias_minus = (None, None) if call.bias is None else _split(call.bias)
     (a,) = call.inputs
-    positive = _apply(call.call.step.module, a.positive, plus, bias_plus)
-    negative = _apply(call.call.step.module, a.positive, minus, bias_minus) if call.need_negative else None
+    positive = _apply(call.call, a.positive, plus, bias_plus)
+    negative = _apply(call.call, a.positive, minus, bias_minus) if call.need_negative else None
     if a.negative is not None:
-        positive = positive + _apply(call.call.step.module, a.negative, minus, None)
+        positive = positive + _apply(call.call, a.negative, minus, None)
         if negative is not None:
-            negative = negative + _apply(call.call.step.module, a.negative, plus, None)
+            negative = negative + _apply(call.call, a.negative, plus, None)
     return Parts(positive, negative)
 
 
-def _apply(module: nn.Module | None, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if isinstance(module, nn.Conv2d):
-        padding = cast(tuple[int, int], module.padding)
-        return F.conv2d(x, weight, bias, module.stride, padding, module.dilation, module.groups)
-    return F.linear(x, weight, bias)
+def _apply(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return Convolution.of(call)(x, weight, bias) if call.step.operation == "conv2d" else F.linear(x, weight, bias)
 
 
 def _weighted_backward(call: SignedCall, signals: Parts) -> tuple[Parts]:
@@ -115,8 +110,8 @@ def _weighted_backward(call: SignedCall, signals: Parts) -> tuple[Parts]:
     def back(signal: Tensor | None, w: Tensor) -> Tensor | None:
         if signal is None:
             return None
-        if isinstance(call.call.step.module, nn.Conv2d):
-            return transposes.convolution(call.call.step.module, signal, w, call.call.inputs[0].shape[2:])
+        if call.call.step.operation == "conv2d":
+            return Convolution.of(call.call).transposed(signal, w, call.call.inputs[0].shape[2:])
         return signal @ w
 
     positive = _sum(back(signals.positive, plus), back(signals.negative, minus))
@@ -128,8 +123,8 @@ def _weighted_backward(call: SignedCall, signals: Parts) -> tuple[Parts]:
 
 def _norm_forward(call: SignedCall) -> Parts:
     (z,) = call.inputs
-    affine = cast(AffineNorm, call.call.kept)
-    bias = cast(nn.BatchNorm2d, call.call.step.module).bias
+    affine = call.call.kept
+    bias = affine.bias
     plus, minus = _split(per_channel(affine.scale, z.positive))
     offset = -affine.mean * affine.scale if bias is None else bias - affine.mean * affine.scale
     offset_plus, offset_minus = _split(per_channel(offset, z.positive))
@@ -142,36 +137,45 @@ def _norm_forward(call: SignedCall) -> Parts:
 
 
 def _norm_backward(call: SignedCall, signals: Parts) -> tuple[Parts]:
-    plus, minus = _split(per_channel(cast(AffineNorm, call.call.kept).scale, signals.positive))
+    plus, minus = _split(per_channel(call.call.kept.scale, signals.positive))
     positive, negative = signals.positive * plus, signals.positive * minus
     if signals.negative is not None:
         positive, negative = positive + signals.negative * minus, negative + signals.negative * plus
     return (Parts(positive, negative),)
 
 
-def _moving(rule: transposes.Rule, move: Callable[[SignedCall, list[Tensor]], Tensor] | None = None) -> SignedRule:
+@dataclass(frozen=True)
+class _Moving:
     """Rule of an operation that only moves or averages values: P and N pass alike."""
-    run = move or (lambda call, tensors: call.again(tensors))
 
-    def forward(call: SignedCall) -> Parts:
-        positive = run(call, [x.positive for x in call.inputs])
+    transpose: transposes.Rule
+    run: Callable[[SignedCall, list[Tensor]], Tensor]
+
+    def forward(self, call: SignedCall) -> Parts:
+        positive = self.run(call, [x.positive for x in call.inputs])
         if not call.need_negative or all(x.negative is None for x in call.inputs):
             return Parts(positive)
-        return Parts(
-            positive,
-            run(
-                call,
-                [torch.zeros_like(x.positive) if x.negative is None else x.negative for x in call.inputs],
-            ),
-        )
+        negative = [torch.zeros_like(x.positive) if x.negative is None else x.negative for x in call.inputs]
+        return Parts(positive, self.run(call, negative))
 
-    def backward(call: SignedCall, signals: Parts) -> tuple[Parts, ...]:
-        positive = rule(call.call, signals.positive)
-        if signals.negative is None:
-            return tuple(Parts(p) for p in positive)
-        return tuple(Parts(p, n) for p, n in zip(positive, rule(call.call, signals.negative), strict=True))
+    def backward(self, call: SignedCall, signals: Parts) -> tuple[Parts, ...]:
+        found = []
+        for signal in (signals.positive, signals.negative):
+            if signal is not None:
+                parts = self.transpose(call.call, signal)
+                check_parts(parts, call.call, signal)
+                found.append(cast(tuple[Tensor, ...], parts))
+        return tuple(Parts(*parts) for parts in zip(*found, strict=True))
 
-    return SignedRule(forward, backward)
+
+def _again(call: SignedCall, tensors: list[Tensor]) -> Tensor:
+    return cast(Tensor, call.call.step.again(tensors))
+
+
+def _add(call: SignedCall, tensors: list[Tensor]) -> Tensor:
+    if len(tensors) != 2:
+        raise RelevanceError(f"'{call.call.name}' adds a constant, whose contribution LRP-alpha-beta has no rule for")
+    return tensors[0] + tensors[1]
 
 
 def _pick_winners(call: SignedCall, tensors: list[Tensor]) -> Tensor:
@@ -183,14 +187,23 @@ def _drop(call: SignedCall, tensors: list[Tensor]) -> Tensor:
     return tensors[0] if call.call.kept is None else tensors[0] * call.call.kept
 
 
+def _signed(moving: _Moving) -> SignedRule:
+    return SignedRule(moving.forward, moving.backward)
+
+
+_MOVED = """adaptive_avg_pool2d alias avg_pool2d cat chunk clone contiguous double flatten float flip getitem mean
+movedim narrow permute ravel reshape roll select split squeeze sum t T to transpose unbind unflatten unsqueeze
+upsample_bilinear2d upsample_nearest2d""".split()  # noqa: SIM905
+
 ALPHA_BETA_TABLE: Mapping[Hashable, SignedRule] = {
-    **{operation: _moving(rule) for operation, rule in transposes.TRANSPOSES.items()},
-    nn.MaxPool2d: _moving(transposes.max_pool, _pick_winners),
-    nn.Dropout: _moving(transposes.dropout, _drop),
-    nn.Dropout2d: _moving(transposes.dropout, _drop),
-    nn.Conv2d: SignedRule(_weighted_forward, _weighted_backward),
-    nn.Linear: SignedRule(_weighted_forward, _weighted_backward),
-    nn.BatchNorm2d: SignedRule(_norm_forward, _norm_backward),
+    **{operation: _signed(_Moving(transposes.TRANSPOSES[operation], _again)) for operation in _MOVED},
+    "add": _signed(_Moving(transposes.addition, _add)),
+    "max_pool2d_with_indices": _signed(_Moving(transposes.max_pool, _pick_winners)),
+    "dropout": _signed(_Moving(transposes.dropout, _drop)),
+    "feature_dropout": _signed(_Moving(transposes.dropout, _drop)),
+    "conv2d": SignedRule(_weighted_forward, _weighted_backward),
+    "linear": SignedRule(_weighted_forward, _weighted_backward),
+    "batch_norm": SignedRule(_norm_forward, _norm_backward),
 }
 
 
@@ -233,18 +246,19 @@ class AlphaBetaRules:
 
     def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaPropagation:
         """Propagation of these rules through one network; arguments and errors as for `EpsilonRules.prepare`."""
-        check_table(trace, {**self.table, nn.ReLU: None}, type(self).__name__)
+        carries = carrying_nodes(trace, set())
+        check_table(trace, {**self.table, "relu": None}, carries, type(self).__name__)
         need: set[int] = {trace.output} if self.beta else set()
-        for step in reversed(trace.steps):
-            if step.operation is nn.ReLU:
-                need.update(step.inputs if self.beta else ())
-            elif step.operation in (nn.Conv2d, nn.Linear, nn.BatchNorm2d):
-                folded = step.operation is nn.BatchNorm2d and step.index in trace.batch_norm_of.values()
-                if not folded or step.index in need:
-                    need.update(step.inputs)
-            elif step.index in need:
-                need.update(step.inputs)
-        return AlphaBetaPropagation(self, trace, first_layer, layers, frozenset(need))
+        for node in reversed(trace.nodes):
+            if node.operation == "relu":
+                need.update(node.inputs if self.beta else ())
+            elif node.operation in ("conv2d", "linear", "batch_norm"):
+                folded = node.operation == "batch_norm" and node.index in trace.batch_norm_of.values()
+                if not folded or node.index in need:
+                    need.update(node.inputs)
+            elif node.index in need:
+                need.update(node.inputs)
+        return AlphaBetaPropagation(self, trace, first_layer, layers, frozenset(need), carries)
 
 
 @dataclass(frozen=True)
@@ -256,6 +270,7 @@ class AlphaBetaPropagation:
     first_layer: FirstLayer | None
     layers: frozenset[int]
     need_negative: frozenset[int]
+    carries: frozenset[int]
 
     def __call__(self, run: ForwardPass, seed: Tensor) -> dict[int, Tensor]:
         """Relevance of the image and of the steps in `layers`.
@@ -274,30 +289,27 @@ class AlphaBetaPropagation:
         else:
             signals = {trace.output: Parts(rules.alpha * seed, rules.beta * seed if rules.beta else None)}
         found: dict[int, Tensor] = {}
-        for step in reversed(trace.steps):
-            signal = signals.pop(step.index, None)
+        for node in reversed(trace.nodes):
+            signal = signals.pop(node.index, None)
             if signal is None:
                 continue
-            if step.index in self.layers or step.index == trace.image:
-                found[step.index] = _relevance(signal, parts[step.index])
-            if self.first_layer is not None and step.index == self.first_layer.last:
-                found[trace.image] = self.first_layer.relevance(run, _relevance(signal, parts[step.index]))
+            if node.index in self.layers or node.index == IMAGE:
+                found[node.index] = _relevance(signal, parts[node.index])
+            if self.first_layer is not None and node.index == self.first_layer.last:
+                found[IMAGE] = self.first_layer.relevance(run, _relevance(signal, parts[node.index]))
                 break
-            if step.index == trace.image:
+            if node.index == IMAGE:
                 break
-            for source, part in zip(
-                run.tensor_inputs(step), self._back(run, calls[step.index], signal, parts), strict=True
-            ):
+            for source, part in zip(node.inputs, self._back(calls[node.index], node, signal), strict=True):
                 signals[source] = signals[source].add(part) if source in signals else part
         return found
 
-    def _back(self, run: ForwardPass, call: SignedCall, signal: Parts, parts: Mapping[int, Parts]) -> tuple[Parts, ...]:
-        step = call.call.step
-        if step.operation is nn.ReLU:
+    def _back(self, call: SignedCall, node: Node, signal: Parts) -> tuple[Parts, ...]:
+        if node.operation == "relu":
             return (self._share(signal.positive, call.call.output, call.inputs[0], self.rules.epsilon),)
-        if step.index in self.trace.batch_norm_of.values():
+        if node.index in self.trace.batch_norm_of.values():
             return (signal,)  # multiplied into the convolution's weight
-        return self.rules.table[step.operation].backward(call, signal)
+        return self.rules.table[node.operation].backward(call, signal)
 
     def _share(self, signal: Tensor, output: Tensor, z: Parts, epsilon: float) -> Parts:
         """Shares of P and N in the relevance of an output of theirs; where P or N is 0 there is nothing to share."""
@@ -308,43 +320,40 @@ class AlphaBetaPropagation:
 
     def _contributions(self, run: ForwardPass) -> tuple[dict[int, SignedCall], dict[int, Parts]]:
         calls: dict[int, SignedCall] = {}
-        parts: dict[int, Parts] = {}
-        for step in self.trace.steps:
-            value = run.values[step.index]
-            if step.index == self.trace.image:
-                parts[step.index] = Parts(value.clamp(min=0), value.clamp(max=0))
-            if step.index == self.trace.image or not set(step.inputs) & parts.keys() or not isinstance(value, Tensor):
+        image = wide(run.values[IMAGE])
+        parts: dict[int, Parts] = {IMAGE: Parts(image.clamp(min=0), image.clamp(max=0))}
+        for node in self.trace.nodes[1:]:
+            if node.index not in self.carries or any(i not in parts for i in node.inputs):
                 continue
-            call = self._call(run, step, parts)
-            calls[step.index] = call
-            if step.operation is nn.ReLU:
-                parts[step.index] = Parts(value)
-            elif step.index in self.trace.batch_norm_of.values():
-                parts[step.index] = call.inputs[0]
-            elif self.first_layer is None or step.index not in (self.first_layer.conv, self.first_layer.norm):
-                parts[step.index] = self.rules.table[step.operation].forward(call)
-            else:
-                parts[step.index] = Parts(value)  # not used: z^B takes over at the ReLU behind
+            value = wide(run.values[node.index])
+            call = self._call(run, node, parts)
+            calls[node.index] = call
+            if node.operation == "relu":
+                parts[node.index] = Parts(value)
+            elif node.index in self.trace.batch_norm_of.values():
+                parts[node.index] = call.inputs[0]
+            elif self.first_layer is not None and node.index in (self.first_layer.conv, self.first_layer.norm):
+                parts[node.index] = Parts(value)  # not used: z^B takes over at the ReLU behind
+            elif node.operation in self.rules.table:
+                parts[node.index] = self.rules.table[node.operation].forward(call)
         return calls, parts
 
-    def _call(self, run: ForwardPass, step: Step, parts: Mapping[int, Parts]) -> SignedCall:
-        sources = run.tensor_inputs(step)
-
-        def again(tensors: list[Tensor]) -> Tensor:
-            values = {i: run.values[i] for i in step.inputs} | dict(zip(sources, tensors, strict=True))
-            return cast(Tensor, run_step(step, values)[0])
-
-        norm = self.trace.batch_norm_of.get(step.index)
-        need = (step.index if norm is None else norm) in self.need_negative
-        weight, bias = _with_batch_norm(run, step, norm)
-        call = run.call(step, epsilon=self.rules.epsilon)
-        return SignedCall(call, tuple(parts[i] for i in sources), need, weight, bias, again)
-
-
-def _with_batch_norm(run: ForwardPass, step: Step, norm: int | None) -> tuple[Tensor | None, Tensor | None]:
-    if not isinstance(step.module, nn.Conv2d | nn.Linear):
-        return None, None
-    return step.module.weight if norm is None else fused_weight(run, step, norm), fused_bias(run, step, norm)
+    def _call(self, run: ForwardPass, node: Node, parts: Mapping[int, Parts]) -> SignedCall:
+        norm = self.trace.batch_norm_of.get(node.index)
+        need = (node.index if norm is None else norm) in self.need_negative
+        weight = bias = None
+        if node.operation in ("conv2d", "linear"):
+            weight, bias = fused_weight(run, node.index, norm), fused_bias(run, node.index, norm)
+        call = Call(
+            run.steps[node.index],
+            node.name,
+            tuple(run.values[i] for i in node.inputs),
+            run.values[node.index],
+            run.kept[node.index],
+            self.rules.epsilon,
+            tuple(True for _ in node.inputs),
+        )
+        return SignedCall(call, tuple(parts[i] for i in node.inputs), need, weight, bias)
 
 
 def _relevance(signal: Parts, parts: Parts) -> Tensor:
@@ -356,7 +365,7 @@ def _relevance(signal: Parts, parts: Parts) -> Tensor:
 
 def _ratio(output: Tensor, part: Tensor, epsilon: float) -> Tensor:
     """y / (part + epsilon), 0 where part = 0 at epsilon = 0; float32 or wider, whatever autocast made of them."""
-    y, total = (x.float() if x.dtype.itemsize < 4 else x for x in (output, part))
+    y, total = wide(output), wide(part)
     if epsilon == 0:
         return torch.where(total > 0, y / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(y))
     return y / (total + epsilon)

@@ -12,18 +12,20 @@ R_j >= 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.forward import ForwardPass, fused_bias, fused_weight
 from cxr_isnet.relevance.signal import inverse, times
-from cxr_isnet.relevance.trace import Trace
+from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Trace, wide
+from cxr_isnet.relevance.transposes import Convolution, is_one_sided
+
+Bound = float | Sequence[float]
+"""One value for all channels of the image, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class FirstLayer:
     """The convolution that reads the image, with the batch norm and the ReLU that follow it, if they do.
 
     Attributes:
-        conv: step of the convolution.
-        norm: step of its batch norm, or None.
-        last: step whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
+        conv: node of the convolution.
+        norm: node of its batch norm, or None.
+        last: node whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
         low: smallest value an image can have.
         high: largest value.
         epsilon: stabiliser of the denominator.
@@ -42,12 +44,12 @@ class FirstLayer:
     conv: int
     norm: int | None
     last: int
-    low: float
-    high: float
+    low: Bound
+    high: Bound
     epsilon: float
 
     @classmethod
-    def find(cls, trace: Trace, low: float, high: float, epsilon: float) -> FirstLayer:
+    def find(cls, trace: Trace, low: Bound, high: Bound, epsilon: float) -> FirstLayer:
         """First layer of a network.
 
         Args:
@@ -57,26 +59,23 @@ class FirstLayer:
             epsilon: stabiliser of the denominator.
 
         Raises:
-            RelevanceError: if the image is read by anything but one convolution, or not low < high.
+            RelevanceError: if the image is read by anything but one convolution.
         """
-        readers = [r for r in trace.readers[trace.image] if r not in trace.sizes]
-        if len(readers) != 1 or trace.steps[readers[0]].operation is not nn.Conv2d:
-            names = [trace.steps[r].name for r in readers]
+        readers = trace.readers[IMAGE]
+        if len(readers) != 1 or trace.nodes[readers[0]].operation != "conv2d":
+            names = [trace.nodes[r].name for r in readers]
             raise RelevanceError(
                 f"the z^B rule needs one convolution that reads the image; it is read by {names}. Pass "
                 "image_range=None to use the rules' own first layer"
             )
-        if not high > low:
-            raise RelevanceError(f"image_range is ({low}, {high}); the second must be larger")
         conv = readers[0]
         norm = trace.batch_norm_of.get(conv)
         last = conv if norm is None else norm
-        if len(trace.readers[last]) == 1 and trace.steps[trace.readers[last][0]].operation is nn.ReLU:
-            last = trace.readers[last][0]
-        return cls(conv, norm, last, low, high, epsilon)
+        gate = trace.sole_reader(last, "relu")
+        return cls(conv, norm, last if gate is None else gate, low, high, epsilon)
 
     def relevance(self, run: ForwardPass, relevance: Tensor) -> Tensor:
-        """Relevance of the image, in float32 or wider whatever autocast does: shares of both signs nearly cancel here.
+        """Relevance of the image.
 
         Args:
             run: a forward pass.
@@ -85,45 +84,74 @@ class FirstLayer:
         Returns:
             (K * B, C, H, W).
         """
-        image: Tensor = run.values[run.trace.image]
-        with torch.autocast(image.device.type, enabled=False):
-            return self._relevance(run, image, relevance)
-
-    def _relevance(self, run: ForwardPass, image: Tensor, relevance: Tensor) -> Tensor:
-        module = cast(nn.Conv2d, run.trace.steps[self.conv].module)
-        step = run.trace.steps[self.conv]
-        weight = module.weight if self.norm is None else fused_weight(run, step, self.norm)
-        bias = fused_bias(run, step, self.norm)
+        image = wide(run.values[IMAGE])
+        call = Call(run.steps[self.conv], "", (image,), run.values[self.conv])
+        if is_one_sided(call):
+            raise RelevanceError(
+                "the first convolution pads one side more than the other (padding='same' with an even kernel): pass "
+                "image_range=None to use the rules' own first layer"
+            )
+        convolution = Convolution.of(call)
+        weight, bias = fused_weight(run, self.conv, self.norm), fused_bias(run, self.conv, self.norm)
         before_relu = run.values[self.conv if self.norm is None else self.norm]
+        low, high = _by_channel(self.low, image), _by_channel(self.high, image)
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-        bounds = torch.ones_like(image[:1])
-        bound = F.conv2d(
-            bounds,
-            self.low * positive + self.high * negative,
-            None,
-            module.stride,
-            module.padding,
-            module.dilation,
-            module.groups,
-        )
+        ones = torch.ones_like(image[:1])
+        if isinstance(low, Tensor) or isinstance(high, Tensor):
+            bound = convolution(ones * low, positive, None) + convolution(ones * high, negative, None)
+        else:
+            bound = convolution(ones, low * positive + high * negative, None)
         if bias is not None:
-            bound = bound + (self.low * bias.clamp(min=0) + self.high * bias.clamp(max=0))[:, None, None]
-        share = times(relevance, inverse(before_relu.to(bound.dtype) - bound, self.epsilon))
-        moved = _transposed(module, share, (positive, negative), image.shape[2:])
-        return times(moved[0], image - self.low) + times(moved[1], image - self.high)
+            lowest, highest = _lowest(self.low), _highest(self.high)
+            bound = bound + (lowest * bias.clamp(min=0) + highest * bias.clamp(max=0))[:, None, None]
+        share = times(relevance, inverse(wide(before_relu).to(bound.dtype) - bound, self.epsilon))
+        moved = _transposed(convolution, share, (positive, negative), image.shape[2:])
+        return times(moved[0], image - low) + times(moved[1], image - high)
+
+
+def _by_channel(bound: Bound, image: Tensor) -> float | Tensor:
+    if isinstance(bound, int | float):
+        return bound
+    return torch.as_tensor(bound, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
+
+
+def _lowest(bound: Bound) -> float:
+    return bound if isinstance(bound, int | float) else min(bound)
+
+
+def _highest(bound: Bound) -> float:
+    return bound if isinstance(bound, int | float) else max(bound)
+
+
+def fused_weight(run: ForwardPass, index: int, norm: int | None) -> Tensor:
+    """Weight of a convolution or linear step, the batch norm at step `norm` behind it multiplied in."""
+    call = Call(run.steps[index], "", (), run.values[index])
+    weight: Tensor = call.argument(1, "weight")
+    return weight if norm is None else weight * run.kept[norm].scale.reshape(-1, *([1] * (weight.dim() - 1)))
+
+
+def fused_bias(run: ForwardPass, index: int, norm: int | None) -> Tensor | None:
+    """Bias (C,) of a convolution or linear step with the batch norm behind it, if any; None where there is none."""
+    call = Call(run.steps[index], "", (), run.values[index])
+    bias: Tensor | None = call.argument(2, "bias")
+    if norm is None:
+        return bias
+    affine = run.kept[norm]
+    shifted: Tensor = (-affine.mean if bias is None else bias - affine.mean) * affine.scale
+    return shifted if affine.bias is None else shifted + affine.bias
 
 
 def _transposed(
-    module: nn.Conv2d, share: Tensor, weights: tuple[Tensor, Tensor], size: torch.Size
+    convolution: Convolution, share: Tensor, weights: tuple[Tensor, Tensor], size: torch.Size
 ) -> tuple[Tensor, ...]:
     """Transposed convolution of `share` (N, C_out, h, w) with both weights, each (N, C_in, *size).
 
     For a grey image there are two output channels in all, for which torch's transposed convolution is slow on a CPU:
     one matrix product and `fold` is the same map in a quarter of the time.
     """
-    if module.groups != 1:
-        return tuple(transposes.convolution(module, share, w, size) for w in weights)
+    if convolution.groups != 1:
+        return tuple(convolution.transposed(share, w, size) for w in weights)
     columns = torch.cat(weights, 1).flatten(1).t() @ share.flatten(2)
     kernel = weights[0].shape[2:]
-    both = F.fold(columns, size, kernel, module.dilation, transposes.checked_padding(module), module.stride)
+    both = F.fold(columns, size, kernel, convolution.dilation, convolution.padding, convolution.stride)
     return both.chunk(2, 1)

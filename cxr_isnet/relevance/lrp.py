@@ -1,20 +1,26 @@
-"""Trainable layer-wise relevance propagation for any ReLU network built of operations that have rules."""
+"""Trainable layer-wise relevance propagation for any network built of operations that have rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from cxr_isnet.relevance.epsilon import EpsilonRules
-from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.first_layer import FirstLayer
-from cxr_isnet.relevance.forward import ForwardPass, run_network
-from cxr_isnet.relevance.targets import Target, per_class
-from cxr_isnet.relevance.trace import Trace, trace_network
+from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
+from cxr_isnet.relevance.first_layer import Bound, FirstLayer
+from cxr_isnet.relevance.in_graph import enroll, in_graph
+from cxr_isnet.relevance.recorder import record
+from cxr_isnet.relevance.targets import Target, per_class_or_highest
+from cxr_isnet.relevance.trace import IMAGE, ForwardPass, Trace, wide
+from cxr_isnet.relevance.verification import example_images, has_numbers, takes, verified
+
+_STRUCTURES = 64  # kept per network: more than one if parts of it are skipped at random
 
 
 class Propagation(Protocol):
@@ -28,7 +34,7 @@ class Rules(Protocol):
     """Set of rules: a table from operation to rule and the propagation that applies it."""
 
     @property
-    def table(self) -> Mapping[object, object]:
+    def table(self) -> Mapping[Any, object]:
         """Operation -> rule."""
 
     def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Propagation:
@@ -37,10 +43,10 @@ class Rules(Protocol):
         Args:
             trace: the network.
             first_layer: z^B rule of the first layer, or None for these rules there too.
-            layers: steps whose relevance is wanted beside the image's.
+            layers: nodes whose relevance is wanted beside the image's.
 
         Raises:
-            MissingRuleError: if relevance would pass a step that the table does not know.
+            MissingRuleError: if relevance would pass a node that the table does not know.
         """
 
 
@@ -60,20 +66,23 @@ class Relevance:
 class LRP(nn.Module):
     """Network that returns its relevance with its logits: ``logits, relevance = LRP(network)(images)``.
 
-    The network is used as it is: nothing is copied, hooked or changed, and its logits are bit-equal to those it gives
-    by itself. Relevance is part of the autograd graph, so a loss made of it trains the weights. In training mode batch
-    norms use the statistics of the batch, held constant in the relevance pass.
+    The network itself is run, every time, and what it does is recorded: nothing is copied or changed, so its logits are
+    its own, in training and in evaluation, with its hooks, and after a part of it was replaced. The record is compared
+    with the network once for each structure that it has. Relevance is part of the autograd graph, so a loss made of it
+    trains the weights; it is float32 or wider whatever autocast does. In training mode batch norms use the statistics
+    of the batch, held constant in the relevance pass.
 
     Args:
         network: module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
         rules: one set of rules, or several that share the forward pass; their maps follow each other in K.
-        image_range: smallest and largest value of a pixel, for the z^B rule of the first layer; None to apply `rules`
-            there.
+        image_range: smallest and largest value of a pixel, for the z^B rule of the first layer, each a number or one
+            for every channel; None to apply `rules` there.
         first_epsilon: stabiliser of that rule.
         layers: module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
 
     Raises:
-        RelevanceError: if the network cannot be traced or has an operation without a rule; the message names it.
+        RelevanceError: if the network cannot be followed or has an operation without a rule; the message names it.
+            Here, where images that the network takes can be guessed, else at the first call.
 
     Source:
         Bassi, Dertkigil, Cavalli, Nature Communications 15:291 (2024); Bassi, Decherchi, Cavalli, IEEE Access 12
@@ -92,57 +101,140 @@ class LRP(nn.Module):
         network: nn.Module,
         rules: Rules | Sequence[Rules] | None = None,
         *,
-        image_range: tuple[float, float] | None = (0.0, 1.0),
+        image_range: tuple[Bound, Bound] | None = (0.0, 1.0),
         first_epsilon: float = 1e-2,
         layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        sets: list[Rules] = (
+        self.network = network
+        self.number = -1
+        self._propagations: list[Rules] = (
             [EpsilonRules()] if rules is None else list(rules) if isinstance(rules, Sequence) else [rules]
         )
-        self.network = network
-        self._trace = trace_network(network, {operation for s in sets for operation in s.table})
-        self._layers = {name: self._trace.find(name) for name in layers}
-        first = None if image_range is None else FirstLayer.find(self._trace, *image_range, first_epsilon)
-        if first is not None:
-            for name, index in self._layers.items():
-                if index < first.last:
-                    raise RelevanceError(
-                        f"'{name}' lies inside the first layer, whose rule gives the image's relevance only"
-                    )
-        wanted = frozenset(self._layers.values())
-        self._propagations = [s.prepare(self._trace, first, wanted) for s in sets]
+        self._whole = {key for s in self._propagations for key in s.table if isinstance(key, type)}
+        self._range, self._first_epsilon = image_range, first_epsilon
+        self._range_told = False
+        self._layers = tuple(layers)
+        self._prepared: dict[Any, list[Propagation]] = {}
+        if image_range is not None and not torch.as_tensor(image_range[1]).gt(torch.as_tensor(image_range[0])).all():
+            raise RelevanceError(f"image_range is ({image_range[0]}, {image_range[1]}); the second must be larger")
+        modules = dict(network.named_modules())
+        for name in layers:
+            if name not in modules:
+                known = ", ".join(n for n in modules if n)
+                raise RelevanceError(
+                    f"the network has no module '{name}' that is called in its forward; it has: {known}"
+                )
+        enroll(self)
+        self._try_out()
 
-    def forward(self, images: Tensor, target: Target = per_class) -> tuple[Tensor, Relevance]:
+    def forward(self, images: Tensor, target: Target = per_class_or_highest) -> tuple[Tensor, Relevance]:
         """Logits and relevance of a batch.
 
         Args:
             images: (B, C, H, W), in `image_range`.
-            target: from logits to the derivative of the K quantities to explain.
+            target: from logits to the derivative of the K quantities to explain: by default every logit, or
+                of more than 512 the highest.
 
         Returns:
             Logits (B, classes) and the relevance maps.
 
         Raises:
-            RelevanceError: if the target gives a signal of another shape than (K, B, classes).
+            RelevanceError: if the target gives a signal of another shape than (K, B, classes), or the network does in
+                this mode what has no rule.
         """
-        run = run_network(self._trace, images)
-        logits = run.logits
-        seed = target(logits.float() if logits.dtype.itemsize < 4 else logits)
+        compiling = torch.compiler.is_compiling()
+        if compiling:
+            logits, backward = in_graph(self, images)
+        else:
+            self._check_range(images)
+            run = self.record(images)
+            logits = run.logits
+        seed = target(wide(logits))
         if seed.dim() != 3 or seed.shape[1:] != logits.shape:
             raise RelevanceError(
                 f"the target gave a signal of shape {tuple(seed.shape)}; needed: (K, *{tuple(logits.shape)})"
             )
-        found = [propagation(run, seed.flatten(0, 1)) for propagation in self._propagations]
-        indices = {"": self._trace.image, **self._layers}
-        maps = {
-            name: torch.cat([_by_image(f[index], images.shape[0]) for f in found], 1) for name, index in indices.items()
-        }
-        return logits, Relevance(maps.pop(""), maps)
+        found = backward(seed) if compiling else self.propagate(run, seed)
+        return logits, Relevance(found[0], dict(zip(self._layers, found[1:], strict=True)))
+
+    def record(self, images: Tensor, network: Callable[[Tensor], Any] | None = None) -> ForwardPass:
+        """A forward pass; `network` calls the network, if it is not to be called as it is."""
+        return record(self.network, images, self._whole, self._layers, run=network)
+
+    def propagate(self, run: ForwardPass, seed: Tensor) -> tuple[Tensor, ...]:
+        """The maps (B, K, C, H, W) of the image and of the layers."""
+        structure = run.structure()
+        if structure not in self._prepared and has_numbers(run.values[IMAGE]):
+            self._prepare(verified(self.network, run.values[IMAGE], self._whole, self._layers))
+        if structure not in self._prepared:  # while it is compiled; or a part of the network is skipped at random
+            self._prepare(run)
+        batch = run.logits.shape[0]
+        with torch.autocast(run.logits.device.type, enabled=False):
+            found = [propagation(run, seed.flatten(0, 1)) for propagation in self._prepared[structure]]
+        indices = (IMAGE, *run.layers.values())
+        return tuple(torch.cat([_by_image(f[index], batch) for f in found], 1) for index in indices)
+
+    def _prepare(self, run: ForwardPass) -> None:
+        """Rules for a structure not seen before."""
+        trace = run.trace()
+        first = None if self._range is None else FirstLayer.find(trace, *self._range, self._first_epsilon)
+        if first is not None:
+            for name, index in trace.layers.items():
+                if index < first.last:
+                    raise RelevanceError(
+                        f"'{name}' lies inside the first layer, whose rule gives the image's relevance only"
+                    )
+        wanted = frozenset(trace.layers.values())
+        if len(self._prepared) >= _STRUCTURES:
+            self._prepared.clear()
+        self._prepared[run.structure()] = [rules.prepare(trace, first, wanted) for rules in self._propagations]
+
+    def _try_out(self) -> None:
+        """One pass over images of the right shape, if it can be guessed, so that what has no rule is told at once."""
+        for images in example_images(self.network):
+            if not takes(self.network, images):
+                continue
+            try:
+                run = verified(self.network, images, self._whole, self._layers)
+            except NotLogitsError:
+                continue
+            self._prepare(run)
+            try:
+                with torch.no_grad():
+                    self.propagate(run, torch.ones_like(wide(run.logits))[None])
+            except RelevanceError:
+                raise
+            except Exception as error:  # a rule of the user's own; it will say so again when it is used
+                logging.getLogger(__name__).warning("a rule failed for example images: %s", error)
+            return
+
+    def _check_range(self, images: Tensor) -> None:
+        if self._range is None or self._range_told or not has_numbers(images):
+            return
+        self._range_told = images.is_cuda  # there a look at every batch would stop the GPU: the first one only
+        low, high = (
+            torch.as_tensor(b, dtype=images.dtype, device=images.device).reshape(-1, 1, 1) for b in self._range
+        )
+        slack = 1e-4 * (high - low)
+        if bool(((images < low - slack) | (images > high + slack)).any()):
+            self._range_told = True
+            warnings.warn(
+                f"images range from {float(images.min()):.3g} to {float(images.max()):.3g}, outside image_range "
+                f"{self._range}: relevance of the first layer (z^B) is that of other images. Give LRP their range: "
+                "image_range=(low, high), each a number or one for every channel",
+                stacklevel=3,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        enroll(self)
 
 
 def _by_image(relevance: Tensor, batch: int) -> Tensor:
     """(K * B, ...) to (B, K, ...), float32 or wider."""
-    wide = relevance.float() if relevance.dtype.itemsize < 4 else relevance
-    by_map: Tensor = wide.unflatten(0, (-1, batch))
+    by_map: Tensor = wide(relevance).unflatten(0, (-1, batch))
     return by_map.transpose(0, 1)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cxr_isnet.relevance.errors import RelevanceError
+
 
 def times(signal: Tensor, factor: Tensor) -> Tensor:
     """Signal (K * B, ...) times factor (B, ...), the factor broadcast over the maps instead of copied."""
@@ -16,6 +18,23 @@ def times(signal: Tensor, factor: Tensor) -> Tensor:
         return signal * factor
     by_map: Tensor = signal.unflatten(0, (-1, batch))
     return (by_map * factor).flatten(0, 1)
+
+
+def by_map(signal: Tensor, like: Tensor) -> Tensor:
+    """Signal (K * B, ...) as (K, *shape of `like`), whose first dimension is B."""
+    if like.dim() == 0:
+        raise RelevanceError("the mean or sum over a whole batch mixes images: reduce over channels or pixels")
+    maps: Tensor = signal.reshape(-1, *like.shape)
+    return maps
+
+
+def summed_to(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps (K, *broadcast shape) to signals (K * B, ...) of a tensor that was broadcast."""
+    added = maps.dim() - 1 - like.dim()
+    if added:
+        maps = maps.sum(tuple(range(1, 1 + added)))
+    spread = tuple(i + 1 for i, size in enumerate(like.shape) if size == 1 and maps.shape[i + 1] != 1)
+    return (maps.sum(spread, keepdim=True) if spread else maps).flatten(0, 1)
 
 
 def per_channel(factor: Tensor, like: Tensor) -> Tensor:
@@ -64,11 +83,16 @@ class _EpsilonGate(torch.autograd.Function):
     again.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, signal: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        ctx.save_for_backward(signal, y)
-        ctx.epsilon = epsilon
+    def forward(signal: Tensor, y: Tensor, epsilon: float) -> Tensor:
         return times(signal, (y + epsilon).reciprocal_().mul_(y))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.epsilon = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:

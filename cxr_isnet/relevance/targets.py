@@ -20,6 +20,11 @@ def per_class(logits: Tensor) -> Tensor:
     return identity[:, None, :].expand(classes, logits.shape[0], classes)
 
 
+def per_class_or_highest(logits: Tensor) -> Tensor:
+    """`per_class`, or `highest` where that would be more than 512 maps of each image."""
+    return per_class(logits) if logits.shape[1] <= 512 else highest(logits)
+
+
 def sum_of_logits(logits: Tensor) -> Tensor:
     """One map, of the sum of all logits (each map of Dual ISNet; arXiv 2401.08409)."""
     return torch.ones_like(logits)[None]

@@ -1,48 +1,18 @@
-"""A network as a list of steps: traced once with torch.fx, run as often as wanted.
-
-Running a step by hand, rather than calling the network, is what lets relevance keep the few things it needs (batch
-statistics, winners of a max pool) without hooks or global state.
-"""
+"""What a forward pass did, as a list of steps, and the structure of that list, the same from pass to pass."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor
 
-from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
 
-# A function with settings in its arguments becomes the module with the same settings, so that a rule is written once.
-_AS_MODULE: Mapping[Any, Callable[..., nn.Module]] = {
-    F.relu: lambda inplace=False: nn.ReLU(),
-    torch.relu: lambda: nn.ReLU(),
-    torch.relu_: lambda: nn.ReLU(),
-    "relu": lambda: nn.ReLU(),
-    "relu_": lambda: nn.ReLU(),
-    F.max_pool2d: nn.MaxPool2d,
-    F.avg_pool2d: nn.AvgPool2d,
-    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
-}
-
-# Different spellings of one operation. An in-place sum would overwrite an activation that relevance still needs.
-_SAME_OPERATION: Mapping[Any, Hashable] = {
-    operator.add: torch.add,
-    operator.iadd: torch.add,
-    "add": torch.add,
-    "add_": torch.add,
-    torch.concat: torch.cat,
-    torch.concatenate: torch.cat,
-    "flatten": torch.flatten,
-    "view": torch.reshape,
-    "reshape": torch.reshape,
-    "mean": torch.mean,
-}
+IMAGE = 0
+"""Index of the step that is the image."""
 
 
 @dataclass(frozen=True)
@@ -54,168 +24,103 @@ class Ref:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of the traced network.
+    """One operation of a forward pass that depends on the image.
 
     Attributes:
-        index: position in the list of steps, which is a topological order.
-        name: module path as in ``named_modules``, or the function's name.
-        operation: key of the rule tables: the module's type, or the function.
-        module: the network's own module (never a copy), or None for a function.
-        args: positional arguments; outputs of other steps appear as `Ref`.
+        operation: name of the ATen operation, as "conv2d", spelled without the mark of an in-place one; or the class of
+            a module that a table has a rule for, which is kept whole.
+        function: called with the arguments, gives the output again and changes nothing.
+        args: positional arguments; outputs of other steps appear as `Ref`, everything else, as weights, is itself.
         kwargs: keyword arguments, likewise.
         inputs: indices of the steps read, in order of appearance.
     """
 
-    index: int
-    name: str
     operation: Hashable
-    module: nn.Module | None
+    function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     inputs: tuple[int, ...]
 
+    def again(self, inputs: Sequence[Any]) -> Any:
+        """The output for other values in place of the inputs, in order of appearance; computed in their dtype."""
+        given = iter(inputs)
+        dtype = next((x.dtype for x in inputs if isinstance(x, Tensor) and x.is_floating_point()), None)
+
+        def resolve(argument: Any) -> Any:
+            if isinstance(argument, Ref):
+                return next(given)
+            if isinstance(argument, tuple | list):
+                return type(argument)(resolve(item) for item in argument)
+            narrow = isinstance(argument, Tensor) and argument.is_floating_point() and argument.dtype.itemsize < 4
+            return argument.to(dtype) if narrow and dtype is not None else argument
+
+        args = tuple(resolve(argument) for argument in self.args)
+        return self.function(*args, **{key: resolve(value) for key, value in self.kwargs.items()})
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step's place in the structure.
+
+    Attributes:
+        index: position in the list of steps, which is a topological order.
+        operation: that of the step.
+        inputs: indices of the nodes read, in order of appearance.
+        dim: dimensions of the output.
+        floating: its output is of floating point; an index or a condition carries no relevance.
+        name: path of the innermost module that it ran in, or the operation's name.
+        module: class of that module where it is one of torch's, as GELU, or "".
+    """
+
+    index: int
+    operation: Hashable
+    inputs: tuple[int, ...]
+    dim: int
+    floating: bool
+    name: str = ""
+    module: str = ""
+
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced network.
+    """Structure of a network's forward pass.
 
     Attributes:
-        steps: in topological order.
-        image: index of the image's step.
-        output: index of the logits' step.
-        readers: for each step, the steps that read it.
-        batch_norm_of: by convolution or linear step, the batch norm which alone reads it, so that the two are one
-            affine map.
+        nodes: in topological order, the image first.
+        output: index of the logits.
+        layers: by module path, the node of that module's output.
     """
 
-    steps: tuple[Step, ...]
-    image: int
+    nodes: tuple[Node, ...]
     output: int
-    readers: tuple[tuple[int, ...], ...]
-    batch_norm_of: Mapping[int, int] = field(default_factory=dict)
+    layers: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
-    def sizes(self) -> frozenset[int]:
-        """Steps that read a shape, and arithmetic on shapes."""
-        found: set[int] = set()
-        for step in self.steps:
-            reads = step.operation == "size" or (step.operation is getattr and step.args[1] == "shape")
-            if reads or (step.inputs and set(step.inputs) <= found and hasattr(operator, step.name)):
-                found.add(step.index)
-        return frozenset(found)
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it."""
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            for source in dict.fromkeys(node.inputs):
+                readers[source].append(node.index)
+        return tuple(tuple(r) for r in readers)
+
+    @cached_property
+    def batch_norm_of(self) -> Mapping[int, int]:
+        """By convolution or linear node, the batch norm which alone reads it, so that the two are one affine map."""
+        fused: dict[int, int] = {}
+        for node in self.nodes:
+            if node.operation == "batch_norm":
+                source = self.nodes[node.inputs[0]]
+                # the channels of a linear layer come last, those of a batch norm second
+                same = source.operation == "conv2d" or (source.operation == "linear" and source.dim == 2)
+                if same and self.readers[source.index] == (node.index,) and source.index != self.output:
+                    fused[source.index] = node.index
+        return fused
 
     def sole_reader(self, index: int, operation: Hashable) -> int | None:
-        """The step that alone reads step `index`, if it is an `operation`."""
+        """The node that alone reads node `index`, if it is an `operation`."""
         readers = self.readers[index]
-        return readers[0] if len(readers) == 1 and self.steps[readers[0]].operation is operation else None
-
-    def find(self, name: str) -> int:
-        """Index of the last step whose module path is `name`; raises `RelevanceError` naming the choices."""
-        found = [step.index for step in self.steps if step.name == name]
-        if not found:
-            choices = ", ".join(step.name for step in self.steps if step.module is not None)
-            raise RelevanceError(f"the network has no module '{name}' that is called in its forward; it has: {choices}")
-        return found[-1]
-
-
-class _Tracer(fx.Tracer):
-    """Tracer that keeps a module whole when some table has a rule for it."""
-
-    def __init__(self, whole: Collection[Hashable]) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        operation: Any = type(m)
-        return operation in self._whole or super().is_leaf_module(m, module_qualified_name)
-
-
-def trace_network(network: nn.Module, operations: Collection[Hashable]) -> Trace:
-    """Trace a network with torch.fx.
-
-    Args:
-        network: a module from one image batch (B, C, H, W) to logits (B, classes). Its own submodules are referred to,
-            not copied.
-        operations: keys of the rule tables; modules of these types stay whole.
-
-    Raises:
-        RelevanceError: if the network takes several inputs, does not return one tensor, or branches on data.
-    """
-    try:
-        graph = _Tracer(operations).trace(network)
-    except fx.proxy.TraceError as error:
-        raise RelevanceError(
-            f"{type(network).__name__} cannot be traced: {error}. Its forward must not branch on the data; wrap the "
-            "part that does in a module of its own and give that module a rule."
-        ) from error
-    modules = dict(network.named_modules())
-    steps: list[Step] = []
-    index_of: dict[fx.Node, int] = {}
-    images: list[int] = []
-    output = -1
-    for node in graph.nodes:
-        if node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
-                raise RelevanceError(f"{type(network).__name__} must return one tensor, the logits (B, classes)")
-            output = index_of[node.args[0]]
-            continue
-        if node.op == "placeholder":
-            if node.args or not node.users:  # an optional argument, or one that the forward ignores
-                continue
-            images.append(len(steps))
-        index_of[node] = len(steps)
-        steps.append(_step(node, len(steps), index_of, modules))
-    if len(images) != 1:
-        raise RelevanceError(f"{type(network).__name__} must take one image tensor; it takes {len(images)} inputs")
-    readers = tuple(tuple(s.index for s in steps if i in s.inputs) for i in range(len(steps)))
-    return Trace(tuple(steps), images[0], output, readers, _fused_batch_norms(steps, readers))
-
-
-def _step(node: fx.Node, index: int, index_of: Mapping[fx.Node, int], modules: Mapping[str, nn.Module]) -> Step:
-    inputs: list[int] = []
-
-    def refer(source: fx.Node) -> Any:
-        inputs.append(index_of[source])
-        return Ref(index_of[source])
-
-    args = fx.node.map_arg(node.args, refer)
-    kwargs = fx.node.map_arg(node.kwargs, refer)
-    name, module = str(node.target), None
-    operation: Any = node.target
-    if node.op == "call_module":
-        module = modules[name]
-        operation = type(module)
-    elif node.op == "get_attr":
-        raise RelevanceError(f"'{name}' is a bare parameter or buffer in the forward: put it into a module with a rule")
-    elif node.op == "placeholder":
-        args, kwargs = (), {}
-    else:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", name)
-        if operation in _AS_MODULE:
-            module = _AS_MODULE[operation](*args[1:], **kwargs)
-            operation, args, kwargs = type(module), args[:1], {}
-        operation = _SAME_OPERATION.get(operation, operation)
-    return Step(index, name, operation, module, tuple(args), dict(kwargs), tuple(inputs))
-
-
-def _fused_batch_norms(steps: list[Step], readers: tuple[tuple[int, ...], ...]) -> dict[int, int]:
-    fused: dict[int, int] = {}
-    for step in steps:
-        if step.operation is nn.BatchNorm2d:
-            source = steps[step.inputs[0]]
-            if source.operation in (nn.Conv2d, nn.Linear) and readers[source.index] == (step.index,):
-                fused[source.index] = step.index
-    return fused
-
-
-def resolve(argument: Any, values: Sequence[Any] | Mapping[int, Any]) -> Any:
-    """Argument, possibly nested, with every `Ref` replaced by the value that it stands for."""
-    if isinstance(argument, Ref):
-        return values[argument.index]
-    if isinstance(argument, tuple | list):  # plain ones: torch.compile does not take those of torch.fx
-        items = [resolve(item, values) for item in argument]
-        return tuple(items) if isinstance(argument, tuple) else items
-    return argument
+        return readers[0] if len(readers) == 1 and self.nodes[readers[0]].operation == operation else None
 
 
 @dataclass(frozen=True)
@@ -224,18 +129,127 @@ class Call:
 
     Attributes:
         step: the step.
-        inputs: its tensor inputs, each (B, ...).
+        name: path of the module that it ran in.
+        inputs: its inputs, each (B, ...), in order of appearance.
         output: its output (B, ...).
-        kept: what the forward kept for relevance: see `cxr_isnet.relevance.forward`.
+        kept: what the forward kept for relevance: see `cxr_isnet.relevance.recorder`.
         epsilon: stabiliser of the rules.
+        carries: for each input, whether relevance goes on through it; that of one which does not is not looked at.
         scale_in: factors (C_in,) of a batch norm before this convolution, folded into its weight; or None.
         scale_out: factors (C_out,) of a batch norm behind it, likewise.
     """
 
     step: Step
+    name: str
     inputs: tuple[Tensor, ...]
     output: Tensor
     kept: Any = None
     epsilon: float = 0.0
+    carries: tuple[bool, ...] = ()
     scale_in: Tensor | None = None
     scale_out: Tensor | None = None
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument that is no output of another step, given by position or by name; floats in float32 or wider."""
+        found = self.step.args[position] if position < len(self.step.args) else self.step.kwargs.get(name, default)
+        return wide(found) if isinstance(found, Tensor) else found
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """A forward pass.
+
+    Attributes:
+        steps: what was done, the image first.
+        values: output of every step.
+        kept: for every step what relevance needs beside its output, or None: see `cxr_isnet.relevance.recorder`.
+        output: index of the logits.
+        layers: by module path, the step of that module's output.
+        names: for every step module path and class, where they were asked for.
+    """
+
+    steps: list[Step]
+    values: list[Tensor]
+    kept: list[Any]
+    output: int
+    layers: Mapping[str, int]
+    names: list[tuple[str, str]]
+
+    @property
+    def logits(self) -> Tensor:
+        """Output of the network, (B, classes)."""
+        return self.values[self.output]
+
+    def structure(self) -> tuple[Any, ...]:
+        """What two passes of the same structure have in common."""
+        steps = tuple(
+            (s.operation, s.inputs, v.dim(), v.is_floating_point())
+            for s, v in zip(self.steps, self.values, strict=True)
+        )
+        return steps, self.output, tuple(self.layers.items())
+
+    def trace(self) -> Trace:
+        """The structure, as a network of nodes."""
+        nodes = []
+        for i, (step, value, (name, module)) in enumerate(zip(self.steps, self.values, self.names, strict=True)):
+            floating = value.is_floating_point()
+            nodes.append(Node(i, step.operation, step.inputs, value.dim(), floating, name, module))
+        return Trace(tuple(nodes), self.output, dict(self.layers))
+
+    def norm_scale(self, index: int | None) -> Tensor | None:
+        """Factors (C,) of the batch norm at step `index`."""
+        return None if index is None else self.kept[index].scale
+
+    def replayed(self, images: Tensor) -> Tensor:
+        """Logits of other images by the steps alone, with the same random factors."""
+        values: list[Tensor] = []
+        for i, step in enumerate(self.steps):
+            values.append(
+                images if i == IMAGE else step.function(*_filled(step.args, values), **_filled(step.kwargs, values))
+            )
+        return values[self.output]
+
+
+def _filled(argument: Any, values: Sequence[Any]) -> Any:
+    if isinstance(argument, Ref):
+        return values[argument.index]
+    if isinstance(argument, tuple | list):
+        return type(argument)(_filled(item, values) for item in argument)
+    if isinstance(argument, dict):
+        return {key: _filled(value, values) for key, value in argument.items()}
+    return argument
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 where it is narrower."""
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype.itemsize < 4 else tensor
+
+
+def find_logits(output: Any, batch: int) -> Tensor:
+    """The logits (B, classes) among what a network returned: itself, or the only tensor of that shape.
+
+    Raises:
+        RelevanceError: if there is none, or more than one.
+    """
+    if isinstance(output, Tensor):
+        if output.dim() != 2:
+            raise NotLogitsError(
+                f"the network must return logits (B, classes); it returned shape {tuple(output.shape)}"
+            )
+        return output
+    parts = (
+        list(output.values())
+        if isinstance(output, Mapping)
+        else list(output)
+        if isinstance(output, tuple | list)
+        else []
+    )
+    fitting = [p for p in parts if isinstance(p, Tensor) and p.dim() == 2 and p.shape[0] == batch]
+    if len(fitting) != 1:
+        shapes = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in parts)
+        raise RelevanceError(
+            f"the network must return one tensor, the logits (B, classes); it returned a {type(output).__name__} "
+            f"of: {shapes or 'nothing'}. Wrap it in a module that returns the logits, or, where it has auxiliary "
+            "heads, switch them off"
+        )
+    return fitting[0]

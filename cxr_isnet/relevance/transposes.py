@@ -1,74 +1,117 @@
-"""Transposes of the linear operations: signal at the output (K * B, ...) in, signal at every tensor input out.
+"""Transposes of the linear operations: signal at the output (K * B, ...) in, signal at every input out.
 
 Each is made of ordinary differentiable operations, so that autograd differentiates relevance like any other output.
 These rules serve every table: a pool or a concatenation moves relevance in the same way whatever the rule for weights
-is.
+is. `linear_map`, the vector-Jacobian product that torch has for every operation, is right for all of them; the others
+are here because they are quicker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import cast
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.signal import times
-from cxr_isnet.relevance.trace import Call
+from cxr_isnet.relevance.signal import by_map, summed_to, times
+from cxr_isnet.relevance.trace import Call, wide
 
-Rule = Callable[[Call, Tensor], tuple[Tensor, ...]]
-
-
-def checked_padding(module: nn.Conv2d) -> tuple[int, ...]:
-    """Zero padding of a convolution in pixels.
-
-    Raises:
-        RelevanceError: for any other padding, whose transpose is not implemented.
-    """
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise RelevanceError(
-            f"convolution with padding={module.padding!r}, padding_mode={module.padding_mode!r}: relevance is given "
-            "for zero padding given in pixels"
-        )
-    return module.padding
+Rule = Callable[[Call, Tensor], tuple[Tensor | None, ...]]
 
 
-def convolution(module: nn.Conv2d, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
-    """Transposed convolution: `signal` (N, C_out, h, w), `weight` (C_out, C_in / groups, ...) to (N, C_in, *size)."""
-    stride, dilation, padding = module.stride, module.dilation, checked_padding(module)
-    missing = [
-        size[i] - ((signal.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
-        for i in range(2)
-    ]
-    if module.groups == 1 and weight.shape[2:] == (1, 1) and stride == (1, 1) and padding == (0, 0):
-        return F.conv2d(signal, weight.transpose(0, 1))  # the same map; torch has faster kernels for it
-    return F.conv_transpose2d(signal, weight, None, stride, padding, missing, module.groups, dilation)
+def linear_map(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """Vector-Jacobian product: for what is linear in its inputs, or picks winners among them; map by map."""
+    inputs = [wide(x) for x in call.inputs]
+    live = [i for i, carries in enumerate(call.carries) if carries]
+
+    def function(*values: Tensor) -> Tensor:
+        given: list[Tensor] = list(inputs)
+        for i, value in zip(live, values, strict=True):
+            given[i] = value
+        output: Tensor = call.step.again(given)
+        return output
+
+    transpose: Callable[[Tensor], tuple[Tensor, ...]] = torch.func.vjp(function, *(inputs[i] for i in live))[1]
+    maps = [transpose(m) for m in by_map(signal, call.output).unbind(0)]
+    found: list[Tensor | None] = [None] * len(inputs)
+    for position, i in enumerate(live):
+        found[i] = maps[0][position] if len(maps) == 1 else torch.cat([m[position] for m in maps])
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Settings of a convolution of images, in pixels by row and column."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, call: Call) -> Convolution:
+        """Those of a recorded `conv2d`; its padding must be the same at both ends."""
+        dilation = _pair(call.argument(5, "dilation", 1))
+        padding = call.argument(4, "padding", 0)
+        if padding == "valid":
+            padding = 0
+        elif padding == "same":
+            padding = tuple(
+                d * (k - 1) // 2 for d, k in zip(dilation, call.argument(1, "weight").shape[2:], strict=True)
+            )
+        return cls(_pair(call.argument(3, "stride", 1)), _pair(padding), dilation, call.argument(6, "groups", 1))
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution itself."""
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def transposed(self, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
+        """`signal` (N, C_out, h, w), `weight` (C_out, C_in / groups, ...) to (N, C_in, *size)."""
+        stride, padding, dilation = self.stride, self.padding, self.dilation
+        if self.groups == 1 and weight.shape[2:] == (1, 1) and stride == (1, 1) and padding == (0, 0):
+            return F.conv2d(signal, weight.transpose(0, 1))  # the same map; torch has faster kernels for it
+        missing = [
+            size[i]
+            - ((signal.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
+            for i in range(2)
+        ]
+        return F.conv_transpose2d(signal, weight, None, stride, padding, missing, self.groups, dilation)
+
+
+def is_one_sided(call: Call) -> bool:
+    """Whether padding="same" of a recorded `conv2d` pads one end more than the other, as with an even kernel."""
+    dilation = _pair(call.argument(5, "dilation", 1))
+    sizes = call.argument(1, "weight").shape[2:]
+    return call.argument(4, "padding", 0) == "same" and any(
+        d * (k - 1) % 2 for d, k in zip(dilation, sizes, strict=True)
+    )
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def average_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
     """Each mean gives its signal in equal parts to the pixels of its window; torch's own backward pass does it."""
-    pool, (x,) = cast(nn.AvgPool2d, call.step.module), call.inputs
-    size = _as_pair(pool.kernel_size)
-    stride = _as_pair(pool.stride)
+    (x,) = call.inputs
+    size = _pair(call.argument(1, "kernel_size"))
+    stride = call.argument(2, "stride", None)
     like = signal.new_empty(1).expand(signal.shape[0], *x.shape[1:])  # torch reads the shape only
     return (
         torch.ops.aten.avg_pool2d_backward(
             signal,
             like,
             size,
-            stride,
-            _as_pair(pool.padding),
-            pool.ceil_mode,
-            pool.count_include_pad,
-            pool.divisor_override,
+            _pair(stride) if stride else size,
+            _pair(call.argument(3, "padding", 0)),
+            call.argument(4, "ceil_mode", False),
+            call.argument(5, "count_include_pad", True),
+            call.argument(6, "divisor_override", None),
         ),
     )
-
-
-def _as_pair(value: int | tuple[int, ...]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
 
 
 def adaptive_average_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
@@ -94,49 +137,80 @@ def max_pool(call: Call, signal: Tensor) -> tuple[Tensor]:
 
 def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
     """To each input its own part; a concatenation of batches is a `RelevanceError`."""
-    dim = call.step.kwargs.get("dim", call.step.args[1] if len(call.step.args) > 1 else 0)
-    if dim % call.output.dim() == 0:
-        raise RelevanceError(
-            f"'{call.step.name}' concatenates along the batch: relevance of images cannot be separated"
-        )
+    dim = call.argument(1, "dim", 0) % call.output.dim()
+    if dim == 0:
+        raise RelevanceError(f"'{call.name}' concatenates along the batch: relevance of images cannot be separated")
+    tensors = call.step.args[0] if call.step.args else call.step.kwargs["tensors"]
+    if len(tensors) != len(call.inputs):  # constants among them, as a class token
+        return linear_map(call, signal)  # type: ignore[return-value]
     parts = torch.split(signal, [x.shape[dim] for x in call.inputs], dim)
     # autograd keeps a part, and with a view the whole: in a dense block that is every layer's signal of all channels
     return tuple(p.clone() if 2 * p.shape[dim] <= signal.shape[dim] else p for p in parts)
 
 
-def addition(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
-    """To each summand the whole signal; a sum with broadcasting or a factor is a `RelevanceError`."""
-    if any(x.shape != call.output.shape for x in call.inputs):
-        raise RelevanceError(f"'{call.step.name}' adds tensors of different shapes; relevance is given for equal ones")
+def addition(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """To each summand the whole signal; a sum of images with broadcasting or a factor is a `RelevanceError`."""
+    live = [x for x, carries in zip(call.inputs, call.carries, strict=True) if carries]
+    if len(live) > 1 and any(x.shape != call.output.shape for x in live):
+        raise RelevanceError(f"'{call.name}' adds tensors of different shapes; relevance is given for equal ones")
     if call.step.kwargs.get("alpha", 1) != 1:
-        raise RelevanceError(f"'{call.step.name}' adds with a factor alpha: multiply in a module with a rule")
-    return tuple(signal for _ in call.inputs)
+        raise RelevanceError(f"'{call.name}' adds with a factor alpha: multiply in a module with a rule")
+    if live[0].shape != call.output.shape:  # a constant made it larger
+        signal = summed_to(by_map(signal, call.output), live[0])
+    return tuple(signal if carries else None for carries in call.carries)
 
 
 def reshaping(call: Call, signal: Tensor) -> tuple[Tensor]:
     """The signal in the shape of the input."""
-    (x,) = call.inputs
-    return (signal.reshape(signal.shape[0], *x.shape[1:]),)
+    (x, *_) = call.inputs
+    return (by_map(signal, call.output).reshape(-1, *x.shape[1:]),)
 
 
 def mean(call: Call, signal: Tensor) -> tuple[Tensor]:
     """Each mean gives its signal in equal parts to what it was taken over; a mean over images is a `RelevanceError`."""
     (x,) = call.inputs
-    dims = call.step.kwargs.get("dim", call.step.args[1:] or None)
-    if dims is None:
+    maps, dims = _kept_dims(call, signal)
+    count = 1
+    for d in dims:
+        count *= x.shape[d]
+    return (maps.expand(-1, *x.shape).flatten(0, 1) / count,)
+
+
+def total(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """As for `mean`, undivided."""
+    (x,) = call.inputs
+    maps, _ = _kept_dims(call, signal)
+    return (maps.expand(-1, *x.shape).flatten(0, 1),)
+
+
+def _kept_dims(call: Call, signal: Tensor) -> tuple[Tensor, list[int]]:
+    """The signal (K, ...) with the dimensions that were reduced, and which these are."""
+    (x,) = call.inputs
+    given = call.step.kwargs.get(
+        "dim", call.step.kwargs.get("axis", call.step.args[1] if len(call.step.args) > 1 else None)
+    )
+    if given is None or given == () or given == []:
         raise RelevanceError(
             "the mean over a whole batch mixes images: relevance is given for a mean over channels or pixels"
         )
-    while isinstance(dims, tuple | list) and len(dims) == 1 and not isinstance(dims[0], int):
-        dims = dims[0]
-    wanted = sorted(d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims) if not isinstance(d, bool))
+    dims = sorted(d % x.dim() for d in ((given,) if isinstance(given, int) else given))
+    if 0 in dims:
+        raise RelevanceError(
+            f"'{call.name}' reduces over the images of a batch: relevance of images cannot be separated"
+        )
+    maps = by_map(signal, call.output)
     if call.output.dim() < x.dim():
-        for d in wanted:
-            signal = signal.unsqueeze(d)
-    count = 1
-    for d in wanted:
-        count *= x.shape[d]
-    return (signal.expand(-1, *x.shape[1:]) / count,)
+        for d in dims:
+            maps = maps.unsqueeze(d + 1)
+    return maps, dims
+
+
+def transposition(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """The dimensions moved back."""
+    (x,) = call.inputs
+    order = call.step.again([torch.empty(tuple(range(1, x.dim() + 1)), device="meta")]).shape  # its own sizes tell
+    back = [order.index(d + 1) + 1 for d in range(x.dim())]
+    return (by_map(signal, call.output).permute(0, *back).flatten(0, 1),)
 
 
 def dropout(call: Call, signal: Tensor) -> tuple[Tensor]:
@@ -149,18 +223,39 @@ def identity(call: Call, signal: Tensor) -> tuple[Tensor]:
     return (signal,)
 
 
+def padding(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """What is not padding; a padding made of the image is a `RelevanceError`."""
+    if call.argument(2, "mode", "constant") not in ("constant",):
+        raise RelevanceError(
+            f"'{call.name}' pads with mode='{call.argument(2, 'mode')}': relevance is given for padding with a constant"
+        )
+    return linear_map(call, signal)
+
+
+_LINEAR = """adaptive_avg_pool1d adaptive_avg_pool3d avg_pool1d avg_pool3d chunk channel_shuffle
+col2im conv_transpose1d conv_transpose2d conv_transpose3d conv1d conv3d cumsum diagonal expand expand_as
+flip gather getitem im2col index_select masked_fill narrow neg pixel_shuffle pixel_unshuffle repeat repeat_interleave
+roll rot90 rsub select split split_with_sizes sub tensor_split tile unbind unfold unsafe_chunk unsafe_split
+upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d where stack
+max amax maximum minimum min amin topk max_pool1d_with_indices max_pool3d_with_indices adaptive_max_pool1d
+adaptive_max_pool2d adaptive_max_pool3d grid_sampler tril triu hstack vstack dstack _weight_norm""".split()  # noqa: SIM905
+
 TRANSPOSES: Mapping[Hashable, Rule] = {
-    nn.AvgPool2d: average_pool,
-    nn.AdaptiveAvgPool2d: adaptive_average_pool,
-    nn.MaxPool2d: max_pool,
-    nn.Flatten: reshaping,
-    nn.Dropout: dropout,
-    nn.Dropout2d: dropout,
-    nn.Identity: identity,
-    torch.add: addition,
-    torch.cat: concatenation,
-    torch.flatten: reshaping,
-    torch.reshape: reshaping,
-    torch.mean: mean,
-    "contiguous": identity,
+    **dict.fromkeys(_LINEAR, linear_map),
+    **dict.fromkeys(("flatten", "reshape", "squeeze", "unsqueeze", "unflatten", "ravel"), reshaping),
+    **dict.fromkeys(("permute", "transpose", "movedim", "t", "T", "mT", "adjoint"), transposition),
+    **dict.fromkeys(
+        ("clone", "contiguous", "to", "float", "double", "half", "bfloat16", "type_as", "type", "alias"), identity
+    ),
+    "adaptive_avg_pool2d": adaptive_average_pool,
+    "add": addition,
+    "avg_pool2d": average_pool,
+    "cat": concatenation,
+    "dropout": dropout,
+    "feature_dropout": dropout,
+    "max_pool2d_with_indices": max_pool,
+    "mean": mean,
+    "pad": padding,
+    "sum": total,
 }

@@ -363,7 +363,7 @@ def test_a_rule_for_convolutions_is_used_in_place_of_ours(images: Tensor) -> Non
     assert not LRP(network, rules, image_range=None)(images)[1].image.any()
 
 
-@pytest.mark.parametrize("activation", [nn.GELU(), nn.LeakyReLU(), nn.Sigmoid()])
+@pytest.mark.parametrize("activation", [nn.Softplus(), nn.LogSigmoid(), nn.Threshold(0.1, 20.0)])
 def test_a_module_without_a_rule_is_named_with_its_path_and_the_remedy(activation: nn.Module) -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(nn.Identity(), activation), nn.Flatten())
     kind = type(activation).__name__
@@ -373,16 +373,18 @@ def test_a_module_without_a_rule_is_named_with_its_path_and_the_remedy(activatio
 
 
 def test_a_function_without_a_rule_is_named() -> None:
-    class Dropping(nn.Module):
+    class Rooting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(1, 1, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return F.dropout(self.conv(x).relu(), 0.5, self.training).flatten(1)
+            return torch.special.expm1(self.conv(x).relu()).flatten(1)
 
-    with pytest.raises(MissingRuleError, match=r"rule for dropout \(at 'dropout'.*your_rule"):
-        LRP(Dropping())
+    with pytest.raises(
+        MissingRuleError, match=r'rule for "special_expm1" \(at .*\*\*EpsilonRules.*"special_expm1": your_rule'
+    ):
+        LRP(Rooting())
 
 
 def test_negative_epsilon_is_refused() -> None:

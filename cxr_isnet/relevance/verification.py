@@ -1,0 +1,98 @@
+"""Whether the record of a network's pass is a whole account of it: it must give the logits of other images."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+
+from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.recorder import record
+from cxr_isnet.relevance.trace import ForwardPass, find_logits
+
+_SIZES = (64, 224, 32, 96, 128, 256)
+_IMAGES = 2  # more than one, for batch norms in training
+
+
+def has_numbers(images: Tensor) -> bool:
+    """Whether it is a tensor to calculate with, not one that torch.compile or a torch.func transform traces with."""
+    traced = isinstance(images, FakeTensor | FunctionalTensor)
+    return not traced and not torch._C._functorch.is_functorch_wrapped_tensor(images)
+
+
+def verified(network: nn.Module, images: Tensor, whole: Collection[type], layers: Collection[str]) -> ForwardPass:
+    """A pass recorded with names and found to be what the network does, bit by bit; it leaves the network as it is.
+
+    Args:
+        network: in the mode that is looked at.
+        images: (B, C, H, W).
+        whole: as for `record`.
+        layers: likewise.
+
+    Raises:
+        RelevanceError: if the network is more than the torch functions that were seen.
+    """
+    images = images.detach()
+    with torch.no_grad():
+        others = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
+        with _aside(network, images) as run:
+            try:
+                found = record(network, images, whole, layers, named=True, run=run)
+            except RelevanceError:
+                raise
+            except Exception as error:
+                raise RelevanceError(
+                    f"{type(network).__name__} cannot be followed by its torch functions: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+        with _aside(network, images) as run:
+            expected = find_logits(run(others), others.shape[0])
+        if not torch.equal(expected.nan_to_num(), found.replayed(others).nan_to_num()):
+            raise RelevanceError(
+                "the network's logits of other images are not those of what it did to these: a part of it does not go "
+                "through torch functions (as a scripted or compiled module, or numpy), changes a tensor behind them, "
+                "or is a number read from the images. Make that part a module of its own, and give the module a rule"
+            )
+    return found
+
+
+def takes(network: nn.Module, images: Tensor) -> bool:
+    """Whether the network runs on such images."""
+    try:
+        with torch.no_grad(), _aside(network, images) as run:
+            run(images)
+    except Exception:  # whatever a network raises for images that do not fit it
+        return False
+    return True
+
+
+@contextmanager
+def _aside(network: nn.Module, images: Tensor) -> Iterator[Callable[[Tensor], Any]]:
+    """The network as a function, on copies of its buffers and with all random generators put back afterwards."""
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    state = random.getstate()
+    devices = [images.device] if images.is_cuda else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield lambda x: torch.func.functional_call(network, buffers, (x,))
+        finally:
+            random.setstate(state)
+
+
+def example_images(network: nn.Module) -> Iterator[Tensor]:
+    """Random images (2, C, H, W) that the network may take: of its first convolution's channels, of usual sizes."""
+    parameter = next((p for p in network.parameters() if p.is_floating_point()), None)
+    dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
+    device = torch.device("cpu") if parameter is None else parameter.device
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = [first.in_channels] if first is not None else [1, 3]
+    generator = torch.Generator().manual_seed(0)
+    for size in _SIZES:
+        for channel in channels:
+            yield torch.rand(_IMAGES, channel, size, size, generator=generator).to(device, dtype)

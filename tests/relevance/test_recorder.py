@@ -1,0 +1,309 @@
+"""The record of a forward pass: whatever the network does is followed or refused, and its logits are its own."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from cxr_isnet.relevance import EPSILON_TABLE, LRP, AlphaBetaRules, Call, EpsilonRules, RelevanceError, gate
+
+from .networks import ConvNet, DenseNet, randomise
+from .test_epsilon import gradient_times_input
+
+
+class Net(nn.Module):
+    """A network with `body` between its first convolution and its last linear layer."""
+
+    def __init__(self, body: Callable[[Net, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.body(self, self.first(x))
+        return y if not isinstance(y, Tensor) or y.dim() == 2 else self.head(y.mean((2, 3)))
+
+
+class Rectify(torch.autograd.Function):
+    """A function with a derivative of its own, as a memory-saving activation."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return x * (x > 0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * (ctx.saved_tensors[0] > 0)
+
+
+def in_place_sum(net: Net, x: Tensor) -> Tensor:
+    y = net.second(F.relu(x))
+    read_before = F.relu(y)
+    y += x
+    return read_before + F.relu(y)
+
+
+def in_place_relu(net: Net, x: Tensor) -> Tensor:
+    before = x + 1.0
+    return F.relu(x, inplace=True) + before + x
+
+
+def over_columns(net: Net, x: Tensor) -> Tensor:
+    return F.relu(net.norm(F.linear(x, torch.ones(4, x.shape[3]))))
+
+
+FOLLOWED = {
+    "another thing in training": lambda net, x: F.relu(x) * 2 if net.training else F.relu(net.second(F.relu(x))),
+    "in-place sum of a tensor that is read before and after": in_place_sum,
+    "in-place relu of a tensor that is read before and after": in_place_relu,
+    "autograd function": lambda net, x: Rectify.apply(x),
+    "dropped paths": lambda net, x: F.relu(x) * (x.new_empty(3, 1, 1, 1).bernoulli_(0.5) if net.training else 1.0),
+    "paths dropped by Python": lambda net, x: F.relu(x if net.training and random.random() < 0.5 else net.second(x)),
+    "functional dropout": lambda net, x: F.dropout(F.relu(x), 0.5, net.training),
+    "hidden states beside the logits": lambda net, x: (net.head(F.relu(x).mean((2, 3))), [x]),
+    "linear layer over columns before a batch norm": lambda net, x: net.norm(
+        F.linear(x, torch.ones(4, x.shape[3]))
+    ).relu(),
+    "weight made of weights": lambda net, x: F.conv2d(
+        F.relu(x), net.second.weight - net.second.weight.mean((1, 2, 3), True)
+    ),
+}
+
+
+def alike(net: nn.Module) -> None:
+    """Sets what is drawn at random."""
+    random.seed(0)
+    torch.manual_seed(3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("body", FOLLOWED.values(), ids=FOLLOWED)
+def test_logits_buffers_and_gradients_are_those_of_the_network_and_maps_are_right(
+    body: Callable[[Net, Tensor], Tensor], training: bool
+) -> None:
+    images = torch.rand(3, 1, 8, 8)
+    network = randomise(Net(body)).train(training)
+    plain = copy.deepcopy(network)
+    lrp = LRP(network, EpsilonRules(0.0), image_range=None)
+    alike(plain)
+    expected = plain(images)
+    expected = expected if isinstance(expected, Tensor) else expected[0]
+    alike(network)
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, expected)
+    for one, other in zip(network.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+    def explained(x: Tensor) -> Tensor:
+        alike(plain)
+        found = plain(x)
+        return found if isinstance(found, Tensor) else found[0]
+
+    if int(plain.norm.num_batches_tracked) == 0:  # in training its statistics are constants of the map alone
+        assert_close(relevance.image.detach(), gradient_times_input(explained, images))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", [n for n in FOLLOWED if "Python" not in n and "linear" not in n])
+def test_gradient_by_the_weights(name: str, training: bool) -> None:
+    images = torch.rand(3, 1, 6, 6)
+    lrp = LRP(randomise(Net(FOLLOWED[name])).train(training), EpsilonRules(0.05))
+    names = [n for n, p in lrp.named_parameters()]
+
+    def explain(*values: Tensor) -> Tensor:
+        alike(lrp)
+        return torch.func.functional_call(lrp, dict(zip(names, values, strict=True)), (images,))[1].image
+
+    assert torch.autograd.gradcheck(explain, tuple(lrp.parameters()), fast_mode=True, atol=1e-6)
+
+
+def writes(net: Net, x: Tensor) -> Tensor:
+    y = F.relu(x)
+    y[:, 0] = 0.0
+    return y
+
+
+def writes_into_a_constant(net: Net, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y.copy_(F.relu(x))
+    return y
+
+
+def changes_a_view(net: Net, x: Tensor) -> Tensor:
+    x.view(-1).relu_()
+    return x
+
+
+REFUSED = {
+    "must not branch on the data.*__bool__": lambda net, x: x if x.sum() > 0 else F.relu(x),
+    "__float__": lambda net, x: F.relu(x) * float(x.mean()),
+    "item": lambda net, x: F.relu(x) * x.mean().item(),
+    "writes into a part of a tensor": writes,
+    "writes the image's values into a tensor": writes_into_a_constant,
+    "view of.*Do not work in place": changes_a_view,
+    "returned a tuple of.*auxiliary": lambda net, x: (net.head(x.mean((2, 3))), net.head(F.relu(x).mean((2, 3)))),
+    "ends in a gate": lambda net, x: net.head(F.relu(x).mean((2, 3))).sigmoid(),
+    'rule for "detach"': lambda net, x: F.relu(x).detach() + x,
+    'rule for "exp"': lambda net, x: x.exp(),
+    "reduces over the images": lambda net, x: F.relu(x) - x.mean(0),
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_followed_is_refused_at_construction(message: str, training: bool) -> None:
+    with pytest.raises(RelevanceError, match=message):
+        LRP(Net(REFUSED[message]).train(training))
+
+
+def test_what_calculates_behind_torch_functions_is_refused() -> None:
+    class Scripted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 4, 3)
+            self.rest = torch.jit.script(nn.Sequential(nn.ReLU(), nn.Flatten()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rest(self.first(x))
+
+    with pytest.raises(RelevanceError, match="scripted"):
+        LRP(Scripted())
+
+
+def test_what_is_refused_in_training_only_is_refused_there() -> None:
+    body = lambda net, x: (net.head(x.mean((2, 3))),) * 2 if net.training else F.relu(x)  # noqa: E731
+    lrp = LRP(Net(body).eval())
+    lrp(torch.rand(2, 1, 8, 8))
+    with pytest.raises(RelevanceError, match="auxiliary"):
+        lrp.train()(torch.rand(2, 1, 8, 8))
+
+
+def test_a_replaced_module_takes_part(images: Tensor) -> None:
+    network = randomise(ConvNet())
+    lrp = LRP(network)
+    lrp(images)
+    network[8] = nn.Linear(3, 5)
+    network[5] = nn.Identity()
+    network[1] = nn.SyncBatchNorm.convert_sync_batchnorm(network[1]).eval()
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, network(images))
+    assert_close(relevance.image, LRP(network)(images)[1].image)
+    assert relevance.image.shape[1] == 5
+
+
+def test_hooks_are_honoured(images: Tensor) -> None:
+    network = randomise(ConvNet())
+    lrp = LRP(network, EpsilonRules(0.0), image_range=None)
+    network[5].register_forward_hook(lambda module, args, output: 2 * output)
+    network[3].register_forward_pre_hook(lambda module, args: (args[0] * 0.5,))
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, network(images))
+    assert_close(relevance.image.detach(), gradient_times_input(network, images))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm])
+def test_reparametrised_weights(norm: Callable[[nn.Module], nn.Module], training: bool, images: Tensor) -> None:
+    network = nn.Sequential(norm(nn.Conv2d(2, 4, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(168, 2))).train(training)
+    lrp, plain = LRP(network, EpsilonRules(0.0), image_range=None), copy.deepcopy(network)
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, plain(images))
+    relevance.image.square().sum().backward()
+    assert all(p.grad is not None for name, p in network.named_parameters() if "bias" not in name)
+    assert_close(lrp.eval()(images)[1].image.detach(), gradient_times_input(network, images))
+
+
+def test_a_copy_and_a_pickle_explain_alike(images: Tensor) -> None:
+    lrp = LRP(randomise(DenseNet()), [AlphaBetaRules(), EpsilonRules()], layers=["pool0"])
+    expected = lrp(images)[1]
+    for other in (copy.deepcopy(lrp), pickle.loads(pickle.dumps(lrp))):
+        assert torch.equal(other(images)[1].image, expected.image)
+        assert torch.equal(other(images)[1].layers["pool0"], expected.layers["pool0"])
+
+
+def test_construction_and_explanation_leave_the_network_as_it_is(images: Tensor) -> None:
+    network = randomise(DenseNet()).train()
+    before, drawn = copy.deepcopy(network.state_dict()), torch.random.get_rng_state()
+    LRP(network, layers=["pool0"])
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_transforms_of_torch_func(images: Tensor) -> None:
+    network = randomise(ConvNet())
+    lrp = LRP(network)
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(lrp, parameters, (x,))[1].image.square().sum()
+
+    parameters = dict(lrp.named_parameters())
+    found = torch.func.grad(loss)(parameters, images)
+    expected = torch.autograd.grad(loss(parameters, images), list(parameters.values()), materialize_grads=True)
+    for one, other in zip(found.values(), expected, strict=True):
+        assert_close(one, other)
+    maps = torch.func.vmap(lambda x: lrp(x[None])[1].image[0])(images)
+    assert_close(maps, lrp(images)[1].image)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_networks_are_explained_in_float32(dtype: torch.dtype, images: Tensor) -> None:
+    network = randomise(DenseNet()).to(dtype)
+    logits, relevance = LRP(network, [AlphaBetaRules(), EpsilonRules()])(images.to(dtype))
+    assert torch.equal(logits, network(images.to(dtype)))
+    assert relevance.image.dtype == torch.float32
+    assert relevance.image.isfinite().all()
+
+
+def test_images_out_of_range_are_told_once(images: Tensor) -> None:
+    lrp = LRP(randomise(ConvNet()))
+    with pytest.warns(UserWarning, match=r"outside image_range \(0.0, 1.0\).*image_range="):
+        lrp(images * 255)
+    lrp(images * 255)
+
+
+# ---- rules of one's own
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda call, signal: signal, "a Tensor; needed: a tuple with one signal"),
+        (lambda call, signal: (signal, signal), "2 values"),
+        (lambda call, signal: (signal[:, :1],), "signal of shape"),
+    ],
+)
+def test_a_wrong_return_of_a_rule_is_told_in_words(returned: Any, message: str) -> None:
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.exp()
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), Own(), nn.Flatten())
+    with pytest.raises(RelevanceError, match=message):
+        LRP(network, EpsilonRules(table={**EPSILON_TABLE, Own: returned}))
+
+
+def test_a_rule_by_the_name_of_an_operation() -> None:
+    def halved(call: Call, signal: Tensor) -> tuple[Tensor]:
+        return (signal / 2,)
+
+    network, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Flatten()), torch.rand(2, 1, 5, 5)
+    whole = LRP(
+        network, EpsilonRules(table={**EPSILON_TABLE, "softplus": lambda call, signal: (signal,)}), image_range=None
+    )
+    half = LRP(network, EpsilonRules(table={**EPSILON_TABLE, "softplus": halved}), image_range=None)
+    assert_close(half(x)[1].image, whole(x)[1].image / 2)
+    with pytest.raises(RelevanceError, match="no relevance reaches the image"):
+        LRP(network, EpsilonRules(table={**EPSILON_TABLE, "softplus": gate}))
