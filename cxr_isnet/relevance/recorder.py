@@ -133,6 +133,7 @@ class Recorder(TorchFunctionMode):
         self._alive: list[Any] = [images]  # an id is that of one object only while it lives
         self._by_storage: dict[int, list[int]] = {}
         self._stale: dict[int, str] = {}
+        self._opening: set[Any] = set()
         self._layers: dict[str, int] = {}
         self._stack: list[tuple[str, str]] = []
         self._inside: nn.Module | None = None  # of a module that is one step
@@ -220,11 +221,8 @@ class Recorder(TorchFunctionMode):
         if func in _POOLS:
             with self:
                 return _POOLS[func](*args, **kwargs)[0]
-        if type(func) is FunctionType:
-            if func not in _OPENED:
-                _OPENED[func] = _opened(func)
-            with self:
-                return _OPENED[func](*args, **kwargs)
+        if type(func) is FunctionType and func not in self._opening:
+            return self._open(func, args, kwargs)
         if not self._depends(args) and not self._depends(tuple(kwargs.values())):
             return func(*args, **kwargs)
         name = func.__name__.partition(".")[0]
@@ -245,6 +243,17 @@ class Recorder(TorchFunctionMode):
                 "by torch.cat, torch.stack or torch.where"
             )
         return self._record(func, _ATEN_NAMES.get(name, name), args, kwargs)
+
+    def _open(self, func: FunctionType, args: Any, kwargs: Any) -> Any:
+        """Calls a torch function written in Python; one that calls itself again, as torch._assert, is not opened."""
+        if func not in _OPENED:
+            _OPENED[func] = _opened(func)
+        self._opening.add(func)
+        try:
+            with self:
+                return _OPENED[func](*args, **kwargs)
+        finally:
+            self._opening.discard(func)
 
     def _depends(self, argument: Any) -> bool:
         if isinstance(argument, Tensor):

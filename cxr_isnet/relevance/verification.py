@@ -16,7 +16,7 @@ from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.recorder import record
 from cxr_isnet.relevance.trace import ForwardPass, find_logits
 
-_SIZES = (64, 224, 32, 96, 128, 256)
+_SIZES = (64, 224, 32, 96, 128, 256, 48, 112, 160, 192, 299, 384, 512, *range(4, 32))  # the last for small examples
 _IMAGES = 2  # more than one, for batch norms in training
 
 

@@ -26,7 +26,16 @@ from cxr_isnet.objectives.methods import (
     resolved_options,
 )
 from cxr_isnet.objectives.objective import Objective
-from cxr_isnet.relevance import LRP, AlphaBetaRules, EpsilonRules, per_class, selective, stochastic, sum_of_logits
+from cxr_isnet.relevance import (
+    LRP,
+    AlphaBetaRules,
+    AlphaBetaStart,
+    EpsilonRules,
+    per_class,
+    selective,
+    stochastic,
+    sum_of_logits,
+)
 from tests.objective_maker import make_objective
 
 LAYERS = ("3", "5")
@@ -44,7 +53,7 @@ LOSS = {"background": 2.0, "foreground": 0.5, "decay": 0.7, "activation": 3.0, "
 OPTIONS = {"heatmap_weight": 0.3, "epsilon": EPSILON, "deep_supervision": True, "loss": LOSS}
 
 ONE_SET = [EpsilonRules(epsilon=EPSILON)]
-TWO_SETS = [AlphaBetaRules(epsilon=EPSILON), EpsilonRules(epsilon=EPSILON)]
+TWO_SETS = [AlphaBetaRules(epsilon=EPSILON, start=AlphaBetaStart.CONTRIBUTIONS), EpsilonRules(epsilon=EPSILON)]
 
 
 def build(method: str, **options: Any) -> Objective:
