@@ -197,12 +197,16 @@ def check_parts(parts: object, call: Call, signal: Tensor) -> None:
             )
 
 
+def relevant_inputs(node: Node) -> tuple[int, ...]:
+    """Inputs that relevance goes on to: of a quotient the dividend."""
+    return node.inputs[:1] if node.operation == "div" else node.inputs
+
+
 def carrying_nodes(trace: Trace, gates: set[Hashable]) -> frozenset[int]:
     """Nodes that relevance can reach the image from: made of it by something else than a gate, and no condition."""
     carries = {IMAGE}
     for node in trace.nodes:
-        inputs = node.inputs[:1] if node.operation == "div" else node.inputs
-        if node.floating and node.operation not in gates and carries.intersection(inputs):
+        if node.floating and node.operation not in gates and carries.intersection(relevant_inputs(node)):
             carries.add(node.index)
     return frozenset(carries)
 
@@ -229,7 +233,7 @@ def check_table(trace: Trace, table: Mapping[Hashable, object], carries: frozens
         if node.index in reached and node.index != IMAGE:
             if node.operation not in table:
                 raise MissingRuleError(node.name, node.module or f'"{node.operation}"', rules)
-            reached.update(i for i in node.inputs if i in carries)
+            reached.update(i for i in relevant_inputs(node) if i in carries)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ class FirstLayer:
             RelevanceError: if the image is read by anything but one convolution.
         """
         readers = trace.readers[IMAGE]
-        if len(readers) != 1 or trace.nodes[readers[0]].operation != "conv2d":
+        if (
+            len(readers) != 1
+            or trace.nodes[readers[0]].operation != "conv2d"
+            or trace.nodes[readers[0]].inputs != (IMAGE,)
+        ):
             names = [trace.nodes[r].name for r in readers]
             raise RelevanceError(
                 f"the z^B rule needs one convolution that reads the image; it is read by {names}. Pass "

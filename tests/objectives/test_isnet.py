@@ -65,6 +65,25 @@ def test_under_bf16_the_weight_gradient_is_that_of_float32(method, make, batch):
     assert F.cosine_similarity(*flat, dim=0) > 0.9999
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ISNETS)
+def test_the_whole_objective_compiles_without_a_graph_break(method, make, batch):
+    eager, twin = (make(method, heatmap_weight=0.5, deep_supervision=True) for _ in range(2))
+    torch.compiler.reset()
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    torch.manual_seed(3)
+    expected = eager(batch)
+    torch.manual_seed(3)
+    found = compiled(batch)
+
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+    expected["loss"].backward()
+    found["loss"].backward()
+    flat = [torch.cat([p.grad.flatten() for p in o.network.parameters()]) for o in (twin, eager)]
+    assert F.cosine_similarity(*flat, dim=0) > 0.9999
+
+
 @pytest.mark.parametrize("method", ISNETS)
 def test_a_batch_without_masks_trains_the_plain_classifier(method, make, batch):
     unmasked = {**batch, "has_mask": torch.zeros(4, dtype=torch.bool), "mask": torch.zeros_like(batch["mask"])}
