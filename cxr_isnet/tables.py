@@ -48,8 +48,8 @@ _NOT_WESTERN = re.compile(
     r"|[a-z][À-ÖØ-ÞŠŽŒŸ]"  # a capital behind a small letter
     r"|[À-ÖØ-öø-ÿ]{3}"  # a word of accented letters
 )
-_NOTHING = r"(?:\.0+|,0{1,2}|,0{4,})"  # "1,000" may be a thousand
-_WHOLE = rf"-?(?:0|[1-9]\d*){_NOTHING}?"
+_DECIMALS = re.compile(r"(?:\.0+|,0{1,2}|,0{4,})$")  # "1,000" may be a thousand
+_WHOLE = re.compile(rf"-?(?:0|[1-9]\d*)(?:{_DECIMALS.pattern})?")
 _UNREADABLE = (OSError, EOFError, KeyError, SyntaxError, ValueError, csv.Error, zipfile.BadZipFile, zlib.error)
 _CURE = "Save it as 'CSV UTF-8', .xlsx or Parquet"
 
@@ -400,13 +400,13 @@ def _cleaned(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    text = column.astype("str").where(column.notna(), "").str.strip()
-    text = text.mask(text.isin(_EMPTY), "")
-    if text.str.startswith("'").any():
-        text = text.map(without_apostrophe)  # that `write_csv` put in front of what a spreadsheet would run
-    if not all(map(str.isascii, text)):
-        text = text.str.normalize("NFC")
-    filled = text[text != ""]
-    if len(filled) and filled.str.fullmatch(_WHOLE).all():
-        text = text.str.replace(f"{_NOTHING}$", "", regex=True)
-    return text
+    stripped = [cell.strip() for cell in column.astype("str").where(column.notna(), "")]
+    cells = ["" if cell in _EMPTY else cell for cell in stripped]
+    if not all(map(str.isascii, cells)):
+        cells = [unicodedata.normalize("NFC", cell) for cell in cells]
+    if any(cell.startswith("'") for cell in cells):
+        cells = list(map(without_apostrophe, cells))
+    filled = [cell for cell in cells if cell]
+    if filled and all(map(_WHOLE.fullmatch, filled)):
+        cells = [_DECIMALS.sub("", cell) for cell in cells]
+    return pd.Series(cells, index=column.index, dtype="str")

@@ -208,6 +208,7 @@ def test_a_table_that_is_missing_says_which_command_makes_it(
     message = capsys.readouterr().err
     assert "data/shenzhen/manifest.csv: there is no such table" in message
     assert "Make it with `cxr-isnet manifest build shenzhen <folder of the download>`" in message
+    assert "had from https://lhncbc.nlm.nih.gov/publication/pub9931" in message
     assert list(empty_folder.iterdir()) == []
 
 

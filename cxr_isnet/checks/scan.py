@@ -17,9 +17,12 @@ from cxr_isnet.checks.findings import Finding, Severity, from_problem
 from cxr_isnet.checks.records import THUMBNAIL, ImageRecord, MaskRecord, image_record, mask_record
 from cxr_isnet.checks.similarity import NearDuplicate, near_duplicates
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests import Place, inspect_manifest, join_tables
+from cxr_isnet.manifests import MANIFEST_COLUMNS, Place, inspect_manifest, join_tables
 
 SCHEMA_CHECK = "schema"
+
+MAX_VALUES = 200
+"""Number of values above which a further column of a table identifies images rather than a property."""
 
 Record = TypeVar("Record")
 
@@ -30,7 +33,8 @@ class ManifestScan:
 
     Attributes:
         tables: names of the tables that could be read.
-        frame: their rows, indexed by `Place`, as `join_tables` gives them; cells may break the schema.
+        frame: their rows, indexed by `Place`, as `join_tables` gives them, without further columns of many values;
+            cells may break the schema.
         images: path to record, for every image in the tables.
         masks: path to record, for every mask in the tables.
         schema_findings: findings about tables and cells that break the schema.
@@ -71,7 +75,7 @@ class ManifestScan:
 
     def places(self, image: str) -> tuple[Place, ...]:
         """Places of the rows of an image."""
-        return tuple(self.rows(image).index)
+        return tuple(self.frame.index[self._positions[image]])
 
     @cached_property
     def _positions(self) -> Mapping[str, list[int]]:
@@ -103,12 +107,19 @@ def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> M
             continue
         schema_findings += [from_problem(problem, SCHEMA_CHECK, Severity.UNUSABLE) for problem in problems]
         names.append(table)
-        frames.append(frame)
+        frames.append(_properties_only(frame))
     frame = join_tables(names, frames) if frames else pd.DataFrame(columns=["image", "mask"], dtype=str)
     images = read_records(image_record, frame["image"], "images", workers)
     image_of = dict(zip(frame["mask"], frame["image"], strict=True))
     masks = read_records(lambda mask: mask_record(mask, image_of[mask]), frame["mask"], "masks", workers)
     return ManifestScan(tuple(names), frame, images, masks, tuple(schema_findings), crop_limit)
+
+
+def _properties_only(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that no check looks at: those beyond a manifest's own that identify images."""
+    most = min(MAX_VALUES, max(2, len(frame) // 2))
+    kept = [name for name in frame.columns if name in MANIFEST_COLUMNS or frame[name].nunique() <= most]
+    return frame[kept]
 
 
 def read_records(read: Callable[[str], Record], paths: pd.Series, what: str, workers: int) -> dict[str, Record]:

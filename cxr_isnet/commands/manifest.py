@@ -44,6 +44,7 @@ class BuildConfig:
         constants: The manifest's column to a value for all rows, for `folder` and `table`.
         where: The table's column to the values whose rows are kept, for `folder` and `table`.
         checksums: Fills the column sha256.
+        partial: Takes a part of a set: more images may be missing than are found.
     """
 
     source: str
@@ -55,6 +56,7 @@ class BuildConfig:
     constants: dict[str, str] = field(default_factory=dict)
     where: dict[str, list[str]] = field(default_factory=dict)
     checksums: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def build(config: BuildConfig) -> str:
         options=options,
         labels=config.labels,
         checksums=config.checksums,
+        partial=config.partial,
     )
     return report.summary()
 
@@ -97,14 +100,14 @@ def _places(config: BuildConfig, source: Source) -> tuple[Path, Path]:
     root = set_folder(source.name) if config.root is None else Path(config.root)
     if config.root is None and not root.is_dir():
         raise InputError(
-            f"{root}: there is no such folder (working directory {Path.cwd()}). Unpack {source.title} there, or name "
-            f"the folder of the download: cxr-isnet manifest build {source.name} FOLDER"
+            f"{root}: there is no such folder (working directory {Path.cwd()}). Unpack {source.title} there (had from "
+            f"{source.had_from}), or name the folder of the download: cxr-isnet manifest build {source.name} FOLDER"
         )
     return root, set_manifest(source.name) if config.output is None else Path(config.output)
 
 
 def list_sources(config: SourcesConfig) -> str:
-    """Title, layout, labels, terms and citation of the sets, as text."""
+    """Title, layout, publisher's page, labels, terms and citation of the sets, as text."""
     chosen = SOURCES if config.name is None else (find_source(config.name),)
     return "\n\n".join(_described(source) for source in chosen)
 
@@ -112,7 +115,8 @@ def list_sources(config: SourcesConfig) -> str:
 def _described(source: Source) -> str:
     classes = source.labels.classes
     labels = ", ".join(f"{label} -> {name}" for label, name in classes.items()) if classes else "each its own class"
-    details = {"labels": labels, "licence": source.licence, "cite": source.citation}
+    had_from = source.had_from if isinstance(source, PublishedSet) else ""
+    details = {"had from": had_from, "labels": labels, "licence": source.licence, "cite": source.citation}
     lines = [f"  {what}: {text}" for what, text in details.items() if text]
     return "\n".join([f"{source.name}: {source.title}", indent(source.layout, "    "), *lines])
 

@@ -16,6 +16,7 @@ from cxr_isnet.manifests.problems import (
     patient_overlap_problems,
     raise_first,
     repeated_image_problems,
+    spelling_problems,
 )
 from cxr_isnet.manifests.reading import (
     inspect_manifest,
@@ -23,10 +24,11 @@ from cxr_isnet.manifests.reading import (
     read_manifest,
     read_manifests,
 )
-from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, SPLITS
+from cxr_isnet.manifests.schema import MANIFEST_COLUMNS, REQUIRED_COLUMNS, SPLITS
 from cxr_isnet.manifests.splitting import split_by_patient
 
 __all__ = [
+    "MANIFEST_COLUMNS",
     "MAPPING_SUFFIXES",
     "REQUIRED_COLUMNS",
     "SPLITS",
@@ -46,5 +48,6 @@ __all__ = [
     "repeated_image_problems",
     "set_folder",
     "set_manifest",
+    "spelling_problems",
     "split_by_patient",
 ]

@@ -1,5 +1,7 @@
 """Column mappings: a YAML file that reads any other table, or some rows of a manifest, as a manifest."""
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,15 +13,17 @@ import yaml
 
 from cxr_isnet.config import expand_variables
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.schema import MANIFEST_SCHEMA
+from cxr_isnet.manifests.schema import MANIFEST_COLUMNS
 from cxr_isnet.tables import match_columns
+
+logger = logging.getLogger(__name__)
 
 MAPPING_SUFFIXES = (".yaml", ".yml")
 
 PATIENT_TENTH = "patient_tenth"
 """In `where`: splits the patients of any table into tenths, where one set is to be trained on and tested."""
 
-_KEYS = ("table", "columns", "constants", "where")
+_KEYS = ("table", "columns", "constants", "where", "leave_out")
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class ColumnMapping:
         constants: the manifest's column to the value that all rows get.
         where: the other table's column to the values whose rows are kept; or `patient_tenth` to numbers 0 to 9, a tenth
             of the patients each, always the same ones.
+        leave_out: the other table's column to the values whose rows are left out of those, which is logged with their
+            count.
     """
 
     table: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def apply(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
         """Select, rename and complete the rows of the other table.
@@ -50,10 +57,10 @@ class ColumnMapping:
         Raises:
             InputError: a column is not in the table, or no row is left.
         """
-        named = {*self.columns.values(), *self.where} - {PATIENT_TENTH, *frame.columns}
-        frame = match_columns(frame, named if self.columns else {*named, *MANIFEST_SCHEMA.columns}, self.table)
+        named = {*self.columns.values(), *self.where, *self.leave_out} - {PATIENT_TENTH, *frame.columns}
+        frame = match_columns(frame, named if self.columns else {*named, *MANIFEST_COLUMNS}, self.table)
         wanted = [column for column in self.where if column != PATIENT_TENTH or column in frame.columns]
-        for column in (*self.columns.values(), *wanted):
+        for column in (*self.columns.values(), *wanted, *self.leave_out):
             if column not in frame.columns:
                 raise InputError(
                     f"{name}: column {column!r} is not in {self.table}, which has "
@@ -68,6 +75,13 @@ class ColumnMapping:
                     f"{', '.join(map(repr, allowed))}. Correct 'where' in the mapping"
                 )
             frame = kept
+        for column, unwanted in self.leave_out.items():
+            gone, told = frame[column].isin(unwanted), ", ".join(unwanted)
+            if gone.any():
+                logger.info(
+                    "%s: %d of %d rows are left out, whose %r is %s", name, gone.sum(), len(frame), column, told
+                )
+            frame = frame[~gone]
         columns = self.columns or {str(name): str(name) for name in frame.columns}
         ours = pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
         return ours.assign(**self.constants)
@@ -91,7 +105,8 @@ def read_column_mapping(path: Path) -> ColumnMapping:
         InputError: not a column mapping, or a variable without a value.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # BaseLoader makes nothing but text, in which 03 stays 03
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # nosec B506
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable column mapping: {error}") from error
     if not isinstance(content, dict) or "table" not in content:
@@ -104,6 +119,7 @@ def read_column_mapping(path: Path) -> ColumnMapping:
         columns=_texts(content, "columns", path),
         constants=_texts(content, "constants", path),
         where={column: _allowed(value) for column, value in _mapping(content, "where", path).items()},
+        leave_out={column: _allowed(value) for column, value in _mapping(content, "leave_out", path).items()},
     )
 
 
@@ -130,4 +146,4 @@ def _allowed(value: Any) -> tuple[str, ...]:
 
 def _cell(value: Any) -> str:
     """A value as `read_table` gives it: 1.0 is "1"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return re.sub(r"^(-?(?:0|[1-9]\d*))\.0+$", r"\1", str(value))

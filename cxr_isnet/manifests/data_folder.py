@@ -24,17 +24,19 @@ def set_manifest(source: str) -> Path:
 
 
 def how_to_build(table: Path) -> str:
-    """The command that makes a table, for an error message.
+    """The command that makes a table and where the set is had, for an error message.
 
     Args:
         table: a file that is not there.
 
     Returns:
-        The command; "" where the table is not called as the manifest of a public set, `<source>/manifest.csv`.
+        The command and the page; "" where the table is not called as the manifest of a public set is,
+        `<source>/manifest.csv`.
     """
     source = table.parent.name
-    public = {item.name for item in SOURCES if isinstance(item, PublishedSet)}
+    public = {item.name: item for item in SOURCES if isinstance(item, PublishedSet)}
     if table.name != _MANIFEST or source not in public:
         return ""
     usual = os.path.abspath(table) == os.path.abspath(set_manifest(source))
-    return f"`cxr-isnet manifest build {source} <folder of the download>{'' if usual else f' -o {table}'}`"
+    command = f"`cxr-isnet manifest build {source} <folder of the download>{'' if usual else f' -o {table}'}`"
+    return f"{command}; {public[source].title} is had from {public[source].had_from}"

@@ -1,6 +1,7 @@
 """Problems of a manifest's cells, collected by checks and raised by readers, and the rules across rows."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,24 @@ def label_problems(frame: pd.DataFrame, table: str, classes: Sequence[str]) -> I
     if len(unknown):
         remedy = "correct the label, add it to the classes, or drop the rows"
         yield ColumnProblem(table, "label", unknown, f"is none of {', '.join(classes)}", remedy)
+
+
+def spelling_problems(frame: pd.DataFrame, table: str, column: str = "label") -> Iterator[ColumnProblem]:
+    """The names that differ from another in capitals, blanks, '-' or '_' only, as `COVID` from `covid`.
+
+    Args:
+        frame: as `inspect_manifest` or `join_tables` returns it.
+        table: name of the file or files.
+        column: of the names, `label` or `site`.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in frame[column].unique():
+        spellings.setdefault(re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.casefold()), []).append(name)
+    several = [name for names in spellings.values() if len(names) > 1 for name in names]
+    unsure = frame.loc[frame[column].isin(several), column].drop_duplicates()
+    if len(unsure):
+        remedy = "give each one spelling, in every table"
+        yield ColumnProblem(table, column, unsure, "has one name in several spellings", remedy)
 
 
 def missing_file_problems(frame: pd.DataFrame, table: str) -> Iterator[ColumnProblem]:

@@ -16,8 +16,10 @@ from cxr_isnet.manifests.problems import (
     patient_overlap_problems,
     raise_first,
     repeated_image_problems,
+    spelling_problems,
 )
-from cxr_isnet.manifests.schema import MANIFEST_SCHEMA, check_columns, schema_problems
+from cxr_isnet.manifests.schema import MANIFEST_COLUMNS, check_columns, schema_problems
+from cxr_isnet.manifests.source_parsing.demographics import sex
 from cxr_isnet.shipped import locate
 from cxr_isnet.tables import find_file, match_columns, read_table, to_numbers
 
@@ -35,8 +37,8 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         else is text.
 
     Raises:
-        InputError: the table cannot be read or breaks a rule of the schema; a file is missing; an image is
-            listed twice; a patient is in two splits.
+        InputError: the table cannot be read or breaks a rule of the schema; a class has several spellings; a file is
+            missing; an image is listed twice; a patient is in two splits.
 
     Example:
         >>> frame = read_manifest("hospital_a/manifest.csv", classes=["normal", "tuberculosis"])
@@ -50,8 +52,7 @@ def _accepted(path: str | Path, classes: Sequence[str] | None) -> pd.DataFrame:
     """Reads a manifest that breaks no rule; the index numbers the data rows from 1."""
     frame, problems = inspect_manifest(path)
     raise_first(problems)
-    if classes is not None:
-        raise_first(label_problems(frame, str(path), classes))
+    raise_first(spelling_problems(frame, str(path)) if classes is None else label_problems(frame, str(path), classes))
     for rule in (missing_file_problems, repeated_image_problems, patient_overlap_problems):
         raise_first(rule(frame, str(path)))
     return frame
@@ -76,12 +77,14 @@ def inspect_manifest(path: str | Path) -> tuple[pd.DataFrame, list[ColumnProblem
         mapping = read_column_mapping(path)
         frame, root = mapping.apply(_read_table(mapping.table), str(path)), mapping.table.parent
     else:
-        frame, root = match_columns(_read_table(path), MANIFEST_SCHEMA.columns, path), path.parent
+        frame, root = match_columns(_read_table(path), MANIFEST_COLUMNS, path), path.parent
     if frame.empty:
         raise InputError(f"{path}: the table has no rows. Give at least one image")
     check_columns(frame, str(path))
     frame = frame.assign(**{column: "" for column in ("mask", "split") if column not in frame.columns})
     frame, problems = _with_years(frame, str(path))
+    if "sex" in frame.columns:
+        frame = frame.assign(sex=[sex(cell) or cell for cell in frame["sex"]])
     problems += schema_problems(frame, str(path))
     for column in ("image", "mask"):
         frame[column] = [find_file(root, cell) if cell else "" for cell in frame[column]]
@@ -110,7 +113,7 @@ def read_manifests(paths: Sequence[str | Path], *, classes: Sequence[str] | None
     frames = [_accepted(path, classes) for path in paths]
     frame = join_tables(paths, frames)
     names = " + ".join(str(path) for path in paths)
-    for rule in (repeated_image_problems, patient_overlap_problems):
+    for rule in (repeated_image_problems, patient_overlap_problems, *([spelling_problems] if classes is None else [])):
         raise_first(rule(frame, names))
     return frame.reset_index(drop=True)
 

@@ -47,6 +47,8 @@ MANIFEST_SCHEMA = pa.DataFrameSchema(
 )
 """Columns of a manifest; any other column is kept as it is."""
 
+MANIFEST_COLUMNS = tuple(MANIFEST_SCHEMA.columns)
+
 
 def check_columns(frame: pd.DataFrame, table: str) -> None:
     """Checks that all required columns are present.

@@ -7,6 +7,7 @@ def test_the_checks_are_in_the_order_of_the_report():
         "crops",
         "duplicates",
         "files",
+        "labels",
         "masks",
         "patients",
         "views",

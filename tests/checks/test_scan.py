@@ -33,7 +33,7 @@ def test_a_table_that_cannot_be_read_leaves_the_others(hospital, scan_of, tmp_pa
 
 
 def test_all_cells_that_break_the_schema_are_collected(hospital, scan_of, tmp_path):
-    spoilt = hospital.assign(sex=["F", "female", "M", "M", "", "M"], age=["40", "", "old", "212", "7", "8"])
+    spoilt = hospital.assign(sex=["F", "seven", "M", "M", "", "M"], age=["40", "", "old", "212", "7", "8"])
     spoilt.loc[5, "patient_id"] = ""
 
     scan = scan_of(spoilt)
@@ -48,3 +48,14 @@ def test_all_cells_that_break_the_schema_are_collected(hospital, scan_of, tmp_pa
 def test_no_table_or_one_twice_is_refused(tables):
     with pytest.raises(InputError, match="tables"):
         scan_manifests(tables, workers=1, crop_limit=0)
+
+
+def test_further_columns_that_identify_images_are_left_out(phantom_table, tmp_path):
+    numbers = range(len(phantom_table))
+    wide = phantom_table.assign(note=[f"image {n}" for n in numbers], ward=[n % 3 for n in numbers])
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+
+    scan = scan_manifests([str(tmp_path / "wide.csv")], workers=1, crop_limit=0)
+
+    assert {"image", "patient_id", "ward"} <= set(scan.frame.columns)
+    assert "note" not in scan.frame.columns

@@ -118,3 +118,30 @@ def test_columns_may_differ_in_capitals_and_values_in_the_way_that_pandas_writes
     frame = mapping.apply(read_table(mapping.table), "m.yaml")
 
     assert frame.values.tolist() == [["a.png", "ill", "1", "Alder"]]
+
+
+def test_rows_are_left_out_and_counted(folder, caplog):
+    caplog.set_level("INFO")
+    (folder / "mapping.yaml").write_text(MAPPING.format(table="other.csv") + "leave_out: {patient_id: [03, '02']}\n")
+
+    frame = read_manifest(folder / "mapping.yaml")
+
+    assert frame["patient_id"].tolist() == ["01", "01"]
+    assert "mapping.yaml: 1 of 3 rows are left out, whose 'patient_id' is 03, 02" in caplog.text
+
+
+def test_a_column_to_leave_rows_out_by_must_be_there(folder):
+    (folder / "mapping.yaml").write_text("table: other.csv\nleave_out: {quality: bad}\n")
+
+    with pytest.raises(InputError, match=r"column 'quality' is not in .*other\.csv"):
+        read_manifest(folder / "mapping.yaml")
+
+
+@pytest.mark.realdata
+def test_the_real_nih_pneumonias_that_rsna_calls_normal_are_left_out(published_sets, caplog):
+    caplog.set_level("INFO")
+
+    frame = read_manifest("data_manifests/covid_nih.yaml")
+
+    assert "57 of 1000 rows are left out, whose 'note' is called_normal_by_rsna" in caplog.text
+    assert frame["label"].value_counts().to_dict() == {"normal": 500, "other_pneumonia": 443}

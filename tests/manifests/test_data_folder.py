@@ -21,14 +21,18 @@ def test_the_data_folder_is_data_or_what_the_variable_names(monkeypatch):
 def test_the_command_for_a_table_in_the_data_folder_needs_no_output():
     table = Path("data/shenzhen/manifest.csv")
 
-    assert how_to_build(table) == "`cxr-isnet manifest build shenzhen <folder of the download>`"
+    command, page = how_to_build(table).split("; ")
+    assert command == "`cxr-isnet manifest build shenzhen <folder of the download>`"
+    assert page == "the Shenzhen chest X-ray set is had from https://lhncbc.nlm.nih.gov/publication/pub9931"
     assert how_to_build(table.absolute()) == how_to_build(table)
 
 
 def test_the_command_for_a_table_elsewhere_names_it():
     command = how_to_build(Path("/other/tbx11k/manifest.csv"))
 
-    assert command == "`cxr-isnet manifest build tbx11k <folder of the download> -o /other/tbx11k/manifest.csv`"
+    assert command.startswith(
+        "`cxr-isnet manifest build tbx11k <folder of the download> -o /other/tbx11k/manifest.csv`; TBX11K is had from"
+    )
 
 
 @pytest.mark.parametrize("table", ["data/hospital/manifest.csv", "data/shenzhen/table.csv", "data/table/manifest.csv"])

@@ -53,7 +53,7 @@ def test_missing_column_is_named(rows, write_table, column):
         ("split", "training", r"column 'split' is none of train, val, test \(row 2: 'training'\)"),
         ("age", "old", r"column 'age' is not a number \(row 2: 'old'\)"),
         ("age", "212", r"column 'age' is not an age"),
-        ("sex", "female", r"column 'sex' is none of F, M, O"),
+        ("sex", "7", r"column 'sex' is none of F, M, O"),
         ("sha256", "abc", r"column 'sha256' is not a SHA-256 digest"),
         ("label", "Normal", r"column 'label' is none of normal, ill \(row 2: 'Normal'\)"),
     ],
@@ -156,3 +156,23 @@ def test_an_image_is_found_in_the_other_unicode_form(rows, tmp_path, write_table
     found = read_manifest(write_table(rows.replace({"image": {"a.png": "\u00e4.png"}})))
 
     assert unicodedata.normalize("NFC", found["image"][0]) == str(tmp_path / "\u00e4.png")
+
+
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [("f", "F"), ("Female", "F"), ("weiblich", "F"), ("m", "M"), ("Hombre", "M"), ("", "")],
+)
+def test_a_sex_may_be_spelt_out(rows, write_table, cell, read):
+    assert set(read_manifest(write_table(rows.assign(sex=cell)))["sex"]) == {read}
+
+
+def test_a_class_has_one_spelling_in_all_tables(rows, tmp_path, write_table):
+    with pytest.raises(InputError, match=r"'label' has one name in several spellings .*'ill'.*'ILL'.*one spelling"):
+        read_manifest(write_table(rows.assign(label=["ill", "ILL", "well", "well"])))
+
+    for name, label in (("one", "ill"), ("two", "Ill")):
+        (tmp_path / f"{name}.png").touch()
+        row = {"image": f"{name}.png", "label": label, "patient_id": name, "site": "Alder"}
+        pd.DataFrame([row]).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(InputError, match=r"one\.csv \+ .*two\.csv: column 'label' has one name in several spellings"):
+        read_manifests([tmp_path / "one.csv", tmp_path / "two.csv"])

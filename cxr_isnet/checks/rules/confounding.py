@@ -7,20 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr_isnet.checks.association import cramers_v, permutation_p
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
-from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.checks.scan import MAX_VALUES, ManifestScan
 from cxr_isnet.evaluation import age_bands
 
 STRONG = 0.3
 """Cramér's V from which an association is a warning."""
 
 SIGNIFICANT = 0.01
-MAX_VALUES = 200
-"""Number of values above which a further column of the table identifies images rather than a property."""
-
 ONE_SIDED = 0.95
 """Share of a label's patients with one value from which the message names it."""
 
@@ -34,7 +32,8 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
     frame = scan.frame
     if frame.empty or frame["label"].nunique() < 2:
         return
-    associations = [_association(frame, values) for _, values in _properties(scan).items()]
+    patients = np.asarray(frame.groupby(["site", "patient_id"], sort=False).ngroup(), dtype=np.int64)
+    associations = [_association(patients, frame["label"], values) for _, values in _properties(scan).items()]
     for found in sorted((one for one in associations if one is not None), key=lambda one: -one.cramers_v):
         strong = found.cramers_v >= STRONG and found.p_value <= SIGNIFICANT
         severity = Severity.WARNING if strong else Severity.INFO
@@ -68,18 +67,21 @@ def _shape(rows: int, columns: int) -> str:
     return f"about {size} px, {form}"
 
 
-def _association(frame: pd.DataFrame, values: pd.Series) -> Contingency | None:
-    """Contingency table of patients; None when all have one value."""
-    units = frame[["site", "patient_id", "label"]].assign(value=values).drop_duplicates()
-    table = pd.crosstab(units["value"], units["label"])
-    if min(table.shape) < 2:
+def _association(patients: NDArray[np.int64], labels: pd.Series, values: pd.Series) -> Contingency | None:
+    """Contingency table of patients, most frequent values first; None when all have one value."""
+    rows, names = pd.factorize(values, sort=True)
+    columns, classes = pd.factorize(labels, sort=True)
+    shape = (len(names), len(classes))
+    if min(shape) < 2:
         return None
-    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    counts = table.to_numpy(dtype=np.int64)
+    units = np.unique((patients * shape[0] + rows) * shape[1] + columns)  # each patient once per value and label
+    counts = np.bincount(units % (shape[0] * shape[1]), minlength=shape[0] * shape[1]).reshape(shape)
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    counts = counts[order]
     return Contingency(
         property=str(values.name),
-        values=tuple(str(value) for value in table.index),
-        labels=tuple(str(label) for label in table.columns),
+        values=tuple(str(names[row]) for row in order),
+        labels=tuple(map(str, classes)),
         counts=tuple(tuple(int(count) for count in row) for row in counts),
         cramers_v=cramers_v(counts),
         p_value=permutation_p(counts),

@@ -21,7 +21,11 @@ _VIEWS = {
     "posteroanterior": "PA",
     "anteroposterior": "AP",
 }
-_SEXES = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M", "o": "O", "other": "O"}
+_SEXES = {
+    **dict.fromkeys(("f", "w", "female", "woman", "weiblich", "femme", "femenino", "mujer", "femminile"), "F"),
+    **dict.fromkeys(("m", "male", "man", "männlich", "homme", "masculino", "hombre", "maschile"), "M"),
+    **dict.fromkeys(("o", "other", "d", "diverse", "divers"), "O"),
+}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
 
@@ -48,7 +52,7 @@ def frontal_view(text: str, *, keeps_unknown: bool) -> str:
 
 
 def sex(text: str) -> str:
-    """`F`, `M`, `O`, or "" where unknown; w, the initial of the German word, is female."""
+    """`F`, `M`, `O`, or "" where unknown; w and d are the initials of the German words."""
     return _SEXES.get(text.strip().lower(), "")
 
 

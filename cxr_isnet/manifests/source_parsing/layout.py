@@ -1,6 +1,7 @@
 """Finding a publisher's layout in a folder, and the error where it is not found."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from cxr_isnet.errors import InputError
@@ -8,11 +9,17 @@ from cxr_isnet.errors import InputError
 MADE_MASKS = "_masks"
 """Ending of the folder of masks that had to be made, beside the manifest; it has the layout of the set itself."""
 
+MADE_IMAGES = "_rendered"
+"""Ending of the folder of images that had to be made, likewise."""
+
 _SHOWN = 12
+_DEPTH = 3
+_FOLDERS = 1000
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".rar", ".7z")
 
 
 def find_layout(root: Path, expects: tuple[str, ...], title: str, layout: str) -> Path:
-    """The folder beneath which every pattern matches: `root`, or one of its subfolders but those of made masks.
+    """The folder beneath which every pattern matches: `root`, or the nearest one below, as archives in archives make.
 
     Args:
         root: as the user gave it.
@@ -25,17 +32,32 @@ def find_layout(root: Path, expects: tuple[str, ...], title: str, layout: str) -
     """
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder (working directory {Path.cwd()}). Correct the path")
-    children = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.endswith(MADE_MASKS))
-    for folder in (root, *children):
+    for folder in islice(_folders(root), _FOLDERS):
         if all(first_match(folder, pattern) for pattern in expects):
             return folder
     missing = [pattern.replace("|", " or ") for pattern in expects if not first_match(root, pattern)]
-    found = sorted(child.name + ("/" if child.is_dir() else "") for child in root.iterdir())
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    archives = [name for name in listing(root, None).split(", ") if name.endswith(_ARCHIVES)]
+    unpack = f" Unpack {', '.join(archives[:_SHOWN])}." if archives else ""
     raise InputError(
         f"{root}: not laid out as {title} is published. Missing: {', '.join(missing)}. "
-        f"Found: {', '.join(found[:_SHOWN]) or 'nothing'}{more}. Expected:\n{layout}"
+        f"Found: {listing(root)}.{unpack} Expected:\n{layout}"
     )
+
+
+def listing(folder: Path, shown: int | None = _SHOWN) -> str:
+    """Names in a folder, for an error; those of folders end in '/'."""
+    found = sorted(child.name + ("/" if child.is_dir() else "") for child in folder.iterdir())
+    more = f" and {len(found) - shown} more" if shown is not None and len(found) > shown else ""
+    return f"{', '.join(found[:shown]) or 'nothing'}{more}"
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and those beneath it, nearest first, without those that `manifest build` made."""
+    level = [root]
+    for _ in range(_DEPTH + 1):
+        yield from level
+        children = (child for folder in level for child in sorted(folder.iterdir()) if child.is_dir())
+        level = list(islice((c for c in children if not c.name.endswith((MADE_MASKS, MADE_IMAGES))), _FOLDERS))
 
 
 def first_match(folder: Path, pattern: str) -> Path | None:

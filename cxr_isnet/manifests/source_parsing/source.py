@@ -20,6 +20,8 @@ class Diagnosis(StrEnum):
     TUBERCULOSIS = "tuberculosis"
     COVID = "covid"
     OTHER_PNEUMONIA = "other_pneumonia"
+    NODULE = "nodule"
+    NO_NODULE = "no_nodule"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Record:
         masks: Lung masks that together cover the lungs; empty where there is none.
         licence: Terms of this image, where they differ from the source's.
         header: Whether a missing view, sex and age are read from the DICOM header.
+        render: Writes the image as it is to be read, a PNG, to a path, where the publisher's file is no picture; raises
+            `DroppedError`. None where the file is read as it is.
         more: Further columns of the manifest.
     """
 
@@ -52,6 +56,7 @@ class Record:
     masks: tuple[Path, ...] = ()
     licence: str = ""
     header: bool = False
+    render: Callable[[Path], None] | None = None
     more: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,10 +122,12 @@ class PublishedSet(Source):
     """A public data set, with a layout and labels of its own.
 
     Attributes:
+        had_from: Page of the publisher, where the set and its terms are.
         expects: Patterns that each match beneath the folder or one of its subfolders; alternatives are divided by '|'.
         read: Function from a folder that matches `expects` to its records.
     """
 
+    had_from: str
     expects: tuple[str, ...]
     read: Callable[[Path], Iterable[Record]]
 

@@ -32,6 +32,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="actualmed",
     title="Actualmed-COVID-chestxray-dataset",
+    had_from="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
     layout="""Actualmed-COVID-chestxray-dataset/metadata.csv
 Actualmed-COVID-chestxray-dataset/images/<imagename>""",
     expects=("metadata.csv", "images"),

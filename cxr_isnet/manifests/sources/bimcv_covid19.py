@@ -1,22 +1,30 @@
 """BIMCV-COVID19+: patients of the Valencian region with a positive test, X-rays as 16-bit PNG in a BIDS-like tree.
 
-Layout: the metadata archive and those of the subjects unpacked side by side. The label is that of the session's report:
-'COVID 19' is covid; 'COVID 19 uncertain' has no class; a normal X-ray of such a patient is no healthy control and has
-none either. The view is that of the file's name (`vp-pa`, `vp-ap`), which is wrong for some laterals. The hospital is
-not published. Not every file of `mod-rx` is a radiograph: only names that end in cr or dx are. Source:
-arXiv:2006.01174; columns `PatientID`, `ReportID`, `Labels`, `participant`, `age`, `gender` as public readers of the set
-use them.
+Layout: the metadata archive and those of the subjects unpacked side by side. The PNGs hold a detector's stored values;
+the JSON beside each has the DICOM tags that say how they are rendered (photometric interpretation, window or VOI LUT,
+rescaling), and often says LATERAL where the name says `vp-pa`. Without one an image is dropped, as it may be a
+negative. The label is that of the session's report: 'COVID 19' is covid; 'COVID 19 uncertain' has no class; a normal
+X-ray of such a patient is no healthy control and has none either. The view is that of the file's name (`vp-pa`,
+`vp-ap`), which is wrong for some laterals. The hospital is not published. Not every file of `mod-rx` is a radiograph:
+only names that end in cr or dx are. Source: arXiv:2006.01174; columns `PatientID`, `ReportID`, `Labels`, `participant`,
+`age`, `gender` as public readers of the set use them.
 """
 
+import logging
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_json_header, read_raw_picture
 from cxr_isnet.manifests.source_parsing.demographics import years
-from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError, LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.tables import read_table, require_columns
+
+logger = logging.getLogger(__name__)
 
 _LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
 _PARTICIPANTS = "participants.tsv|*/participants.tsv"
@@ -40,7 +48,22 @@ def _read(root: Path) -> Iterator[Record]:
             view=view[1] if view else "",
             sex=sex,
             age=years(age),
+            render=partial(_render, image),
         )
+
+
+def _render(image: Path, target: Path) -> None:
+    tags = image.with_suffix(".json")
+    if not tags.is_file():
+        raise DroppedError("no JSON beside the image says how it is rendered")
+    try:
+        radiograph = read_raw_picture(image, read_json_header(tags))
+    except InputError as error:
+        logger.warning("%s", error)
+        raise DroppedError("cannot be rendered by the JSON beside it") from error
+    if radiograph.provenance.view in ("lateral", "other"):
+        raise DroppedError(f"view '{radiograph.provenance.view}' is not frontal")
+    radiograph.write_png(target)
 
 
 def _sessions(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -65,9 +88,10 @@ def _people(root: Path) -> dict[str, tuple[str, str]]:
 SOURCE = PublishedSet(
     name="bimcv_covid19",
     title="BIMCV-COVID19+",
+    had_from="https://bimcv.cipf.es/bimcv-projects/bimcv-covid19",
     layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv)
 derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
-sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png""",
+sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png, and .json""",
     expects=(_LABELS, _PARTICIPANTS, _IMAGES),
     labels=LabelMapping({"COVID 19": Diagnosis.COVID}),
     licence="BIMCV-COVID19 research use agreement",

@@ -40,6 +40,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="brixia",
     title="the BrixIA COVID-19 data set",
+    had_from="https://brixia.github.io",
     layout="""metadata_global_v2.csv
 dicom_clean/<Filename>""",
     expects=(_TABLE, _FOLDER),

@@ -1,8 +1,10 @@
 """CheXpert, Stanford: 224,316 X-rays of 65,240 patients, labels mined from reports.
 
 Layout: `train.csv` and `valid.csv` name images as `CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg`,
-the first part being the unpacked folder. Laterals are dropped. An uncertain pneumonia (-1) leaves an image without a
-class. Source: Irvin et al. 2019; column names as in torchxrayvision's reader of the set.
+the first part being the unpacked folder. The full size comes in four archives, `CheXpert-v1.0 batch 1 (validate & csv)`
+with the tables and `valid/`, and `CheXpert-v1.0 batch 2 (train 1)`, `3 (train 2)`, `4 (train 3)` with the patients of
+`train/`. Laterals are dropped. An uncertain pneumonia (-1) leaves an image without a class. Source: Irvin et al. 2019;
+column names as in torchxrayvision's reader of the set, names of the archives as public readers of it list them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import matches, only_match
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.tables import read_table, require_columns, rows_of
 
@@ -44,12 +47,16 @@ def observed(row: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _read(root: Path) -> Iterator[Record]:
+    batches = _patients_in_batches(root)
     for split in ("train", "valid"):
-        path = root / f"{split}.csv"
+        path = only_match(root, _tables(split))
         frame = read_table(path)
         require_columns(frame, path, ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS))
         for row in rows_of(frame):
-            image = root / row["Path"].partition("/")[2]
+            inside = Path(row["Path"].partition("/")[2])  # train/patient00001/study1/view1_frontal.jpg
+            image = path.parent / inside
+            if split == "train" and inside.parts[1] in batches:
+                image = batches[inside.parts[1]].joinpath(*inside.parts[1:])
             findings, uncertain = observed(row)
             yield Record(
                 image,
@@ -64,12 +71,25 @@ def _read(root: Path) -> Iterator[Record]:
             )
 
 
+def _tables(split: str) -> str:
+    return f"{split}.csv|CheXpert-v1.0 batch 1*/{split}.csv"
+
+
+def _patients_in_batches(root: Path) -> dict[str, Path]:
+    """Folder of each patient that lies in an archive of the full size, which has no folder `train`."""
+    return {path.name: path.parent for path in matches(root, "CheXpert-v1.0 batch [234]*/patient*")}
+
+
 SOURCE = PublishedSet(
     name="chexpert",
     title="CheXpert",
+    had_from="https://stanfordmlgroup.github.io/competitions/chexpert",
     layout="""CheXpert-v1.0-small/train.csv, valid.csv   (or CheXpert-v1.0)
-CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg""",
-    expects=("train.csv", "valid.csv", "train/patient*|valid/patient*"),
+CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg
+or, side by side, the four archives of the full size:
+CheXpert-v1.0 batch 1 (validate & csv)/train.csv, valid.csv, valid/patient64541/study1/view1_frontal.jpg
+CheXpert-v1.0 batch 2 (train 1)/patient00001/study1/view1_frontal.jpg   (and batch 3, batch 4)""",
+    expects=(_tables("train"), _tables("valid"), "train/patient*|valid/patient*|CheXpert-v1.0 batch */patient*"),
     labels=LABELS,
     licence="Stanford research use agreement",
     citation="Irvin et al., CheXpert: a large chest radiograph dataset with uncertainty labels and expert "

@@ -28,6 +28,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="covid19_radiography",
     title="the COVID-19 Radiography Database",
+    had_from="https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database",
     layout="""COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/images/COVID-1.png
 COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/masks/COVID-1.png""",
     expects=tuple(f"{folder}/images" for folder in _FOLDERS),

@@ -32,6 +32,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="hannover",
     title="the COVID-19 Image Repository of Hannover Medical School",
+    had_from="https://github.com/ml-workgroup/covid-19-image-repository",
     layout="""covid-19-image-repository/data.csv
 covid-19-image-repository/png/<image_id>.png""",
     expects=("data.csv", "png"),

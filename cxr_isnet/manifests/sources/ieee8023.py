@@ -52,6 +52,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="ieee8023",
     title="ieee8023/covid-chestxray-dataset",
+    had_from="https://github.com/ieee8023/covid-chestxray-dataset",
     layout="""covid-chestxray-dataset/metadata.csv
 covid-chestxray-dataset/images/<filename>
 covid-chestxray-dataset/annotations/lungVAE-masks/<filename without suffix>_mask.png""",

@@ -47,6 +47,7 @@ def _read(root: Path) -> Iterator[Record]:
 SOURCE = PublishedSet(
     name="mimic_cxr_jpg",
     title="MIMIC-CXR-JPG",
+    had_from="https://physionet.org/content/mimic-cxr-jpg",
     layout="""mimic-cxr-2.0.0-chexpert.csv.gz, mimic-cxr-2.0.0-metadata.csv.gz, mimic-cxr-2.0.0-split.csv.gz
 files/p10/p10000032/s50414267/<dicom_id>.jpg""",
     expects=(_CHEXPERT, _METADATA, _SPLIT, "files/p1*"),

@@ -8,52 +8,30 @@ patient. View, sex and age come from the DICOM header. Source: public readers of
 (`subset_img_id`, `img_id`).
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
-from cxr_isnet.manifests.source_parsing.layout import first_match
+from cxr_isnet.manifests.source_parsing.rsna_readings import DETAILS, classes_by_image, nih_names
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 from cxr_isnet.manifests.sources.nih_chestxray14 import CITATION, SITE, patient_of
-from cxr_isnet.tables import read_table, require_columns
-
-_DETAILS = "stage_2_detailed_class_info.csv"
-_MAPPINGS = "*mappings_2018*.json"
 
 
 def _read(root: Path) -> Iterator[Record]:
-    path = root / _DETAILS
-    frame = read_table(path)
-    require_columns(frame, path, ("patientId", "class"))
-    patients = _patients(first_match(root, _MAPPINGS))
-    for name, classes in frame.groupby("patientId")["class"]:
-        yield Record(
-            root / "stage_2_train_images" / f"{name}.dcm",
-            tuple(sorted(set(classes))),
-            patients.get(str(name), str(name)),
-            SITE,
-            header=True,
-        )
-
-
-def _patients(path: Path | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    try:
-        return {row["subset_img_id"]: patient_of(row["img_id"]) for row in json.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not RSNA's list of mappings: {error!r}. Copy it anew, or remove it") from error
+    names = nih_names(root)
+    for name, classes in classes_by_image(root).items():
+        patient = patient_of(names[name]) if name in names else name
+        yield Record(root / "stage_2_train_images" / f"{name}.dcm", classes, patient, SITE, header=True)
 
 
 SOURCE = PublishedSet(
     name="rsna_pneumonia",
     title="the RSNA Pneumonia Detection Challenge",
+    had_from="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
     layout="""stage_2_detailed_class_info.csv
 stage_2_train_images/<patientId>.dcm
 pneumonia-challenge-dataset-mappings_2018.json   (if you have it)""",
-    expects=(_DETAILS, "stage_2_train_images/*.dcm"),
+    expects=(DETAILS, "stage_2_train_images/*.dcm"),
     labels=LabelMapping({"Normal": Diagnosis.NORMAL, "Lung Opacity": Diagnosis.OTHER_PNEUMONIA}),
     licence="terms of the challenge at https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
     citation=f"RSNA Pneumonia Detection Challenge, 2018; {CITATION}",

@@ -42,6 +42,7 @@ def _image_folders(root: Path) -> list[Path]:
 SOURCE = PublishedSet(
     name="tb_portals",
     title="NIAID TB Portals",
+    had_from="https://tbportals.niaid.nih.gov",
     layout="""TB_Portals_CXRs_August_2023.csv
 TB_Portals_Published_CXRs_August_2023/<patient>/<study>/<series>/<instance>.dcm""",
     expects=(_TABLE,),

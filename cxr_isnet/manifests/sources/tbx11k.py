@@ -51,6 +51,7 @@ def _boxes(path: Path) -> dict[str, set[str]]:
 SOURCE = PublishedSet(
     name="tbx11k",
     title="TBX11K",
+    had_from="https://mmcheng.net/tb",
     layout="""TBX11K/imgs/{health,sick,tb,test,extra}/*.png
 TBX11K/lists/TBX11K_{train,val}.txt
 TBX11K/annotations/json/TBX11K_{train,val}.json""",

@@ -50,6 +50,7 @@ def _votes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 SOURCE = PublishedSet(
     name="vindr_cxr",
     title="VinDr-CXR",
+    had_from="https://physionet.org/content/vindr-cxr",
     layout="""annotations/image_labels_train.csv, annotations/image_labels_test.csv
 train/<image_id>.dicom, test/<image_id>.dicom""",
     expects=("annotations/image_labels_train.csv", "annotations/image_labels_test.csv", "train|test"),

@@ -16,6 +16,29 @@ def test_layout_is_found_in_the_folder_or_one_below(folder, depth):
     assert find_layout(folder / depth, ("images", "labels.csv|names.csv"), "set", "") == folder / "unpacked"
 
 
+def test_layout_is_found_where_an_archive_lay_in_an_archive(folder):
+    (folder / "data" / "set").mkdir(parents=True)
+    (folder / "unpacked").rename(folder / "data" / "set" / "set")
+
+    assert find_layout(folder, ("images", "labels.csv"), "set", "") == folder / "data" / "set" / "set"
+
+
+@pytest.mark.parametrize("made", ["manifest_masks", "manifest_rendered"])
+def test_folders_that_build_made_are_not_taken_for_the_set(folder, made):
+    (folder / "unpacked").rename(folder / made)
+
+    with pytest.raises(InputError, match="not laid out as set is published"):
+        find_layout(folder, ("images", "labels.csv"), "set", "")
+
+
+def test_archives_are_named_that_were_not_unpacked(tmp_path):
+    (tmp_path / "images_01.tar.gz").touch()
+    (tmp_path / "labels.zip").touch()
+
+    with pytest.raises(InputError, match=r"Unpack images_01\.tar\.gz, labels\.zip\. Expected"):
+        find_layout(tmp_path, ("images",), "set", "")
+
+
 def test_the_error_lists_what_is_missing_and_what_is_there(folder):
     with pytest.raises(InputError, match=r"Missing: masks or masks/\*.png. Found: images/, labels.csv"):
         find_layout(folder / "unpacked", ("images", "masks|masks/*.png"), "set", "")

@@ -1,9 +1,31 @@
 """Miniatures of the sets with COVID-19."""
 
+import json
 from pathlib import Path
 
-from .files import dicom, picture, table
+import numpy as np
+from PIL import Image
+
+from .files import SIZE, dicom, grey_values, picture, table, xray
 from .miniature import miniature
+
+
+def stored_values(path: Path, *, photometric: str = "MONOCHROME1", bits: int = 12) -> Path:
+    """An X-ray as a detector stores it, in a 16-bit PNG, and its DICOM tags in a JSON beside it."""
+    grey = grey_values(path.name)
+    largest = 2**bits - 1
+    stored = np.rint(largest * (1 - grey if photometric == "MONOCHROME1" else grey)).astype(np.uint16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(stored).save(path)
+    tags = {
+        "00080060": {"vr": "CS", "Value": ["DX"]},
+        "00280004": {"vr": "CS", "Value": [photometric]},
+        "00280101": {"vr": "US", "Value": [bits]},
+        "00281050": {"vr": "DS", "Value": [2 ** (bits - 1)]},
+        "00281051": {"vr": "DS", "Value": [2**bits]},
+    }
+    path.with_suffix(".json").write_text(json.dumps(tags))
+    return path
 
 
 @miniature(
@@ -37,7 +59,7 @@ def bimcv_covid19(root: Path) -> None:
     }
     for (subject, session), names in images.items():
         for name in names:
-            picture(root / f"bimcv_subjects_1/{subject}/{session}/mod-rx/{subject}_{session}_{name}.png")
+            stored_values(root / f"bimcv_subjects_1/{subject}/{session}/mod-rx/{subject}_{session}_{name}.png")
     sessions = [
         {"PatientID": subject, "ReportID": session, "Labels": labels[session]}
         for subject, session in images
@@ -72,6 +94,7 @@ def brixia(root: Path) -> None:
             root / "dicom_clean" / name,
             PatientSex=None,
             PatientAge=None,
+            PhotometricInterpretation="MONOCHROME1" if name == "2.dcm" else "MONOCHROME2",
             ViewPosition=None if name == "3.dcm" else "AP",
         )
 
@@ -124,8 +147,8 @@ def ieee8023(root: Path) -> None:
     ]
     table(home / "metadata.csv", rows)
     for row in rows:
-        picture(home / "images" / str(row["filename"]))
-    picture(home / "annotations/lungVAE-masks/a_mask.png", grey=255)
+        xray(home / "images" / str(row["filename"]))
+    picture(home / "annotations/lungVAE-masks/a_mask.png", size=SIZE, grey=255)
 
 
 @miniature("actualmed", {"covid": 1, "normal": 1}, patients=2, dropped={"no label": 1})
@@ -147,7 +170,7 @@ def actualmed(root: Path) -> None:
     ]
     table(home / "metadata.csv", rows)
     for row in rows:
-        picture(home / "images" / str(row["imagename"]))
+        xray(home / "images" / str(row["imagename"]))
 
 
 @miniature("hannover", {"covid": 2}, patients=2, dropped={"view 'lateral' is not frontal": 1})
@@ -164,12 +187,12 @@ def hannover(root: Path) -> None:
     ]
     table(home / "data.csv", rows)
     for row in rows:
-        picture(home / "png" / f"{row['image_id']}.png")
+        xray(home / "png" / f"{row['image_id']}.png")
 
 
 @miniature("covid19_radiography", {"covid": 1, "other_pneumonia": 2, "normal": 1}, patients=4, masks=1)
 def covid19_radiography(root: Path) -> None:
     home = root / "COVID-19_Radiography_Dataset"
     for folder in ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"):
-        picture(home / folder / "images" / f"{folder}-1.png", size=(299, 299))
+        xray(home / folder / "images" / f"{folder}-1.png", size=(299, 299))
     picture(home / "COVID" / "masks" / "COVID-1.png", size=(256, 256), grey=255)

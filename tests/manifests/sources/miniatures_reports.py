@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxr_isnet.manifests.sources.chexpert import OBSERVATIONS
 
-from .files import dicom, picture, table
+from .files import dicom, table, xray
 from .miniature import miniature
 
 
@@ -33,7 +33,7 @@ def nih_chestxray14(root: Path) -> None:
     (root / "Data_Entry_2017.csv").write_text("\n".join([header, *rows]) + "\n")
     for row in rows[:-1]:
         name = row.partition(",")[0]
-        picture(root / ("images_001" if name < "00000002" else "images_002") / "images" / name)
+        xray(root / ("images_001" if name < "00000002" else "images_002") / "images" / name)
     (root / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n00000002_000.png\n")
     (root / "test_list.txt").write_text("00000003_000.png\n")
 
@@ -83,7 +83,7 @@ def chexpert(root: Path) -> None:
         ]
         table(home / f"{split}.csv", rows)
     for name, *_ in described:
-        picture(home / name)
+        xray(home / name)
 
 
 @miniature(
@@ -124,7 +124,7 @@ def mimic_cxr_jpg(root: Path) -> None:
         plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
         plain.unlink()
     for image, subject, study, _ in images:
-        picture(root / f"files/p{subject[:2]}/p{subject}/s{study}/{image}.jpg")
+        xray(root / f"files/p{subject[:2]}/p{subject}/s{study}/{image}.jpg")
 
 
 @miniature(
@@ -173,7 +173,7 @@ def padchest(root: Path) -> None:
         for name, folder, patient, view, labels in described
     ]
     for row in rows:
-        picture(root / str(row["ImageDir"]) / str(row["ImageID"]))
+        xray(root / str(row["ImageDir"]) / str(row["ImageID"]))
         row["Labels"] = str(row["Labels"]).replace('"', '""') if "," not in str(row["Labels"]) else row["Labels"]
     rows[2]["Labels"] = f'"{rows[2]["Labels"]}"'
     table(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", rows)
@@ -195,7 +195,7 @@ def rsna_pneumonia(root: Path) -> None:
     ]
     table(root / "stage_2_detailed_class_info.csv", [{"patientId": name, "class": c} for name, c, _ in described])
     for name, *_ in described:
-        dicom(root / "stage_2_train_images" / f"{name}.dcm", ViewPosition="AP", PatientAge="051Y")
+        dicom(root / "stage_2_train_images" / f"{name}.dcm", jpeg=True, ViewPosition="AP", PatientAge="051Y")
     mappings = [{"subset_img_id": name, "img_id": nih} for name, _, nih in described]
     (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(mappings))
 
@@ -226,4 +226,6 @@ def vindr_cxr(root: Path) -> None:
     for split, rows in (("train", train), ("test", test)):
         table(root / f"annotations/image_labels_{split}.csv", rows)
         for row in rows:
-            dicom(root / split / f"{row['image_id']}.dicom", ViewPosition=None)
+            # the publisher's de-identification leaves a few elements; these are not among them
+            gone = ("SOPClassUID", "SOPInstanceUID", "BodyPartExamined", "PatientID", "ViewPosition")
+            dicom(root / split / f"{row['image_id']}.dicom", **dict.fromkeys(gone))

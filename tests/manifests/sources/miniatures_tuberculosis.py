@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import dicom, picture, table
+from .files import SIZE, dicom, grey_values, picture, table, xray
 from .miniature import miniature
 
 
@@ -18,26 +18,26 @@ def shenzhen(root: Path) -> None:
         "CHNCXR_0327_1": "femal 32yrs\n right PTB\n",
     }
     for name, reading in readings.items():
-        picture(home / "CXR_png" / f"{name}.png")
+        xray(home / "CXR_png" / f"{name}.png")
         text = home / "ClinicalReadings" / f"{name}.txt"
         text.parent.mkdir(exist_ok=True)
         text.write_text(reading)
     for name in ("CHNCXR_0001_0", "CHNCXR_0327_1"):
-        picture(home / "mask" / "mask" / f"{name}_mask.png", grey=255)
+        picture(home / "mask" / "mask" / f"{name}_mask.png", size=SIZE, grey=255)
 
 
 @miniature("montgomery", {"normal": 1, "tuberculosis": 2}, patients=3, masks=1)
 def montgomery(root: Path) -> None:
     home = root / "MontgomerySet"
     for name in ("MCUCXR_0001_0", "MCUCXR_0104_1", "MCUCXR_0108_1"):
-        picture(home / "CXR_png" / f"{name}.png")
+        xray(home / "CXR_png" / f"{name}.png")
         text = home / "ClinicalReadings" / f"{name}.txt"
         text.parent.mkdir(exist_ok=True)
         text.write_text("Patient's Sex: F \nPatient's Age: 027Y\nnormal")
-    columns = np.arange(6)
-    for side, lung in (("leftMask", columns > 3), ("rightMask", columns < 2)):
-        picture(home / "ManualMask" / side / "MCUCXR_0001_0.png", grey=np.where(lung, 255, 0))
-    picture(home / "ManualMask" / "leftMask" / "MCUCXR_0104_1.png")
+    columns = np.arange(SIZE[0])
+    for side, lung in (("leftMask", columns >= 32), ("rightMask", columns < 16)):
+        picture(home / "ManualMask" / side / "MCUCXR_0001_0.png", size=SIZE, grey=np.where(lung, 255, 0))
+    xray(home / "ManualMask" / "leftMask" / "MCUCXR_0104_1.png")
 
 
 @miniature(
@@ -62,7 +62,7 @@ def tbx11k(root: Path) -> None:
     names = {1: "ActiveTuberculosis", 2: "ObsoletePulmonaryTuberculosis"}
     for split, images in lists.items():
         for name in images:
-            picture(home / "imgs" / name)
+            xray(home / "imgs" / name)
         content = {
             "images": [{"id": number, "file_name": name} for number, name in enumerate(images)],
             "categories": [{"id": number, "name": name} for number, name in names.items()],
@@ -78,9 +78,9 @@ def tbx11k(root: Path) -> None:
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    picture(home / "imgs/test/test_0001.png")
-    picture(home / "imgs/extra/mc+shenzhen/train/MCUCXR_0001_0.png")
-    picture(home / "imgs/extra/da+db/train/px1.jpg")
+    xray(home / "imgs/test/test_0001.png")
+    xray(home / "imgs/extra/mc+shenzhen/train/MCUCXR_0001_0.png")
+    xray(home / "imgs/extra/da+db/train/px1.jpg")
 
 
 @miniature(
@@ -115,3 +115,20 @@ def tb_portals(root: Path) -> None:
     ]
     table(root / "TB_Portals_CXRs_August_2023.csv", rows)
     table(root / "TB_Portals_CXRs_August_2023_manifest.csv", [{"file": "p1/a.dcm", "zip": "part_01_of_20.zip"}])
+
+
+@miniature("jsrt", {"nodule": 2, "no_nodule": 1}, patients=3, masks=1)
+def jsrt(root: Path) -> None:
+    density = np.rint(4095 * (1 - grey_values("JPCLN001", (2048, 2048))))
+    (root / "All247images").mkdir()
+    density.astype(">u2").tofile(root / "All247images" / "JPCLN001.IMG")
+    for name in ("JPCLN002.png", "JPCNN001.png"):  # as someone else has converted them
+        xray(root / "All247images" / name, size=(64, 64))
+    for side, lung in (("left lung", np.arange(1024) >= 600), ("right lung", np.arange(1024) < 400)):
+        grey = np.where(lung, 255, 0)
+        picture(root / f"scratch/fold1/masks/{side}/JPCLN001.gif", size=(1024, 1024), grey=grey)
+    (root / "Clinical_Information").mkdir()
+    nodules = "JPCLN001.IMG\t5\t15\t53\tMale\t1634\t692\tmalignant\tl.upper lobe\tlung cancer\r\n"
+    nodules += "JPCLN002.IMG\t5\t30\t?\tFemale\t1134\t792\tbenign\tr.lower lobe\tgranuloma\r\n"
+    (root / "Clinical_Information" / "CLNDAT_EN.txt").write_text(nodules)
+    (root / "Clinical_Information" / "CNNDAT_EN.TXT").write_text("JPCNN001.IMG  62   female  non-nodule\r\n")

@@ -11,7 +11,7 @@ from cxr_isnet.manifests.sources import find_source
 from . import conftest  # noqa: F401 it fills MINIATURES
 from .miniature import MINIATURES
 
-WITHOUT_TABLE = {"shenzhen", "montgomery", "tbx11k", "covid19_radiography"}
+WITHOUT_TABLE = {"shenzhen", "montgomery", "tbx11k", "covid19_radiography", "jsrt"}
 
 
 @pytest.mark.parametrize("name", sorted(set(MINIATURES) - WITHOUT_TABLE))

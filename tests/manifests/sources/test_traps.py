@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import read_image
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.manifests.building import build_manifest
 from cxr_isnet.manifests.source_parsing.nlm_readings import parse_clinical_reading, parse_name
 from cxr_isnet.manifests.sources import find_source
 
-from .files import dicom
+from .files import SIZE, dicom, grey_values, picture, table, xray
 from .miniature import MINIATURES
+from .miniatures_covid import stored_values
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_shenzhen_has_sex_and_age_and_finds_masks_where_they_were_unpacked(built
 def test_montgomery_unites_both_lungs_and_takes_no_half(built):
     whole, half = (built("montgomery").row(f"MCUCXR_{name}.png") for name in ("0001_0", "0104_1"))
 
-    assert np.asarray(Image.open(whole["mask"]))[0].tolist() == [255, 255, 0, 0, 255, 255]
+    assert np.asarray(Image.open(whole["mask"]))[0].tolist() == [255] * 16 + [0] * 16 + [255] * 16
     assert half["mask"] == ""
     assert built("montgomery").report.notes == {"mask file is missing": 1}
 
@@ -228,3 +230,232 @@ def test_a_broken_dicom_file_is_dropped_and_the_rest_built(tmp_path):
 
     assert report.dropped == {"DICOM header cannot be read": 1, "view 'LL' is not frontal": 1}
     assert report.rows == 2
+
+
+def build(name, root, **settings):
+    table = root.with_name("table.csv")
+    return build_manifest(find_source(name), root, table, **settings), table
+
+
+@pytest.fixture
+def download(tmp_path):
+    (tmp_path / "download").mkdir()
+    return tmp_path / "download"
+
+
+def chexpert_in_batches(root):
+    """As Stanford ships the full size: https://stanfordaimi.azurewebsites.net lists four archives of these names."""
+    MINIATURES["chexpert"].make(root)
+    small = (root / "CheXpert-v1.0-small").rename(root / "old")
+    first, second, third = (
+        root / f"CheXpert-v1.0 batch {words}" for words in ("1 (validate & csv)", "2 (train 1)", "3 (train 2)")
+    )
+    for folder in (first, second, third):
+        folder.mkdir()
+    (small / "valid").rename(first / "valid")
+    (small / "train" / "patient00001").rename(second / "patient00001")
+    (small / "train" / "patient00002").rename(third / "patient00002")
+    for split in ("train", "valid"):
+        text = (small / f"{split}.csv").read_text().replace("CheXpert-v1.0-small", "CheXpert-v1.0")
+        (first / f"{split}.csv").write_text(text)
+    return first
+
+
+def test_chexpert_in_batch_folders_is_the_same_set(download, built):
+    chexpert_in_batches(download)
+
+    report, table = build("chexpert", download)
+
+    frame, small = read_manifests([table]), built("chexpert").frame
+    assert report.dropped == built("chexpert").report.dropped
+    assert sorted(frame["patient_id"]) == sorted(small["patient_id"])
+    assert sorted(frame["label"]) == sorted(small["label"])
+
+
+def test_chexpert_with_the_first_batch_alone_says_where_images_were_looked_for(download):
+    first = chexpert_in_batches(download)
+    for batch in ("2 (train 1)", "3 (train 2)"):
+        (download / f"CheXpert-v1.0 batch {batch}").rename(download.parent / batch)
+
+    with pytest.raises(InputError) as error:
+        build("chexpert", download)
+
+    assert "2 of 3 images of CheXpert are missing. Looked for train/patient00001/study1/view1_frontal.jpg" in str(
+        error.value
+    )
+    assert "CheXpert-v1.0 batch 2 (train 1)/patient00001" in str(error.value)  # the layout that is expected
+    assert build("chexpert", first, partial=True)[0].rows == 1
+
+
+@pytest.mark.parametrize(("photometric", "bits"), [("MONOCHROME1", 12), ("MONOCHROME2", 10), ("MONOCHROME1", 16)])
+def test_bimcv_pictures_are_rendered_by_the_json_beside_them(photometric, bits, download):
+    """PS3.3 C.7.6.3.1.2: MONOCHROME1's smallest value is white; C.11.2: the window is the whole range here."""
+    MINIATURES["bimcv_covid19"].make(download)
+    path = next(download.rglob("*_run-1_bp-chest_vp-pa_dx.png"))
+    stored_values(path, photometric=photometric, bits=bits)
+
+    _, table = build("bimcv_covid19", download)
+
+    image = next(name for name in read_manifests([table])["image"] if name.endswith(path.name))
+    np.testing.assert_allclose(read_image(image), grey_values(path.name), atol=2 / 2**bits)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.with_suffix(".json").unlink(), "no JSON beside the image says how it is rendered"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "cannot be rendered by the JSON beside it"),
+        (lambda path: stored_values(path, bits=10) and turned(path), "view 'lateral' is not frontal"),
+    ],
+)
+def test_bimcv_pictures_that_cannot_be_rendered_are_dropped_with_the_reason(change, reason, download):
+    MINIATURES["bimcv_covid19"].make(download)
+    change(next(download.rglob("*_run-1_bp-chest_vp-pa_dx.png")))
+
+    report, _ = build("bimcv_covid19", download)
+
+    assert report.dropped[reason] == 1
+    assert report.rows == 2
+
+
+def turned(path):
+    tags = json.loads(path.with_suffix(".json").read_text())
+    tags["00185101"] = {"vr": "CS", "Value": ["LL"]}
+    path.with_suffix(".json").write_text(json.dumps(tags))
+
+
+def padchest_of(root, largest, photometric, *, inverted=False):
+    """Three normal PA images whose pictures reach `largest`."""
+    rows = []
+    for number in range(3):
+        name = f"{number}.png"
+        grey = grey_values(name)
+        stored = np.rint(largest * (1 - grey if inverted else grey)).astype(np.uint16)
+        (root / "0").mkdir(exist_ok=True)
+        Image.fromarray(stored).save(root / "0" / name)
+        rows.append(
+            {
+                "ImageID": name,
+                "ImageDir": 0,
+                "StudyDate_DICOM": "20140915",
+                "PatientID": f"P{number}",
+                "PatientBirth": "1930.0",
+                "PatientSex_DICOM": "F",
+                "Projection": "PA",
+                "PhotometricInterpretation_DICOM": photometric,
+                "BitsStored_DICOM": 12,
+                "WindowCenter_DICOM": 2048.0,
+                "WindowWidth_DICOM": 4096.0,
+                "Labels": "['normal']",
+            }
+        )
+    table(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("largest", "photometric", "inverted", "rendered"),
+    [
+        (65535, "MONOCHROME2", False, 0),  # as its publisher has windowed it
+        (65535, "MONOCHROME1", False, 0),  # and turned over
+        (65535, "MONOCHROME1", True, 3),
+        (4095, "MONOCHROME2", False, 3),  # stored values
+        (4095, "MONOCHROME1", True, 3),
+    ],
+)
+def test_padchest_pictures_are_no_negatives_and_not_dark(largest, photometric, inverted, rendered, download):
+    padchest_of(download, largest, photometric, inverted=inverted)
+
+    report, table = build("padchest", download)
+
+    assert report.rendered == rendered
+    for image in read_manifests([table])["image"]:
+        np.testing.assert_allclose(read_image(image), grey_values(Path(image).name), atol=1e-3)
+
+
+def test_padchest_images_may_lie_in_one_folder(download):
+    padchest_of(download, 65535, "MONOCHROME2")
+    (download / "0").rename(download / "images")
+
+    assert build("padchest", download)[0].rows == 3
+
+
+def test_jsrt_large_values_are_dark(built):
+    """As public readers of the set take it: 1 - value / 4096."""
+    frame = built("jsrt").frame.set_index("patient_id")
+
+    np.testing.assert_allclose(
+        read_image(frame.loc["jsrt-JPCLN001", "image"]), grey_values("JPCLN001", (2048, 2048)), atol=1e-3
+    )
+    assert built("jsrt").report.rendered == 1
+    assert frame["sex"].to_dict() == {"jsrt-JPCLN001": "M", "jsrt-JPCLN002": "F", "jsrt-JPCNN001": "F"}
+    assert frame["age"].fillna(-1).to_dict() == {"jsrt-JPCLN001": 53, "jsrt-JPCLN002": -1, "jsrt-JPCNN001": 62}
+
+
+def test_jsrt_unites_the_lungs_of_scr_at_the_size_of_the_image(built):
+    mask = np.asarray(Image.open(built("jsrt").frame.set_index("patient_id").loc["jsrt-JPCLN001", "mask"]))
+
+    assert mask.shape == (2048, 2048)
+    assert [mask[0, column] for column in (0, 799, 801, 1198, 1201, 2047)] == [255, 255, 0, 0, 255, 255]
+
+
+def test_jsrt_files_of_another_size_are_dropped(download):
+    MINIATURES["jsrt"].make(download)
+    (download / "All247images" / "JPCNN002.IMG").write_bytes(b"\0" * 100)
+
+    assert build("jsrt", download)[0].dropped == {"not 2048 x 2048 pixels of 12 bits": 1}
+
+
+def kaggle_masks_and_labels(root):
+    """https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels: both sets in one folder."""
+    home = root / "Lung Segmentation"
+    for name, mask in (("CHNCXR_0001_0", "CHNCXR_0001_0_mask"), ("MCUCXR_0002_1", "MCUCXR_0002_1")):
+        xray(home / "CXR_png" / f"{name}.png")
+        picture(home / "masks" / f"{mask}.png", size=SIZE, grey=255)
+        (home / "ClinicalReadings").mkdir(exist_ok=True)
+        (home / "ClinicalReadings" / f"{name}.txt").write_text("male 45yrs\nnormal\n")
+    xray(home / "CXR_png" / "CHNCXR_0003_1.png")
+    xray(home / "test" / "CHNCXR_0004_1.png")
+
+
+@pytest.mark.parametrize(
+    ("source", "patients"), [("shenzhen", ["CHNCXR_0001", "CHNCXR_0003"]), ("montgomery", ["MCUCXR_0002"])]
+)
+def test_kaggles_masks_and_labels_hold_both_tuberculosis_sets(source, patients, download):
+    kaggle_masks_and_labels(download)
+
+    report, table = build(source, download)
+
+    frame = read_manifests([table])
+    assert frame["patient_id"].tolist() == patients
+    assert report.masks == 1
+    assert (frame["sex"][0], frame["age"][0]) == ("M", 45)
+
+
+@pytest.mark.parametrize(("source", "name"), [("shenzhen", "CHNCXR_0001_1"), ("montgomery", "MCUCXR_0001_1")])
+def test_kaggles_copies_have_a_table_of_readings(source, name, download):
+    xray(download / "images" / "images" / f"{name}.png")
+    table(
+        download / f"{source}_metadata.csv", [{"study_id": f"{name}.png", "sex": "Male", "age": 45, "findings": "PTB"}]
+    )
+
+    _, manifest = build(source, download)
+
+    assert read_manifests([manifest])[["sex", "age", "label"]].values.tolist() == [["M", 45, "tuberculosis"]]
+
+
+def test_nih_notes_the_pneumonia_that_rsna_calls_normal(download):
+    MINIATURES["nih_chestxray14"].make(download)
+    readings = {"a": ("00000001_000.png", "Normal"), "b": ("00000001_001.png", "Normal")}
+    readings["c"] = ("00000002_000.png", "Lung Opacity")
+    table(
+        download / "stage_2_detailed_class_info.csv", [{"patientId": k, "class": c} for k, (_, c) in readings.items()]
+    )
+    mappings = [{"subset_img_id": k, "img_id": name} for k, (name, _) in readings.items()]
+    (download / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(mappings))
+
+    _, manifest = build("nih_chestxray14", download)
+
+    notes = read_manifests([manifest]).set_index("image")["note"]
+    assert {Path(image).name: note for image, note in notes.items() if note} == {
+        "00000001_001.png": "called_normal_by_rsna"
+    }
