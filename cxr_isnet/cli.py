@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import logging
 import os
@@ -11,9 +12,10 @@ import sys
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
@@ -27,6 +29,7 @@ BAD_INPUT = 2
 DIVERGED = 3
 INTERRUPTED = 130
 TERMINATED = 143
+CLOSED_PIPE = 141
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,16 @@ COMMANDS: Mapping[str, Command | Group] = {
     "segment": Group(
         "predict the lung masks of X-rays that have none",
         {
+            "methods": Command(
+                "list the training methods, or the settings of one with their meaning",
+                "methods",
+                "MethodsConfig",
+                "list_methods",
+                ("name",),
+            ),
+            "networks": Command(
+                "list the networks and what each can do", "methods", "NetworksConfig", "list_networks", ("name",)
+            ),
             "train": Command(
                 "train a segmenter",
                 "segment",
@@ -229,9 +242,22 @@ _OLD_SETTINGS = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit status 0; 2 for bad input, reported in one message; 3 for a training that diverged."""
+    """Entry point. Exit status 0; 2 for bad input, reported in one message; 3 for a training that diverged; 130 and 143
+    for Ctrl-C and SIGTERM; 141 without a word where a reader closes early, as `| head`."""
+    try:
+        try:
+            _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(CLOSED_PIPE) from None
+
+
+def _run(argv: list[str] | None) -> None:
     _quiet()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR  # of torchrun, one process tells
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
@@ -303,15 +329,47 @@ def _parse(arguments: list[str]) -> tuple[Command, Any]:
     """The command that is asked for, and its settings as its dataclass."""
     words = [word for word in arguments if not word.startswith("-")][:2]
     command = _command(words)
+    _check_words(words)
     if command is not None:
         arguments = list(_with_lists(_with_configs(arguments, command), command.settings()))
     parser = _parser(words)
+    if command is not None and any(word.startswith("--print_config") for word in arguments):
+        _print_config(parser, arguments)
     args = _instantiate(parser, parser.parse_args(arguments))
     entry, settings = COMMANDS[args.subcommand], args[args.subcommand]
     if isinstance(entry, Group):
         entry, settings = entry.commands[settings.subcommand], settings[settings.subcommand]
     config = entry.settings()
     return entry, config(**{field.name: settings[field.name] for field in fields(config)})
+
+
+def _print_config(parser: ArgumentParser, arguments: list[str]) -> NoReturn:
+    """Prints the settings, and beside those that are null for a default of the method what they come to."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        parser.parse_args(arguments)
+    text = printed.getvalue()
+    settings = yaml.safe_load(text) or {}
+    if "method" in settings and "network" in settings and settings["network"] is None:
+        from cxr_isnet.objectives import find_method
+
+        text = text.replace("\nnetwork: null\n", f"\nnetwork: null  # {find_method(settings['method']).network}\n")
+    print(text, end="")
+    raise SystemExit(0)
+
+
+def _check_words(words: list[str]) -> None:
+    """Refuses a command that there is not, and names the one that is spelt most like it."""
+    known: Mapping[str, Command | Group] = COMMANDS
+    for number, word in enumerate(words):
+        if word not in known:
+            close = difflib.get_close_matches(word, known, n=1)
+            hint = f". Did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+            raise InputError(f"{' '.join(words[: number + 1])!r} is no command{hint}")
+        entry = known[word]
+        if isinstance(entry, Command):
+            return
+        known = entry.commands
 
 
 def _command(words: list[str]) -> Command | None:
@@ -342,7 +400,9 @@ def _with_configs(arguments: list[str], command: Command) -> list[str]:
 def _config(name: str) -> str:
     path = locate(name)
     if not path.is_file():
-        raise InputError(f"config '{name}': there is no such file or recipe. Recipes: {', '.join(recipes())}")
+        close = difflib.get_close_matches(name, recipes(), n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Recipes: {', '.join(recipes())}"
+        raise InputError(f"config '{name}': there is no such file or recipe. {hint}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -493,3 +553,4 @@ def _quiet() -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message="The y_prob values do not sum to one", category=UserWarning)

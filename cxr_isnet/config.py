@@ -165,7 +165,9 @@ def _reader(kind: type[Enum]) -> Callable[[str], Enum]:
         try:
             return kind(str(text).lower())
         except ValueError:
-            known = ", ".join(str(member.value) for member in kind)
-            raise ValueError(f"{text!r} is none of {known}") from None
+            known = [str(member.value) for member in kind]
+            close = difflib.get_close_matches(str(text).lower(), known, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            raise ValueError(f"{text!r}{hint} is none of {', '.join(known)}") from None
 
     return read

@@ -18,6 +18,28 @@ class InputError(ValueError):
     """
 
 
+class Problems:
+    """Collects what several independent checks find, so that a user corrects all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[InputError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Notes an `InputError` of the block, and goes on behind it."""
+        try:
+            yield
+        except InputError as error:
+            self._found.append(error)
+
+    def raise_all(self) -> None:
+        """Raises what was noted, a paragraph for each; does nothing where nothing was."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise InputError("\n".join(f"({i}) {error}" for i, error in enumerate(self._found, 1)))
+
+
 class DivergedError(RuntimeError):
     """A loss that became NaN or infinite; the message names the files of the batch."""
 

@@ -161,7 +161,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def unevaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training ends with the last epoch."""
-    monkeypatch.setattr(experiment, "_finish", lambda *_: ({}, []))
+    monkeypatch.setattr(experiment, "finish", lambda *_: ({}, []))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it returns, how it refuses."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from cxr_isnet.commands.manifest import BuildConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import DivergedError, Terminated
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
+from cxr_isnet.networks import BACKBONES
+from cxr_isnet.objectives import METHODS
 
 EVERY_COMMAND = [
     ((name, *rest), command)
@@ -406,3 +409,58 @@ def test_sigterm_ends_a_command_as_ctrl_c_does_and_is_as_before_afterwards(run, 
     assert status == 143
     assert problem.startswith("cxr-isnet: interrupted")
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trian",), "'trian' is no command. Did you mean 'train'?"),
+        (("segment", "predcit"), "'segment predcit' is no command. Did you mean 'predict'?"),
+        (("xyz",), "'xyz' is no command; there are demo,"),
+        ((*TRAIN, "--precision=bf61"), "did you mean 'bf16'?"),
+        (("train", "--config=tb_mixd"), "Did you mean 'tb_mixed'?"),
+        ((*TRAIN, "--epochs=0", "--seed=-1"), "epochs is 0; it must be at least 1; seed is -1"),
+    ],
+    ids=" ".join,
+)
+def test_a_slip_of_the_keyboard_is_met_with_what_was_meant(words, said, run):
+    status, _, problem = run(*words)
+
+    assert status == 2
+    assert said in problem
+
+
+def test_a_reader_that_closes_early_gets_no_traceback():
+    command = f"{sys.executable} -m cxr_isnet networks"
+    done = subprocess.run(["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+
+
+def test_methods_and_networks_are_listed_with_what_they_mean(run):
+    status, shown, _ = run("methods")
+    assert status == 0
+    assert all(f"{method.name} " in shown and method.about in shown for method in METHODS)
+
+    _, isnet, _ = run("methods", "isnet")
+    assert "options.isnet.heatmap_weight = 0.5\n    P in [0, 1]: loss =" in isnet
+    assert "options.isnet.loss.decay = 0.97" in isnet
+    assert "needs lung masks, relevance rules" in isnet
+    _, networks, _ = run("networks")
+    assert all(f"{backbone.name} " in networks for backbone in BACKBONES)
+    assert run("methods", "isnett")[0] == 2
+
+
+def test_a_printed_config_names_the_network_that_null_means(run):
+    _, shown, _ = run(*TRAIN, "--method=vit_b16", "--print_config")
+
+    assert "\nnetwork: null  # vit_b16\n" in shown
+    assert yaml.safe_load(shown)["network"] is None
+
+
+def test_of_the_processes_of_torchrun_one_tells(monkeypatch, run):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(train_command, "run", lambda config: logging.getLogger("cxr_isnet").info("epoch 1"))
+
+    assert run(*TRAIN) == (0, "", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cxr_isnet.audit import (
     MIN_PATIENTS,
@@ -16,11 +15,11 @@ from cxr_isnet.audit import (
 )
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig
-from cxr_isnet.deployment import MODEL_DIGEST_TAG
+from cxr_isnet.deployment import training_of
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import output_folder
-from cxr_isnet.manifests import digest, file_digest, read_manifests
+from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 
 
@@ -84,15 +83,16 @@ def audit(config: AuditConfig) -> str:
         frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
     )
     context = AuditContext(model, data, config.resamples, config.seed, config.batch_size)
-    with start_run(config.tracking, parameters=as_plain(config), tags={"kind": "audit"}) as run:
+    training = training_of(config.tracking, config.model)
+    name = f"audit ({output.name})"
+    tags = {"kind": "audit", **training.tags}
+    with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))
         output.mkdir(parents=True, exist_ok=True)
         written = write_audit(output, report)
         run.log_metrics(report.metrics(), 0)
         run.set_tags({"audit.verdict": report.verdict.value})
-        if Path(config.model).is_file():
-            run.set_tags({MODEL_DIGEST_TAG: file_digest(config.model)})
         for file in written:
             run.log_artifact(file)
     return report.table()

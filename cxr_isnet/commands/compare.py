@@ -119,7 +119,10 @@ def _compare_held(config: CompareConfig) -> tuple[str, int]:
     directory = RunDirectory.open(str(directory.path), remembered, manifests, resume=directory.config_file.is_file())
     check_store(config.tracking, directory.run_id())
     tags = {"kind": "comparison", "reference": config.reference}
-    with start_run(config.tracking, parameters=as_plain(config), tags=tags, run_id=directory.run_id()) as run:
+    name = f"comparison ({output.name})"
+    with start_run(
+        config.tracking, parameters=as_plain(config), name=name, tags=tags, run_id=directory.run_id()
+    ) as run:
         directory.begin(remembered, manifests, run.run_id, run.uri)
         failed = run_trials(trials, output / "logs", parallel=config.parallel, ray=config.ray, tags={**nested_in(run)})
         finished = _by_method([trial for trial in trials if trial.finished])

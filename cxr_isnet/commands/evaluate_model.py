@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from cxr_isnet.commands.evaluate import EvaluationConfig, read_audit
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkConfig, check_files
-from cxr_isnet.deployment import EXTERNAL_TAG, MODEL_DIGEST_TAG
-from cxr_isnet.engine import Device
+from cxr_isnet.deployment import EXTERNAL_TAG, training_of
+from cxr_isnet.engine import Device, RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import output_folder
 from cxr_isnet.inference import Classifier, conditions, evaluate_classifier, flat_metrics, results_table
-from cxr_isnet.manifests import digest, file_digest, read_manifests
+from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 
 
@@ -67,12 +67,15 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     if config.validation is not None:
         validation = read_predictions(config.validation, classifier.classes)
     audit = read_audit(config.audit)
+    training = training_of(config.tracking, config.model)
     tags = {
+        "kind": "evaluation",
         "method": classifier.method,
-        MODEL_DIGEST_TAG: file_digest(config.model),
+        **training.tags,
         EXTERNAL_TAG: " ".join(map(digest, config.manifest)),
     }
-    with start_run(config.tracking, parameters=as_plain(config), tags=tags) as run:
+    name = f"{classifier.method} on {', '.join(sorted(set(frame['site'])))} ({output.name})"
+    with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         read = digest(*config.manifest)
         run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
         studies = evaluate_classifier(
@@ -85,7 +88,8 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
             audit=audit,
             model_uri=config.model,
         )
-        run.log_metrics(flat_metrics(studies), 0)
+        run.log_metrics(flat_metrics(studies, "external"), 0, model_id=training.model_id, dataset="external")
         for condition in studies:
             run.log_artifact(output / condition)
+        RunDirectory(output).note_run(run.run_id, run.uri)
     return results_table(studies)

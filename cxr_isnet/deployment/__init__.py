@@ -18,6 +18,7 @@ from cxr_isnet.deployment.registration import (
     read_evidence,
     register,
     rollback,
+    training_of,
 )
 from cxr_isnet.deployment.server import Limits, make_app
 
@@ -52,4 +53,5 @@ __all__ = [
     "register",
     "rollback",
     "score_archive",
+    "training_of",
 ]

@@ -14,16 +14,23 @@ from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cxr_isnet.deployment.gate import Decision, Evidence, GateConfig, decide, lines_of
+from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
+from cxr_isnet.manifests import file_digest
 from cxr_isnet.tracking import (
     CHAMPION,
     METHOD,
+    TrackingConfig,
     add_version,
     check_method,
+    open_store,
+    reached,
     registry_lock,
+    resolve_uri,
     version_with_alias,
 )
 
@@ -39,6 +46,47 @@ AUDIT = "audit.json"
 METRICS = "metrics.json"
 REPLACED_TAG = "replaced_champion"
 TAGS = "gate."
+
+
+@dataclass(frozen=True)
+class TrainingOf:
+    """The training of a model in a store, as runs that evaluate and audit the model refer to it.
+
+    Attributes:
+        tags: The checkpoint's SHA-256; and the training's run as parent, under which MLflow shows them, where it is
+            known.
+        model_id: Of the logged model; None where there is none.
+    """
+
+    tags: dict[str, object]
+    model_id: str | None = None
+
+
+def training_of(tracking: TrackingConfig, model: str) -> TrainingOf:
+    """The training that made a checkpoint.
+
+    Args:
+        tracking: Where runs are logged.
+        model: The file; of anything else nothing is known.
+
+    Raises:
+        InputError: The store does not answer.
+    """
+    if not Path(model).is_file():
+        return TrainingOf({})
+    sha256 = file_digest(model)
+    tags: dict[str, object] = {MODEL_DIGEST_TAG: sha256}
+    if not tracking.enabled:
+        return TrainingOf(tags)
+    uri = resolve_uri(tracking.uri)
+    with reached(uri):
+        client = open_store(uri)
+        trained = [run for run in _runs_of_checkpoint(client, sha256) if SEEN_TAG in run.data.tags]
+    if not trained:
+        return TrainingOf(tags)
+    outputs = trained[0].outputs.model_outputs if trained[0].outputs else []
+    tags |= {MLFLOW_PARENT_RUN_ID: trained[0].info.run_id}
+    return TrainingOf(tags, outputs[-1].model_id if outputs else None)
 
 
 @dataclass(frozen=True)
@@ -72,11 +120,11 @@ def read_evidence(client: MlflowClient, run_id: str, name: str) -> Evidence:
     run = _run(client, run_id)
     with tempfile.TemporaryDirectory() as folder:
         files = _Files(client, Path(folder))
-        external = [table for table in [files.table(run_id, EXTERNAL)] if table is not None]
+        external = [table for table in [files.table(run, EXTERNAL)] if table is not None]
         digests = _tag_set(run, EXTERNAL_TAG)
         audit_verdict = ""
         for later in _runs_of_model(client, run):
-            found = files.table(later.info.run_id, EVALUATED)
+            found = files.table(later, EVALUATED)
             if found is not None:
                 external.append(found)
                 digests |= _tag_set(later, EXTERNAL_TAG)
@@ -87,8 +135,8 @@ def read_evidence(client: MlflowClient, run_id: str, name: str) -> Evidence:
         return Evidence(
             name=name,
             external=_joined(external),
-            validation=files.table(run_id, VALIDATION),
-            thumbnail=files.table(run_id, THUMBNAIL),
+            validation=files.table(run, VALIDATION),
+            thumbnail=files.table(run, THUMBNAIL),
             temperature=metrics.get("calibration", {}).get("temperature"),
             audit_verdict=audit_verdict,
             seen_digests=seen or None,
@@ -201,15 +249,19 @@ def _run(client: MlflowClient, run_id: str) -> StoredRun:
 def _runs_of_model(client: MlflowClient, run: StoredRun) -> list[StoredRun]:
     """Other finished runs that say they are of the same checkpoint, the newest first."""
     sha256 = run.data.tags.get(MODEL_DIGEST_TAG)
-    if not sha256:
-        return []
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        f"tags.{MODEL_DIGEST_TAG} = '{sha256}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-    )
+    found = _runs_of_checkpoint(client, sha256) if sha256 else []
     return [other for other in found if other.info.run_id != run.info.run_id]
+
+
+def _runs_of_checkpoint(client: MlflowClient, sha256: str) -> list[StoredRun]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(
+        client.search_runs(
+            experiments,
+            f"tags.{MODEL_DIGEST_TAG} = '{sha256}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+        )
+    )
 
 
 def _tag_set(run: StoredRun, tag: str) -> frozenset[str]:
@@ -229,8 +281,9 @@ class _Files:
     def __init__(self, client: MlflowClient, folder: Path) -> None:
         self._client, self._folder = client, folder
 
-    def table(self, run_id: str, name: str) -> pd.DataFrame | None:
-        file = self._fetched(run_id, name)
+    def table(self, run: StoredRun, name: str) -> pd.DataFrame | None:
+        """A predictions table: logged, or in the run's output folder, where it stays unless `tracking.tables` is on."""
+        file = self._fetched(run.info.run_id, name) or _in_output(run, name)
         return None if file is None else read_predictions(file)
 
     def json(self, run_id: str, name: str) -> dict[str, Any]:
@@ -245,3 +298,10 @@ class _Files:
         place = self._folder / run_id
         place.mkdir(exist_ok=True)
         return Path(self._client.download_artifacts(run_id, name, str(place)))
+
+
+def _in_output(run: StoredRun, name: str) -> Path | None:
+    """A file in the output folder that a run says it wrote, if the folder is here and still that run's."""
+    folder = Path(run.data.params.get("output", ""))
+    own = RunDirectory(folder).run_id() == run.info.run_id
+    return folder / name if own and (folder / name).is_file() else None

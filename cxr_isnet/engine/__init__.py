@@ -3,9 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cxr_isnet.engine.checkpoint import load_network, load_state, load_weights, save_state
+from cxr_isnet.engine.checkpoint import damaged, load_network, load_state, load_weights, save_state
 from cxr_isnet.engine.devices import Device, denormals_as_zero
 from cxr_isnet.engine.distributed import DistributedContext, distributed_context
+from cxr_isnet.engine.progress import LoggedProgress, duration
 from cxr_isnet.engine.ray_cluster import ray_cluster
 from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
 
@@ -26,13 +27,16 @@ __all__ = [
     "CheckpointedRun",
     "Device",
     "DistributedContext",
+    "LoggedProgress",
     "OptimizerConfig",
     "Precision",
     "RunDirectory",
     "Trainer",
     "TrainerSettings",
+    "damaged",
     "denormals_as_zero",
     "distributed_context",
+    "duration",
     "load_network",
     "load_state",
     "load_weights",

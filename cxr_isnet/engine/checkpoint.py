@@ -11,7 +11,8 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,20 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turns what a block raises that uses the content of a file which is not as this program writes it into an
+    `InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: damaged, or of another version ({type(error).__name__}: {error}). Restore the file"
+        ) from error
+
+
 def load_network(network: nn.Module, weights: Mapping[str, Any], path: Path, device: str | torch.device) -> nn.Module:
     """The network made ready for use: as `load_weights`, then on `device` and in evaluation mode."""
     load_weights(network, weights, path)
@@ -106,7 +121,10 @@ def load_network(network: nn.Module, weights: Mapping[str, Any], path: Path, dev
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
-    """Loads a state dict; raises `InputError` naming the first differences if it is another network's."""
+    """Loads a state dict; raises `InputError` naming the first differences if it is another network's, or the first
+    weight that no training leaves: NaN or infinite, or a negative variance of a batch norm."""
+    if not (isinstance(weights, Mapping) and all(isinstance(value, Tensor) for value in weights.values())):
+        raise InputError(f"{path}: damaged: its weights are no tensors by name. Restore the file")
     own = module.state_dict()
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     other = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
@@ -116,4 +134,10 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> N
         raise InputError(
             f"{path}: the checkpoint is of another network: {differences}. Give the network it was trained with"
         )
-    module.load_state_dict(weights)
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise InputError(f"{path}: damaged: {name} holds NaN or infinite values. Restore the file, or train again")
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise InputError(f"{path}: damaged: {name} holds negative variances. Restore the file, or train again")
+    with damaged(path):
+        module.load_state_dict(weights)

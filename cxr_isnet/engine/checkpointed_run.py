@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cxr_isnet.engine.checkpoint import damaged
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.trainer import Epoch, Trainer
@@ -66,9 +67,10 @@ class CheckpointedRun:
         if state is None:
             before_first()
         else:
-            self._trainer.restore(state["trainer"], self._directory.state_file)
-            completed, self.history = state["epoch"], state["history"]
-            self._best = (state["best_loss"], state["best_epoch"])
+            with damaged(self._directory.state_file):
+                self._trainer.restore(state["trainer"], self._directory.state_file)
+                completed, self.history = int(state["epoch"]), list(state["history"])
+                self._best = (float(state["best_loss"]), int(state["best_epoch"]))
             _log.info("resuming after epoch %d of %d", completed, self._epochs)
             if self._context.is_main:
                 self._log_epochs({epoch: self._terms(epoch) for epoch in range(1, completed + 1)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,19 @@ class DistributedContext:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module as it is to be called in training: with gradients averaged over the processes."""
-        return DistributedDataParallel(module) if self.count > 1 else module
+        """The module as it is to be called in training: with gradients averaged over the processes.
+
+        Batch norm is not synchronised: relevance is propagated through the statistics of the process's own images.
+        """
+        if self.count == 1:
+            return module
+        if self.is_main and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules()):
+            _log.warning(
+                "batch norm: each of the %d processes normalises its own share of a batch, and the running statistics "
+                "of the first are kept. This is another training than one process with the same batch_size",
+                self.count,
+            )
+        return DistributedDataParallel(module)
 
     def share_batch(self, batch_size: int) -> int:
         """Images per process; raises `InputError` if `batch_size` does not divide evenly."""

@@ -15,9 +15,10 @@ import yaml
 
 from cxr_isnet.engine.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, exclusive, write_json
+from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, write_json
 from cxr_isnet.manifests import digest
 
+_RUN = "run.json"
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device", "epochs")
 """What may differ when a run is resumed; of `epochs`, upwards only."""
 
@@ -46,9 +47,16 @@ class RunDirectory:
             yield
             return
         path = self.path.absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"output '{self.path}': {error.strerror}. Name a folder that can be written to") from error
         with exclusive(path, beside=True):
-            yield
+            try:
+                yield
+            finally:
+                if not path.exists():  # refused before anything was written
+                    path.with_name(f".{path.name}{LOCK_NAME}").unlink(missing_ok=True)
 
     @classmethod
     def open(cls, output: str, settings: Mapping[str, Any], manifests: Sequence[str], *, resume: bool) -> RunDirectory:
@@ -67,7 +75,7 @@ class RunDirectory:
         directory = cls(Path(output))
         if directory.path.exists() and not directory.path.is_dir():
             raise InputError(f"output '{directory.path}' is a file: name a folder")
-        if directory.path.is_dir() and any(directory.path.iterdir()):
+        if directory.path.is_dir() and not is_empty(directory.path):
             if not resume:
                 unfinished = directory.config_file.is_file() and not directory.metrics_file.is_file()
                 hint = "add --resume true to resume the unfinished training in it, or " if unfinished else ""
@@ -80,22 +88,35 @@ class RunDirectory:
             )
         return directory
 
-    def begin(self, settings: Mapping[str, Any], manifests: Sequence[str], run_id: str, uri: str) -> None:
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        manifests: Sequence[str],
+        run_id: str,
+        uri: str,
+        *,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         """Makes the directory with settings and the manifests' digests, unless a training is resumed; notes the run.
 
-        A training that is resumed with more epochs is unfinished again.
+        A training that is resumed with more epochs is unfinished again. `about`, as versions, becomes a comment.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         kept = yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else None
         if kept is None or kept.get("epochs") != settings.get("epochs"):
             self.metrics_file.unlink(missing_ok=True)
             text = dict(settings) if kept is None else {**kept, "epochs": settings["epochs"]}
+            comment = "".join(f"# {key}: {value}\n" for key, value in (about or {}).items())
             with atomic_write(self.config_file) as partial:
-                partial.write_text(yaml.safe_dump(text, sort_keys=False))
+                partial.write_text(comment + yaml.safe_dump(text, sort_keys=False))
         if not self.manifests_file.is_file():
             write_json(self.manifests_file, {"sha256": {manifest: digest(manifest) for manifest in manifests}})
+        self.note_run(run_id, uri)
+
+    def note_run(self, run_id: str, uri: str) -> None:
+        """Writes down the MLflow run that the directory is the output of; nothing where there is none."""
         if run_id:
-            write_json(self.path / "run.json", {"run_id": run_id, "tracking_uri": uri})
+            write_json(self.path / _RUN, {"run_id": run_id, "tracking_uri": uri})
 
     @property
     def config_file(self) -> Path:
@@ -147,14 +168,19 @@ class RunDirectory:
         save_state(self.state_file, state)
 
     def run_id(self) -> str | None:
-        """MLflow run of this training, if it has one."""
-        file = self.path / "run.json"
-        return json.loads(file.read_text())["run_id"] if file.is_file() else None
+        """MLflow run of this directory; None if there is none, or the note of it is damaged."""
+        try:
+            return str(json.loads((self.path / _RUN).read_text(encoding="utf-8"))["run_id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _check_same(self, settings: Mapping[str, Any]) -> None:
         if not self.config_file.is_file():
             raise InputError(f"output '{self.path}' holds files, but no training to resume: name another folder")
-        before, now = yaml.safe_load(self.config_file.read_text()), dict(settings)
+        try:
+            before, now = dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8"))), dict(settings)
+        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+            raise InputError(f"{self.config_file}: not readable: {error}. Restore the file") from error
         differing = _differences(before, now)
         if differing:
             key, old, new = differing[0]

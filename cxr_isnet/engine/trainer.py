@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cxr_isnet.data import set_epoch
-from cxr_isnet.engine.checkpoint import load_weights
+from cxr_isnet.engine.checkpoint import damaged, load_weights
 from cxr_isnet.engine.distributed import DistributedContext
+from cxr_isnet.engine.progress import LoggedProgress, duration
 from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision, TrainerSettings
 from cxr_isnet.engine.steps import TrainingStep, ValidationStep
 from cxr_isnet.objectives import Objective
@@ -129,13 +131,14 @@ class Trainer:
 
     def restore(self, state: dict[str, Any], source: Path) -> None:
         """Takes what `state` gave; raises `InputError` if it is another network's, naming `source`, its file."""
-        load_weights(self.objective, state["objective"], source)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        with damaged(source):
+            load_weights(self.objective, state["objective"], source)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
         for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
             group["lr"] = rate  # that of a schedule over the present number of epochs
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
 
     def _rates(self) -> list[float]:
         """Learning rates of the next step, by parameter group."""
@@ -147,11 +150,15 @@ class Trainer:
 
     def _start_epoch(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
         terms.clear()
+        self._begun = time.monotonic()
+        images = len(self._training) * (self._training.batch_size or 1) * self._context.count
+        self._progress = LoggedProgress(f"epoch {trainer.state.epoch}", images if self._context.is_main else 0)
         set_epoch(self._training, trainer.state.epoch)
         torch.manual_seed(self._settings.seed * 1_000_003 + trainer.state.epoch * 1_009 + self._context.rank)
 
     def _end_step(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
         terms.append(trainer.state.output)
+        self._progress.advance((self._training.batch_size or 1) * self._context.count)
         if self.average is not None:
             self.average.update_parameters(self.objective)
 
@@ -162,12 +169,16 @@ class Trainer:
         validation = self._validate()
         training = self._context.mean(_means(terms, [1] * len(terms)))
         epoch = Epoch(trainer.state.epoch, training, validation)
+        seconds = time.monotonic() - self._begun
+        images = len(terms) * (self._training.batch_size or 1) * self._context.count
         _log.info(
-            "epoch %d of %d: training %s; validation %s",
+            "epoch %d of %d: training %s; validation %s; %.3g images/s, %s left",
             epoch.number,
             self._settings.epochs,
             _text(epoch.training),
             _text(epoch.validation),
+            images / seconds,
+            duration(seconds * (self._settings.epochs - epoch.number)),
         )
         if after_epoch(epoch):
             trainer.terminate()

@@ -51,7 +51,7 @@ from cxr_isnet.evaluation.predictions_table import (
 )
 from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_auc
 from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
-from cxr_isnet.evaluation.site import SiteResult, evaluate_site, evaluate_sites
+from cxr_isnet.evaluation.site import POOLED, SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
 from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
 
@@ -60,6 +60,7 @@ __all__ = [
     "COMPARISON_FILES",
     "ERROR_COLUMN",
     "FILES",
+    "POOLED",
     "PROBABILITY_PREFIX",
     "RELEVANCE_COLUMN",
     "RELEVANCE_NULL_COLUMN",

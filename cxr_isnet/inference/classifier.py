@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.config import is_import_path
 from cxr_isnet.data import ImageConfig, load_image
-from cxr_isnet.engine import load_network, load_state, save_state
+from cxr_isnet.engine import damaged, load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference
@@ -40,6 +41,8 @@ class Classifier:
         threshold: Of two classes, the second is decided for from this probability of the network's own on, fitted on
             in-domain validation; None takes the most probable class.
         reference: Features of the training images, which say how far another image is; None without.
+        provenance: Everything that decided its training, as plain values: settings with every default, digests of the
+            manifests, versions. It names no path.
 
     Example:
         >>> classifier = Classifier.load("runs/first/best.pt")
@@ -59,6 +62,7 @@ class Classifier:
     options: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
     reference: FeatureReference | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the classifier to one file, whole or not at all; without a pickle if its name ends in .safetensors."""
@@ -70,6 +74,7 @@ class Classifier:
             "options": dict(self.options),
             "temperature": self.temperature,
             "threshold": self.threshold,
+            "provenance": dict(self.provenance),
             "weights": self.network.state_dict(),
         }
         if self.reference is not None:
@@ -95,24 +100,27 @@ class Classifier:
         missing = {"network", "classes", "image", "method", "weights"} - state.keys()
         if missing:
             raise InputError(f"{path}: the state of a training, not a classifier: give best.pt of the same folder")
-        config, image = NetworkConfig(**state["network"]), ImageConfig(**state["image"])
+        _check_settings(state, path)
         refuse_foreign_code("method", state["method"], str(path), trust=trust)
-        refuse_foreign_code("network", config.name, str(path), trust=trust)
+        refuse_foreign_code("network", state["network"]["name"], str(path), trust=trust)
         options = state.get("options", {})
-        built = build_predictor(state["method"], options, config, len(state["classes"]), image.size)
+        with damaged(path):
+            config, image = NetworkConfig(**state["network"]), ImageConfig(**state["image"])
+            reference = _reference(state)
+            built = build_predictor(state["method"], options, config, len(state["classes"]), image.size)
         network = load_network(built, state["weights"], path, device)
         name = state["method"] if is_import_path(state["method"]) else find_method(state["method"]).name
-        reference = state.get("reference")
         return cls(
             network,
             config,
             tuple(state["classes"]),
             image,
             name,
-            state.get("temperature", 1.0),
+            float(state.get("temperature", 1.0)),
             options,
             state.get("threshold"),
-            None if reference is None else FeatureReference(**reference, limit=state["reference_limit"]),
+            reference,
+            state.get("provenance", {}),
         )
 
     @property
@@ -214,3 +222,33 @@ def build_predictor(
     """
     found = find_method(method)
     return found.build_predictor(config, classes, image_size, found.parse_options(options))
+
+
+def _check_settings(state: Mapping[str, Any], path: Path) -> None:
+    """Whether what a file says of a classifier can be of one."""
+    classes, temperature, threshold = state["classes"], state.get("temperature", 1.0), state.get("threshold")
+    mappings = all(isinstance(state.get(key, {}), Mapping) for key in ("network", "image", "options", "provenance"))
+    names = [state["method"], *(classes if isinstance(classes, list | tuple) else [None])]
+    sound = (
+        mappings
+        and isinstance(state["network"].get("name"), str)
+        and all(isinstance(name, str) for name in names)
+        and len(set(classes)) == len(classes) > 1
+        and isinstance(temperature, int | float)
+        and 0 < temperature < math.inf
+        and (threshold is None or (isinstance(threshold, int | float) and 0 <= threshold <= 1))
+    )
+    if not sound:
+        raise InputError(f"{path}: damaged: its settings are of no classifier. Restore the file")
+
+
+def _reference(state: Mapping[str, Any]) -> FeatureReference | None:
+    reference = state.get("reference")
+    if reference is None:
+        return None
+    found = FeatureReference(**reference, limit=float(state["reference_limit"]))
+    size = len(found.mean)
+    whole = found.mean.shape == (size,) and found.precision.shape == (size, size) and found.limit > 0
+    if not (whole and bool(found.mean.isfinite().all()) and bool(found.precision.isfinite().all())):
+        raise ValueError("reference of the features")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_isnet.evaluation import (
+    POOLED,
     Settings,
     SiteResult,
     Study,
@@ -86,14 +88,30 @@ def site_results(study: Study) -> dict[str, SiteResult]:
     return {site: found.result for site, found in model.sites.items()}
 
 
-def flat_metrics(studies: Mapping[str, Study]) -> dict[str, float]:
-    """Every number of every condition and site by a dotted name, as MLflow takes them."""
-    return {
-        f"{condition}.{site}.{name}": value
-        for condition, study in studies.items()
-        for site, result in site_results(study).items()
-        for name, value in result.flat().items()
-    }
+def flat_metrics(studies: Mapping[str, Study], part: str) -> dict[str, float]:
+    """Every number of every condition and site by its name, as a tracking server groups them.
+
+    Args:
+        studies: By condition.
+        part: What was evaluated, as `external`.
+
+    Returns:
+        `external/<site>/auc`, `external/<site>/auc_low`, ...; over the sites that have one, `external/auc_mean` and
+        `external/auc_worst`; all images together as the site `pooled`. Of images with planted marks
+        `external_biased/...`. Of `validation` also `validation/auc`, of all images.
+    """
+    found: dict[str, float] = {}
+    for condition, study in studies.items():
+        prefix, results = part if condition == "clean" else f"{part}_{condition}", site_results(study)
+        for site, result in results.items():
+            found |= {f"{prefix}/{site}/{name}": value for name, value in result.flat().items()}
+        single = [r.metrics["auc"].estimate for site, r in results.items() if len(results) == 1 or site != POOLED]
+        known = [auc for auc in single if math.isfinite(auc)]
+        if known:
+            found |= {f"{prefix}/auc_mean": sum(known) / len(known), f"{prefix}/auc_worst": min(known)}
+        if part == "validation" and results:
+            found[f"{prefix}/auc"] = list(results.values())[-1].metrics["auc"].estimate
+    return found
 
 
 def results_table(studies: Mapping[str, Study]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from cxr_isnet.engine import LoggedProgress
 from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.read_ahead import ReadItem, read_batches
@@ -115,10 +116,12 @@ def score_batches(
         title: Of the progress bar.
     """
     count = len(items)  # type: ignore[arg-type] # every data set here has a length
+    progress = LoggedProgress(title, count)
     with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
         for batch in read_batches(items, batch_size, workers):
             yield _score(classifier, batch, explainer, distances, draw)
             bar.update(len(batch))
+            progress.advance(len(batch))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ A method is an objective, its default network, how it predicts and how it is exp
 entry of `METHODS`; one of your own is a file anywhere that a config names by its import path.
 """
 
+from cxr_isnet.objectives.balance import BalanceConfig, Groups, TrainingSet
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.linear_probe import LinearProbe, timm_model
 from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
@@ -16,14 +17,16 @@ from cxr_isnet.objectives.methods import (
     refuse_foreign_code,
     resolved_options,
 )
-from cxr_isnet.objectives.objective import Batch, Objective, TrainingSet, check_batch
+from cxr_isnet.objectives.objective import Batch, Objective, check_batch
 
 __all__ = [
     "METHODS",
+    "BalanceConfig",
     "Batch",
     "CrossEntropy",
     "Explain",
     "Explanation",
+    "Groups",
     "LinearProbe",
     "LungClassifier",
     "Method",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.data import paste_lungs
@@ -44,6 +43,8 @@ class BackgroundSwap(Objective):
         object recognition, ICLR 2021.
     """
 
+    takes_loss_weights = True
+
     def __init__(self, network: nn.Module, options: BackgroundSwapOptions) -> None:
         super().__init__(network)
         self._probability = options.probability
@@ -54,7 +55,7 @@ class BackgroundSwap(Objective):
         if self.training:
             image, swapped = self._swapped(batch)
         logits = self.network(image)
-        loss = F.cross_entropy(logits.float(), batch["label"])
+        loss = self.classification_loss(logits, batch)
         return {"logits": logits, "loss": loss, "swapped": swapped.sum().to(loss.dtype)}
 
     def _swapped(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.networks import Backbone
@@ -20,9 +19,11 @@ class CrossEntropyOptions:
 class CrossEntropy(Objective):
     """loss = cross-entropy of the labels."""
 
+    takes_loss_weights = True
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.network(batch["image"])
-        return {"logits": logits, "loss": F.cross_entropy(logits.float(), batch["label"])}
+        return {"logits": logits, "loss": self.classification_loss(logits, batch)}
 
 
 def _build(network: nn.Module, backbone: Backbone, options: CrossEntropyOptions) -> CrossEntropy:

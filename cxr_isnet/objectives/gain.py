@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -61,6 +60,7 @@ class GuidedAttention(Objective):
     """
 
     needs_gradients = True
+    takes_loss_weights = True
 
     def __init__(self, network: nn.Module, layer: str, options: GAINOptions) -> None:
         super().__init__(network)
@@ -72,7 +72,7 @@ class GuidedAttention(Objective):
         image, label, options = batch["image"], batch["label"], self._options
         logits, features = logits_and_features(self.network, self._layer, image)
         with torch.autocast(image.device.type, enabled=False):
-            classification = F.cross_entropy(logits.float(), label)
+            classification = self.classification_loss(logits, batch)
             attention = resize(activation_map(_of_label(logits.float(), label).sum(), features), image)
             if options.normalise:
                 attention = attention / attention.amax((2, 3), keepdim=True).clamp_min(1e-8)

@@ -1,4 +1,4 @@
-"""Training that is fair to groups of label and hospital: balanced groups, and group DRO."""
+"""Training that is fair to groups of class and hospital: balanced groups, and group DRO."""
 
 from __future__ import annotations
 
@@ -10,50 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.balance import BalanceConfig, Groups, TrainingSet, balanced, inverse_frequency
 from cxr_isnet.objectives.method import Method
-from cxr_isnet.objectives.objective import Batch, Objective, TrainingSet
-
-
-class GroupObjective(Objective):
-    """An objective that knows how many training images each label of each hospital has.
-
-    Attributes:
-        counts: (classes, sites) int64. It travels with the state dict.
-    """
-
-    counts: Tensor
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(network)
-        self.register_buffer("counts", torch.zeros(0, 0, dtype=torch.int64))
-        self._groups = torch.zeros(0, dtype=torch.int64)
-
-    def see_training_set(self, images: TrainingSet) -> None:
-        self._groups = images.labels * images.site_count + images.sites
-        count = torch.bincount(self._groups, minlength=images.class_count * images.site_count)
-        self.counts = count.reshape(images.class_count, images.site_count)
-
-    def group(self, batch: Batch) -> Tensor:
-        """(B,) int64, index in the flattened `counts`; -1 of an image whose group training has none of."""
-        if not len(self.counts):
-            raise InputError("the groups are not known yet: call see_training_set before the first epoch")
-        group = batch["label"] * self.counts.shape[1] + batch["site"]
-        known = (batch["site"] >= 0) & (self.counts.flatten()[group.clamp(min=0)] > 0)
-        return torch.where(known, group, -1)
-
-    def frequency_weights(self, power: float) -> Tensor:
-        """(groups,) float32, n ** -power of a group of n images; 0 of one without."""
-        counts = self.counts.flatten().float()
-        return torch.where(counts > 0, counts.clamp(min=1) ** -power, 0.0)
-
-    def image_weights(self, power: float) -> Tensor:
-        """(N,) float32, `frequency_weights` of each training image's group."""
-        return self.frequency_weights(power)[self._groups]
-
-
-def _of_images(by_group: Tensor, group: Tensor) -> Tensor:
-    """The value of each image's group; 1 where training has none of it."""
-    return torch.where(group >= 0, by_group[group.clamp(min=0)], 1.0)
+from cxr_isnet.objectives.objective import Batch, Objective
 
 
 @dataclass(frozen=True)
@@ -73,8 +32,9 @@ class BalancedOptions:
             raise InputError("sampling and weighting are both false: switch one on, or train method 'cross_entropy'")
 
 
-class Balanced(GroupObjective):
-    """loss = cross-entropy in which every group of label and hospital that is there counts the same.
+class Balanced(Objective):
+    """loss = cross-entropy in which every group of class and hospital that is there counts the same: what the setting
+    `balance` does for other methods.
 
     Where every hospital has one class only, that is a balance of classes: nothing in the groups then tells class and
     hospital apart. Validation images count by the inverse frequency of their group in training.
@@ -82,20 +42,18 @@ class Balanced(GroupObjective):
 
     def __init__(self, network: nn.Module, options: BalancedOptions) -> None:
         super().__init__(network)
-        self._sampled = options.sampling / (options.sampling + options.weighting)  # share of the correction
+        self._config = BalanceConfig(Groups.CLASS_AND_SITE, options.sampling, options.weighting)
 
-    @property
-    def sampling_weights(self) -> Tensor | None:
-        return self.image_weights(self._sampled) if self._sampled else None
+    def see_training_set(self, images: TrainingSet) -> None:
+        self._sampling_weights, self.loss_weights = balanced(images, self._config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and the unweighted `classification`."""
+        if self.loss_weights is None:
+            raise InputError("the groups are not known yet: call see_training_set before the first epoch")
         logits = self.network(batch["image"])
-        losses = F.cross_entropy(logits.float(), batch["label"], reduction="none")
-        left = 1 - self._sampled if self.training else 1.0
-        scale = self.frequency_weights(-left).sum() / (self.counts > 0).sum()  # so that the mean weight drawn is 1
-        loss = (_of_images(scale * self.frequency_weights(left), self.group(batch)) * losses).mean()
-        return {"logits": logits, "loss": loss, "classification": losses.mean()}
+        plain = F.cross_entropy(logits.float(), batch["label"])
+        return {"logits": logits, "loss": self.classification_loss(logits, batch), "classification": plain}
 
 
 @dataclass(frozen=True)
@@ -113,7 +71,7 @@ class GroupDROOptions:
             raise InputError(f"step_size is {self.step_size}; it must be above 0")
 
 
-class GroupDRO(GroupObjective):
+class GroupDRO(Objective):
     """Distributionally robust optimisation over the groups of label and hospital.
 
     Weights q of the groups rise with their losses, q_g <- q_g exp(step_size * loss_g), normalised; loss = sum of q_g
@@ -121,6 +79,7 @@ class GroupDRO(GroupObjective):
     Validation images count by q of their group over its frequency in training, which gives the same sum.
 
     Attributes:
+        counts: (classes, sites) int64, of the training images. It travels with the state dict.
         weights: (groups,) float32, q. They travel with the state dict.
 
     Source:
@@ -128,21 +87,28 @@ class GroupDRO(GroupObjective):
         (arXiv 1911.08731), algorithm 1, for batches of several groups.
     """
 
+    counts: Tensor
     weights: Tensor
 
     def __init__(self, network: nn.Module, options: GroupDROOptions) -> None:
         super().__init__(network)
         self._step_size = options.step_size
+        self.register_buffer("counts", torch.zeros(0, 0, dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(0))
 
     def see_training_set(self, images: TrainingSet) -> None:
-        super().see_training_set(images)
+        self.counts = images.counts()
         present = (self.counts.flatten() > 0).float()
         self.weights = present / present.sum()
+        self._sampling_weights = inverse_frequency(self.counts)[images.labels, images.sites]
 
-    @property
-    def sampling_weights(self) -> Tensor | None:
-        return self.image_weights(1.0)
+    def group(self, batch: Batch) -> Tensor:
+        """(B,) int64, index in the flattened `counts`; -1 of an image whose group training has none of."""
+        if not len(self.counts):
+            raise InputError("the groups are not known yet: call see_training_set before the first epoch")
+        group = batch["label"] * self.counts.shape[1] + batch["site"]
+        known = (batch["site"] >= 0) & (self.counts.flatten()[group.clamp(min=0)] > 0)
+        return torch.where(known, group, -1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, the unweighted `classification`, and `largest_weight` of a group."""
@@ -152,8 +118,8 @@ class GroupDRO(GroupObjective):
         if self.training:
             loss = self._weighted(losses, group)
         else:
-            by_group = self.weights * self.counts.sum() * self.frequency_weights(1.0)
-            loss = (_of_images(by_group, group) * losses).mean()
+            by_group = self.weights * self.counts.sum() * inverse_frequency(self.counts.flatten())
+            loss = (torch.where(group >= 0, by_group[group.clamp(min=0)], 1.0) * losses).mean()
         return {
             "logits": logits,
             "loss": loss,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.config import spell_by_value
@@ -101,6 +100,8 @@ class ISNet(Objective):
         image_range: Of the pixels, for the z^B rule of the first layer; None for epsilon there too.
     """
 
+    takes_loss_weights = True
+
     bounds: Tensor
 
     def __init__(
@@ -144,7 +145,7 @@ class ISNet(Objective):
         with torch.autocast(batch["image"].device.type, enabled=False):
             logits, maps = self._maps(batch["image"])
             terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._bounds_by_layer(), self._options.loss)
-            classification = F.cross_entropy(logits.float(), batch["label"])
+            classification = self.classification_loss(logits, batch)
             weight = self._options.heatmap_weight
             loss = (1 - weight) * classification + weight * terms.loss
         return {

@@ -90,6 +90,8 @@ class MaskedImages(Objective):
         given_masks: Training uses the masks of the batch where there are any.
     """
 
+    takes_loss_weights = True
+
     network: LungClassifier
 
     def __init__(self, network: LungClassifier, *, given_masks: bool) -> None:
@@ -103,7 +105,7 @@ class MaskedImages(Objective):
             given = usable_masks(batch["mask"], batch["has_mask"])
             masks = torch.where(given[:, None, None, None], batch["mask"].to(masks.dtype), masks)
         logits = self.network.classifier(lungs_only(batch["image"], masks, BLACK))
-        return {"logits": logits, "loss": F.cross_entropy(logits.float(), batch["label"]), "in_mask": masks.mean()}
+        return {"logits": logits, "loss": self.classification_loss(logits, batch), "in_mask": masks.mean()}
 
 
 def _predictor(network: nn.Module, options: SegmenterOptions) -> LungClassifier:

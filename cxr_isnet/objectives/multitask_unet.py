@@ -45,6 +45,8 @@ class ClassifyAndSegment(Objective):
         weight: lambda.
     """
 
+    takes_loss_weights = True
+
     network: MultitaskUNet
 
     def __init__(self, network: MultitaskUNet, weight: float) -> None:
@@ -56,7 +58,7 @@ class ClassifyAndSegment(Objective):
         """`loss`, and its terms `classification`, `segmentation`; `masked`: images with mask."""
         logits, lungs = self.network.logits_and_mask(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
-            classification = F.cross_entropy(logits.float(), batch["label"])
+            classification = self.classification_loss(logits, batch)
             masked = usable_masks(batch["mask"], batch["has_mask"]).float()
             entropy = F.binary_cross_entropy_with_logits(lungs.float(), batch["mask"], reduction="none")
             overlap = self._dice(lungs.float(), batch["mask"]) + entropy

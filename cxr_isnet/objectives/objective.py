@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar, TypedDict
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.balance import BalanceConfig, TrainingSet, balanced
 
 
 class Batch(TypedDict):
@@ -39,23 +41,6 @@ def check_batch(batch: Batch) -> None:
             raise InputError(f"{name} has shape {tuple(values.shape)} for {images[0]} images: give one for each")
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """What an objective may know of the images that it is trained on.
-
-    Attributes:
-        labels: (N,) int64, index of the class, in the order of the data set.
-        sites: (N,) int64, index of the hospital, as in a batch.
-        class_count: Number of classes.
-        site_count: Number of hospitals.
-    """
-
-    labels: Tensor
-    sites: Tensor
-    class_count: int
-    site_count: int
-
-
 class Objective(nn.Module, ABC):
     """A network with the loss it is trained on.
 
@@ -70,9 +55,17 @@ class Objective(nn.Module, ABC):
     """Whether `forward` differentiates by itself, as a penalty on input gradients does. Validation then runs with
     gradients switched on; else it runs without, which takes less memory. Relevance (`LRP`) needs none."""
 
+    takes_loss_weights: ClassVar[bool] = False
+    """Whether its loss is `classification_loss` and what is added to it, so that images can count by their group."""
+
+    loss_weights: Tensor | None
+    """(2, classes, sites), as of `balanced`; None where every image counts the same."""
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("loss_weights", None, persistent=False)
+        self._sampling_weights: Tensor | None = None
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -88,10 +81,33 @@ class Objective(nn.Module, ABC):
     def see_training_set(self, images: TrainingSet) -> None:
         """Takes what is known of the training images: before the first epoch, and before a saved state is restored."""
 
+    def balance(self, images: TrainingSet, config: BalanceConfig) -> None:
+        """Lets groups of training images count the same; at the time of `see_training_set`, after it.
+
+        Raises:
+            InputError: The objective balances groups by itself, or its loss takes no weights.
+        """
+        if self.sampling_weights is not None or self.loss_weights is not None:
+            raise InputError("balance is set, but the method balances groups by itself: leave balance out")
+        if config.weighting and not self.takes_loss_weights:
+            raise InputError(
+                "balance.weighting is true, but the method's loss takes no weights: balance by sampling alone"
+            )
+        self._sampling_weights, self.loss_weights = balanced(images, config)
+
     @property
     def sampling_weights(self) -> Tensor | None:
         """(N,) float, how often each training image is drawn in an epoch, in proportion; None for each once."""
-        return None
+        return self._sampling_weights
+
+    def classification_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy of a batch, computed in float32; an image counts by its group where those are balanced."""
+        if self.loss_weights is None:
+            return F.cross_entropy(logits.float(), batch["label"])
+        losses = F.cross_entropy(logits.float(), batch["label"], reduction="none")
+        table = self.loss_weights[0 if self.training else 1]
+        weights = table[batch["label"], batch["site"].clamp(min=0)]
+        return (torch.where(batch["site"] >= 0, weights, 1.0) * losses).mean()
 
     @property
     def bound_estimation_epochs(self) -> int:

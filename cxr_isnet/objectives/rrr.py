@@ -44,6 +44,7 @@ class RightReasons(Objective):
     """
 
     needs_gradients = True
+    takes_loss_weights = True
 
     def __init__(self, network: nn.Module, options: RightReasonsOptions) -> None:
         super().__init__(network)
@@ -52,7 +53,7 @@ class RightReasons(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and its terms `classification` and `penalty`; `masked`: images with mask."""
         logits = self.network(batch["image"])
-        classification = F.cross_entropy(logits.float(), batch["label"])
+        classification = self.classification_loss(logits, batch)
         gradient = self._gradient(batch["image"])
         usable = usable_masks(batch["mask"], batch["has_mask"])
         outside = (1 - batch["mask"]) * usable[:, None, None, None]

@@ -184,12 +184,12 @@ def format_overlaps(results: Mapping[str, SiteOverlap]) -> str:
 
 
 def flat_overlaps(results: Mapping[str, SiteOverlap], prefix: str) -> dict[str, float]:
-    """Every estimate by a dotted name, as MLflow takes them."""
+    """Every estimate by its name, as `external/<site>/dice`, `dice_low`, `dice_high`."""
     return {
-        f"{prefix}.{site}.{name}{suffix}": getattr(estimate, end)
+        f"{prefix}/{site}/{name}{suffix}": getattr(estimate, end)
         for site, result in results.items()
         for name, estimate in result.estimates.items()
-        for end, suffix in (("estimate", ""), ("low", ".low"), ("high", ".high"))
+        for end, suffix in (("estimate", ""), ("low", "_low"), ("high", "_high"))
     }
 
 

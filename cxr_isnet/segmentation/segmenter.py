@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.engine import load_network, load_state, save_state
+from cxr_isnet.engine import damaged, load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import file_digest
 from cxr_isnet.networks import Heart, SegmenterConfig, build_segmenter
@@ -67,11 +67,12 @@ class Segmenter:
         state = load_state(path)
         if state.get("kind") != _KIND:
             raise InputError(f"{path}: not a lung segmenter: give best.pt of an output folder of `segment train`")
-        settings = state["network"]
-        hearts = tuple(Heart(heart) for heart in settings.get("hearts", ()))
-        config = SegmenterConfig(**{**settings, "channels": tuple(settings["channels"]), "hearts": hearts})
-        network = load_network(build_segmenter(config), state["weights"], path, device)
-        return cls(network, config, ImageConfig(**state["image"]), file_digest(path))
+        with damaged(path):
+            settings = state["network"]
+            hearts = tuple(Heart(heart) for heart in settings.get("hearts", ()))
+            config = SegmenterConfig(**{**settings, "channels": tuple(settings["channels"]), "hearts": hearts})
+            network = load_network(build_segmenter(config), state["weights"], path, device)
+            return cls(network, config, ImageConfig(**state["image"]), file_digest(path))
 
     def with_heart(self, heart: Heart | None) -> Segmenter:
         """The same segmenter, whose lungs leave the heart out or include it; None leaves it as it is.

@@ -1,5 +1,6 @@
 """MLflow tracking: runs with their configuration, data sets, environment, metrics, artifacts; models and registry."""
 
+from cxr_isnet.tracking.environment import environment
 from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model, pinned
 from cxr_isnet.tracking.registry import (
     CANDIDATE,
@@ -11,7 +12,7 @@ from cxr_isnet.tracking.registry import (
     version_with_alias,
 )
 from cxr_isnet.tracking.run import MlflowRun, NullRun, Run, TrackingConfig, check_store, nested_in, start_run
-from cxr_isnet.tracking.store import open_store, resolve_uri
+from cxr_isnet.tracking.store import is_new, open_store, reached, resolve_uri
 
 __all__ = [
     "CANDIDATE",
@@ -26,11 +27,14 @@ __all__ = [
     "check_method",
     "check_registered_name",
     "check_store",
+    "environment",
+    "is_new",
     "load_model",
     "log_model",
     "nested_in",
     "open_store",
     "pinned",
+    "reached",
     "registry_lock",
     "resolve_uri",
     "start_run",

@@ -28,8 +28,8 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def safe_key(name: str) -> str:
-    """Name of a parameter, metric or tag that MLflow takes: all but ASCII letters, digits and '_-.: /' becomes '_'."""
-    safe = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)
+    """Name of a parameter, metric or tag that MLflow takes: all but letters, digits and '_-.: /' becomes '_'."""
+    safe = re.sub(r"[^\w\-. :/]", "_", name)
     return re.sub(r"/{2,}", "/", safe).strip("/. ")[:MAX_KEY] or "_"
 
 

@@ -35,7 +35,7 @@ from mlflow.utils.mlflow_tags import (
 from cxr_isnet.errors import InputError
 from cxr_isnet.tracking.environment import environment
 from cxr_isnet.tracking.parameters import flatten, safe_key
-from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, open_store, reached, resolve_uri
+from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, is_new, open_store, reached, resolve_uri
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ PARAMETERS_PER_BATCH = 100
 TAG_LENGTH = 5000
 DIGEST_LENGTH = 36
 IDENTITY_COLUMNS = ("patient_id",)
+ROW_LEVEL = ("predictions.csv", "predictions.parquet")
+"""Files with a row for every image."""
 RETRY_SECONDS = 30.0
 """How long a store that failed is left alone: a server that is gone costs its time-outs once, not at every call."""
 
@@ -55,8 +57,10 @@ class TrackingConfig:
     Attributes:
         uri: `sqlite:///FILE` (artifacts lie in `mlartifacts/` beside the file) or the address of a server.
         experiment: name of the experiment; created when it is missing.
-        run_name: name of the run; None lets MLflow invent one.
+        run_name: name of the run; None says what was done, as "isnet densenet121 seed 0 (first)".
         enabled: False logs nothing.
+        tables: also logs the tables that have a row for every image, with patients, sex, age and paths; else they stay
+            in the output folder.
 
     Raises:
         InputError: the URI is none that MLflow tracks to.
@@ -70,6 +74,7 @@ class TrackingConfig:
     experiment: str = "cxr-isnet"
     run_name: str | None = None
     enabled: bool = True
+    tables: bool = False
 
     def __post_init__(self) -> None:
         resolve_uri(self.uri)
@@ -87,7 +92,9 @@ class Run(ABC):
     uri: str
 
     @abstractmethod
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int, *, model_id: str | None = None, dataset: str | None = None
+    ) -> None:
         """Log metrics of one step in one call.
 
         NaN is logged as NaN, so that "undefined" is seen. Infinities are stored by MLflow as the largest float.
@@ -95,6 +102,8 @@ class Run(ABC):
         Args:
             metrics: name -> value; characters that MLflow refuses in a name become "_".
             step: number of the step, as the epoch.
+            model_id: a logged model, of which they are metrics too.
+            dataset: name of the data set, logged before, that they were computed on.
         """
 
     @abstractmethod
@@ -137,7 +146,7 @@ class Run(ABC):
 
     @abstractmethod
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """Log a file, or a folder with all it holds.
+        """Log a file, or a folder with all it holds, but for tables with a row for every image unless they are wanted.
 
         Args:
             path: of the file or folder; its name is kept.
@@ -167,17 +176,20 @@ class Run(ABC):
 class MlflowRun(Run):
     """Run in an MLflow store, through a client of its own: no global state, so several runs may be open."""
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str):
+    def __init__(self, client: MlflowClient, uri: str, run_id: str, *, tables: bool = False):
         """Set up for a run that exists and is running.
 
         Args:
             client: of the store.
             uri: tracking URI of the store.
             run_id: id of the run.
+            tables: as of `TrackingConfig`.
         """
         self.client = client
         self.uri = uri
         self.run_id = run_id
+        self._tables = tables
+        self._digests: dict[str, str] = {}
         self._unsent: list[tuple[str, Callable[[], object]]] = []
         self._retry_at = 0.0
 
@@ -202,9 +214,12 @@ class MlflowRun(Run):
                 logger.warning("MLflow: %s not logged: %s", what, _in_a_line(error))
             del self._unsent[0]
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int, *, model_id: str | None = None, dataset: str | None = None
+    ) -> None:
         now = int(time.time() * 1000)
-        entries = [Metric(safe_key(name), float(value), now, step) for name, value in metrics.items()]
+        of = {"model_id": model_id, "dataset_name": dataset, "dataset_digest": self._digests.get(dataset or "")}
+        entries = [Metric(safe_key(name), float(value), now, step, **of) for name, value in metrics.items()]
         self.send(f"metrics of step {step}", lambda: self._log_entries(entries))
 
     def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
@@ -248,13 +263,20 @@ class MlflowRun(Run):
             dataset=Dataset(**described),
             tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)],
         )
+        self._digests[name] = digest[:DIGEST_LENGTH]
         self.send(f"data set {name}", lambda: self.client.log_inputs(self.run_id, datasets=[entry]))
 
     def log_figure(self, figure: Figure, name: str) -> None:
         self.send(name, lambda: self.client.log_figure(self.run_id, figure, name))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        self.send(str(path), lambda: self.client.log_artifact(self.run_id, str(path), folder))
+        path = Path(path)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_dir() or (file.name in ROW_LEVEL and not self._tables):
+                continue
+            parents = [folder, *((path.name, *file.relative_to(path).parts[:-1]) if path.is_dir() else ())]
+            target = "/".join(part for part in parents if part)
+            self.send(str(file), partial(self.client.log_artifact, self.run_id, str(file), target or None))
 
     def log_dict(self, content: Mapping[str, Any], name: str) -> None:
         self.send(name, lambda: self.client.log_dict(self.run_id, dict(content), name))
@@ -308,7 +330,9 @@ class NullRun(Run):
     run_id = ""
     uri = ""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int, *, model_id: str | None = None, dataset: str | None = None
+    ) -> None:
         pass
 
     def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
@@ -347,6 +371,7 @@ def start_run(
     config: TrackingConfig,
     *,
     parameters: Mapping[str, Any],
+    name: str | None = None,
     tags: Mapping[str, object] | None = None,
     run_id: str | None = None,
 ) -> AbstractContextManager[Run]:
@@ -355,6 +380,7 @@ def start_run(
     Args:
         config: store and experiment.
         parameters: the whole configuration, nested; logged with dotted keys.
+        name: of the run where the configuration has none; None lets MLflow invent one.
         tags: further tags.
         run_id: an existing run to resume.
 
@@ -372,10 +398,10 @@ def start_run(
         client = open_store(uri)
         if run_id is None:
             experiment = experiment_id(client, uri, config.experiment)
-            run_id = str(client.create_run(experiment, run_name=config.run_name).info.run_id)
+            run_id = str(client.create_run(experiment, run_name=config.run_name or name).info.run_id)
         else:
             resume_run(client, uri, run_id)
-        run = MlflowRun(client, uri, run_id)
+        run = MlflowRun(client, uri, run_id, tables=config.tables)
         try:
             flat = flatten(parameters)
             run.log_parameters(flat)
@@ -389,18 +415,21 @@ def start_run(
 
 
 def check_store(config: TrackingConfig, run_id: str | None = None) -> None:
-    """Check that a run could start, before the work that it is to log: nothing is created but the store's tables.
+    """Check that a run could start, before the work that it is to log; nothing is created.
 
     Args:
         config: store and experiment.
         run_id: an existing run to resume.
 
     Raises:
-        InputError: the store does not answer; the experiment was deleted; there is no run `run_id`.
+        InputError: the store does not answer, or a new one cannot be created; the experiment was deleted; there is no
+            run `run_id`.
     """
     if not config.enabled or _rank() != 0:
         return
     uri = resolve_uri(config.uri)
+    if run_id is None and is_new(uri):
+        return
     with reached(uri):
         client = open_store(uri)
         find_experiment(client, uri, config.experiment)

@@ -93,6 +93,21 @@ def reached(uri: str) -> Iterator[None]:
         ) from error
 
 
+def is_new(uri: str) -> bool:
+    """Whether a store is an SQLite file that is not there yet.
+
+    Raises:
+        InputError: its folder cannot be written to.
+    """
+    if not uri.startswith(SQLITE):
+        return False
+    database = Path(uri.removeprefix(SQLITE))
+    folder = next(parent for parent in database.parents if parent.exists())
+    if not database.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise InputError(f"tracking uri {uri!r}: {folder} cannot be written to. Name a file in a folder that can be")
+    return not database.exists()
+
+
 def find_experiment(client: MlflowClient, uri: str, name: str) -> Experiment | None:
     """An experiment that runs can be added to; None where it is missing.
 

@@ -9,10 +9,11 @@ from cxr_isnet.config import as_plain, is_import_path, spell_by_value
 from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig, MarkKind
 from cxr_isnet.engine import Device, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
+from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import MethodOptions, find_method, resolved_options
+from cxr_isnet.objectives import BalanceConfig, MethodOptions, find_method, resolved_options
 from cxr_isnet.phantoms import Corner
-from cxr_isnet.tracking import TrackingConfig, check_registered_name
+from cxr_isnet.tracking import TrackingConfig, check_registered_name, environment
 
 spell_by_value(Corner, MarkKind)
 
@@ -31,6 +32,8 @@ class DataConfig:
             evaluation test with the mark (`biased`), without (`clean`) and with another class's (`swapped`); null for
             none.
         masked_only: Leaves out training images that have no lung mask; else they add classification loss only.
+        least_masked: Share of the training images of every class of every hospital that must have a lung mask for a
+            method that needs masks; 0 to 1.
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
         workers: Loading processes; 0 loads in the training process, which is fast with cached images.
         cache: Keeps the prepared images in memory.
@@ -47,6 +50,7 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mark: MarkConfig | None = None
     masked_only: bool = False
+    least_masked: float = 0.5
     validation_fraction: float = 0.2
     workers: int = 0
     cache: bool = True
@@ -56,6 +60,8 @@ class DataConfig:
             raise InputError(f"data.classes is {self.classes}; give at least two different labels")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1")
+        if not 0 <= self.least_masked <= 1:
+            raise InputError(f"data.least_masked is {self.least_masked}; it is a share, from 0 to 1")
         shared = sorted(set(self.training) & set(self.external))
         if shared:
             raise InputError(
@@ -72,6 +78,7 @@ class TrainConfig:
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
         method: Name of a method, e.g. cross_entropy or isnet; or the import path of one, as my_method.METHOD.
         options: Settings by name of method, so that one file serves several; those of other methods are ignored.
+        balance: Groups of training images that count the same, by class or by class and hospital.
         network: Network in place of the method's own.
         init_from: Initial weights: another training's `best.pt`, with the last layer fitted to the new classes; or its
             config (YAML) or recipe, which is then trained first, once, with this network; or a state dict (.pt, .pth,
@@ -99,6 +106,7 @@ class TrainConfig:
     output: str
     method: str = "isnet"
     options: MethodOptions = field(default_factory=MethodOptions)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     network: NetworkConfig | None = None
     init_from: str | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -114,19 +122,31 @@ class TrainConfig:
     register: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "resamples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        wrong = [
+            f"{name} is {getattr(self, name)}; it must be at least 1"
+            for name in ("epochs", "batch_size", "resamples")
+            if getattr(self, name) < 1
+        ]
         if self.patience is not None and self.patience < 1:
-            raise InputError(f"patience is {self.patience}; it must be at least 1, or null for never")
+            wrong.append(f"patience is {self.patience}; it must be at least 1, or null for never")
+        if self.seed < 0:
+            wrong.append(f"seed is {self.seed}; it must be 0 or more")
+        if wrong:
+            raise InputError("; ".join(wrong))
         if self.register is not None:
             check_registered_name(self.register)
             if not self.tracking.enabled:
                 raise InputError(
                     f"register is {self.register!r}, but tracking.enabled is false: registering needs MLflow"
                 )
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+
+    def provenance(self) -> dict[str, Any]:
+        """What decides about the weights: all of `resolved` that is no path, digests of the manifests, and versions."""
+        plain = self.resolved()
+        kept = {k: v for k, v in plain.items() if k not in ("output", "resume", "register", "tracking", "init_from")}
+        kept["data"] = {k: v for k, v in plain["data"].items() if k not in ("training", "external", "workers", "cache")}
+        kept["manifests"] = {part: [digest(m) for m in plain["data"][part]] for part in ("training", "external")}
+        return {**kept, "versions": environment()}
 
     def resolved(self) -> dict[str, Any]:
         """Everything that decides what this run does, as plain values: the method's options with every default, the

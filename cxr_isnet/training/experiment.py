@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.data import MarkMode, make_dataset, make_loader, site_names
-from cxr_isnet.deployment import EXTERNAL_TAG, MODEL_DIGEST_TAG, SEEN_TAG, log_classifier
+from cxr_isnet.deployment import EXTERNAL_TAG, SEEN_TAG
 from cxr_isnet.engine import (
     CheckpointedRun,
     DistributedContext,
@@ -26,39 +26,23 @@ from cxr_isnet.engine import (
     denormals_as_zero,
     distributed_context,
 )
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, Problems
 from cxr_isnet.evaluation import (
-    Settings,
-    Study,
-    check_predictions,
     hand_till_auc,
-    loss_curves_figure,
-    write_predictions,
 )
-from cxr_isnet.files import write_json
 from cxr_isnet.inference import (
     Classifier,
-    Condition,
-    conditions,
-    evaluate_classifier,
-    flat_metrics,
-    predict_manifest,
-    results_table,
-    site_results,
 )
-from cxr_isnet.manifests import digest, file_digest
+from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import LinearProbe, Method, Objective, TrainingSet, find_method, options_of
-from cxr_isnet.tracking import LoggedModel, Run, check_method, check_store, open_store, resolve_uri, start_run
+from cxr_isnet.objectives import Groups, LinearProbe, Objective, TrainingSet, find_method, options_of
+from cxr_isnet.tracking import Run, check_method, check_store, environment, is_new, open_store, resolve_uri, start_run
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.config import DataConfig, TrainConfig
-from cxr_isnet.training.controls import THUMBNAIL, control_tables
-from cxr_isnet.training.decision import fit_threshold_and_reference
+from cxr_isnet.training.finish import finish
 from cxr_isnet.training.frozen_part import read_frozen_part
 from cxr_isnet.training.initialisation import fit_last_layer, init_from, initial_checkpoint
-from cxr_isnet.training.partitions import Partitions, read_partitions
-from cxr_isnet.training.self_check import self_check
-from cxr_isnet.training.temperature import fit_and_store_temperature
+from cxr_isnet.training.partitions import Partitions, check_masks, read_partitions
 
 _log = logging.getLogger(__name__)
 
@@ -97,12 +81,17 @@ def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, An
     settings = config.resolved()
     manifests = config.data.training
     directory = RunDirectory.open(config.output, settings, manifests, resume=config.resume)
-    check_store(config.tracking, directory.run_id())
-    method.check_network(network, config.data.image.size)
-    if config.register is not None:
-        check_method(open_store(resolve_uri(config.tracking.uri)), config.register, settings["method"])
-    partitions = read_partitions(config.data, config.seed)
-    _check_masks(method, partitions)
+    problems = Problems()
+    with problems.noted():
+        check_store(config.tracking, directory.run_id())
+        if config.register is not None and not is_new(resolve_uri(config.tracking.uri)):
+            check_method(open_store(resolve_uri(config.tracking.uri)), config.register, settings["method"])
+    with problems.noted():
+        method.check_network(network, config.data.image.size)
+    with problems.noted():
+        partitions = read_partitions(config.data, config.seed)
+        check_masks(method, partitions.training, config.data)
+    problems.raise_all()
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
     options = options_of(config.options, method)
     frozen = read_frozen_part(method, options, config)
@@ -118,34 +107,34 @@ def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, An
         torch.manual_seed(config.seed)
     if frozen is not None:
         frozen.fill(objective.network)
-    objective.see_training_set(_training_set(partitions.training, config.data.classes))
+    images = _training_set(partitions.training, config.data.classes)
+    objective.see_training_set(images)
+    if config.balance.groups is not Groups.NONE:
+        objective.balance(images, config.balance)
     with denormals_as_zero(), distributed_context(config.device) as context:
         loaders = _loaders(config, partitions, objective.sampling_weights, context)
-        with start_run(config.tracking, parameters=settings, tags={**own, **tags}, run_id=directory.run_id()) as run:
+        with start_run(
+            config.tracking,
+            parameters={**settings, "versions": environment()},
+            name=f"{own['method']} {network.name} seed {config.seed} ({directory.path.name})",
+            tags={**own, "device": str(context.device), **tags},
+            run_id=directory.run_id(),
+        ) as run:
             if context.is_main:
-                directory.begin(settings, manifests, run.run_id, run.uri)
+                directory.begin(settings, manifests, run.run_id, run.uri, about=environment())
                 _log_partitions(run, config.data, partitions)
             clock = time.monotonic()
             history = _fit(config, network, objective, as_plain(options), loaders, directory, run, context)
             if not context.is_main:
                 return {}
             seconds = time.monotonic() - clock
-            metrics, logged = _finish(config, partitions, directory, run, history, seconds, context.device)
+            metrics, logged = finish(config, partitions, directory, run, history, seconds, context.device)
     if config.register is not None and not logged:
         raise InputError(
             f"trained and evaluated into '{config.output}', but not registered as {config.register!r}: the store "
             f"{config.tracking.uri} failed. Once it answers, give the same command with --resume true"
         )
     return metrics
-
-
-def _check_masks(method: Method, partitions: Partitions) -> None:
-    if method.needs_masks and not (partitions.training["mask"] != "").any():
-        raise InputError(
-            f"column 'mask': none of the {len(partitions.training)} training images has a lung mask, which method "
-            f"'{method.name}' needs. Fill it in with `cxr-isnet segment predict` and name the manifest that it writes "
-            "in data.training, or train method 'cross_entropy'"
-        )
 
 
 def _training_set(frame: pd.DataFrame, classes: list[str]) -> TrainingSet:
@@ -209,7 +198,7 @@ def _fit(
     """Prepares and trains, or goes on where the directory's state says; returns the history."""
     settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
     trainer = Trainer(objective, loaders.training, loaders.validation, settings, context, _validation_metrics)
-    method = config.resolved()["method"]
+    method, provenance = config.resolved()["method"], config.provenance()
 
     def prepare() -> None:
         if config.init_from is not None or isinstance(objective.network, LinearProbe):
@@ -222,7 +211,7 @@ def _fit(
     def save_best(path: Path) -> None:
         predictor = trainer.validated.network
         classes, image = tuple(config.data.classes), config.data.image
-        Classifier(predictor, network, classes, image, method, options=options).save(path)
+        Classifier(predictor, network, classes, image, method, options=options, provenance=provenance).save(path)
 
     def log_epochs(epochs: Mapping[int, Mapping[str, float]]) -> None:
         split = "validation" if config.data.mark is None else "validation_marked"
@@ -267,112 +256,3 @@ def _log_partitions(run: Run, config: DataConfig, partitions: Partitions) -> Non
         run.log_dataset(frame, name, name, digest(*manifests), source=", ".join(manifests))
     for tag, tables in ((SEEN_TAG, config.training), (EXTERNAL_TAG, config.external)):
         run.set_tags({tag: " ".join(map(digest, tables))})
-
-
-def _finish(
-    config: TrainConfig,
-    partitions: Partitions,
-    directory: RunDirectory,
-    run: Run,
-    history: list[dict[str, Any]],
-    seconds: float,
-    device: torch.device,
-) -> tuple[dict[str, Any], list[LoggedModel]]:
-    """Fits the best classifier's temperature, evaluates it, writes `metrics.json`, logs and registers; returns what the
-    file holds, and the model as it is logged, which may come later where the store fails."""
-    classifier = Classifier.load(directory.best_file, device)
-    clean = predict_manifest(classifier, partitions.validation, Condition(), model_uri=run.run_id)
-    validation = check_predictions(clean, classifier.classes)
-    fit_threshold_and_reference(classifier, validation, partitions.training, partitions.validation)
-    calibration = fit_and_store_temperature(classifier, validation, directory.best_file)
-    settings = Settings(config.resamples, config.seed)
-    evaluated: dict[str, dict[str, Study]] = {}
-    for name, frame in (("validation", partitions.validation), ("external", partitions.external)):
-        if frame is not None:
-            evaluated[name] = evaluate_classifier(
-                classifier,
-                frame,
-                directory.path / name,
-                conditions(config.data.mark),
-                settings,
-                validation=validation,
-                predictions={"clean": clean} if name == "validation" else None,
-                model_uri=run.run_id,
-            )
-    checked = self_check(classifier, partitions.validation, validation, config.data.mark, settings)
-    frame = pd.DataFrame(history)
-    losses = frame[frame["split"] == "validation"]
-    best = int(losses["epoch"].to_numpy()[losses["loss"].to_numpy().argmin()])
-    metrics = {
-        "method": classifier.method,
-        "network": classifier.config.name,
-        "seed": config.seed,
-        "epochs": int(frame["epoch"].max()),
-        "best_epoch": best,
-        "seconds": round(seconds, 1),
-        "calibration": calibration,
-        "self_check": None if checked is None else checked.to_dict(),
-        **{
-            part: {
-                condition: {site: r.to_dict() for site, r in site_results(study).items()}
-                for condition, study in studies.items()
-            }
-            for part, studies in evaluated.items()
-        },
-    }
-    run.log_metrics({f"validation.{name}": value for name, value in calibration.items()}, config.epochs)
-    if checked is not None:
-        run.log_metrics(
-            {f"validation.self_check.{name}": value for name, value in checked.flat().items()}, config.epochs
-        )
-    logged = _log_results(config, partitions, directory, run, evaluated, frame, classifier)
-    write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
-    run.log_artifact(directory.metrics_file)
-    for part, studies in evaluated.items():
-        _log.info("\n%s, %s\n%s", classifier.method, part, results_table(studies))
-    if checked is not None:
-        _log.info("\n%s", "\n".join(checked.sentences))
-    return metrics, logged
-
-
-def _log_results(
-    config: TrainConfig,
-    partitions: Partitions,
-    directory: RunDirectory,
-    run: Run,
-    evaluated: Mapping[str, Mapping[str, Study]],
-    history: pd.DataFrame,
-    classifier: Classifier,
-) -> list[LoggedModel]:
-    run.set_tags({MODEL_DIGEST_TAG: file_digest(directory.best_file)})
-    flat = {f"{part}.{key}": v for part, studies in evaluated.items() for key, v in flat_metrics(studies).items()}
-    run.log_metrics(flat, config.epochs)
-    run.log_figure(loss_curves_figure(history), "loss_curves.png")
-    for file in (directory.config_file, directory.history_file):
-        run.log_artifact(file)
-    for part, studies in evaluated.items():
-        for condition in studies:
-            run.log_artifact(directory.path / part / condition, part)
-    control = None if partitions.external is None else control_tables(THUMBNAIL, config.data, partitions)
-    if control is not None:
-        folder = directory.path / "external" / "thumbnail"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(control.external["clean"], folder / "predictions.csv")
-        run.log_artifact(folder, "external")
-    logged: list[LoggedModel] = []
-
-    def log_and_register() -> None:
-        model = log_classifier(
-            run,
-            classifier,
-            list(partitions.validation["image"][:2]),
-            register=config.register,
-            metadata={"method": classifier.method, "seed": config.seed, "temperature": classifier.temperature},
-        )
-        if model is not None:
-            logged.append(model)
-            if model.version is not None:
-                _log.info("registered as models:/%s/%d", model.name, model.version)
-
-    run.send("the model", log_and_register)
-    return logged

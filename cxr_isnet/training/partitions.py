@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxr_isnet.data import check_files
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, Problems
 from cxr_isnet.manifests import read_manifests, split_by_patient
+from cxr_isnet.objectives import Method
 from cxr_isnet.training.config import DataConfig
 
 
@@ -24,9 +25,13 @@ class Partitions:
 
 def read_partitions(config: DataConfig, seed: int) -> Partitions:
     """Reads and checks the manifests and their files, and splits the training sites by patient."""
-    frame = read_manifests(config.training, classes=config.classes)
+    problems, external = Problems(), None
+    with problems.noted():
+        frame = read_manifests(config.training, classes=config.classes)
+    with problems.noted():
+        external = read_manifests(config.external, classes=config.classes) if config.external else None
+    problems.raise_all()
     parts = divided(frame, config, seed)
-    external = read_manifests(config.external, classes=config.classes) if config.external else None
     lacking = classes_lacking(parts, config.classes)
     if lacking:
         raise InputError(
@@ -47,7 +52,9 @@ def read_partitions(config: DataConfig, seed: int) -> Partitions:
                 "external image must be unseen. Take them out of one of them"
             )
     for part in (*parts.values(), *([] if external is None else [external])):
-        check_files(part)
+        with problems.noted():
+            check_files(part)
+    problems.raise_all()
     return Partitions(parts["train"], parts["val"], external)
 
 
@@ -66,3 +73,37 @@ def classes_lacking(parts: Mapping[str, pd.DataFrame], classes: Sequence[str]) -
         if absent:
             return f"no image of class {', '.join(map(repr, absent))} in split '{name}' ({len(part)} images)"
     return ""
+
+
+def check_masks(method: Method, training: pd.DataFrame, config: DataConfig) -> None:
+    """Whether enough training images have a lung mask for a method that needs them.
+
+    A hospital without masks adds classification loss only: its background stays free to tell the class, so such a
+    training is no ISNet there, whatever it is called.
+
+    Args:
+        method: What is to be trained.
+        training: Rows of the training images.
+        config: Says how many are enough.
+
+    Raises:
+        InputError: Too few of a class of a hospital have one; names all such groups and what to do.
+    """
+    if not method.needs_masks:
+        return
+    masked = training["mask"] != ""
+    groups = training.assign(masked=masked).groupby(["site", "label"])["masked"].agg(["sum", "size"]).reset_index()
+    lacking = groups[(groups["sum"] < config.least_masked * groups["size"]) | (not masked.any())]
+    if lacking.empty:
+        return
+    shares = "; ".join(f"{g.site}, {g.label}: {g.sum} of {g.size}" for g in lacking.itertuples())
+    bare = int((training["site"].isin(lacking["site"]) & ~masked).sum())
+    manifests = ", ".join(config.training)
+    raise InputError(
+        f"column 'mask' of {manifests}: method '{method.name}' needs lung masks of at least "
+        f"{config.least_masked:.0%} of the training images of every class of every hospital (data.least_masked), and "
+        f"{bare} images have none (masked are: {shares}). Predict them, `cxr-isnet segment predict --model "
+        "lungs/best.pt --manifest MANIFEST --output FOLDER`, and name FOLDER/manifest.csv in data.training in place of "
+        "MANIFEST; or leave out what has no mask (--data.masked_only true); or train method 'cross_entropy', which "
+        "needs none"
+    )

@@ -1,24 +1,21 @@
 """The self-check at the end of a training: on validation images, does the network read the background?
 
-It costs a few predictions of the validation images and takes no external image. It finds what it looks for and no
-more; `cxr-isnet audit` asks further questions.
+It reads the validation images once, predicts each in a few changed forms, and takes no external image. It finds what it
+looks for and no more; `cxr-isnet audit` asks further questions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
-from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
-from cxr_isnet.errors import InputError
+from cxr_isnet.data import MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset
 from cxr_isnet.evaluation import (
     Interval,
     PatientBootstrap,
@@ -26,10 +23,12 @@ from cxr_isnet.evaluation import (
     WeightedMean,
     evaluate_site,
     interval_text,
+    probabilities,
     probability_columns,
     relevance_excess,
 )
-from cxr_isnet.inference import Classifier
+from cxr_isnet.inference import Classifier, score
+from cxr_isnet.phantoms.glyphs import MARK_COUNT
 
 READS_MARK = 0.1
 """Change of the probabilities (total variation distance) from which a planted mark counts as read."""
@@ -82,7 +81,7 @@ class SelfCheck:
 def self_check(
     classifier: Classifier,
     frame: pd.DataFrame,
-    predictions: pd.DataFrame,
+    predictions: Mapping[str, pd.DataFrame],
     mark: MarkConfig | None,
     settings: Settings,
 ) -> SelfCheck | None:
@@ -91,7 +90,8 @@ def self_check(
     Args:
         classifier: The trained classifier.
         frame: Rows of the validation images.
-        predictions: Their checked predictions table, without marks, in the same order.
+        predictions: Their checked predictions tables in the same order by condition: `clean`; and where training had
+            marks, `biased` and `swapped`.
         mark: The mark that was planted in training; None plants the default one.
         settings: Resamples and seed of the intervals.
 
@@ -99,42 +99,56 @@ def self_check(
         None where no image has a lung mask, or those that have do not cover two classes.
     """
     masked = (frame["mask"] != "").to_numpy()
-    frame, predictions = frame[masked].reset_index(drop=True), predictions[masked].reset_index(drop=True)
+    frame = frame[masked].reset_index(drop=True)
+    tables = {name: table[masked].reset_index(drop=True) for name, table in predictions.items()}
     if frame["label"].nunique() < 2:
         return None
-    hidden = predictions.copy()
-    hidden[probability_columns(classifier.classes)] = _probabilities(
-        classifier,
-        frame,
-        MarkMode.NONE if mark is None else MarkMode.BIASED,
-        mark,
-        lambda images, masks: images * (1 - masks),
-    )
-    background = evaluate_site(hidden, classifier.classes, resamples=settings.resamples, seed=settings.seed)
-    excess = _excess(predictions, settings)
-    change = _mark_change(classifier, frame, mark or MarkConfig())
-    return _in_words(len(frame), background.metrics["auc"], excess, change, trained_with_marks=mark is not None)
+    count, own_and_other = len(classifier.classes), (MarkMode.BIASED, MarkMode.SWAPPED)
+    planted = PlantMarkd(mark or MarkConfig(), MarkMode.NONE if mark is None else MarkMode.BIASED, count)
+    forms: list[Form] = [lambda item: _without_lungs(planted(item))]
+    if mark is None and count <= MARK_COUNT:
+        forms += [PlantMarkd(MarkConfig(), mode, count) for mode in own_and_other]
+    dataset = make_dataset(frame, classifier.classes, classifier.image, cache=False)
+    found = score(classifier, _InForms(dataset, forms), title="self-check").probabilities()
+    hidden, *marked = found.reshape(len(frame), len(forms), -1).swapaxes(0, 1)
+    if mark is not None:
+        marked = [probabilities(tables[mode.value], classifier.classes) for mode in own_and_other]
+    table = tables["clean"].copy()
+    table[probability_columns(classifier.classes)] = hidden
+    table = table.iloc[np.flatnonzero(np.isfinite(hidden).all(1))]
+    background = evaluate_site(table, classifier.classes, resamples=settings.resamples, seed=settings.seed)
+    excess = _excess(tables["clean"], settings)
+    change = np.abs(marked[0] - marked[1]).sum(1) / 2 if marked else np.zeros(0)
+    change = change[np.isfinite(change)]  # NaN where the lungs leave no room for the mark
+    mean = float(change.mean()) if len(change) else math.nan
+    return _in_words(len(frame), background.metrics["auc"], excess, mean, trained_with_marks=mark is not None)
 
 
-def _probabilities(
-    classifier: Classifier,
-    frame: pd.DataFrame,
-    mode: MarkMode,
-    mark: MarkConfig | None,
-    change: Callable[[Tensor, Tensor], Tensor] = lambda images, masks: images,
-) -> np.ndarray[Any, Any]:
-    dataset = make_dataset(frame, classifier.classes, classifier.image, mark=mark, mode=mode, cache=False)
-    loader: DataLoader[Any] = DataLoader(dataset, batch_size=16)
-    parts = [classifier.probabilities(change(batch["image"], batch["mask"])) for batch in loader]
-    return torch.cat(parts).double().numpy()
+Form = Callable[[dict[Any, Any]], dict[Any, Any]]
+"""An item of the data set to the item as the network is to see it."""
 
 
-def _mark_change(classifier: Classifier, frame: pd.DataFrame, mark: MarkConfig) -> float:
-    try:
-        own, other = (_probabilities(classifier, frame, m, mark) for m in (MarkMode.BIASED, MarkMode.SWAPPED))
-    except InputError:
-        return math.nan
-    return float(np.abs(own - other).sum(1).mean() / 2)
+class _InForms(Dataset[dict[Any, Any]]):
+    """Every image in several forms, one behind the other; read once where they are asked for in order."""
+
+    def __init__(self, dataset: Dataset[Any], forms: Sequence[Form]) -> None:
+        self._dataset = dataset
+        self._forms = forms
+        self._read: tuple[int, dict[Any, Any]] = (-1, {})
+
+    def __len__(self) -> int:
+        return len(self._dataset) * len(self._forms)  # type: ignore[arg-type] # every data set here has a length
+
+    def __getitem__(self, place: int) -> dict[Any, Any]:
+        index, form = divmod(place, len(self._forms))
+        if self._read[0] != index:
+            self._read = (index, self._dataset[index])
+        return self._forms[form](dict(self._read[1]))
+
+
+def _without_lungs(item: dict[Any, Any]) -> dict[Any, Any]:
+    """An item with black lungs, and with them the rim into which blur carries what is in the lungs."""
+    return {**item, "image": background_only(item["image"][None], item["mask"][None], 0.0)[0]}
 
 
 def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:

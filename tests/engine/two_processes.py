@@ -42,11 +42,11 @@ def config(manifest: str, output: str, method: str) -> TrainConfig:
 
 def run(manifest: str, output: str, method: str) -> None:
     """Trains, in as many processes as the environment says; leaves out the judging."""
-    finish, experiment._finish = experiment._finish, lambda *_: ({}, [])
+    finish, experiment.finish = experiment.finish, lambda *_: ({}, [])
     try:
         train(config(manifest, output, method))
     finally:
-        experiment._finish = finish
+        experiment.finish = finish
 
 
 if __name__ == "__main__":

@@ -143,3 +143,66 @@ def test_damaged_safetensors_are_reported(content, tmp_path):
 
     with pytest.raises(InputError, match=r"best\.safetensors: "):
         Classifier.load(tmp_path / "best.safetensors")
+
+
+WEIGHT = "features.conv0.weight"
+
+
+def changed(state, key, value):
+    """The state with another value at `a.b`; a function changes the value that is there."""
+    where, parts = state, key.split(".", 1)
+    if len(parts) == 2:
+        where[parts[0]] = dict(where[parts[0]])
+        where = where[parts[0]]
+    where[parts[-1]] = value(where[parts[-1]]) if callable(value) else value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("network", None),
+        ("network", {"name": 3}),
+        ("network", {"name": "densenet_tiny", "depth": 7}),
+        ("image", {"size": "large"}),
+        ("image", {"pixels": 3}),
+        ("image", []),
+        ("classes", "normal"),
+        ("classes", ["normal"]),
+        ("classes", ["normal", 1]),
+        ("classes", ["normal", "normal"]),
+        ("method", 5),
+        ("method", "no such method"),
+        ("options", [1]),
+        ("options", {"no_such": 1}),
+        ("temperature", "warm"),
+        ("temperature", float("nan")),
+        ("temperature", 0.0),
+        ("threshold", 7.0),
+        ("threshold", "half"),
+        ("weights", None),
+        ("weights", [1, 2]),
+        (f"weights.{WEIGHT}", "text"),
+        (f"weights.{WEIGHT}", lambda w: w * torch.nan),
+        (f"weights.{WEIGHT}", lambda w: w / 0.0),
+        ("weights.features.norm0.running_var", lambda w: w - 1e9),
+        ("reference", {"mean": torch.zeros(3)}),
+        ("reference", {"mean": torch.zeros(3), "precision": torch.zeros(2, 2)}),
+        ("reference", {"mean": torch.full((3,), torch.nan), "precision": torch.eye(3)}),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_with_other_content_is_refused_by_name(key, value, classifier, tmp_path):
+    classifier.save(tmp_path / "best.pt")
+    state = load_state(tmp_path / "best.pt") | {"reference_limit": 1.0}
+    save_state(tmp_path / "best.pt", changed(state, key, value))
+
+    with pytest.raises(InputError, match=r"best\.pt|method|options"):
+        Classifier.load(tmp_path / "best.pt")
+
+
+def test_the_file_says_what_decided_the_training(classifier, tmp_path):
+    classifier.provenance = {"seed": 3, "data": {"augment": {"noise": 0.02}}, "versions": {"torch": "2"}}
+    for name in ("best.pt", "best.safetensors"):
+        classifier.save(tmp_path / name)
+        assert Classifier.load(tmp_path / name).provenance == classifier.provenance

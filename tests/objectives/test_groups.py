@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.objectives.balance import BalanceConfig, Groups, TrainingSet
+from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.groups import Balanced, BalancedOptions, GroupDRO, GroupDROOptions
 from cxr_isnet.objectives.methods import find_method
-from cxr_isnet.objectives.objective import TrainingSet
 
 LABELS = [0, 0, 0, 0, 0, 1, 1, 1, 2, 0]
 SITES = [0, 0, 0, 0, 0, 1, 1, 0, 0, 1]
@@ -205,3 +206,57 @@ def test_groups_that_nobody_told_are_missed(kind, options):
 def test_a_setting_that_cannot_be_used_is_reported(method, options, message):
     with pytest.raises(InputError, match=message):
         find_method(method).parse_options(options)
+
+
+CONFIGS = [
+    BalanceConfig(groups, sampling, weighting)
+    for groups in (Groups.CLASS, Groups.CLASS_AND_SITE)
+    for sampling, weighting in ((True, False), (False, True), (True, True))
+]
+
+
+def group_of(label: int, site: int, groups: Groups) -> tuple[int, ...]:
+    return (label,) if groups is Groups.CLASS else (label, site)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_any_method_balances_groups_as_it_is_told(config):
+    """Over the images as they are drawn, the mean loss is the mean of the groups' mean losses."""
+    objective = CrossEntropy(network())
+    objective.balance(TRAINING, config)
+    drawn = np.ones(10) if objective.sampling_weights is None else objective.sampling_weights.double().numpy()
+    images = list(zip(LABELS, SITES, strict=True))
+
+    alone = [float(objective(a_batch([image]))["loss"].detach()) for image in images]
+    plain = [losses_of(objective, a_batch([image]))[0] for image in images]
+
+    by_group: dict[tuple[int, ...], list[float]] = {}
+    for image, value in zip(images, plain, strict=True):
+        by_group.setdefault(group_of(*image, config.groups), []).append(value)
+    expected = np.mean([np.mean(values) for values in by_group.values()])
+    assert np.average(alone, weights=drawn) == pytest.approx(expected, rel=1e-5)
+    objective.eval()
+    assert np.mean([float(objective(a_batch([i]))["loss"].detach()) for i in images]) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert "loss_weights" not in objective.state_dict()  # which belongs to the images, and is found again from them
+
+
+def test_the_method_balanced_is_the_setting():
+    setting = CrossEntropy(network())
+    setting.balance(TRAINING, BalanceConfig(Groups.CLASS_AND_SITE, sampling=True, weighting=True))
+    method = prepared(Balanced, BOTH)
+
+    assert torch.equal(setting(BATCH)["loss"], method(BATCH)["loss"])
+    assert torch.equal(setting.sampling_weights, method.sampling_weights)
+
+
+def test_a_method_that_balances_by_itself_or_cannot_weigh_says_so():
+    with pytest.raises(InputError, match="balances groups by itself: leave balance out"):
+        prepared(GroupDRO, GroupDROOptions()).balance(TRAINING, CONFIGS[0])
+    unweighable = type("Unweighable", (CrossEntropy,), {"takes_loss_weights": False})(network())
+    with pytest.raises(InputError, match="takes no weights: balance by sampling alone"):
+        unweighable.balance(TRAINING, CONFIGS[1])
+    unweighable.balance(TRAINING, CONFIGS[0])
+    with pytest.raises(InputError, match="switch one on, or set groups to none"):
+        BalanceConfig(Groups.CLASS, sampling=False)

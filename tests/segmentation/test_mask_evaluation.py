@@ -140,7 +140,7 @@ def test_the_lines_and_the_flat_names_hold_every_site(table):
 
     assert [line.split()[0] for line in format_overlaps(results).splitlines()] == ["site", "Alder", "Birch", "pooled"]
     assert f"{table['dice'].mean():.3f} (" in format_overlaps(results)
-    assert flat_overlaps(results, "external")["external.pooled.dice"] == pytest.approx(table["dice"].mean())
+    assert flat_overlaps(results, "external")["external/pooled/dice"] == pytest.approx(table["dice"].mean())
 
 
 def test_the_worst_and_the_typical_are_drawn(bright, pairs, tmp_path, monkeypatch):

@@ -238,7 +238,7 @@ class Recorder(NullRun):
     def log_dataset(self, frame, name, context, digest, *, source):
         self.datasets[name] = source
 
-    def log_metrics(self, metrics, step):
+    def log_metrics(self, metrics, step, **_):
         self.metrics.update({(name, step): value for name, value in metrics.items()})
 
     def log_steps(self, steps):
@@ -259,7 +259,7 @@ def test_a_run_gets_curves_overlaps_and_weights_but_no_table_of_patients_and_no_
     evaluations = train(make_config())
 
     mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
-    assert run.metrics["validation.Alder.dice", 2] == pytest.approx(mean)
+    assert run.metrics["validation/Alder/dice", 2] == pytest.approx(mean)
     assert {("epoch/validation/dice", 1), ("epoch/validation/dice", 2)} <= run.metrics.keys()
     assert run.artifacts == {
         "best.pt",

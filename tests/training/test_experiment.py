@@ -22,7 +22,7 @@ from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.methods import options_by_method
 from cxr_isnet.phantoms import PhantomHospital, write_hospital
 from cxr_isnet.tracking import TrackingConfig, load_model
-from cxr_isnet.training import TrainConfig, experiment, train
+from cxr_isnet.training import TrainConfig, finish, train
 from cxr_isnet.training.config import DataConfig
 from cxr_isnet.training.partitions import read_partitions
 from tests.checkpoints import Killed, weights
@@ -100,7 +100,7 @@ def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_con
 def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_config, kill_at):
     config = make_config(epochs=1)
     finished = Path(config.output) / "metrics.json"
-    kill_at(experiment, "log_classifier", 1, before=True)
+    kill_at(finish, "log_classifier", 1, before=True)
     with pytest.raises(Killed):
         train(config)
     assert not finished.exists()

@@ -22,7 +22,7 @@ from cxr_isnet.inference import Classifier, conditions
 from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import LoggedModel
-from cxr_isnet.training import TrainConfig, experiment, train
+from cxr_isnet.training import TrainConfig, experiment, finish, train
 from cxr_isnet.training.config import DataConfig
 from cxr_isnet.training.partitions import read_partitions
 
@@ -42,7 +42,7 @@ class Listening:
         self.datasets: dict[str, int] = {}
         self.tags: dict[str, object] = {}
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int, **_: Any) -> None:
         self.metrics |= {f"{name} {step}": value for name, value in metrics.items()}
 
     def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
@@ -73,7 +73,7 @@ def finished(
     """A training with marks and an external hospital whose second epoch of three is its best: what came after it."""
     seen = SimpleNamespace(evaluated={}, run=Listening(), model={}, checked=[])
     losses = iter([3.0, 1.0, 2.0])
-    study = SimpleNamespace(models={"cross_entropy": SimpleNamespace(sites={})})
+    study = SimpleNamespace(models={"cross_entropy": SimpleNamespace(sites={})})  # of no site
 
     @contextmanager
     def start_run(*_: Any, **__: Any) -> Iterator[Listening]:
@@ -109,10 +109,11 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "start_run", start_run)
         patch.setattr(experiment, "open_store", lambda uri: uri)
+        patch.setattr(experiment, "is_new", lambda uri: False)
         patch.setattr(experiment, "check_method", lambda *given: seen.checked.append(given))
-        patch.setattr(experiment, "evaluate_classifier", evaluate)
-        patch.setattr(experiment, "log_classifier", log_classifier)
-        patch.setattr(experiment, "results_table", lambda studies: ", ".join(studies))
+        patch.setattr(finish, "evaluate_classifier", evaluate)
+        patch.setattr(finish, "log_classifier", log_classifier)
+        patch.setattr(finish, "results_table", lambda studies: ", ".join(studies))
         patch.setattr(Trainer, "_validate", lambda self: {"loss": next(losses), "auc": 0.5})
         seen.metrics = train(seen.config)
     return seen
@@ -142,7 +143,7 @@ def test_threshold_and_temperature_come_from_the_unmarked_validation_images_of_b
     for table in tables:
         np.testing.assert_allclose(table["probability_tuberculosis"], own["probability_tuberculosis"], atol=1e-6)
         assert set(table["model_uri"]) == {"an id"}
-    assert list(finished.evaluated["validation"][-1]["predictions"]) == ["clean"]
+    assert list(finished.evaluated["validation"][-1]["predictions"]) == ["biased", "clean", "swapped"]
     assert finished.evaluated["external"][-1]["predictions"] is None
 
 
@@ -157,7 +158,14 @@ def test_what_is_shipped_is_the_best_network_with_its_temperature_and_where_it_c
     assert best.temperature == shipped.temperature == temperature
     assert best.threshold == shipped.threshold is not None
     assert torch.equal(best.reference.mean, shipped.reference.mean)
-    assert finished.model["metadata"] == {"method": "cross_entropy", "seed": 3, "temperature": temperature}
+    assert finished.model["metadata"] == {
+        "method": "cross_entropy",
+        "network": "densenet_tiny",
+        "seed": 3,
+        "temperature": temperature,
+        "threshold": best.threshold,
+    }
+    assert "Trained on Alder: 8 images." in finished.model["description"]
     assert finished.model["register"] == "lungs"
     assert set(finished.model["example_paths"]) <= set(read_manifests(finished.config.data.training)["image"])
 
@@ -174,7 +182,7 @@ def test_the_run_gets_data_sets_epochs_calibration_and_files(finished: SimpleNam
 
     assert run.datasets == {"training": 8, "validation": 4, "external": 8}
     assert run.metrics["epoch/validation_marked/loss 2"] == 1.0
-    assert run.metrics["validation.temperature 3"] == finished.metrics["calibration"]["temperature"]
+    assert run.metrics["validation/temperature 3"] == finished.metrics["calibration"]["temperature"]
     assert {("clean", "validation"), ("clean", "external")} <= set(run.artifacts)
     assert ("thumbnail", "external") in run.artifacts
     assert {"config.yaml", "history.csv", "metrics.json", "loss_curves.png"} <= {name for name, _ in run.artifacts}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from cxr_isnet.data import ImageConfig, MarkConfig, make_dataset
+from cxr_isnet.data import CXRDataset, ImageConfig, MarkConfig, make_dataset
 from cxr_isnet.evaluation import Settings, check_predictions, hand_till_auc
-from cxr_isnet.inference import Classifier, predict_manifest
+from cxr_isnet.inference import Classifier, conditions, predict_manifest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.training.self_check import self_check
 
@@ -42,9 +42,12 @@ def areas(frame: pd.DataFrame) -> list[float]:
 def check(network: nn.Module, frame: pd.DataFrame, mark: MarkConfig | None, share: float = 0.8):
     classifier = Classifier(network, NetworkConfig("densenet_tiny"), CLASSES, ImageConfig(SIZE), "cross_entropy")
     classifier.explainer = lambda *_: type("None_", (), {"explain": None, "reason": "made up"})()
-    table = check_predictions(predict_manifest(classifier, frame), CLASSES)
+    tables = {
+        condition.name: check_predictions(predict_manifest(classifier, frame, condition), CLASSES)
+        for condition in conditions(mark)
+    }
     relevance = {"relevance_in_lung": share, "relevance_null": areas(frame) if (frame["mask"] != "").all() else np.nan}
-    return self_check(classifier, frame, table.assign(**relevance), mark, Settings(100))
+    return self_check(classifier, frame, tables | {"clean": tables["clean"].assign(**relevance)}, mark, Settings(100))
 
 
 def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phantoms):
@@ -76,7 +79,15 @@ def test_relevance_no_more_than_by_chance_is_a_sign(phantoms):
     assert "no more than by chance" in " ".join(found.sentences)
 
 
-def test_the_background_is_the_image_without_its_lungs(phantoms):
+def with_rim(lungs: torch.Tensor) -> torch.Tensor:
+    """Lungs (1, H, W) and the pixels beside them, whose distance is 1 in rows and columns at 32 pixels."""
+    wider = torch.zeros_like(lungs)
+    for _, row, column in lungs.nonzero().tolist():
+        wider[0, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True
+    return wider
+
+
+def test_the_background_is_the_image_without_its_lungs_and_their_rim(phantoms):
     whole = Reads(slice(0, SIZE), slice(0, SIZE), 0.3, 1.0)
     dataset = make_dataset(phantoms, CLASSES, ImageConfig(SIZE), cache=False)
 
@@ -84,7 +95,7 @@ def test_the_background_is_the_image_without_its_lungs(phantoms):
 
     items = [dataset[place] for place in range(len(dataset))]
     with torch.no_grad():
-        slow = [whole((item["image"] * (item["mask"] < 0.5))[None]).softmax(1)[0].numpy() for item in items]
+        slow = [whole((item["image"] * ~with_rim(item["mask"] > 0.5))[None]).softmax(1)[0].numpy() for item in items]
     assert found.background_auc.estimate == pytest.approx(hand_till_auc(dataset.labels.numpy(), np.stack(slow)))
 
 
@@ -100,3 +111,22 @@ def test_a_training_ends_with_its_self_check(trained):
 
     assert metrics["self_check"]["sentences"][0].startswith("Self-check on")
     assert 0 <= metrics["self_check"]["mark_change"] <= 1
+
+
+def test_each_image_is_read_once_and_marked_ones_are_not_predicted_again(phantoms, monkeypatch):
+    read: list[int] = []
+    item = CXRDataset.__getitem__
+    monkeypatch.setattr(CXRDataset, "__getitem__", lambda self, index: read.append(index) or item(self, index))
+    classifier = Classifier(
+        Reads(slice(0, 2), slice(0, 2), 0.5, 0.0),
+        NetworkConfig("densenet_tiny"),
+        CLASSES,
+        ImageConfig(SIZE),
+        "cross_entropy",
+    )
+    mark = MarkConfig(0.2)
+    tables = {c.name: check_predictions(predict_manifest(classifier, phantoms, c), CLASSES) for c in conditions(mark)}
+    for given in (None, mark):
+        read.clear()
+        self_check(classifier, phantoms, tables, given, Settings(10))
+        assert read == list(range(len(phantoms)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig, build_network
-from cxr_isnet.objectives.methods import options_by_method
+from cxr_isnet.objectives import BalanceConfig, Groups
+from cxr_isnet.objectives.methods import find_method, options_by_method
+from cxr_isnet.tracking import environment
 from cxr_isnet.training import TrainConfig, experiment, train
-from cxr_isnet.training.partitions import read_partitions
+from cxr_isnet.training.partitions import check_masks, read_partitions
 from tests.checkpoints import Killed
 
 CLASSES = ["normal", "tuberculosis"]
@@ -193,12 +196,14 @@ def test_the_run_is_opened_with_all_settings_and_tags_and_goes_on_as_the_same_ru
     with pytest.raises(Killed):
         train(config, tags={"site_left_out": "Alder"})
 
-    assert opened["parameters"] == config.resolved()
+    assert opened["parameters"] == {**config.resolved(), "versions": environment()}
+    assert opened["name"] == "cross_entropy densenet_tiny seed 3 (run)"
     assert opened["run_id"] == "an id"
     assert opened["tags"] == {
         "method": "cross_entropy",
         "network": "densenet_tiny",
         "seed": 3,
+        "device": "cpu",
         "init_from_sha256": digest(checkpoint),
         "site_left_out": "Alder",
     }
@@ -218,9 +223,55 @@ def test_only_a_method_that_needs_masks_refuses_images_without(
     if method == "cross_entropy":
         start(config)
         return
-    with pytest.raises(InputError, match=r"column 'mask': none of the 8 training images has a lung mask.*'isnet'"):
+    with pytest.raises(InputError, match=r"'isnet' needs lung masks.*8 images have none .*Alder, normal: 0 of 4"):
         train(config)
     assert not Path(config.output).exists()
+
+
+def frame_of(**masked: tuple[int, int]) -> pd.DataFrame:
+    """Training images of both classes of hospitals, so many with a mask of so many."""
+    rows = [
+        {"site": site, "label": label, "mask": "m.png" if i < having else ""}
+        for site, (having, count) in masked.items()
+        for label in CLASSES
+        for i in range(count if label == CLASSES[0] else having)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("least", "masked", "told"),
+    [
+        (0.5, {"A": (5, 10), "B": (10, 10)}, ""),
+        (0.5, {"A": (4, 10), "B": (10, 10)}, "6 images have none (masked are: A, normal: 4 of 10)"),
+        (0.5, {"A": (0, 9), "B": (1, 9)}, "17 images have none (masked are: A, normal: 0 of 9; B, normal: 1 of 9)"),
+        (0.0, {"A": (1, 10)}, ""),
+        (0.0, {"A": (0, 10)}, "A, normal: 0 of 10"),
+        (1.0, {"A": (9, 10)}, "100% of the training images"),
+    ],
+)
+def test_too_few_masks_of_a_class_of_a_hospital_are_refused(
+    least: float, masked: dict[str, tuple[int, int]], told: str, make_config: Callable[..., TrainConfig]
+) -> None:
+    data = make_config(data={"least_masked": least}).data
+
+    check_masks(find_method("cross_entropy"), frame_of(**masked), data)
+    if not told:
+        check_masks(find_method("isnet"), frame_of(**masked), data)
+        return
+    with pytest.raises(InputError, match=re.escape(told)) as refused:
+        check_masks(find_method("isnet"), frame_of(**masked), data)
+    assert "segment predict" in str(refused.value)
+    assert "--data.masked_only true" in str(refused.value)
+
+
+def test_a_training_balances_the_groups_that_it_is_told_to(
+    start: Callable[..., SimpleNamespace], make_config: Callable[..., TrainConfig]
+) -> None:
+    given = start(make_config(balance=BalanceConfig(Groups.CLASS, weighting=True)))
+
+    assert given.objective.loss_weights is not None
+    assert given.training.sampler.weights.tolist() == given.objective.sampling_weights.tolist()
 
 
 def test_images_are_split_by_the_configured_share_and_the_seed(make_config: Callable[..., TrainConfig]) -> None:

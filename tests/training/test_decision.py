@@ -1,4 +1,4 @@
-"""The temperature of a finished training: fitted on its validation images, in its checkpoint, its files and MLflow."""
+"""Threshold and temperature of a finished training: fitted on validation images, in its checkpoint, files, MLflow."""
 
 import json
 from dataclasses import replace
@@ -16,8 +16,8 @@ from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.tracking import TrackingConfig, load_model
 from cxr_isnet.training import train
+from cxr_isnet.training.decision import fit_calibration
 from cxr_isnet.training.partitions import read_partitions
-from cxr_isnet.training.temperature import fit_and_store_temperature
 
 CLASSES = ("normal", "tuberculosis")
 
@@ -85,25 +85,55 @@ def test_probabilities_that_are_too_extreme_get_a_temperature_above_1(classifier
     odds = (honest / (1 - honest)) ** 3
     write_table(tmp_path / "table.csv", ill, odds / (1 + odds))
 
-    found = fit_and_store_temperature(
-        classifier, read_predictions(tmp_path / "table.csv", CLASSES), tmp_path / "best.pt"
-    )
+    found = fit_calibration(classifier, read_predictions(tmp_path / "table.csv", CLASSES))
 
-    assert found["temperature"] == pytest.approx(3, rel=0.2)
-    assert found["log_loss_with_temperature"] < found["log_loss"]
+    assert found.temperature == pytest.approx(3, rel=0.2)
+    assert found.log_loss_with_temperature < found.log_loss
     table = read_predictions(tmp_path / "table.csv", CLASSES)
-    assert found["log_loss"] == pytest.approx(
+    assert found.log_loss == pytest.approx(
         -np.log(probabilities(table, CLASSES)[np.arange(400), label_indices(table, CLASSES)]).mean()
     )
-    assert Classifier.load(tmp_path / "best.pt").temperature == found["temperature"]
+    assert (classifier.temperature, classifier.threshold) == (found.temperature, found.threshold)
+    assert found.youden > 0.3
+    assert found.note == ""
 
 
 def test_validation_that_is_all_right_ships_1(classifier, tmp_path):
     write_table(tmp_path / "table.csv", [0, 1], [0.3, 0.6])
 
-    found = fit_and_store_temperature(
-        classifier, read_predictions(tmp_path / "table.csv", CLASSES), tmp_path / "best.pt"
-    )
+    found = fit_calibration(classifier, read_predictions(tmp_path / "table.csv", CLASSES))
 
-    assert found["temperature"] == Classifier.load(tmp_path / "best.pt").temperature == 1.0
-    assert found["log_loss"] == pytest.approx(found["log_loss_with_temperature"])
+    assert found.temperature == classifier.temperature == 1.0
+    assert found.log_loss == pytest.approx(found.log_loss_with_temperature)
+    assert found.note == ""
+
+
+def test_a_model_that_tells_nothing_is_told_so_and_ships_no_decision(classifier, tmp_path, caplog):
+    """Sure, and right by chance: the least log loss is that of one half for all, and no threshold helps."""
+    said = [0.99, 0.01] * 50
+    write_table(tmp_path / "table.csv", [0, 0, 1, 1] * 25, said)
+
+    found = fit_calibration(classifier, read_predictions(tmp_path / "table.csv", CLASSES))
+
+    assert (classifier.temperature, classifier.threshold) == (1.0, None)
+    assert found.youden == 0
+    for told in (found.note, caplog.text):
+        assert "The model tells nothing on its own validation images" in told
+        assert "Youden index 0" in told
+        assert "equal probabilities of all classes have a lower loss" in told
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["threshold"] is None
+
+
+def test_a_model_that_is_wrong_all_the_time_ships_no_decision(classifier, tmp_path):
+    write_table(tmp_path / "table.csv", [0, 1] * 20, [0.9, 0.2] * 20)
+
+    assert fit_calibration(classifier, read_predictions(tmp_path / "table.csv", CLASSES)).threshold is None
+
+
+def test_a_threshold_is_shipped_with_what_it_reaches(classifier, tmp_path):
+    write_table(tmp_path / "table.csv", [0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.41, 0.3, 0.35, 0.45])
+
+    found = fit_calibration(classifier, read_predictions(tmp_path / "table.csv", CLASSES))
+
+    assert (found.threshold, found.youden) == pytest.approx((0.3, 2 / 3))
+    assert classifier.threshold == found.threshold
