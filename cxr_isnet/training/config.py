@@ -9,7 +9,6 @@ from cxr_isnet.config import as_plain, is_import_path, spell_by_value
 from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig, MarkKind
 from cxr_isnet.engine import Device, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import BalanceConfig, MethodOptions, find_method, resolved_options
 from cxr_isnet.phantoms import Corner
@@ -142,6 +141,8 @@ class TrainConfig:
 
     def provenance(self) -> dict[str, Any]:
         """What decides about the weights: all of `resolved` that is no path, digests of the manifests, and versions."""
+        from cxr_isnet.manifests import digest  # not at the top: the settings alone are read faster without pandera
+
         plain = self.resolved()
         kept = {k: v for k, v in plain.items() if k not in ("output", "resume", "register", "tracking", "init_from")}
         kept["data"] = {k: v for k, v in plain["data"].items() if k not in ("training", "external", "workers", "cache")}
