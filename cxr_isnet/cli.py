@@ -118,16 +118,6 @@ COMMANDS: Mapping[str, Command | Group] = {
     "segment": Group(
         "predict the lung masks of X-rays that have none",
         {
-            "methods": Command(
-                "list the training methods, or the settings of one with their meaning",
-                "methods",
-                "MethodsConfig",
-                "list_methods",
-                ("name",),
-            ),
-            "networks": Command(
-                "list the networks and what each can do", "methods", "NetworksConfig", "list_networks", ("name",)
-            ),
             "train": Command(
                 "train a segmenter",
                 "segment",
@@ -153,6 +143,16 @@ COMMANDS: Mapping[str, Command | Group] = {
                 goes_on="give the same command again",
             ),
         },
+    ),
+    "methods": Command(
+        "list the training methods, or the settings of one with their meaning",
+        "methods",
+        "MethodsConfig",
+        "list_methods",
+        ("name",),
+    ),
+    "networks": Command(
+        "list the networks and what each can do", "methods", "NetworksConfig", "list_networks", ("name",)
     ),
     "train": Command(
         "train a classifier, evaluate it on external hospitals, log and register it",
