@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -38,19 +41,21 @@ def registry_lock(client: MlflowClient, name: str, seconds: float = LOCK_SECONDS
         name: the registered name.
         seconds: how long to wait for another.
 
+    What a killed process of this machine left is removed.
+
     Raises:
-        InputError: another holds it for longer; a process that was killed holds it for ever, and the message says how
-            to remove it.
+        InputError: another holds it for longer; one that was killed on another machine holds it for ever, and the
+            message says how to remove it.
     """
     lock, until = name + LOCK_SUFFIX, time.monotonic() + seconds
-    owner = f"{platform.node()}, process {os.getpid()}"
     while True:
         try:
-            client.create_registered_model(lock, description=f"held by {owner}")
+            client.create_registered_model(lock, description=_held_by(os.getpid()))
             break
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
+        _remove_if_dead(client, lock)
         if time.monotonic() > until:
             raise InputError(
                 f"{name!r} is being changed by another for more than {seconds:g} s. Try again; if that process was "
@@ -62,6 +67,30 @@ def registry_lock(client: MlflowClient, name: str, seconds: float = LOCK_SECONDS
         yield
     finally:
         client.delete_registered_model(lock)
+
+
+def _held_by(pid: int) -> str:
+    """The owner of a lock, in words: machine, its space of process numbers (as of a container), process."""
+    space = Path("/proc/self/ns/pid")
+    return f"held by {platform.node()}, {os.readlink(space) if space.exists() else ''}, process {pid}"
+
+
+def _remove_if_dead(client: MlflowClient, lock: str) -> None:
+    """Removes a lock whose process, of this machine, is gone; processes of the machine look one after the other."""
+    with FileLock(Path(tempfile.gettempdir()) / f"cxr-isnet-registry-{os.getuid()}.lock"):
+        try:
+            owner = str(client.get_registered_model(lock).description)
+        except MlflowException:
+            return  # released meanwhile
+        pid = owner.rpartition(" ")[2]
+        if not pid.isdigit() or owner != _held_by(int(pid)):
+            return
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            client.delete_registered_model(lock)
+        except PermissionError:
+            return  # another user's, and alive
 
 
 def version_with_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:

@@ -173,6 +173,27 @@ def test_a_lock_that_another_holds_is_waited_for_and_reported(client: MlflowClie
         pass
 
 
+def test_a_lock_that_a_killed_process_left_is_taken_over(client: MlflowClient, uri: str, name: str) -> None:
+    code = "import sys; from cxr_isnet.tracking import open_store, registry_lock; import os\n"
+    code += "with registry_lock(open_store(sys.argv[1]), sys.argv[2]): os._exit(9)"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    assert subprocess.run([sys.executable, "-c", code, uri, name], env=environment).returncode == 9
+    assert client.get_registered_model(f"{name} is being changed")
+
+    with registry_lock(client, name, seconds=5):
+        pass
+
+
+@pytest.mark.parametrize(
+    "owner", ["held by another machine, pid:[1], process 1", "", "held by whoever"], ids=["machine", "none", "words"]
+)
+def test_the_lock_of_another_machine_is_left_alone(client: MlflowClient, name: str, owner: str) -> None:
+    client.create_registered_model(f"{name} is being changed", description=owner)
+
+    with pytest.raises(InputError, match="is being changed by another"), registry_lock(client, name, seconds=0.3):
+        pass
+
+
 def at_once(uri: str, name: str, runs: list[list[str]]) -> list[list[dict[str, object]]]:
     """Registers lists of runs, each in a process of its own, all started together; what each of them reported."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
