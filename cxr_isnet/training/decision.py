@@ -66,13 +66,12 @@ def fit_calibration(classifier: Classifier, validation: pd.DataFrame) -> Calibra
     labels, scores = label_indices(validation, classifier.classes), probabilities(validation, classifier.classes)
     rule = frozen_rule(labels, scores, classifier.classes, sensitivity=None, source="in-domain validation")
     youden, notes = math.nan, []
-    threshold = rule.threshold
-    if threshold is not None:
-        above = scores[:, 1] >= threshold
+    if rule.tells_nothing:
+        youden = 0.0
+        notes.append("no threshold tells the classes apart (Youden index 0)")
+    elif rule.threshold is not None:
+        above = scores[:, 1] >= rule.threshold
         youden = float(above[labels == 1].mean() - above[labels == 0].mean())
-        if youden <= 0:
-            threshold, youden = None, 0.0
-            notes.append("no threshold tells the classes apart (Youden index 0)")
     fitted = fit_temperature(labels, scores)
     temperature = fitted if math.isfinite(fitted) else 1.0
     if math.isnan(fitted):
@@ -82,14 +81,14 @@ def fit_calibration(classifier: Classifier, validation: pd.DataFrame) -> Calibra
     note = f"The model tells nothing on its own validation images: {'; '.join(notes)}." if notes else ""
     if note:
         _log.warning("%s No such value is shipped: decisions are the most probable class, probabilities its own", note)
-    classifier.threshold, classifier.temperature = threshold, temperature
+    classifier.threshold, classifier.temperature = rule.threshold, temperature
     every_class = range(len(classifier.classes))
     given, scaled = (with_temperature(scores, t) for t in (1.0, temperature))  # sums of 1 in float64
     return Calibration(
         temperature,
         float(log_loss(labels, given, labels=every_class)),
         float(log_loss(labels, scaled, labels=every_class)),
-        threshold,
+        rule.threshold,
         youden,
         note,
     )
