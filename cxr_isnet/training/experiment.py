@@ -206,7 +206,7 @@ def _fit(
         bounds = estimate_bounds(
             objective, loaders.training, loaders.every_image, loaders.validation, settings, context
         )
-        run.log_metrics({f"bounds.{key}": value for key, value in bounds.items()}, 0)
+        run.log_metrics({f"bounds/{key}": value for key, value in bounds.items()}, 0)
 
     def save_best(path: Path) -> None:
         predictor = trainer.validated.network

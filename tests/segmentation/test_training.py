@@ -282,8 +282,8 @@ def test_mlflow_keeps_a_run(make_config, tmp_path):
     (run,) = client.search_runs([client.get_experiment_by_name("lungs").experiment_id])
     assert run.data.params["network.channels"] == "[4, 8]"
     mean = evaluations["validation"].sites["Alder"].estimates["dice"].estimate
-    assert run.data.metrics["validation.Alder.dice"] == pytest.approx(mean)
-    assert len(client.get_metric_history(run.info.run_id, "validation.dice")) == 2
+    assert run.data.metrics["validation/Alder/dice"] == pytest.approx(mean)
+    assert len(client.get_metric_history(run.info.run_id, "epoch/validation/dice")) == 2
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"best.pt", "config.yaml", "metrics.json", "loss_curves.png"} <= kept
     assert [a.path for a in client.list_artifacts(run.info.run_id, "validation")] == ["validation/overlaps.json"]

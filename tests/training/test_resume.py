@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.engine import run_directory
+from cxr_isnet.engine import RunDirectory, run_directory
 from cxr_isnet.engine.checkpoint import load_state
 from cxr_isnet.engine.settings import OptimizerConfig
 from cxr_isnet.engine.steps import TrainingStep
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.isnet import ISNet
+from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
 from tests.checkpoints import Killed, assert_same
 
@@ -231,3 +233,24 @@ def test_a_process_that_is_killed_for_real_goes_on(make_config, tmp_path):
     subprocess.run([*command, "--resume", "true"], env=environment, check=True, stderr=subprocess.DEVNULL)
 
     assert_same(final_state(make_config("whole", **changes)), load_state(folder / "last.pt"))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_training_with_one_line_and_its_run_killed(make_config, tmp_path):
+    tracking = TrackingConfig(f"sqlite:///{tmp_path}/mlflow.db")
+    config = make_config("stopped", epochs=50, tracking=tracking)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(config)))
+    command = [sys.executable, "-m", "cxr_isnet", "train", "--config", str(tmp_path / "config.yaml")]
+
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    while not (Path(config.output) / "last.pt").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+
+    assert process.returncode == 143
+    assert said.splitlines()[-1] == "cxr-isnet: interrupted; to go on, give the same command with --resume true"
+    assert "Traceback" not in said
+    run_id = RunDirectory(Path(config.output)).run_id()
+    assert MlflowClient(tracking.uri).get_run(run_id).info.status == "KILLED"
