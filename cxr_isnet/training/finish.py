@@ -83,7 +83,9 @@ def finish(
     frame = pd.DataFrame(history)
     metrics = _metrics(config, classifier, frame, seconds, calibration, found, evaluated)
     _write_thumbnail(config, partitions, directory)
-    logged = _log_model(config, partitions, run, classifier, metrics, evaluated)
+    description = _description(config, classifier, partitions, metrics, evaluated)
+    run.set_tags({"mlflow.note.content": description})
+    logged = _log_model(config, partitions, run, classifier, metrics, evaluated, description)
     _log_results(directory, run, evaluated, frame, calibration, found)
     write_json(directory.metrics_file, metrics)  # a directory that holds it is finished: after all else
     run.log_artifact(directory.metrics_file)
@@ -139,6 +141,7 @@ def _log_model(
     classifier: Classifier,
     metrics: Mapping[str, Any],
     evaluated: Mapping[str, Mapping[str, Study]],
+    description: str,
 ) -> list[LoggedModel]:
     logged: list[LoggedModel] = []
 
@@ -148,7 +151,7 @@ def _log_model(
             classifier,
             list(partitions.validation["image"][:2]),
             register=config.register,
-            description=_description(config, classifier, partitions, metrics, evaluated),
+            description=description,
             metadata={
                 "method": classifier.method,
                 "network": classifier.config.name,
@@ -201,7 +204,7 @@ def _description(
     metrics: Mapping[str, Any],
     evaluated: Mapping[str, Mapping[str, Study]],
 ) -> str:
-    """What a registered version is, in Markdown."""
+    """What a run has made, and a registered version is, in Markdown."""
     lines = [
         f"{' or '.join(classifier.classes)}; method {classifier.method}, network {classifier.config.name}, "
         f"seed {config.seed}, epoch {metrics['best_epoch']} of {metrics['epochs']}.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 from torch.utils.data import Dataset
 
 from cxr_isnet.data import MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset
+from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     Interval,
     PatientBootstrap,
@@ -28,10 +30,12 @@ from cxr_isnet.evaluation import (
     relevance_excess,
 )
 from cxr_isnet.inference import Classifier, score
-from cxr_isnet.phantoms.glyphs import MARK_COUNT
 
 READS_MARK = 0.1
 """Change of the probabilities (total variation distance) from which a planted mark counts as read."""
+
+UNCERTAIN = 0.7
+"""AUC of the background from which an interval that reaches down to one half is too few images, not a little."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,11 @@ def self_check(
     if frame["label"].nunique() < 2:
         return None
     count, own_and_other = len(classifier.classes), (MarkMode.BIASED, MarkMode.SWAPPED)
-    planted = PlantMarkd(mark or MarkConfig(), MarkMode.NONE if mark is None else MarkMode.BIASED, count)
+    planted: Form = dict if mark is None else PlantMarkd(mark, MarkMode.BIASED, count)
     forms: list[Form] = [lambda item: _without_lungs(planted(item))]
-    if mark is None and count <= MARK_COUNT:
-        forms += [PlantMarkd(MarkConfig(), mode, count) for mode in own_and_other]
+    if mark is None:
+        with suppress(InputError):  # more classes than there are marks
+            forms += [PlantMarkd(MarkConfig(), mode, count) for mode in own_and_other]
     dataset = make_dataset(frame, classifier.classes, classifier.image, cache=False)
     found = score(classifier, _InForms(dataset, forms), title="self-check").probabilities()
     hidden, *marked = found.reshape(len(frame), len(forms), -1).swapaxes(0, 1)
@@ -164,7 +169,13 @@ def _in_words(
     reads_mark = change > READS_MARK
     said = [
         f"With the lungs blackened its AUC is {interval_text(background)}: "
-        + ("the background alone tells it the classes." if reads_background else "the background tells it little.")
+        + (
+            "the background alone tells it the classes."
+            if reads_background
+            else "too few images to say whether the background tells it the classes."
+            if background.estimate >= UNCERTAIN
+            else "the background tells it little."
+        )
     ]
     if math.isfinite(excess.estimate):
         said.append(

@@ -191,6 +191,7 @@ def test_the_run_gets_data_sets_epochs_calibration_and_files(finished: SimpleNam
 def test_the_run_says_which_tables_and_which_checkpoint_it_is_of(finished: SimpleNamespace) -> None:
     data, best = finished.config.data, Path(finished.config.output) / "best.pt"
 
+    assert finished.run.tags.pop("mlflow.note.content") == finished.model["description"]
     assert finished.run.tags == {
         "digests.seen": digest(*data.training),
         "digests.external": digest(*data.external),

@@ -59,7 +59,7 @@ def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phant
     assert found.background_auc.estimate > 0.9
     assert found.mark_change > 0.3
     assert "it reads the mark" in " ".join(found.sentences)
-    assert "the background alone tells it the classes" in " ".join(found.sentences)
+    assert "too few images to say whether the background tells it the classes" in " ".join(found.sentences)  # 12
 
 
 def test_a_constant_network_shows_no_sign(phantoms):
