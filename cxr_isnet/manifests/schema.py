@@ -14,7 +14,7 @@ SPLITS = ("", "train", "val", "test")
 _REMEDIES: Mapping[str, str] = {
     "image": "give the path of the image file, relative to the table's folder",
     "label": "give the class of the image, or remove the row",
-    "patient_id": "give one identifier to all images of a patient: splits are made by patient",
+    "patient_id": "give one identifier to all images of a patient, as text: splits are made by patient",
     "site": "give the name of the hospital that made the image",
     "mask": "give the path of the lung mask, or leave the cell empty",
     "split": "use train, val, test, or leave the whole column empty to have it filled",
@@ -32,9 +32,15 @@ def _filled() -> pa.Check:
     return pa.Check(lambda column: column != "", error="is empty")
 
 
+def _whole_number() -> pa.Check:
+    """Excel shows 1234567890123 as 1,23457E+12, and saves what it shows."""
+    return pa.Check(lambda column: ~column.str.fullmatch(r"\d[.,]?\d*E\+\d+"), error="has lost digits in Excel")
+
+
 MANIFEST_SCHEMA = pa.DataFrameSchema(
     {
         **{name: _text(_filled(), required=True) for name in REQUIRED_COLUMNS},
+        "patient_id": _text(_filled(), _whole_number(), required=True),
         "mask": _text(),
         "view": _text(),
         "sex": _text(pa.Check.isin(("", "F", "M", "O"), error="is none of F, M, O")),
