@@ -36,6 +36,7 @@ from cxr_isnet.evaluation.interval import (
     LEVELS,
     Interval,
     IntervalMethod,
+    log_interval,
     no_interval,
     score_interval,
     student_interval,
@@ -161,25 +162,30 @@ def _known(found: Interval | None) -> bool:
 
 
 def _mean(found: Sequence[Interval], scale: Scale) -> Interval:
-    """Mean over sites; degrees of freedom after Satterthwaite, from the patients of each."""
+    """Mean over sites, of ratios the geometric one; degrees of freedom after Satterthwaite, from the patients of
+    each."""
     if not found:
         return no_interval(math.nan, IntervalMethod.STUDENT)
     if len(found) == 1:
         return found[0]
-    mean = float(np.mean([one.estimate for one in found]))
+    estimates = np.array([one.estimate for one in found])
+    geometric = scale is Scale.RATIO and bool((estimates > 0).all())
+    mean = float(np.exp(np.log(estimates).mean()) if geometric else estimates.mean())
     patients = np.array([one.patients or 0 for one in found], dtype=np.float64)
     variances = np.array([_error(one) ** 2 for one in found])
     degrees = float(variances.sum() ** 2 / (variances**2 / np.maximum(patients - 1, 1)).sum())
     error = float(np.sqrt(variances.sum())) / len(found)
-    interval_of = score_interval if scale is Scale.SHARE else student_interval
-    made = interval_of(mean, error, max(2, int(degrees) + 1))
+    resting = max(2, int(degrees) + 1)
+    if scale is Scale.SHARE:
+        made = score_interval(mean, error, resting)
+    else:
+        made = log_interval(mean, error, resting) if scale is Scale.RATIO else student_interval(mean, error, resting)
     return replace(made, patients=int(patients.sum()), approximate=any(one.approximate for one in found))
 
 
 def _error(found: Interval) -> float:
-    """Standard error of a site's number; where its resamples have none, as of a share of 1, what its interval
-    implies."""
-    if found.standard_error is not None and found.standard_error > 0 and math.isfinite(found.low):
+    """Standard error of a site's number; of a share of 0 or 1, whose resamples have none, what its interval implies."""
+    if found.standard_error is not None and math.isfinite(found.standard_error) and found.estimate not in (0.0, 1.0):
         return found.standard_error
     if math.isfinite(found.low):
         return (found.high - found.low) / (2 * student_quantile(max(found.patients or 2, 2)))
@@ -192,7 +198,10 @@ def _random_effects(found: Sequence[Interval], scale: Scale) -> tuple[Interval, 
     if len(found) < 2:
         return unknown, unknown, math.nan, math.nan, math.nan
     values, variances = _transformed(found, scale)
-    sites = len(found)
+    usable = np.isfinite(values) & np.isfinite(variances) & (variances > 0)
+    values, variances, sites = values[usable], variances[usable], int(usable.sum())
+    if sites < 2:
+        return unknown, unknown, math.nan, math.nan, math.nan
     weights = 1 / variances
     q = _q(values, variances, 0.0)
     tau2 = _paule_mandel(values, variances)
@@ -200,7 +209,7 @@ def _random_effects(found: Sequence[Interval], scale: Scale) -> tuple[Interval, 
     centre = float(weights @ values / weights.sum())
     spread = max(1.0, float(weights @ (values - centre) ** 2) / (sites - 1))
     error = math.sqrt(spread / weights.sum())
-    back = {Scale.SHARE: expit, Scale.RATIO: np.exp, Scale.REAL: float}[scale]
+    back = {Scale.SHARE: expit, Scale.RATIO: np.exp}.get(scale, float)
     approximate = sites < FEW_SITES or any(one.approximate for one in found)
 
     def interval(reach: float) -> Interval:
@@ -223,12 +232,12 @@ def _transformed(found: Sequence[Interval], scale: Scale) -> tuple[FloatArray, F
     """
     values, errors = [], []
     for one in found:
-        if scale is Scale.REAL:
+        if scale in (Scale.REAL, Scale.EXCESS):
             values.append(one.estimate)
             errors.append(_error(one))
         elif scale is Scale.RATIO:
             values.append(math.log(one.estimate))
-            errors.append(math.log(one.high / one.low) / (2 * student_quantile(max(one.patients or 2, 2))))
+            errors.append(_error(one))
         elif 0 < one.estimate < 1:
             values.append(float(logit(one.estimate)))
             errors.append(_error(one) / (one.estimate * (1 - one.estimate)))

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, logsumexp
 
-from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
+from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray, metric_of_class, ratio
+from cxr_isnet.evaluation.interval import student_quantile
 
 BINS = 10
 """Bins of equal width over [0, 1], of the reliability curve, ECE and the decomposition of the Brier score."""
@@ -87,7 +88,7 @@ def calibration(y_true: BoolArray, y_prob: FloatArray) -> Calibration:
     reliability = float(share @ (predicted - observed) ** 2)
     resolution = float(share @ (observed - prevalence) ** 2)
     uncertainty = prevalence * (1 - prevalence)
-    slope, intercept = _slope_and_intercept(y_true, y_prob)
+    (_, slope), intercept = _logistic_fits(y_true, y_prob)
     return Calibration(
         bins=bins,
         ece=float(share @ np.abs(predicted - observed)),
@@ -113,21 +114,164 @@ def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
     return tuple(bins)
 
 
-def _slope_and_intercept(y_true: BoolArray, y_prob: FloatArray) -> tuple[float, float]:
+def _logistic_fits(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], float]:
+    """Intercept and slope of the label on the logit of the probability, and the intercept with the slope held at 1."""
     if y_true.all() or not y_true.any():
-        return np.nan, np.nan
-    x = logit(np.clip(y_prob, SMALLEST, 1 - SMALLEST))
+        return (np.nan, np.nan), np.nan
+    x = _logits(y_prob)
     intercept = float(minimize_scalar(lambda a: _log_loss(y_true, a + x), bounds=(-30, 30), method="bounded").x)
     apart = x[y_true].min() >= x[~y_true].max() or x[y_true].max() <= x[~y_true].min()
     if apart:
-        return np.nan, intercept
+        return (np.nan, np.nan), intercept
     fitted = minimize(
         lambda at: _log_loss(y_true, at[0] + at[1] * x),
         x0=np.array([0.0, 1.0]),
         jac=lambda at: _gradient(y_true, x, at),
         method="BFGS",
     )
-    return float(fitted.x[1]), intercept
+    return (float(fitted.x[0]), float(fitted.x[1])), intercept
+
+
+def _logits(y_prob: FloatArray) -> FloatArray:
+    return np.asarray(logit(np.clip(y_prob, SMALLEST, 1 - SMALLEST)), dtype=np.float64)
+
+
+class CalibrationMetrics:
+    """The family of `brier`, and by class `brier`, `ece`, `calibration_slope`, `calibration_intercept` and
+    `expected_observed`, the sum of the probabilities over the images of the class.
+
+    `brier` of all classes is half the mean squared distance of the probabilities from the label; of two classes, that
+    of either. Slope and intercept of a weighting are one step of Newton's method away from those of the images as they
+    are: all that a weighting needs is then a product of matrices, and the error is of the order of the step's square.
+    """
+
+    def __init__(self, y_true: IntArray, y_score: FloatArray, classes: Sequence[str]):
+        """Fit once per class.
+
+        Args:
+            y_true: (N,) index of the class; -1 where unknown.
+            y_score: (N, C) probabilities.
+            classes: C names.
+        """
+        of_class = ("brier", "ece", "calibration_slope", "calibration_intercept", "expected_observed")
+        self.names: tuple[str, ...] = ("brier", *(metric_of_class(m, name) for name in classes for m in of_class))
+        known = y_true >= 0
+        parts = [_sums_of_class(y_true[known] == index, y_score[known, index]) for index in range(len(classes))]
+        self._fits = [fits for fits, _ in parts]
+        self._sums = np.zeros((len(y_true), 1 + len(classes) * _SUMS))
+        self._sums[known] = np.concatenate([np.ones((int(known.sum()), 1)), *(sums for _, sums in parts)], axis=1)
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        sums = weights @ self._sums
+        images = sums[:, 0]
+        columns: list[FloatArray] = []
+        squares = np.zeros(len(weights))
+        for (slope, intercept), start in zip(self._fits, range(1, sums.shape[1], _SUMS), strict=True):
+            square, expected, observed, g0, g1, h0, h1, h2, ga, ha, *bins = sums[:, start : start + _SUMS].T
+            squares += square
+            step = ratio(h0 * g1 - h1 * g0, h0 * h2 - h1**2)
+            told_apart = (observed > 0) & (observed < images)
+            found = (
+                ratio(square, images),
+                ratio(np.abs(bins).sum(axis=0), images),
+                np.where(told_apart, slope + step, np.nan),
+                np.where(told_apart, intercept + ratio(ga, ha), np.nan),
+                ratio(expected, observed),
+            )
+            columns += list(found)
+        return np.stack([ratio(squares / 2, images), *columns], axis=1)
+
+
+_SUMS = 10 + BINS
+
+
+def _sums_of_class(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], FloatArray]:
+    """Slope and intercept of a class, and (N, `_SUMS`) of what their weighted sums give every metric of it."""
+    (start, slope), intercept = _logistic_fits(y_true, y_prob)
+    x, label = _logits(y_prob), y_true.astype(np.float64)
+    fitted = expit(np.nan_to_num(start) + (slope if np.isfinite(slope) else 1.0) * x)
+    shifted = expit(np.nan_to_num(intercept) + x)
+    spread = fitted * (1 - fitted)
+    place = np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
+    bins = np.zeros((len(x), BINS))
+    bins[np.arange(len(x)), place] = y_prob - label
+    error = label - fitted
+    columns = [(y_prob - label) ** 2, y_prob, label, error, error * x, spread, spread * x, spread * x**2]
+    columns += [label - shifted, shifted * (1 - shifted)]
+    return (slope, intercept), np.concatenate([np.stack(columns, axis=1), bins], axis=1)
+
+
+@dataclass(frozen=True)
+class CalibrationCurve:
+    """A smooth calibration curve with its 95% band.
+
+    Attributes:
+        predicted: (P,) probabilities.
+        observed: (P,) share of the images of such a probability that are of the class.
+        low: (P,) lower end of the band at each point.
+        high: (P,) upper end.
+    """
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+CURVE_POINTS = 41
+
+
+def calibration_curve(y_true: BoolArray, y_prob: FloatArray, patients: IntArray) -> CalibrationCurve | None:
+    """Logistic regression of the label on a restricted cubic spline, of three knots, of the logit of the probability.
+
+    Args:
+        y_true: (N,) whether an image is of the class.
+        y_prob: (N,) of the class.
+        patients: (N,) number of the patient; the band's variance is over patients.
+
+    Returns:
+        None where it does not exist: fewer than three patients of a kind, probabilities that hardly vary, or classes
+        that are wholly apart.
+
+    Source:
+        Harrell, Regression Modeling Strategies (2015), section 2.4.5. Van Calster et al., Journal of Clinical
+        Epidemiology 74:167 (2016) on flexible calibration curves.
+    """
+    kinds = [len(np.unique(patients[rows])) for rows in (y_true, ~y_true)]
+    x = _logits(y_prob)
+    knots = np.quantile(x, [0.1, 0.5, 0.9]) if len(x) else np.zeros(3)
+    if min(kinds) < 3 or min(np.diff(knots)) < 1e-3:
+        return None
+    design, label = _spline(x, knots), y_true.astype(np.float64)
+    at, slack = np.zeros(3), 1e-6 * np.eye(3)
+    for _ in range(50):
+        fitted = expit(design @ at)
+        information = (design * (fitted * (1 - fitted))[:, None]).T @ design + slack
+        step = np.linalg.solve(information, design.T @ (label - fitted))
+        at += np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-8:
+            break
+    else:
+        return None
+    scores = design * (label - expit(design @ at))[:, None]
+    by_patient = np.stack([np.bincount(patients, weights=column) for column in scores.T], axis=1)
+    count = len(np.unique(patients))
+    inverse = np.linalg.inv(information)
+    covariance = inverse @ (by_patient.T @ by_patient) @ inverse * count / (count - 1)
+    points = np.linspace(max(y_prob.min(), SMALLEST), min(y_prob.max(), 1 - SMALLEST), CURVE_POINTS)
+    basis = _spline(_logits(points), knots)
+    centre = basis @ at
+    reach = student_quantile(min(kinds)) * np.sqrt(np.einsum("pi,ij,pj->p", basis, covariance, basis))
+    ends = (expit(centre), expit(centre - reach), expit(centre + reach))
+    return CalibrationCurve(*(tuple(map(float, values)) for values in (points, *ends)))
+
+
+def _spline(x: FloatArray, knots: FloatArray) -> FloatArray:
+    """Constant, linear and the one restricted cubic term of three knots: (N, 3)."""
+    cubes = [np.clip(x - knot, 0, None) ** 3 for knot in knots]
+    first, middle, last = knots
+    term = cubes[0] - cubes[1] * (last - first) / (last - middle) + cubes[2] * (middle - first) / (last - middle)
+    return np.stack([np.ones_like(x), x, term / (last - first) ** 2], axis=1)
 
 
 def _log_loss(y_true: BoolArray, logits: FloatArray) -> float:
@@ -186,27 +330,50 @@ class DecisionCurve:
         model: (T,) net benefit of the model: true positives less false positives, the latter weighed by the odds of
             the threshold, per image.
         act_on_all: (T,) net benefit of acting on everyone; acting on no one has 0.
+        low: (T,) lower end of the 95% interval of the model's, over patients; NaN without patients.
+        high: (T,) upper end.
     """
 
     thresholds: tuple[float, ...]
     model: tuple[float, ...]
     act_on_all: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 
 
-def decision_curve(y_true: BoolArray, y_prob: FloatArray, thresholds: Sequence[float] = THRESHOLDS) -> DecisionCurve:
-    """Net benefit over thresholds in (0, 1); NaN without images. Arguments as of `calibration`."""
-    n_images = len(y_true)
-    if not n_images:
-        unknown = tuple(np.nan for _ in thresholds)
-        return DecisionCurve(tuple(thresholds), unknown, unknown)
-    at = np.asarray(thresholds, dtype=np.float64)
-    odds = at / (1 - at)
-    acted = [np.sort(y_prob[rows]) for rows in (y_true, ~y_true)]
-    hits, alarms = (len(scores) - np.searchsorted(scores, at, side="left") for scores in acted)
+def decision_curve(
+    y_true: BoolArray,
+    y_prob: FloatArray,
+    patients: IntArray | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> DecisionCurve:
+    """Net benefit over thresholds in (0, 1), pointwise interval over patients (N,); NaN without images.
+
+    Other arguments as of `calibration`.
+    """
+    at, unknown = tuple(thresholds), (np.nan,) * len(thresholds)
+    if not len(y_true):
+        return DecisionCurve(at, unknown, unknown, unknown, unknown)
+    odds = np.asarray(at) / (1 - np.asarray(at))
     prevalence = float(y_true.mean())
-    model = hits / n_images - alarms / n_images * odds
     everyone = prevalence - (1 - prevalence) * odds
-    return DecisionCurve(tuple(thresholds), tuple(map(float, model)), tuple(map(float, everyone)))
+    model, errors = [], []
+    for threshold, weight in zip(at, odds, strict=True):
+        gains = np.where(y_prob >= threshold, np.where(y_true, 1.0, -weight), 0.0)
+        model.append(float(gains.mean()))
+        errors.append(np.nan if patients is None else _error_over_patients(gains, patients))
+    kinds = () if patients is None else [len(np.unique(patients[rows])) for rows in (y_true, ~y_true)]
+    reach = student_quantile(min(kinds, default=0)) * np.array(errors)
+    reach = np.where(np.isfinite(reach) & (reach > 0), reach, np.nan)
+    ends = (np.array(model) - reach, np.array(model) + reach)
+    return DecisionCurve(at, tuple(model), tuple(map(float, everyone)), *(tuple(map(float, end)) for end in ends))
+
+
+def _error_over_patients(values: FloatArray, patients: IntArray) -> float:
+    """Standard error of the mean of images, of which patients have several."""
+    sums = np.bincount(patients, weights=values - values.mean())
+    count = len(np.unique(patients))
+    return float(np.sqrt((sums**2).sum() * count / (count - 1))) / len(values) if count > 1 else float("nan")

@@ -135,6 +135,16 @@ def f1(of: ConfusionMatrices) -> FloatArray:
     return of.if_told_apart(found)
 
 
+def positive_likelihood_ratio(of: ConfusionMatrices) -> FloatArray:
+    """Sensitivity / (1 - specificity) of each class (R, C): by how much a positive answer multiplies the odds."""
+    return ratio(sensitivity(of), 1 - specificity(of))
+
+
+def negative_likelihood_ratio(of: ConfusionMatrices) -> FloatArray:
+    """(1 - sensitivity) / specificity of each class (R, C): by how much a negative answer multiplies the odds."""
+    return ratio(1 - sensitivity(of), specificity(of))
+
+
 def ppv_at_prevalence(of: ConfusionMatrices) -> FloatArray:
     """PPV (R, C) where a class has its stated share of the patients (Bayes' theorem)."""
     found, alarms = sensitivity(of) * of.prevalence, (1 - specificity(of)) * (1 - of.prevalence)

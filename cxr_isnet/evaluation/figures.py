@@ -17,19 +17,22 @@ from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import metric_words
 from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
-from cxr_isnet.evaluation.ranking import RankAUC
+from cxr_isnet.evaluation.ranking import RankAUC, RocBand
 from cxr_isnet.evaluation.site import SiteResult
 
 PANEL_INCHES = 4.2
 MAX_COLUMNS = 3
 
 
-def roc_figure(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+def roc_figure(
+    predictions: pd.DataFrame, classes: Sequence[str], sites_found: Mapping[str, SiteEvaluation] | None = None
+) -> Figure:
     """ROC curves with their AUC.
 
     Args:
         predictions: a checked predictions table.
         classes: names of the classes, in the order of the network's outputs.
+        sites_found: site to evaluation, whose bands are drawn behind the curves; None draws none.
 
     Returns:
         Two classes: one panel with a curve per site, the second class being positive. More: a panel per site
@@ -41,14 +44,14 @@ def roc_figure(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
         figure, (axes,) = _panels(1)
         for site, table in sites.items():
             scores = probabilities(table, classes)[:, 1]
-            _draw_roc(axes, label_indices(table, classes), 1, scores, site)
+            _draw_roc(axes, label_indices(table, classes), 1, scores, site, _band(sites_found, site, classes[1]))
         _finish_roc(axes, f"ROC of {classes[1]!r} by site")
         return figure
     figure, panels = _panels(len(sites))
     for axes, (site, table) in zip(panels, sites.items(), strict=True):
         labels, scores = label_indices(table, classes), probabilities(table, classes)
         for index, name in enumerate(classes):
-            _draw_roc(axes, labels, index, scores[:, index], f"{name} vs rest")
+            _draw_roc(axes, labels, index, scores[:, index], f"{name} vs rest", _band(sites_found, site, name))
         _finish_roc(axes, f"ROC, {site}")
     return figure
 
@@ -108,7 +111,13 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, grid[:count]
 
 
-def _draw_roc(axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, name: str) -> None:
+def _band(sites_found: Mapping[str, SiteEvaluation] | None, site: str, name: str) -> RocBand | None:
+    return None if sites_found is None else sites_found[site].roc[name]
+
+
+def _draw_roc(
+    axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, name: str, band: RocBand | None = None
+) -> None:
     known = labels >= 0
     is_positive, scores = labels[known] == positive, scores[known]
     auc = float(RankAUC(is_positive, ~is_positive, scores)(np.ones((1, len(scores))))[0])
@@ -116,7 +125,10 @@ def _draw_roc(axes: Axes, labels: IntArray, positive: int, scores: np.ndarray, n
         axes.plot([], [], " ", label=f"{name}: undefined, one class only")
         return
     false_positives, true_positives, _ = roc_curve(is_positive, scores)
-    axes.plot(false_positives, true_positives, label=f"{name}: AUC {auc:.3f}")
+    (line,) = axes.plot(false_positives, true_positives, label=f"{name}: AUC {auc:.3f}")
+    if band is not None and np.isfinite(band.low).any():
+        at = 1 - np.array(band.specificity)
+        axes.fill_between(at, band.low, band.high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def _finish_roc(axes: Axes, title: str) -> None:
@@ -143,12 +155,17 @@ def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
                 left.plot(
                     [b.predicted for b in used], [b.observed for b in used], marker="o", markersize=4, label=label
                 )
+        smooth = site.calibration_curve.get(name)
+        if smooth is not None:
+            left.fill_between(smooth.predicted, smooth.low, smooth.high, color="0.5", alpha=0.25, linewidth=0)
+            left.plot(smooth.predicted, smooth.observed, color="0.3", label="smooth, with 95% band")
         left.set(
             xlabel=f"probability of {name}", ylabel="observed share", title="Reliability", xlim=(0, 1), ylim=(0, 1)
         )
         left.legend(frameon=False, fontsize=8)
         curve = site.decision_curve[name]
         right.plot(curve.thresholds, curve.model, label="model")
+        right.fill_between(curve.thresholds, curve.low, curve.high, alpha=0.2, linewidth=0)
         right.plot(curve.thresholds, curve.act_on_all, label="act on all", linestyle="--")
         right.axhline(0, color="0.6", linewidth=1, label="act on none")
         top = max([0.0, *(v for v in curve.model if np.isfinite(v))])
@@ -177,11 +194,13 @@ def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
 
 def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     """AUC with its interval, by model and site."""
-    rows = [
-        (f"{model.name}: {site}", there.result.metrics["auc"])
-        for model in models
-        for site, there in model.sites.items()
-    ]
+    rows = []
+    for model in models:
+        if "auc" in model.across_sites:
+            across = model.across_sites["auc"]
+            rows += [(f"{model.name}: mean within sites", across.mean)]
+            rows += [(f"{model.name}: next hospital (prediction)", across.next_hospital)]
+        rows += [(f"{model.name}: {site}", there.result.metrics["auc"]) for site, there in model.sites.items()]
     figure, axes = _intervals(rows)
     axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlabel("AUC with 95% interval (dotted: chance)")

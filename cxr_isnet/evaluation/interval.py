@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -104,9 +105,10 @@ def no_interval(estimate: float, method: IntervalMethod, standard_error: float |
     return Interval(float(estimate), math.nan, math.nan, method, standard_error=standard_error)
 
 
-def student_quantile(patients: int) -> float:
+@cache
+def student_quantile(patients: int, level: float = 0.95) -> float:
     """Standard errors to either side of an estimate of so many patients; infinite of fewer than two."""
-    return float(student.ppf(LEVELS[1], patients - 1)) if patients > 1 else math.inf
+    return float(student.ppf((1 + level) / 2, patients - 1)) if patients > 1 else math.inf
 
 
 def standard_error(replicates: npt.NDArray[np.float64], patients: int) -> float:
@@ -120,13 +122,14 @@ def standard_error(replicates: npt.NDArray[np.float64], patients: int) -> float:
     return float(np.std(defined) * np.sqrt(patients / (patients - 1)))
 
 
-def score_interval(estimate: float, standard_error: float, patients: int) -> Interval:
+def score_interval(estimate: float, standard_error: float, patients: int, level: float = 0.95) -> Interval:
     """Wilson's interval of a share.
 
     Args:
         estimate: in [0, 1].
         standard_error: of it, over patients.
         patients: that the estimate rests on.
+        level: of confidence.
 
     Returns:
         NaN with fewer than two patients, and where a share other than 0 and 1 has no error: nothing varies then.
@@ -140,7 +143,7 @@ def score_interval(estimate: float, standard_error: float, patients: int) -> Int
     if patients < 2 or not math.isfinite(estimate + standard_error) or (inside and standard_error <= _NO_ERROR):
         return no_interval(estimate, IntervalMethod.SCORE, standard_error)
     size = estimate * (1 - estimate) / standard_error**2 if inside else patients
-    quantile = student_quantile(patients)
+    quantile = student_quantile(patients, level)
     share = quantile**2 / (size + quantile**2)
     centre = estimate * (1 - share) + share / 2
     reach = math.sqrt((1 - share) * share * estimate * (1 - estimate) + share**2 / 4)
@@ -148,11 +151,11 @@ def score_interval(estimate: float, standard_error: float, patients: int) -> Int
     return Interval(float(estimate), low, high, IntervalMethod.SCORE, standard_error=standard_error, patients=patients)
 
 
-def student_interval(estimate: float, standard_error: float, patients: int) -> Interval:
+def student_interval(estimate: float, standard_error: float, patients: int, level: float = 0.95) -> Interval:
     """Estimate -+ t standard errors, of any real number; arguments and NaN as of `score_interval`."""
     if patients < 2 or not math.isfinite(estimate + standard_error) or standard_error <= _NO_ERROR:
         return no_interval(estimate, IntervalMethod.STUDENT, standard_error)
-    reach = student_quantile(patients) * standard_error
+    reach = student_quantile(patients, level) * standard_error
     low, high = estimate - reach, estimate + reach
     return Interval(
         float(estimate), low, high, IntervalMethod.STUDENT, standard_error=standard_error, patients=patients

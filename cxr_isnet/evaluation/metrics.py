@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from cxr_isnet.evaluation import confusion
+from cxr_isnet.evaluation.calibration import CalibrationMetrics
 from cxr_isnet.evaluation.confusion import (
     BoolArray,
     ConfusionMatrices,
@@ -35,7 +36,7 @@ from cxr_isnet.evaluation.interval import (
     standard_error,
     student_interval,
 )
-from cxr_isnet.evaluation.ranking import RankingMetrics
+from cxr_isnet.evaluation.ranking import HIGH_SPECIFICITY, RankingMetrics
 
 if TYPE_CHECKING:
     from cxr_isnet.evaluation.bootstrap import Replicates
@@ -129,11 +130,18 @@ class Scale(Enum):
         SHARE: in [0, 1]: the score interval.
         RATIO: positive, with 1 in the middle: from the logarithm.
         REAL: any: estimate -+ t standard errors.
+        EXCESS: not negative, and of few images above that of many, as resamples are again: -+ t standard errors of what
+            is left when that excess is taken off.
     """
 
     SHARE = "share"
     RATIO = "ratio"
     REAL = "real"
+    EXCESS = "excess"
+
+
+NEVER = 10**9
+"""As `ReportedMetric.least_patients`: the interval is known not to cover 95% of however many patients."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,10 @@ class ReportedMetric:
             found = score_interval(estimate, standard_error(defined, patients), patients)
         elif self.scale is Scale.RATIO:
             found = log_interval(estimate, standard_error(np.log(defined[defined > 0]), patients), patients)
+        elif self.scale is Scale.EXCESS:
+            excess = float(defined.mean()) - estimate if len(defined) else 0.0
+            corrected = student_interval(max(0.0, estimate - excess), standard_error(defined, patients), patients)
+            found = replace(corrected, estimate=float(estimate), low=max(0.0, corrected.low))
         else:
             found = student_interval(estimate, standard_error(defined, patients), patients)
         approximate = patients < self.least_patients
@@ -231,6 +243,10 @@ def _ranking(images: EvaluatedImages) -> MetricFamily:
     return RankingMetrics(images.y_true, images.y_score, images.classes)
 
 
+def _calibration(images: EvaluatedImages) -> MetricFamily:
+    return CalibrationMetrics(images.y_true, images.y_score, images.classes)
+
+
 def _relevance_in_lung(images: EvaluatedImages) -> MetricFamily:
     return SingleMetric("relevance_in_lung", WeightedMean(images.relevance_in_lung))
 
@@ -240,9 +256,42 @@ def _class_or_every(images: EvaluatedImages, of_class: int) -> Sequence[BoolArra
 
 
 def _of_each_class(
-    name: str, words: str, formula: Callable[[ConfusionMatrices], FloatArray], rests_on: RestsOn
+    name: str,
+    words: str,
+    formula: Callable[[ConfusionMatrices], FloatArray],
+    rests_on: RestsOn,
+    scale: Scale = Scale.SHARE,
+    least_patients: int = FEW_PATIENTS,
 ) -> ReportedMetric:
-    return ReportedMetric(name, words, of_confusion=formula, overall=False, by_class=True, rests_on=rests_on)
+    return ReportedMetric(
+        name,
+        words,
+        of_confusion=formula,
+        overall=False,
+        by_class=True,
+        scale=scale,
+        rests_on=rests_on,
+        least_patients=least_patients,
+    )
+
+
+def _of_scores(
+    name: str,
+    words: str,
+    family: Callable[[EvaluatedImages], MetricFamily],
+    scale: Scale = Scale.SHARE,
+    least_patients: int = FEW_PATIENTS,
+) -> ReportedMetric:
+    return ReportedMetric(
+        name,
+        words,
+        family=family,
+        overall=False,
+        by_class=True,
+        scale=scale,
+        rests_on=class_and_rest,
+        least_patients=least_patients,
+    )
 
 
 METRICS: tuple[ReportedMetric, ...] = (
@@ -273,6 +322,8 @@ METRICS: tuple[ReportedMetric, ...] = (
     _of_each_class("ppv", "PPV", confusion.ppv, _predicted),
     _of_each_class("npv", "NPV", confusion.npv, _not_predicted),
     _of_each_class("f1", "F1", confusion.f1, _of_class),
+    _of_each_class("lr_positive", "LR+", confusion.positive_likelihood_ratio, class_and_rest, Scale.RATIO, 40),
+    _of_each_class("lr_negative", "LR-", confusion.negative_likelihood_ratio, class_and_rest, Scale.RATIO),
     ReportedMetric(
         "ppv_at_prevalence",
         "PPV at stated prevalence",
@@ -291,14 +342,23 @@ METRICS: tuple[ReportedMetric, ...] = (
         by_class=True,
         rests_on=class_and_rest,
     ),
+    _of_scores("average_precision", "average precision", _ranking),
+    _of_scores("sensitivity_at_specificity", f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity", _ranking),
+    _of_scores("partial_auc", f"partial AUC, specificity {HIGH_SPECIFICITY:.0%} to 100%", _ranking, least_patients=60),
     ReportedMetric(
-        "average_precision",
-        "average precision",
-        family=_ranking,
-        overall=False,
+        "brier",
+        "Brier score",
+        family=_calibration,
         by_class=True,
-        rests_on=class_and_rest,
+        needs_every_class=False,
+        greater_is_better=False,
+        in_summary=False,
+        rests_on=every_class,
     ),
+    _of_scores("ece", "ECE", _calibration, Scale.EXCESS, NEVER),
+    _of_scores("calibration_slope", "calibration slope", _calibration, Scale.REAL),
+    _of_scores("calibration_intercept", "calibration in the large", _calibration, Scale.REAL),
+    _of_scores("expected_observed", "expected / observed", _calibration, Scale.RATIO, 40),
 )
 """All metrics, in the order of tables. Where groups are compared by one metric, it is the first that they have."""
 

@@ -132,7 +132,7 @@ def _pair(
     for name, there in first.sites.items():
         here = (site == name) | (name == POOLED)
         sites[name] = SiteComparison(
-            _differences(there.result, second.sites[name].result),
+            paired_differences(there.result, second.sites[name].result),
             _delong(labels[here], [score[here] for score in scores], patients[here], classes),
             mcnemar(right[0][here & known], right[1][here & known], patients[here & known]),
         )
@@ -150,8 +150,13 @@ def _pair(
     )
 
 
-def _differences(first: SiteResult, second: SiteResult) -> dict[str, Interval]:
-    """Of every compared metric, with the interval of a paired bootstrap over patients."""
+def paired_differences(first: SiteResult, second: SiteResult) -> dict[str, Interval]:
+    """First model minus second of every compared metric, with the interval of a paired bootstrap over patients.
+
+    Args:
+        first: of one model.
+        second: of the other, of the same images in the same order, with the same seed and resamples.
+    """
     found = {}
     for metric in compared_metrics():
         drawn = first.replicates.column(metric.name) - second.replicates.column(metric.name)

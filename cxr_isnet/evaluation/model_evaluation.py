@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr_isnet.evaluation.across_sites import AcrossSites, results_across_sites
-from cxr_isnet.evaluation.bootstrap import patient_numbers
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
 from cxr_isnet.evaluation.calibration import (
     Calibration,
+    CalibrationCurve,
     DecisionCurve,
     calibration,
+    calibration_curve,
     decision_curve,
     fit_temperature,
     with_temperature,
@@ -24,9 +27,13 @@ from cxr_isnet.evaluation.groups import Grouping, groupings
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod, difference_of_intervals, no_interval
 from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
-from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
-from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
+from cxr_isnet.evaluation.predictions_table import failed_predictions, label_indices, probabilities
+from cxr_isnet.evaluation.ranking import RocBand, roc_band
+from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_checked
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, cross_fitted_decisions, frozen_rule
+
+BAND_RESAMPLES = 400
+"""Of the band of a ROC curve; enough for a standard error."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class SiteEvaluation:
         calibration: class to the calibration of its probability.
         calibration_scaled: the same with the temperature; empty without one.
         decision_curve: class to its net benefit.
+        calibration_curve: class to the smooth curve of its probability; None where it does not exist. Of two classes,
+            of the second.
+        roc: class to its ROC curve with a band; of two classes, of the second.
     """
 
     result: SiteResult
@@ -70,6 +80,8 @@ class SiteEvaluation:
     calibration: dict[str, Calibration]
     calibration_scaled: dict[str, Calibration]
     decision_curve: dict[str, DecisionCurve]
+    calibration_curve: dict[str, CalibrationCurve | None]
+    roc: dict[str, RocBand]
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,25 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """How many images and patients of a table came how far.
+
+    Attributes:
+        failed_images: listed, but not predicted.
+        images: predicted.
+        patients: of those.
+        labelled_images: with a label: those of which metrics are.
+        labelled_patients: of those.
+    """
+
+    failed_images: int
+    images: int
+    patients: int
+    labelled_images: int
+    labelled_patients: int
+
+
+@dataclass(frozen=True)
 class ModelEvaluation:
     """One model, or the models of one experiment that were each trained on all sites but one.
 
@@ -105,6 +136,8 @@ class ModelEvaluation:
         across_sites: metric to its summary over the sites; empty of a single site.
         internal_minus_external: site to metric to that difference; empty without a validation table.
         groups: groupings of the pooled table.
+        skipped_groups: column to why no groups were made by it, of those that were not asked for.
+        flow: how many images and patients came how far.
         folds: site to the model that was trained without it; empty of one model.
     """
 
@@ -117,6 +150,8 @@ class ModelEvaluation:
     across_sites: dict[str, AcrossSites]
     internal_minus_external: dict[str, dict[str, Interval]]
     groups: tuple[Grouping, ...]
+    skipped_groups: dict[str, str]
+    flow: Flow
     folds: dict[str, Fold] = field(default_factory=dict)
 
     @property
@@ -172,7 +207,8 @@ def evaluate_model(
         sites=sites,
         across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
         internal_minus_external={site: _differences(fold, there) for site, there in sites.items() if fold},
-        groups=_groups(table, classes, rule, settings),
+        **_groups(table, classes, rule, settings),
+        flow=_flow(table),
     )
 
 
@@ -219,7 +255,8 @@ def evaluate_model_folds(
         sites=sites,
         across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
         internal_minus_external={site: _differences(fold, sites[site]) for site, fold in fitted.items()},
-        groups=_groups(table, classes, rule, settings),
+        **_groups(table, classes, rule, settings),
+        flow=_flow(table),
         folds=fitted,
     )
 
@@ -237,10 +274,17 @@ def _fitted(name: str, model_uri: str, validation: pd.DataFrame, classes: Sequen
     return Fold(model_uri, rule, temperature, internal, decisions is not None)
 
 
-def _groups(
-    table: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, settings: Settings
-) -> tuple[Grouping, ...]:
-    return groupings(table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule)
+def _groups(table: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, settings: Settings) -> dict[str, Any]:
+    groups, skipped = groupings(
+        table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule
+    )
+    return {"groups": groups, "skipped_groups": skipped}
+
+
+def _flow(table: pd.DataFrame) -> Flow:
+    labelled = table[table["label"] != ""]
+    counts = [len(rows[["site", "patient_id"]].drop_duplicates()) for rows in (table, labelled)]
+    return Flow(failed_predictions(table), len(table), counts[0], len(labelled), counts[1])
 
 
 def _evaluate_site(
@@ -252,7 +296,7 @@ def _evaluate_site(
     decisions: IntArray | None = None,
 ) -> SiteEvaluation:
     """`temperature` (N,) is each image's; NaN for none, and infinite where it tells nothing: it is not applied then."""
-    result = evaluate_site(
+    result = evaluate_checked(
         rows,
         classes,
         resamples=settings.resamples,
@@ -265,6 +309,8 @@ def _evaluate_site(
     known = labels >= 0
     patients = patient_numbers(rows)
     confusion = np.asarray(result.confusion, dtype=np.int64)
+    shown = [(i, c) for i, c in enumerate(classes) if len(classes) > 2 or i == 1]
+    bootstrap = PatientBootstrap.of(rows, resamples=min(settings.resamples, BAND_RESAMPLES), seed=settings.seed)
     scaled = np.isfinite(temperature)
     given_or_scaled = np.where(scaled[:, None], with_temperature(scores, np.where(scaled, temperature, 1)), scores)
 
@@ -282,7 +328,13 @@ def _evaluate_site(
         ),
         calibration=calibrated(scores),
         calibration_scaled=calibrated(given_or_scaled) if scaled.any() else {},
-        decision_curve={c: decision_curve(labels[known] == i, scores[known, i]) for i, c in enumerate(classes)},
+        decision_curve={
+            c: decision_curve(labels[known] == i, scores[known, i], patients[known]) for i, c in enumerate(classes)
+        },
+        calibration_curve={
+            c: calibration_curve(labels[known] == i, scores[known, i], patients[known]) for i, c in shown
+        },
+        roc={c: roc_band(labels == i, known & (labels != i), scores[:, i], bootstrap) for i, c in shown},
     )
 
 

@@ -22,6 +22,7 @@ import pandas as pd
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests import ColumnProblem
+from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.tables import match_columns, read_table, to_numbers
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ RELEVANCE_REASON_COLUMN = "relevance_reason"
 RELEVANCE_NULL_COLUMN = "relevance_null"
 ERROR_COLUMN = "error"
 TEXT_COLUMNS = ("path", "patient_id", "site", "label", "model_uri")
+OLDEST = 130
+_FAILED = "failed_predictions"
 SUM_TOLERANCE = 1e-3
 _ROUNDED_TO = 2
 """Decimals that are enough: the rows then sum to 1 within half of the last one per class."""
@@ -91,7 +94,8 @@ def read_predictions(
         manifest: where columns that the table lacks are looked up by image; None looks up nothing.
 
     Returns:
-        As `check_predictions`; metadata columns are text, but for `age`. `model_uri` is the file where it is lacking.
+        As `check_predictions`; metadata columns are text, but for `age`, in years. `model_uri` is the
+        file where it is lacking.
 
     Raises:
         InputError: the file cannot be read as a table, or as `check_predictions` and `with_manifest_columns`.
@@ -105,7 +109,7 @@ def read_predictions(
     if "model_uri" not in frame.columns:
         frame = frame.assign(model_uri=source)
     if "age" in frame.columns:
-        frame = frame.assign(age=to_numbers(frame["age"], source))
+        frame = frame.assign(age=_years(frame["age"], source))
     return check_predictions(frame, classes, source=source)
 
 
@@ -160,6 +164,11 @@ def label_indices(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np
     return np.array([positions.get(name, -1) for name in frame["label"]], dtype=np.int64)
 
 
+def failed_predictions(frame: pd.DataFrame) -> int:
+    """How many images a checked table lacks because they could not be predicted."""
+    return int(frame.attrs.get(_FAILED, 0))
+
+
 def relevance_excess(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Of a checked table, share of the relevance in the lungs less that of a map without preference, (N,); NaN where
     there is none."""
@@ -187,6 +196,22 @@ def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> 
         )
     if frame.empty:
         raise InputError(f"{source}: the table has no rows. Give at least one image")
+
+
+def _years(ages: pd.Series, source: str) -> pd.Series:
+    """Ages in years; those that cannot be read are NaN and told, for they are needed for groups only."""
+    text = ages.astype("str").where(ages.notna(), "").str.strip().str.replace(",", ".", regex=False)
+    read = {cell: None if cell.startswith("-") else years(cell) for cell in text.unique()}
+    found = text.map(read).astype(np.float64)
+    found = found.where(found <= OLDEST)
+    lost = text[found.isna() & ~text.str.casefold().isin(["", "nan", "none"])]
+    if len(lost):
+        _log.warning(
+            "%s: column 'age' has %d of %d cells that are no age, the first in row %s; they count as unknown. Give "
+            "years, or a number with its unit, as 18M",
+            source, len(lost), len(ages), lost.index[0],
+        )  # fmt: skip
+    return found.astype(np.float64)
 
 
 def _named(frame: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
@@ -230,7 +255,9 @@ def _without_failures(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         _log.warning(
             "%s: %d of %d images could not be predicted and count in no number", source, failed.sum(), len(frame)
         )
-    return frame[~failed]
+    kept = frame[~failed]
+    kept.attrs[_FAILED] = int(failed.sum())
+    return kept
 
 
 def _check_text(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:

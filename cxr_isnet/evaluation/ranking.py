@@ -3,12 +3,21 @@
 Each is made once from labels and scores, which sorts them, and then called with weights (R, N), as `metrics` says.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray, classes_present, metric_of_class, ratio
+from cxr_isnet.evaluation.interval import score_interval, standard_error
+
+if TYPE_CHECKING:
+    from cxr_isnet.evaluation.bootstrap import PatientBootstrap
 
 
 class OneVsRest:
@@ -73,6 +82,46 @@ class OneVsRest:
         return np.asarray(np.einsum("rn,rn->r", positive, negatives_below), dtype=np.float64)
 
 
+HIGH_SPECIFICITY = 0.9
+"""Of the registered metrics at a fixed specificity, and from which on the partial AUC is."""
+
+
+class AtSpecificity:
+    """Sensitivities of one class at fixed specificities, and the mean sensitivity over a range of high ones.
+
+    The threshold of a specificity is the lowest score at which at least that share of the negatives lies below it, as a
+    step of the ROC curve; it is found anew for every weighting.
+    """
+
+    def __init__(self, positive: BoolArray, negative: BoolArray, y_score: FloatArray, specificities: Sequence[float]):
+        """Sort once; arguments as of `OneVsRest`, and S specificities in [0, 1]."""
+        self._positives, ones = _by_score(positive, y_score)
+        self._negatives, others = _by_score(negative, y_score)
+        self._not_above = np.searchsorted(ones, others, side="right")
+        self._specificities = tuple(specificities)
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        """Sensitivities (R, S), and the partial AUC (R,) last: (R, S + 1); NaN without images of both kinds."""
+        if not len(self._positives) or not len(self._negatives):
+            return np.full((len(weights), len(self._specificities) + 1), np.nan)
+        missed = np.take(_cumulative(np.take(weights, self._positives, axis=1)), self._not_above, axis=1)
+        below = _cumulative(np.take(weights, self._negatives, axis=1))
+        positives, negatives = np.take(weights, self._positives, axis=1).sum(axis=1), below[:, -1]
+        reached = 1 - ratio(missed, np.broadcast_to(positives[:, None], missed.shape))
+        found = []
+        for specificity in self._specificities:
+            enough = below[:, 1:] >= specificity * negatives[:, None] - 1e-9
+            last = enough.argmax(axis=1)[:, None]
+            found.append(np.take_along_axis(reached, last, axis=1)[:, 0])
+        width = 1 - HIGH_SPECIFICITY
+        high, low = (
+            np.minimum(1 - ratio(b, np.broadcast_to(negatives[:, None], b.shape)), width)
+            for b in (below[:, :-1], below[:, 1:])
+        )
+        partial = ((high - low) * reached).sum(axis=1) / width
+        return np.stack([*found, np.where(negatives > 0, partial, np.nan)], axis=1)
+
+
 class RankAUC:
     """Area under the ROC curve of one class: the `auc` of `OneVsRest`."""
 
@@ -97,6 +146,45 @@ def _cumulative(weights: FloatArray) -> FloatArray:
     sums[:, 0] = 0
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums
+
+
+@dataclass(frozen=True)
+class RocBand:
+    """The ROC curve of one class at given specificities, each with its own 95% interval.
+
+    Attributes:
+        specificity: (S,).
+        sensitivity: (S,) at each.
+        low: (S,) lower ends; NaN without an interval.
+        high: (S,) upper ends.
+    """
+
+    specificity: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+ROC_SPECIFICITIES = tuple(round(0.05 * step, 2) for step in range(21))
+
+
+def roc_band(positive: BoolArray, negative: BoolArray, y_score: FloatArray, bootstrap: PatientBootstrap) -> RocBand:
+    """Sensitivity over specificity with a pointwise band; arguments as of `OneVsRest`, resampled as the bootstrap
+    says."""
+    curve = AtSpecificity(positive, negative, y_score, ROC_SPECIFICITIES)
+    estimates = curve(np.ones((1, len(y_score))))[0, :-1]
+    if np.isnan(estimates).all():
+        unknown = (math.nan,) * len(ROC_SPECIFICITIES)
+        return RocBand(ROC_SPECIFICITIES, unknown, unknown, unknown)
+    drawn = np.concatenate([curve(weights) for weights in bootstrap.weights()])
+    patients = min(len(np.unique(bootstrap.patients[rows])) for rows in (positive, negative))
+    found = [
+        score_interval(float(estimate), standard_error(drawn[:, at], patients), patients)
+        for at, estimate in enumerate(estimates)
+    ]
+    return RocBand(
+        ROC_SPECIFICITIES, tuple(map(float, estimates)), tuple(f.low for f in found), tuple(f.high for f in found)
+    )
 
 
 class HandTillAUC:
@@ -156,7 +244,7 @@ class WithinSiteAUC:
 
 
 class RankingMetrics:
-    """The family of `auc`, and by class `auc` and `average_precision` against the rest.
+    """The family of `auc`, and by class `auc`, `average_precision` and what `AtSpecificity` finds, against the rest.
 
     `auc` is that of Hand & Till; of two classes it is the AUC of the second, which is computed once.
     """
@@ -174,13 +262,22 @@ class RankingMetrics:
             for index in range(len(classes))
         ]
         self._over_classes = HandTillAUC(y_true, y_score) if len(classes) > 2 else None
-        by_class = [metric_of_class(metric, name) for name in classes for metric in ("auc", "average_precision")]
+        self._at_specificity = [
+            AtSpecificity(y_true == index, (y_true >= 0) & (y_true != index), y_score[:, index], [HIGH_SPECIFICITY])
+            for index in range(len(classes))
+        ]
+        of_class = ("auc", "average_precision", "sensitivity_at_specificity", "partial_auc")
+        by_class = [metric_of_class(metric, name) for name in classes for metric in of_class]
         self.names: tuple[str, ...] = ("auc", *by_class)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        by_class = np.concatenate([one(weights) for one in self._by_class], axis=1)
-        auc = by_class[:, 2] if self._over_classes is None else self._over_classes(weights)
-        return np.concatenate([auc[:, None], by_class], axis=1)
+        by_class = [
+            part
+            for both in zip(self._by_class, self._at_specificity, strict=True)
+            for part in (one(weights) for one in both)
+        ]
+        auc = by_class[2][:, 0] if self._over_classes is None else self._over_classes(weights)
+        return np.concatenate([auc[:, None], *by_class], axis=1)
 
 
 def hand_till_auc(y_true: Sequence[int] | IntArray, y_score: FloatArray) -> float:

@@ -16,7 +16,7 @@ from cxr_isnet.evaluation.across_sites import FEW_SITES
 from cxr_isnet.evaluation.calibration import BINS
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
 from cxr_isnet.evaluation.guidelines import answers
-from cxr_isnet.evaluation.interval import FEW_PATIENTS, Interval
+from cxr_isnet.evaluation.interval import FEW_PATIENTS, Interval, IntervalMethod
 from cxr_isnet.evaluation.metrics import (
     class_metrics,
     compared_metrics,
@@ -32,6 +32,9 @@ from cxr_isnet.evaluation.study import Study
 from cxr_isnet.files import atomic_write, write_json
 
 WITHIN_SITES = "mean within sites"
+
+NET_BENEFIT_AT = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Threshold probabilities of the net benefit in `metrics.csv`; all others are in `report.json`."""
 
 APPROXIMATE = (
     f"~: an approximate interval, of fewer than {FEW_PATIENTS} patients of a kind or {FEW_SITES} sites, or of a method "
@@ -95,7 +98,7 @@ def _figures(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]
     for name, model in study.models.items():
         forest = forest_figure(model.groups)
         by_model[name] = {
-            "roc": figure_uri(roc_figure(tables[name], study.classes)),
+            "roc": figure_uri(roc_figure(tables[name], study.classes, model.sites)),
             "forest": None if forest is None else figure_uri(forest),
             "calibration": {
                 s: figure_uri(calibration_figure(there, study.classes)) for s, there in model.sites.items()
@@ -161,6 +164,10 @@ def study_table(study: Study) -> pd.DataFrame:
                 at = {"model": model.name, "part": f"by {grouping.column}", "group": group.group, "class": ""}
                 counts = {"n_images": group.n_images, "n_patients": group.n_patients}
                 rows += [at | _number(metric, found) | counts for metric, found in group.metrics.items()]
+            if grouping.worst:
+                at = {"model": model.name, "part": f"by {grouping.column}", "class": ""}
+                extremes = {f"worst: {grouping.worst}": grouping.worst_value, "best minus worst": grouping.gap}
+                rows += [at | {"group": name} | _number(grouping.metric, found) for name, found in extremes.items()]
     return pd.DataFrame(rows)
 
 
@@ -178,6 +185,11 @@ def _site_rows(there: SiteEvaluation) -> list[dict[str, Any]]:
     ]
     rows += [{"class": name} | _number("auc", found) for name, found in there.delong.items()]
     rows += [{"class": ""} | _number(metric, found) for metric, found in there.posterior.items()]
+    for name, curve in there.decision_curve.items():
+        at = [curve.thresholds.index(threshold) for threshold in NET_BENEFIT_AT]
+        found = [Interval(curve.model[i], curve.low[i], curve.high[i], IntervalMethod.STUDENT) for i in at]
+        keys = [f"net_benefit_at_{threshold:g}" for threshold in NET_BENEFIT_AT]
+        rows += [{"class": name} | _number(key, one) for key, one in zip(keys, found, strict=True)]
     return [row | counts for row in rows]
 
 
@@ -221,5 +233,7 @@ def study_text(study: Study) -> str:
     lines = text_columns(rows)
     if any("(~" in line for line in lines):
         notes.append(APPROXIMATE)
+    for name, model in study.models.items():
+        notes += [f"{name}: no groups by {column}: {reason}" for column, reason in model.skipped_groups.items()]
     notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
     return "\n".join([*lines, *notes, *study.findings])

@@ -29,6 +29,8 @@ from cxr_isnet.evaluation.predictions_table import (
 from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule
 
 POOLED = "pooled"
+MOST_WEIGHTS = 200_000_000
+FEWEST_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,28 @@ def evaluate_site(
     """
     if resamples < 1:
         raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
-    frame = check_predictions(predictions, classes)
+    checked = check_predictions(predictions, classes)
+    return evaluate_checked(
+        checked, classes, resamples=resamples, seed=seed, rule=rule, prevalence=prevalence, decisions=decisions
+    )
+
+
+def evaluate_checked(
+    frame: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    rule: DecisionRule = ARGMAX,
+    prevalence: Mapping[str, float] | None = None,
+    decisions: IntArray | None = None,
+) -> SiteResult:
+    """`evaluate_site` of rows that `check_predictions` has seen.
+
+    Of very many images fewer resamples are drawn, `MOST_WEIGHTS` / images but at least `FEWEST_RESAMPLES`: enough for a
+    standard error, and time grows with the images only.
+    """
+    resamples = min(resamples, max(FEWEST_RESAMPLES, MOST_WEIGHTS // max(len(frame), 1)))
     y_true, y_score = label_indices(frame, classes), probabilities(frame, classes)
     y_pred = rule.decide(y_score, frame["site"]) if decisions is None else decisions
     shares = _relevance_shares(frame)
@@ -199,9 +222,11 @@ def evaluate_sites(
     Raises:
         InputError: as `evaluate_site`; a site bears the name kept for the pooled result.
     """
+    if resamples < 1:
+        raise InputError(f"resamples is {resamples}: give 1 or more, 2000 for a published interval")
     frame = check_predictions(predictions, classes)
     return {
-        site: evaluate_site(table, classes, resamples=resamples, seed=seed, rule=rule, prevalence=prevalence)
+        site: evaluate_checked(table, classes, resamples=resamples, seed=seed, rule=rule, prevalence=prevalence)
         for site, table in by_site(frame).items()
     }
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.calibration import calibration_curve
+from sklearn.calibration import calibration_curve as reliability_of_sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
 from cxr_isnet.evaluation.calibration import (
     BINS,
+    CalibrationMetrics,
     calibration,
+    calibration_curve,
     decision_curve,
     fit_temperature,
     with_temperature,
@@ -29,7 +31,7 @@ def test_the_reliability_curve_and_the_brier_score_are_those_of_scikit_learn(hon
 
     found = calibration(positive, probability)
 
-    observed, predicted = calibration_curve(positive, probability, n_bins=BINS)
+    observed, predicted = reliability_of_sklearn(positive, probability, n_bins=BINS)
     used = [b for b in found.bins if b.n]
     np.testing.assert_allclose([b.observed for b in used], observed)
     np.testing.assert_allclose([b.predicted for b in used], predicted)
@@ -119,7 +121,7 @@ def test_net_benefit_is_that_of_its_definition():
     positive = np.array([True, True, False, False, False])
     probability = np.array([0.9, 0.3, 0.6, 0.2, 0.1])
 
-    found = decision_curve(positive, probability, [0.25, 0.5])
+    found = decision_curve(positive, probability, thresholds=[0.25, 0.5])
 
     assert found.model == pytest.approx((2 / 5 - 1 / 5 * (0.25 / 0.75), 1 / 5 - 1 / 5))
     assert found.act_on_all == pytest.approx((0.4 - 0.6 / 3, 0.4 - 0.6))
@@ -134,3 +136,91 @@ def test_the_calibration_error_is_that_of_torchmetrics(honest):
         torch.from_numpy(probability), torch.from_numpy(positive.astype(np.int64)), n_bins=BINS, norm="l1"
     )
     assert calibration(positive, probability).ece == pytest.approx(float(expected), abs=1e-6)
+
+
+def drawn_patients(n, seed=0):
+    """Labels, probabilities that are too extreme, and the patients of images."""
+    generator = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(n), generator.integers(1, 4, n))
+    ill = (generator.random(n) < 0.4)[patients]
+    logits = 1.5 * (ill - 0.5) + generator.normal(size=len(patients))
+    return ill, 1 / (1 + np.exp(-2 * logits)), patients
+
+
+def test_the_family_is_the_calibration_of_each_class_and_of_resamples():
+    ill, probability, patients = drawn_patients(80)
+    scores = np.stack([1 - probability, probability], axis=1)
+    family = CalibrationMetrics(ill.astype(int), scores, ("normal", "tuberculosis"))
+    weights = np.stack([np.ones(len(ill)), *(patients != left for left in range(3)), np.ones(len(ill)) * 2])
+
+    values = [dict(zip(family.names, row, strict=True)) for row in family(weights)]
+
+    for row, found in zip(weights, values, strict=True):
+        chosen = np.repeat(np.arange(len(ill)), row.astype(int))
+        expected = calibration(ill[chosen], probability[chosen])
+        assert found["brier of tuberculosis"] == pytest.approx(expected.brier)
+        assert found["brier"] == pytest.approx(expected.brier)
+        assert found["ece of tuberculosis"] == pytest.approx(expected.ece)
+        assert found["calibration_slope of tuberculosis"] == pytest.approx(expected.slope, abs=2e-3)  # one Newton step
+        assert found["calibration_intercept of tuberculosis"] == pytest.approx(expected.intercept, abs=2e-3)
+        assert found["expected_observed of tuberculosis"] == pytest.approx(
+            probability[chosen].sum() / ill[chosen].sum()
+        )
+    assert values[0]["calibration_slope of normal"] == pytest.approx(values[0]["calibration_slope of tuberculosis"])
+
+
+def test_images_of_one_class_have_a_brier_score_and_no_slope():
+    family = CalibrationMetrics(np.ones(20, dtype=int), np.full((20, 2), 0.5), ("a", "b"))
+
+    found = dict(zip(family.names, family(np.ones((1, 20)))[0], strict=True))
+
+    assert found["brier"] == 0.25
+    assert np.isnan([found["calibration_slope of b"], found["calibration_intercept of b"]]).all()
+
+
+def test_the_smooth_curve_is_the_identity_of_honest_probabilities_and_bent_for_others(honest):
+    positive, probability = honest
+    bent = probability**2
+
+    curves = [calibration_curve(positive, p, np.arange(len(positive))) for p in (probability, bent)]
+
+    honest_curve, bent_curve = curves
+    inside = [
+        low <= at <= high
+        for at, low, high in zip(honest_curve.predicted, honest_curve.low, honest_curve.high, strict=True)
+    ]
+    assert np.mean(inside) > 0.8
+    middle = np.abs(np.array(bent_curve.predicted) - 0.25).argmin()
+    assert bent_curve.observed[middle] == pytest.approx(np.sqrt(bent_curve.predicted[middle]), abs=0.03)
+
+
+def test_the_band_of_the_smooth_curve_is_over_patients():
+    ill, probability, patients = drawn_patients(200)
+    once = calibration_curve(ill, probability, patients)
+    twice = calibration_curve(np.repeat(ill, 2), np.repeat(probability, 2), np.repeat(patients, 2))
+
+    np.testing.assert_allclose(once.low, twice.low, atol=1e-3)
+    assert calibration_curve(ill[:2], probability[:2], patients[:2]) is None
+
+
+def test_the_net_benefit_has_the_interval_of_a_mean_over_patients():
+    ill, probability, patients = drawn_patients(150)
+    found = decision_curve(ill, probability, patients, thresholds=[0.3])
+
+    gains = np.where(probability >= 0.3, np.where(ill, 1.0, -3 / 7), 0.0)
+    sums, sizes = (np.bincount(patients, weights=values) for values in (gains, np.ones(len(gains))))
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(150, size=(4000, 150))
+    means = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
+    assert found.model[0] == pytest.approx(gains.mean())
+    assert found.high[0] - found.model[0] == pytest.approx(2 * means.std(), rel=0.06)
+
+
+def test_a_model_that_tells_nothing_has_an_infinite_temperature_and_equal_probabilities():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(2, size=400)
+    against = np.where(labels[:, None] == [0, 1], 0.3, 0.7) + generator.normal(size=(400, 2)) * 0.01
+    against /= against.sum(axis=1, keepdims=True)
+
+    assert fit_temperature(labels, against) == np.inf
+    np.testing.assert_allclose(with_temperature(against, np.inf), 0.5)

@@ -157,4 +157,4 @@ def test_of_a_metric_that_is_better_when_lower_the_highest_group_is_the_worst(re
     values = {group.group: group.metrics["wrong"].estimate for group in grouping.groups}
     assert grouping.metric == "wrong"  # it comes first in the list
     assert grouping.worst == max(values, key=values.get)
-    assert grouping.gap == pytest.approx(max(values.values()) - min(values.values()))
+    assert grouping.gap.estimate == pytest.approx(max(values.values()) - min(values.values()))

@@ -79,7 +79,7 @@ def test_delong_is_over_patients_and_calibration_over_labelled_images(given, eva
         positive, scaled = labels[known] == index, with_temperature(scores, evaluated.temperature)[known, index]
         assert there.calibration[name] == calibration(positive, score[known])
         assert there.calibration_scaled[name] == calibration(positive, scaled)
-        assert there.decision_curve[name] == decision_curve(positive, score[known])
+        assert there.decision_curve[name] == decision_curve(positive, score[known], patients[known])
 
 
 @pytest.mark.parametrize("column", ["sex", "age_band"])

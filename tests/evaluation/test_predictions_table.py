@@ -5,6 +5,7 @@ import pytest
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.predictions_table import (
     check_predictions,
+    failed_predictions,
     label_indices,
     probabilities,
     read_predictions,
@@ -334,3 +335,21 @@ def test_one_probability_of_several_classes_is_refused(theirs):
 
     with pytest.raises(InputError, match=r"fewer than two columns are named probability_<class>.*name the classes"):
         read(frame, file)
+
+
+def test_ages_in_medical_notation_are_read_and_the_loss_is_told(make_predictions, tmp_path, caplog):
+    cells = ["45", "045Y", "18M", "3 weeks", "45 y", "10D", "old", "", "-5", "999"]
+    make_predictions(10).assign(age=cells).to_csv(tmp_path / "a.csv", index=False)
+
+    ages = read_predictions(tmp_path / "a.csv", THREE)["age"]
+
+    assert ages.iloc[:6].tolist() == pytest.approx([45, 45, 1.5, 3 / 52.18, 45, 10 / 365.25], abs=0.01)
+    assert ages.iloc[6:].isna().all()
+    assert "3 of 10 cells that are no age, the first in row 7" in caplog.text
+
+
+def test_images_that_could_not_be_predicted_are_counted(make_predictions):
+    checked = check_predictions(make_predictions(10).assign(error=["broken", *[""] * 9]), THREE)
+
+    assert failed_predictions(checked) == 1
+    assert failed_predictions(check_predictions(checked.drop(columns="error"), THREE)) == 1

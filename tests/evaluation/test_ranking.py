@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from cxr_isnet.evaluation.ranking import HandTillAUC, OneVsRest, RankAUC, RankingMetrics, hand_till_auc
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap
+from cxr_isnet.evaluation.ranking import (
+    AtSpecificity,
+    HandTillAUC,
+    OneVsRest,
+    RankAUC,
+    RankingMetrics,
+    hand_till_auc,
+    roc_band,
+)
 
 
 def draw(n_images=200, n_classes=3, decimals=1, seed=0):
@@ -139,3 +148,38 @@ def test_the_family_holds_the_auc_over_classes_and_both_metrics_of_each_class(cl
         auc, average = OneVsRest(labels == index, labels != index, scores[:, index])(weights).T
         np.testing.assert_allclose(found[f"auc of {name}"], auc)
         np.testing.assert_allclose(found[f"average_precision of {name}"], average)
+
+
+def test_sensitivity_at_a_specificity_and_the_partial_auc_are_those_of_the_written_out_curve():
+    generator = np.random.default_rng(4)
+    positive = generator.random(90) < 0.4
+    score = np.round(generator.normal(size=90) + positive, 1)  # with ties
+    rows = np.stack([np.ones(90), generator.integers(0, 3, 90)]).astype(float)
+
+    found = AtSpecificity(positive, ~positive, score, [0.8, 0.9])(rows)
+
+    for (at_80, at_90, partial), row in zip(found, rows, strict=True):
+        ones, others = (
+            np.repeat(score[positive], row[positive].astype(int)),
+            np.repeat(score[~positive], row[~positive].astype(int)),
+        )
+
+        def sensitivity(specificity, ones=ones, others=others):
+            enough = [t for t in np.sort(others) if (others <= t).mean() >= specificity - 1e-9]
+            return (ones > enough[0]).mean()
+
+        assert at_80 == pytest.approx(sensitivity(0.8))
+        assert at_90 == pytest.approx(sensitivity(0.9))
+        grid = np.linspace(0.9, 1, 4001)[:-1]
+        assert partial == pytest.approx(np.mean([sensitivity(s) for s in grid + 1e-6]), abs=0.02)
+
+
+def test_the_roc_band_holds_the_curve(make_hospital):
+    table = make_hospital(120, 0.4, seed=2)
+    ill, score = (table["label"] == "tuberculosis").to_numpy(), table["probability_tuberculosis"].to_numpy()
+
+    band = roc_band(ill, ~ill, score, PatientBootstrap.of(table, resamples=200))
+
+    assert all(low <= at <= high for low, at, high in zip(band.low, band.sensitivity, band.high, strict=True))
+    assert band.sensitivity == tuple(sorted(band.sensitivity, reverse=True))
+    assert (np.array(band.high) - band.low)[10] > 0.05

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation import site as site_module
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.ranking import hand_till_auc
 from cxr_isnet.evaluation.site import POOLED, evaluate_site, evaluate_sites
@@ -174,3 +175,32 @@ def test_a_site_with_the_name_of_all_sites_is_refused(make_predictions):
 def test_no_resamples_are_refused(make_predictions):
     with pytest.raises(InputError, match="resamples is 0"):
         evaluate_site(make_predictions(), THREE, resamples=0)
+
+
+def test_a_hospital_of_one_class_has_no_number_that_tells_classes_apart(make_hospital):
+    table = make_hospital(40, 0.5, seed=3)
+    result = evaluate_site(table[table["label"] == "tuberculosis"], ("normal", "tuberculosis"), resamples=50)
+
+    of_class = result.by_class["tuberculosis"]
+    told_apart = ("auc", "ppv", "npv", "f1", "average_precision", "lr_positive", "partial_auc", "calibration_slope")
+    assert np.isnan([result.metrics[name].estimate for name in ("auc", "balanced_accuracy", "macro_f1")]).all()
+    assert np.isnan([of_class[name].estimate for name in told_apart]).all()
+    assert np.isfinite([result.metrics["accuracy"].low, of_class["sensitivity"].low, of_class["brier"].low]).all()
+
+
+def test_where_all_are_right_there_is_an_interval(make_hospital):
+    table = make_hospital(20, 0.5, seed=3).assign(
+        probability_normal=lambda rows: (rows["label"] == "normal") * 1.0,
+        probability_tuberculosis=lambda rows: (rows["label"] == "tuberculosis") * 1.0,
+    )
+    found = evaluate_site(table, ("normal", "tuberculosis"), resamples=50).metrics
+
+    assert all(
+        found[name].high == 1 and 0.4 < found[name].low < 0.9 for name in ("auc", "accuracy", "balanced_accuracy")
+    )
+
+
+def test_of_very_many_images_fewer_resamples_are_drawn(make_predictions, monkeypatch):
+    monkeypatch.setattr(site_module, "MOST_WEIGHTS", 60 * 250)
+
+    assert evaluate_site(make_predictions(60), THREE, resamples=2000).metrics["accuracy"].resamples_used == 250

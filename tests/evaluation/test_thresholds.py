@@ -3,7 +3,9 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.thresholds import ARGMAX, frozen_rule
+from cxr_isnet.evaluation.thresholds import ARGMAX, cross_fitted_decisions, frozen_rule
+
+from .conftest import TWO
 
 CLASSES = ("normal", "tuberculosis")
 
@@ -64,3 +66,32 @@ def test_three_classes_have_no_threshold_and_no_sensitivity():
     assert rule(labels, scores, classes=("a", "b", "c")).threshold is None
     with pytest.raises(InputError, match="it needs two"):
         rule(labels, scores, 0.9, classes=("a", "b", "c"))
+
+
+def test_scores_that_tell_nothing_get_no_threshold():
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    constant, against = np.full((6, 2), 0.5), np.stack([labels, 1 - labels], axis=1) * 1.0
+
+    for scores in (constant, against):
+        rule = frozen_rule(labels, scores, TWO, sensitivity=None, source="validation")
+        assert rule.tells_nothing
+        assert rule.threshold is None
+        assert "tells nothing on validation" in rule.origin
+
+
+def test_every_patient_is_decided_upon_by_the_rule_of_others():
+    generator = np.random.default_rng(0)
+    patients = np.repeat(np.arange(30), 2)
+    labels = (np.arange(30) % 3 == 0)[patients].astype(int)
+    chance = 1 / (1 + np.exp(-(generator.normal(size=60) + labels)))
+    scores = np.stack([1 - chance, chance], axis=1)
+
+    found = cross_fitted_decisions(labels, scores, TWO, patients, sensitivity=None)
+
+    part = np.empty(30, dtype=int)
+    part[np.argsort(np.arange(30) % 3 == 0, kind="stable")] = np.arange(30) % 10
+    for number in range(10):
+        here = part[patients] == number
+        rule = frozen_rule(labels[~here], scores[~here], TWO, sensitivity=None, source="")
+        assert found[here].tolist() == rule.decide(scores[here]).tolist()
+    assert cross_fitted_decisions(labels[:2], scores[:2], TWO, patients[:2], sensitivity=None) is None

@@ -27,7 +27,8 @@ _SEXES = {
     **dict.fromkeys(("o", "other", "d", "diverse", "divers"), "O"),
 }
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
+_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25, "t": 365.25}
+"""Initial of a unit (t: that of the German days) to how many make a year."""
 
 
 def frontal_view(text: str, *, keeps_unknown: bool) -> str:
