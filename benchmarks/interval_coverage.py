@@ -170,7 +170,8 @@ def main() -> None:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.write(
-        f"{args.repeats} repeats (a fifth of them for differences), {args.resamples} resamples, {time.process_time() - start:.0f} s of one core\n"
+        f"{args.repeats} repeats (a fifth of them for differences), {args.resamples} resamples, "
+        f"{time.process_time() - start:.0f} s of one core\n"
     )
     sys.stdout.write(f"unmarked and outside {WIDELY[0]:.0%} to {WIDELY[1]:.0%}: {'; '.join(missed) or 'none'}\n")
 

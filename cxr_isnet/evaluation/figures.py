@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -70,9 +71,11 @@ def confusion_figure(result: SiteResult, classes: Sequence[str]) -> Figure:
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, f"{count}\n{share}", ha="center", va="center", color=colour)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=30 if len(classes) > 2 else 0)
+    long = len(classes) > 2 or max(map(len, classes)) > 12
+    axes.set_xticks(ticks, classes, rotation=30 if long else 0, ha="right" if long else "center")
     axes.set_yticks(ticks, classes)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{result.site}: {int(counts.sum())} labelled images")
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.suptitle("\n".join(wrap(f"{result.site}: {int(counts.sum())} labelled images", int(9 * side))), fontsize=11)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     return figure
 
@@ -135,7 +138,7 @@ def _finish_roc(axes: Axes, title: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
-    axes.legend(loc="lower right", fontsize="small", frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize="small", frameon=False)
 
 
 _PANEL = 3.9

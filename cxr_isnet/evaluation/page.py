@@ -39,6 +39,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     environment = Environment(  # nosec B701 # a model card is Markdown, which is not escaped; pages are
         loader=PackageLoader("cxr_isnet.evaluation"),
         autoescape=path.suffix == ".html",
+        finalize=None if path.suffix == ".html" else _markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -49,6 +50,14 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
     with atomic_write(path) as partial:
         partial.write_text(text.lstrip(), encoding="utf-8")
+
+
+def _markdown(value: Any) -> str:
+    """A value that stands in Markdown as plain text: no HTML, no cell of a table, no line of its own."""
+    text = str(value)
+    for character, instead in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " ", "\r": " "}.items():
+        text = text.replace(character, instead)
+    return text
 
 
 def number(value: float | None) -> str:
@@ -94,8 +103,14 @@ def heading(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def printable(text: str) -> str:
+    """The text for a terminal, `?` in place of what is not printable, as an escape sequence's first letter."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def text_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table for the terminal, every column as wide as its widest cell."""
+    """Lines of a table for the terminal, every column as wide as its widest cell; what is not printable is a `?`."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write
+from cxr_isnet.files import write_csv
 from cxr_isnet.manifests import ColumnProblem
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.tables import match_columns, read_table, to_numbers
@@ -149,8 +149,7 @@ def predicted_classes(frame: pd.DataFrame, source: str) -> tuple[str, ...]:
 
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a predictions table as CSV, whole or not at all; floats keep all their digits."""
-    with atomic_write(Path(path)) as partial:
-        frame.to_csv(partial, index=False)
+    write_csv(Path(path), list(frame.columns), frame.itertuples(index=False, name=None))
 
 
 def probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -182,9 +182,11 @@ def roc_band(positive: BoolArray, negative: BoolArray, y_score: FloatArray, boot
         score_interval(float(estimate), standard_error(drawn[:, at], patients), patients)
         for at, estimate in enumerate(estimates)
     ]
-    return RocBand(
-        ROC_SPECIFICITIES, tuple(map(float, estimates)), tuple(f.low for f in found), tuple(f.high for f in found)
-    )
+    lows = [one.low for one in found]
+    for at in reversed(range(len(lows) - 1)):  # all found: no less than at the next higher specificity
+        if found[at].estimate == 1 and lows[at + 1] > lows[at]:
+            lows[at] = lows[at + 1]
+    return RocBand(ROC_SPECIFICITIES, tuple(map(float, estimates)), tuple(lows), tuple(one.high for one in found))
 
 
 class HandTillAUC:

@@ -25,11 +25,11 @@ from cxr_isnet.evaluation.metrics import (
     summary_metrics,
 )
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
-from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, text_columns, write_page
+from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, printable, text_columns, write_page
 from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
-from cxr_isnet.files import atomic_write, write_json
+from cxr_isnet.files import write_csv, write_json
 
 WITHIN_SITES = "mean within sites"
 
@@ -85,8 +85,8 @@ def write_report(
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{output}: is, or lies below, a file. Name a folder for the results") from error
-    with atomic_write(output / "metrics.csv") as partial:
-        study_table(study).to_csv(partial, index=False)
+    table = study_table(study)
+    write_csv(output / "metrics.csv", list(table.columns), table.itertuples(index=False, name=None))
     write_json(output / "report.json", {**study_json(study), "checklists": [asdict(answer) for answer in guidelines]})
     write_page(output / "report.html", "evaluation_report.html", figures=figures, **content)
     write_page(output / "model_card.md", "model_card.md", figures={}, **content)
@@ -236,4 +236,4 @@ def study_text(study: Study) -> str:
     for name, model in study.models.items():
         notes += [f"{name}: no groups by {column}: {reason}" for column, reason in model.skipped_groups.items()]
     notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
-    return "\n".join([*lines, *notes, *study.findings])
+    return "\n".join([*lines, *map(printable, [*notes, *study.findings])])

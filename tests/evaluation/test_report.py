@@ -19,7 +19,7 @@ from cxr_isnet.evaluation.report import FILES, study_json, study_metrics, study_
 from cxr_isnet.evaluation.study import evaluate_tables
 from cxr_isnet.files import DISCLAIMER
 
-from .conftest import THREE
+from .conftest import THREE, TWO
 from .schema_check import faults
 
 
@@ -208,3 +208,19 @@ def test_no_patient_is_named(written):
     assert {path.name for path in written.iterdir()} == {*FILES, "maps.png"}
     for name in FILES:
         assert "patient_id" not in (written / name).read_text(encoding="utf-8")
+
+
+def test_names_that_a_spreadsheet_a_markdown_page_or_a_terminal_would_run_are_text(tables, tmp_path):
+    hostile = {
+        "=1+1": tables["isnet"].assign(site=np.where(tables["isnet"]["site"] == "north", "<img src=x>|", "a\x1b[31m"))
+    }
+    study = evaluate_tables(hostile, TWO, {}, Settings(resamples=20, groups=["site"]))
+
+    write_report(tmp_path, study, hostile)
+
+    rows = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert all(row.startswith("'=1+1,") for row in rows)
+    card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
+    assert "&lt;img src=x&gt;\\|" in card
+    assert "<img" not in card
+    assert "\x1b" not in study_text(study)
