@@ -173,6 +173,8 @@ def _mean(found: Sequence[Interval], scale: Scale) -> Interval:
     mean = float(np.exp(np.log(estimates).mean()) if geometric else estimates.mean())
     patients = np.array([one.patients or 0 for one in found], dtype=np.float64)
     variances = np.array([_error(one) ** 2 for one in found])
+    if not variances.sum() > 0:
+        return no_interval(mean, IntervalMethod.STUDENT)
     degrees = float(variances.sum() ** 2 / (variances**2 / np.maximum(patients - 1, 1)).sum())
     error = float(np.sqrt(variances.sum())) / len(found)
     resting = max(2, int(degrees) + 1)
