@@ -21,8 +21,7 @@ import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import write_csv
-from cxr_isnet.manifests import ColumnProblem
-from cxr_isnet.manifests.source_parsing.demographics import years
+from cxr_isnet.manifests import ColumnProblem, years
 from cxr_isnet.tables import match_columns, read_table, to_numbers
 
 _log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from cxr_isnet.manifests.reading import (
     read_manifests,
 )
 from cxr_isnet.manifests.schema import MANIFEST_COLUMNS, REQUIRED_COLUMNS, SPLITS
+from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.splitting import split_by_patient
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "set_manifest",
     "spelling_problems",
     "split_by_patient",
+    "years",
 ]
