@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from monai.networks.nets import DenseNet, resnet18, resnet50
+from monai.networks.nets import DenseNet, EfficientNetBN, resnet18, resnet50
 from torch import nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
@@ -149,6 +149,14 @@ def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, 
     )
 
 
+_EFFICIENTNET_LAYERS = ("_blocks.1", "_blocks.2", "_blocks.4", "_blocks.6")  # the last at each size of its maps
+
+
+def _efficientnet(classes: int, image_size: int, dropout: float) -> nn.Module:
+    """EfficientNet-B0 (Tan, Le, ICML 2019) as MONAI builds it, without the weights of ImageNet."""
+    return EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1, num_classes=classes)
+
+
 def _resnet_layers(*blocks: int) -> tuple[str, ...]:
     return tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
 
@@ -159,8 +167,11 @@ BACKBONES: tuple[Backbone, ...] = (
     Backbone("densenet_tiny", _densenet_tiny, _densenet_layers(3), has_dropout=True, has_relevance_rules=True),
     Backbone("resnet18", _resnet(resnet18), _resnet_layers(2, 2, 2, 2), has_relevance_rules=True),
     Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
-    Backbone("vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, size_multiple=16),
-    Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, size_multiple=8),
+    Backbone("efficientnet_b0", _efficientnet, _EFFICIENTNET_LAYERS, has_relevance_rules=True),
+    Backbone(
+        "vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, has_relevance_rules=True, size_multiple=16
+    ),
+    Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, has_relevance_rules=True, size_multiple=8),
     _unet("multitask_unet", 64, 128, 256, 512, 1024, 64),
     _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
     _ag_sononet("ag_sononet", 4),

@@ -92,7 +92,7 @@ class ISNet(Objective):
     through the ratios of many activations, and in bf16 it points elsewhere (cosine with the float32 one 0.1 to 0.5).
 
     Args:
-        network: Any ReLU network with rules.
+        network: Any network with rules.
         options: Settings.
         layers: Inner layers for deep supervision; empty for none.
         target: What each map explains.

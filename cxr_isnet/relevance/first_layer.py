@@ -22,7 +22,7 @@ from torch import Tensor
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.signal import inverse, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Trace, wide
-from cxr_isnet.relevance.transposes import Convolution, is_one_sided
+from cxr_isnet.relevance.transposes import Convolution, is_one_sided, linear_map
 
 Bound = float | Sequence[float]
 """One value for all channels of the image, or one for each."""
@@ -33,6 +33,7 @@ class FirstLayer:
     """The convolution that reads the image, with the batch norm and the ReLU that follow it, if they do.
 
     Attributes:
+        pad: node that pads the image with zeros for it, as networks of TensorFlow do, or None.
         conv: node of the convolution.
         norm: node of its batch norm, or None.
         last: node whose output's relevance the rule takes: the ReLU, else the batch norm, else the convolution.
@@ -41,6 +42,7 @@ class FirstLayer:
         epsilon: stabiliser of the denominator.
     """
 
+    pad: int | None
     conv: int
     norm: int | None
     last: int
@@ -61,11 +63,13 @@ class FirstLayer:
         Raises:
             RelevanceError: if the image is read by anything but one convolution.
         """
-        readers = trace.readers[IMAGE]
+        pad = trace.sole_reader(IMAGE, "pad")
+        source = IMAGE if pad is None else pad
+        readers = trace.readers[source]
         if (
             len(readers) != 1
             or trace.nodes[readers[0]].operation != "conv2d"
-            or trace.nodes[readers[0]].inputs != (IMAGE,)
+            or trace.nodes[readers[0]].inputs != (source,)
         ):
             names = [trace.nodes[r].name for r in readers]
             raise RelevanceError(
@@ -76,7 +80,7 @@ class FirstLayer:
         norm = trace.batch_norm_of.get(conv)
         last = conv if norm is None else norm
         gate = trace.sole_reader(last, "relu")
-        return cls(conv, norm, last if gate is None else gate, low, high, epsilon)
+        return cls(pad, conv, norm, last if gate is None else gate, low, high, epsilon)
 
     def relevance(self, run: ForwardPass, relevance: Tensor) -> Tensor:
         """Relevance of the image.
@@ -89,6 +93,16 @@ class FirstLayer:
             (K * B, C, H, W).
         """
         image = wide(run.values[IMAGE])
+        ones = torch.ones_like(image[:1])
+        pad = None
+        if self.pad is not None:
+            pad = Call(run.steps[self.pad], "", (image,), run.values[self.pad], carries=(True,))
+            if pad.argument(2, "mode", "constant") != "constant" or pad.argument(3, "value", 0):
+                raise RelevanceError(
+                    "the image is padded with something else than zeros: pass image_range=None to use the rules' own "
+                    "first layer"
+                )
+            image, ones = wide(run.values[self.pad]), pad.step.again([ones])
         call = Call(run.steps[self.conv], "", (image,), run.values[self.conv])
         if is_one_sided(call):
             raise RelevanceError(
@@ -100,7 +114,6 @@ class FirstLayer:
         before_relu = run.values[self.conv if self.norm is None else self.norm]
         low, high = _by_channel(self.low, image), _by_channel(self.high, image)
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-        ones = torch.ones_like(image[:1])
         if isinstance(low, Tensor) or isinstance(high, Tensor):
             bound = convolution(ones * low, positive, None) + convolution(ones * high, negative, None)
         else:
@@ -110,7 +123,12 @@ class FirstLayer:
             bound = bound + (lowest * bias.clamp(min=0) + highest * bias.clamp(max=0))[:, None, None]
         share = times(relevance, inverse(wide(before_relu).to(bound.dtype) - bound, self.epsilon))
         moved = _transposed(convolution, share, (positive, negative), image.shape[2:])
-        return times(moved[0], image - low) + times(moved[1], image - high)
+        found = times(moved[0], image - low) + times(moved[1], image - high)
+        if pad is None:
+            return found
+        (inner,) = linear_map(pad, found)
+        assert inner is not None
+        return inner
 
 
 def _by_channel(bound: Bound, image: Tensor) -> float | Tensor:

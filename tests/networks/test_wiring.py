@@ -54,11 +54,14 @@ def test_densenets_have_dropout_and_other_networks_have_none():
     assert {backbone.name for backbone in BACKBONES if backbone.has_dropout} == DENSENETS
 
 
-def test_densenets_and_resnets_have_rules_and_networks_that_attend_have_none():
+def test_networks_have_rules_but_those_with_attention_maps_of_their_own():
     assert {b.name for b in BACKBONES if b.has_relevance_rules} == {
         *DENSENETS,
         "resnet18",
         "resnet50",
+        "efficientnet_b0",
+        "vit_b16",
+        "vit_tiny",
         "multitask_unet",
         "multitask_unet_tiny",
     }

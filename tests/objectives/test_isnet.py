@@ -65,6 +65,27 @@ def test_under_bf16_the_weight_gradient_is_that_of_float32(method, make, batch):
     assert F.cosine_similarity(*flat, dim=0) > 0.9999
 
 
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        ("isnet", "vit_tiny"),
+        ("isnet_selective", "vit_tiny"),
+        pytest.param("isnet", "efficientnet_b0", marks=pytest.mark.slow),
+    ],
+)
+def test_trains_networks_beyond_relu(method, network, batch):
+    torch.manual_seed(1)
+    objective = make_objective(method, NetworkConfig(network), 3, deep_supervision=True).train()
+    objective.measure(batch)  # with the batch's statistics: an untrained EfficientNet is silent with its running ones
+    objective.finish_estimation()
+    terms = objective(batch)
+    terms["loss"].backward()
+
+    assert terms["heatmap"] > 0
+    assert all(p.grad.isfinite().all() for p in objective.network.parameters() if p.grad is not None)
+    assert sum(p.grad is not None and bool(p.grad.any()) for p in objective.network.parameters()) > 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ISNETS)
 def test_the_whole_objective_compiles_without_a_graph_break(method, make, batch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +46,28 @@ def test_equals_the_rule_written_as_matrices(
     _, relevance = LRP(network, image_range=bounds, first_epsilon=0.03)(x, sum_of_logits)
     for found, image in zip(relevance.image.detach(), x, strict=True):
         assert_close(found[0], expected_map(network, image, low, high, 0.03), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-2.1, 2.6), ((-1.0, 0.0), (1.0, 2.0))])
+def test_a_padding_of_its_own_is_the_convolutions(bounds: Any, images: Tensor) -> None:
+    whole = first_layer_only(bias=True, norm=True, padding=1)
+    padded = nn.Sequential(nn.ZeroPad2d(1), copy.deepcopy(whole))
+    padded[1][0].padding = (0, 0)
+    maps = [LRP(network, image_range=bounds)(images, sum_of_logits)[1].image for network in (whole, padded)]
+    assert_close(maps[0], maps[1])
+
+
+def test_bounds_of_each_channel_are_those_of_a_convolution_for_each(images: Tensor) -> None:
+    """The map of grouped channels with their own bounds is that of each channel by itself."""
+    network = first_layer_only(bias=False, norm=False, groups=2)
+    x = torch.stack([images[:, 0], 3 * images[:, 1] - 1], 1)
+    found = LRP(network, image_range=((0.0, -1.0), (1.0, 2.0)))(x, sum_of_logits)[1].image
+    for channel, bounds in enumerate([(0.0, 1.0), (-1.0, 2.0)]):
+        alone = nn.Conv2d(1, 2, 3, bias=False)
+        alone.weight.data = network[0].weight.data[2 * channel : 2 * channel + 2]
+        one = nn.Sequential(alone, nn.ReLU(), nn.Flatten())
+        expected = LRP(one, image_range=bounds)(x[:, channel : channel + 1], sum_of_logits)[1].image
+        assert_close(found[:, :, channel : channel + 1], expected)
 
 
 def test_keeps_the_sign_and_loses_only_to_positive_biases(images: Tensor) -> None:
