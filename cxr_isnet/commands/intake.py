@@ -84,6 +84,8 @@ class IntakeConfig:
         polarity: What happens to an image that looks like a negative: `record` it, `quarantine` it, `correct` it.
         dates: `drop`, or `shift` by a secret number of days per patient.
         acceptance: Acceptance criteria.
+        keep_device: Writes manufacturer and model as the files have them, which is free text and may name a person or
+            place; by default a manufacturer of a closed list, or `other`.
         key_file: File with the secret for pseudonyms, at least 16 bytes; null for the variable CXR_ISNET_INTAKE_KEY, or
             a key that is generated in `<output>.private`.
         follow_links: Follows links to folders, and links to files outside root.
@@ -102,6 +104,7 @@ class IntakeConfig:
     polarity: PolarityAction = PolarityAction.RECORD
     dates: DateAction = DateAction.DROP
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
+    keep_device: bool = False
     key_file: str | None = None
     follow_links: bool = False
     prune: bool = False
@@ -141,8 +144,16 @@ def intake(config: IntakeConfig) -> str:
 def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> str:
     pseudonyms = load_pseudonyms(config.key_file, private)
     table = read_label_table(config.labels, config.label, pseudonyms, root)
-    limits, acceptance = config.limits, config.acceptance
-    import_config = ImportConfig(output, config.format, config.polarity, config.dates, acceptance, pseudonyms, limits)
+    import_config = ImportConfig(
+        output,
+        config.format,
+        config.polarity,
+        config.dates,
+        config.acceptance,
+        pseudonyms,
+        config.limits,
+        config.keep_device,
+    )
     with ImportLog(output) as log:
         log.check_settings(_settings(import_config, root))
         _remove_partial_files(output, private)
@@ -184,6 +195,7 @@ def _settings(config: ImportConfig, root: Path) -> dict[str, str]:
         "format": config.format.value,
         "polarity": config.polarity.value,
         "dates": config.dates.value,
+        "keep_device": str(config.keep_device),
         "acceptance": json.dumps(asdict(config.acceptance), sort_keys=True),
         "key": config.pseudonyms.of("key", ""),
         "version of cxr-isnet": __version__,

@@ -1,14 +1,15 @@
 """One file to an array: DICOM, PNG and JPEG chest X-rays and lung masks, always rows x columns.
 
-Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored values to grey values), `dicom` (all of them
-together), `images` (any file), `acceptance` and `rejection` (which files are taken), `mask_shape` (what a mask may look
-like), `png` (16-bit PNG), `raw_picture` (pictures of stored values).
+Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored values to grey values, with `lookup_table`
+and `shutter`), `orientation`, `dicom` (all of them together), `images` (any file), `acceptance` and `rejection`
+(which files are taken, by the words of `vocabulary` and `views`; `terms` may be quoted), `mask_shape` (what a mask
+may look like), `png` (16-bit PNG), `raw_picture` (pictures of stored values), `untrusted`.
 """
 
 from typing import TYPE_CHECKING
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag, at_most
-from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph
+from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph, retain_device
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header, check_deflated, open_header
 from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
@@ -64,6 +65,7 @@ __all__ = [
     "read_radiograph",
     "read_raw_picture",
     "read_untrusted",
+    "retain_device",
 ]
 
 

@@ -1,6 +1,7 @@
 """Pixel data in any transfer syntax to the stored values of one frame."""
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
@@ -60,8 +62,7 @@ def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArra
         raise RejectedFile(
             RejectionReason.UNDECODABLE,
             f"pixel data (7FE0,0010) in transfer syntax {_syntax_name(syntax)} cannot be decoded "
-            f"({type(error).__name__}). "
-            "Copy the file anew from its source, or install the decoders with pip install 'cxr-isnet[dicom]'",
+            f"({type(error).__name__}). {_remedy(syntax)}",
         ) from error
     if pixels.ndim == 3:
         pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
@@ -72,6 +73,16 @@ def stored_pixels(dataset: Dataset, header: Header, syntax: UID) -> tuple[NDArra
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     patterns = native.view(f"u{native.dtype.itemsize}")
     return patterns, (*assumed, *_correct_bits(patterns, dataset, header, codestream))
+
+
+def _remedy(syntax: UID) -> str:
+    """What helps against an error of decoding."""
+    try:
+        if get_decoder(syntax).is_available:
+            return "Copy the file anew from its source"
+    except NotImplementedError:
+        return "Transcode it to an uncompressed transfer syntax"
+    return "Install the decoders with pip install 'cxr-isnet[dicom]'"
 
 
 def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
@@ -150,12 +161,12 @@ def _fill_missing_tags(dataset: Dataset, header: Header) -> tuple[str, ...]:
     """Checks the tags that decoding needs and fills in those of which only one value makes sense."""
     if not header.has("PixelData"):
         raise RejectedFile(
-            RejectionReason.NO_PIXELS, "PixelData (7FE0,0010) is missing. Copy the file anew from its source"
+            RejectionReason.NO_PIXELS, "PixelData (7FE0,0010) is missing. Give the object that holds the image"
         )
     for keyword, tag in (("Rows", "(0028,0010)"), ("Columns", "(0028,0011)"), ("BitsAllocated", "(0028,0100)")):
         if not header.integer(keyword):
             raise RejectedFile(
-                RejectionReason.PIXEL_FORMAT, f"{keyword} {tag} is missing. Copy the file anew from its source"
+                RejectionReason.PIXEL_FORMAT, f"{keyword} {tag} is missing. Repair the header or drop the file"
             )
     allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     if allocated not in (8, 16):
@@ -176,22 +187,28 @@ def _fill_missing_tags(dataset: Dataset, header: Header) -> tuple[str, ...]:
         ("SamplesPerPixel", 1),
         ("PixelRepresentation", 0),
         ("HighBit", stored - 1),
-        ("PhotometricInterpretation", "MONOCHROME2"),
+        ("PhotometricInterpretation", "RGB" if header.integer("SamplesPerPixel") == 3 else "MONOCHROME2"),
     ):
         if not header.text(keyword):
             if keyword in dataset:
                 del dataset[tag_for_keyword(keyword) or 0]  # pydicom would try to convert what is there
             setattr(dataset, keyword, value)
             assumed.append(f"{keyword} {value}")
+    given = header.text("PhotometricInterpretation")
+    photometric = re.sub(r"\W+(?=[12]$)", "", given.upper())
+    if photometric != given:
+        dataset.PhotometricInterpretation = photometric
+        assumed.append(f"PhotometricInterpretation {photometric}")
     return tuple(assumed)
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """The transfer syntax by TransferSyntaxUID (0002,0010), else by the encoding of the header (PS3.5, 10.1)."""
-    given = dataset.file_meta.get("TransferSyntaxUID")
+    given = Header(dataset.file_meta).text("TransferSyntaxUID")
     if given:
-        return UID(given)
-    syntax = ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
+        return UID(given, validation_mode=0)
+    implicit, little_endian = dataset.original_encoding
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = syntax
     return syntax
 

@@ -18,6 +18,7 @@ from cxr_isnet.imaging.acceptance import (
     AcceptanceNote,
     AcceptanceRule,
     Flag,
+    body_part_term,
     check_acceptance,
 )
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
@@ -29,6 +30,7 @@ from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
 from cxr_isnet.imaging.shutter import hide, visible_field
+from cxr_isnet.imaging.terms import OTHER, manufacturer
 from cxr_isnet.imaging.views import find_view
 
 Grey = TypeVar("Grey", bound=np.generic)
@@ -131,13 +133,14 @@ def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple
         read_pixel_data(stream, dataset)
         syntax = transfer_syntax(dataset)
         pixels, assumed = stored_pixels(dataset, header, syntax)
-        return render_radiograph(pixels, header, _uid_name(str(syntax)), notes, assumed)
+        return render_radiograph(pixels, header, _uid_name(str(syntax)), acceptance, notes, assumed)
 
 
 def render_radiograph(
     pixels: NDArray[np.unsignedinteger],
     header: Header,
     encoding: str,
+    acceptance: AcceptanceConfig,
     notes: tuple[AcceptanceNote, ...] = (),
     assumed_tags: tuple[str, ...] = (),
 ) -> Radiograph:
@@ -147,6 +150,7 @@ def render_radiograph(
         pixels: (rows, columns) uint8 or uint16, bit patterns as stored.
         header: with the tags of the rendering.
         encoding: how the pixels were stored, for the provenance.
+        acceptance: acceptance criteria.
         notes: of the acceptance rules.
         assumed_tags: what was assumed to decode them.
 
@@ -188,10 +192,10 @@ def render_radiograph(
         columns=pixels.shape[1],
         bits_stored=header.integer("BitsStored") or 0,
         pixel_spacing=_spacing(header, turn),
-        view=find_view(header)[0].value,
-        body_part=header.code("BodyPartExamined"),
-        manufacturer=_device(header, "Manufacturer"),
-        model=_device(header, "ManufacturerModelName"),
+        view=find_view(header, acceptance.frontal_words, acceptance.lateral_words).view.value,
+        body_part=body_part_term(header, acceptance),
+        manufacturer=manufacturer(header.text("Manufacturer")),
+        model=OTHER if header.text("ManufacturerModelName") else "",
         polarity_score=round(score, 4),
         applied=lut.applied,
         assumed=assumed,
@@ -227,9 +231,16 @@ def _directions(header: Header) -> str:
     return "\\".join(text[:1].upper() for text in header.texts("PatientOrientation"))
 
 
-def _device(header: Header, keyword: str) -> str:
-    text = header.text(keyword)[:_DEVICE_LENGTH]
-    return text if text.isprintable() else ""
+def retain_device(radiograph: Radiograph) -> Radiograph:
+    """The radiograph with manufacturer and model as its header has them, in the provenance (PS3.15, Annex E.3.8)."""
+    header = radiograph.header
+    maker, model = (header.text(keyword)[:_DEVICE_LENGTH] for keyword in ("Manufacturer", "ManufacturerModelName"))
+    provenance = replace(
+        radiograph.provenance,
+        manufacturer=maker if maker.isprintable() else OTHER,
+        model=model if model.isprintable() else OTHER,
+    )
+    return replace(radiograph, provenance=provenance)
 
 
 def _uid_name(uid: str) -> str:

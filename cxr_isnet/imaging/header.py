@@ -21,6 +21,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.terms import OTHER, TERMS
 
 DICOM_ERRORS = (
     ArithmeticError,
@@ -45,7 +46,7 @@ PREAMBLE = 128
 _LONGEST_NUMBERS = 4096
 _PREFIX = b"DICM"
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
-_CODE_STRING = re.compile(r"[A-Z0-9 _/.-]{1,16}")
+_BARE_BIG_ENDIAN = re.compile(rb"\x00[\x02\x08]..[A-Z]{2}", re.DOTALL)
 
 
 @contextmanager
@@ -107,9 +108,10 @@ def starts_like_dicom(head: bytes) -> bool:
     """Whether a file is DICOM by its first 132 bytes.
 
     Either the prefix DICM follows the preamble (PS3.10, 7.1), or the file has neither, as some exports do, and starts
-    with an element of group 0002 or 0008 in little endian.
+    with an element of group 0002 or 0008, in big endian with its VR.
     """
-    return head[PREAMBLE : PREAMBLE + 4] == _PREFIX or head[:2] in _BARE_STARTS
+    bare = head[:2] in _BARE_STARTS or _BARE_BIG_ENDIAN.match(head) is not None
+    return bare or head[PREAMBLE : PREAMBLE + 4] == _PREFIX
 
 
 def read_header(stream: BinaryIO) -> Dataset:
@@ -298,9 +300,9 @@ class Header:
             yield from (Header(item) for item in value)
 
     def code(self, keyword: str) -> str:
-        """The first value for use in tables, "(not shown)" where it is not a code string (PS3.5, 6.2).
+        """The first value for use in tables and messages: one of the closed set of its keyword, "" or `OTHER`.
 
-        A field of free text may hold a name; the standard allows code strings of up to 16 capitals.
+        Any other value may be identifying: a code string holds any 16 capitals (PS3.5, 6.2).
         """
         text = self.text(keyword).upper()
-        return text if not text or _CODE_STRING.fullmatch(text) else "(not shown)"
+        return text if not text or text in TERMS[keyword] else OTHER

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging.acceptance import AcceptanceConfig
 from cxr_isnet.imaging.dicom import Radiograph, render_radiograph
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header, quiet_pydicom
 from cxr_isnet.imaging.images import SIXTEEN_BIT_MODES, decode_picture
@@ -55,7 +56,7 @@ def read_raw_picture(path: Path, header: Header) -> Radiograph:
     header.dataset.BitsStored, header.dataset.HighBit = max(bits, 1), max(bits, 1) - 1
     with quiet_pydicom():
         try:
-            return render_radiograph(pixels, header, str(picture.format))
+            return render_radiograph(pixels, header, str(picture.format), AcceptanceConfig())
         except RejectedFile as rejected:
             raise rejected.with_path(path) from rejected
 

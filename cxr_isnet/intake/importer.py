@@ -27,6 +27,7 @@ from cxr_isnet.imaging import (
     correct_polarity,
     open_header,
     read_radiograph,
+    retain_device,
 )
 from cxr_isnet.intake.archives import ArchiveReader
 from cxr_isnet.intake.discovery import Rejected
@@ -105,6 +106,7 @@ class ImportConfig:
         acceptance: acceptance criteria.
         pseudonyms: with the intake's key.
         limits: of each file.
+        keep_device: whether the tables have manufacturer and model as the files have them.
     """
 
     output: Path
@@ -114,6 +116,7 @@ class ImportConfig:
     acceptance: AcceptanceConfig
     pseudonyms: Pseudonyms
     limits: FileLimits = field(default_factory=FileLimits)
+    keep_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,7 @@ class Importer:
                 file_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
             raise RejectedFile.unreadable(error) from error
+        radiograph = retain_device(radiograph) if self.config.keep_device else radiograph
         return self._resolve_polarity(radiograph), file_sha256
 
     @contextmanager
@@ -272,7 +276,7 @@ class Importer:
             "sex": patient_sex(header),
             "age": "" if age is None else f"{age:g}",
             "body_part": provenance.body_part,
-            "device": " ".join(filter(None, (provenance.manufacturer, provenance.model))),
+            "device": " ".join(dict.fromkeys(filter(None, (provenance.manufacturer, provenance.model)))),
             "sha256": image_sha256,
         }
         if self.config.dates is DateAction.SHIFT:

@@ -95,7 +95,7 @@ def test_the_manifest_reads_as_a_manifest(finished):
     assert set(frame["label"]) == {"unlabelled"}
     assert sorted(frame["view"]) == ["AP", "PA", "PA", "PA"]
     assert sorted(frame["age"]) == [70, 70, 70, 90]
-    assert set(frame["device"]) == {"Acme Plate 1"}
+    assert set(frame["device"]) == {"other"}
 
 
 def test_images_are_the_rendering_in_16_bits(finished):

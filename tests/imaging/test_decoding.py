@@ -110,7 +110,7 @@ def test_high_throughput_jpeg_2000():
     for syntax in (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K):
         content = encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, syntax, BitsStored=16, HighBit=15)
 
-        np.testing.assert_array_equal(read(content).pixels, HTJ2K_VALUES)
+        np.testing.assert_array_equal(read(content, READING_RULES).pixels, HTJ2K_VALUES)
 
 
 @needs_decoders
@@ -189,10 +189,28 @@ def test_file_without_preamble_and_meta_group_is_read(tmp_path):
     bare = BytesIO()
     file = chest_dataset()
     del file.file_meta
+    file.preamble = None
     pydicom.dcmwrite(bare, file, implicit_vr=True, little_endian=True)
 
     np.testing.assert_array_equal(read(bare.getvalue()).pixels, chest_pixels(64))
     (tmp_path / "bare").write_bytes(bare.getvalue())
+    np.testing.assert_allclose(read_image(tmp_path / "bare"), chest_pixels(64) / 4095, atol=1e-6)
+
+
+def test_big_endian_without_preamble_and_meta_group_is_read(tmp_path):
+    """PS3.5, 7.3; PS3.10, 7.1 asks for a meta group, which old exports leave out."""
+    file = chest_dataset()
+    del file.file_meta
+    file.preamble = None
+    file["PixelData"].VR = "OW"
+    file.PixelData = np.frombuffer(file.PixelData, "<u2").astype(">u2").tobytes()
+    pydicom.dcmwrite(tmp_path / "bare", file, implicit_vr=False, little_endian=False)
+
+    content = (tmp_path / "bare").read_bytes()
+
+    assert content[:2] == b"\x00\x08"
+    np.testing.assert_array_equal(read(content).pixels, chest_pixels(64))
+    assert read(content).provenance.transfer_syntax == "Explicit VR Big Endian"
     np.testing.assert_allclose(read_image(tmp_path / "bare"), chest_pixels(64) / 4095, atol=1e-6)
 
 
@@ -211,7 +229,7 @@ def test_without_a_decoder_the_extra_that_has_it_is_named(monkeypatch):
     with pytest.raises(
         RejectedFile, match=r"High-Throughput JPEG 2000.*cannot be decoded.*pip install 'cxr-isnet\[dicom\]'"
     ):
-        read(encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, uid.HTJ2K, BitsStored=16, HighBit=15))
+        read(encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, uid.HTJ2K, BitsStored=16, HighBit=15), READING_RULES)
 
 
 def _encode(values, syntax):
@@ -270,8 +288,13 @@ def test_uncompressed_values_that_end_at_the_lowest_bit_whatever_high_bit_says()
 def test_unknown_transfer_syntax_is_rejected():
     content = encapsulated(HTJ2K_VALUES, HTJ2K_STREAM, "1.2.3.4")
 
-    with pytest.raises(RejectedFile, match="of an unknown kind cannot be decoded"):
+    with pytest.raises(RejectedFile, match=r"of an unknown kind cannot be decoded.*Transcode it"):
         read(content, READING_RULES)
+
+
+def test_the_remedy_of_damaged_pixels_is_another_copy():
+    with pytest.raises(RejectedFile, match=r"cannot be decoded.*Copy the file anew"):
+        read(_saved(chest_dataset(PixelData=b"\0" * 100)))
 
 
 def _saved(file):

@@ -80,7 +80,6 @@ def test_known_by_content_not_by_name(make_dicom, tmp_path):
     ("elements", "message"),
     [
         ({"Modality": "CT"}, r"Modality \(0008,0060\) is 'CT'"),
-        ({"Modality": None}, r"Modality \(0008,0060\) is ''"),
         ({"NumberOfFrames": 2}, r"NumberOfFrames \(0028,0008\) is 2"),
         ({"SamplesPerPixel": 4}, r"with 4 samples per pixel"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"PhotometricInterpretation \(0028,0004\) is 'PALETTE COLOR'"),

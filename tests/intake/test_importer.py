@@ -237,3 +237,14 @@ def test_an_output_that_cannot_be_written_to_is_not_the_files_fault(out, tmp_pat
 
     assert isinstance(outcome, UnwritableOutput)
     assert str(out / "images") in outcome.detail
+
+
+@pytest.mark.parametrize(("keep", "device"), [(False, "Fujifilm other"), (True, "FUJI PHOTO FILM FCR 9000")])
+def test_the_device_is_of_a_closed_set_unless_it_is_to_be_kept(tmp_path, keep, device):
+    """PS3.15, Annex E.3.8 (Retain Device Identity Option)."""
+    path = write_chest(tmp_path / "a", Manufacturer="FUJI PHOTO FILM", ManufacturerModelName="FCR 9000")
+
+    outcome = importer(tmp_path / "out", keep_device=keep)(candidate(path))
+
+    assert outcome.manifest["device"] == device
+    assert outcome.provenance["manufacturer"] == device.split()[0] or keep
