@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
-from cxr_isnet.checks.windows import CELLS, downsample, downsample_windows, normalise
+from cxr_isnet.checks.windows import downsample, downsample_windows
+from cxr_isnet.imaging import chest_template
 
 MIN_TEMPLATE_SCORE = 0.25
 """Correlation with the chest template below which an image is suspect."""
@@ -39,7 +38,7 @@ def chest_template_score(images: NDArray[np.floating[Any]]) -> NDArray[np.float3
     Returns:
         (n,) correlations, -1 to 1.
     """
-    chest = _chest_template()
+    chest = chest_template()
     bar = tqdm(images, desc="look for chests", unit="image", disable=None)
     return np.array([(downsample_windows(image) @ chest).max() for image in bar], dtype=np.float32)
 
@@ -91,19 +90,3 @@ def _residual_norm(vectors: NDArray[np.float32], examples: NDArray[np.float32]) 
     common = components[:_COMPONENTS]
     centred = vectors - mean
     return np.asarray(np.linalg.norm(centred - centred @ common.T @ common, axis=1), dtype=np.float32)
-
-
-@cache
-def _chest_template() -> NDArray[np.float32]:
-    """Vector (CELLS²,) of a schematic chest: soft tissue, air above the shoulders, two lungs; blurred, downsampled."""
-    fine = 8 * CELLS
-    share = (np.arange(fine) + 0.5) / fine
-    y, x = share[:, None], share[None, :] - 0.5
-    chest = np.full((fine, fine), 0.72)
-    for side in (-1, 1):
-        chest[((x - 0.21 * side) / 0.15) ** 2 + ((y - 0.47) / 0.33) ** 2 < 1] = 0.2
-    chest[(y < 0.12) & (np.abs(x) > 0.22)] = 0.45
-    blurred = ndimage.gaussian_filter(chest, 0.6 * 8)
-    small = blurred.reshape(CELLS, 8, CELLS, 8).mean(axis=(1, 3))
-    template: NDArray[np.float32] = normalise(small.reshape(1, -1).astype(np.float32))[0]
-    return template

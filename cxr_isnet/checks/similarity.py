@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from cxr_isnet.checks.windows import averaging_matrix
+from cxr_isnet.imaging import averaging_matrix
 
 Floats = NDArray[np.floating[Any]]
 

@@ -3,12 +3,14 @@
 Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored values to grey values, with `lookup_table`
 and `shutter`), `orientation`, `dicom` (all of them together), `images` (any file), `acceptance` and `rejection`
 (which files are taken, by the words of `vocabulary` and `views`; `terms` may be quoted), `mask_shape` (what a mask
-may look like), `png` (16-bit PNG), `raw_picture` (pictures of stored values), `untrusted`.
+may look like), `png` (16-bit PNG), `raw_picture` (pictures of stored values), `untrusted`, `polarity` and
+`chest_template` (what the picture says).
 """
 
 from typing import TYPE_CHECKING
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag, at_most
+from cxr_isnet.imaging.chest_template import CELLS, averaging_matrix, chest_template, intervals, normalise
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph, retain_device
 from cxr_isnet.imaging.header import DICOM_ERRORS, Header, check_deflated, open_header
 from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
 
 __all__ = [
+    "CELLS",
     "DICOM_ERRORS",
     "INTAKE_RULES",
     "LARGEST_AREA",
@@ -51,13 +54,17 @@ __all__ = [
     "Turn",
     "UntrustedImage",
     "at_most",
+    "averaging_matrix",
     "border_share",
     "check_deflated",
+    "chest_template",
     "correct_polarity",
     "encode_png",
     "image_turn",
+    "intervals",
     "is_dicom",
     "lung_areas",
+    "normalise",
     "open_header",
     "read_image",
     "read_json_header",

@@ -37,6 +37,7 @@ class Flag(Enum):
     LOW_CONTRAST = "low_contrast"
     CLIPPED = "clipped"
     TURNED = "turned"
+    NOT_FRONTAL = "not_frontal"
     CONTRADICTION = "contradiction"
     REPEATED_INSTANCE = "repeated_instance"
     SHARED_STUDY = "shared_study"

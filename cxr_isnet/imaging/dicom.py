@@ -21,17 +21,18 @@ from cxr_isnet.imaging.acceptance import (
     body_part_term,
     check_acceptance,
 )
+from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, frontal_score
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
 from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
 from cxr_isnet.imaging.orientation import Turn, turn_by_header
 from cxr_isnet.imaging.png import encode_png
-from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, polarity_score
+from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, downsample, polarity_score
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
 from cxr_isnet.imaging.shutter import hide, visible_field
 from cxr_isnet.imaging.terms import OTHER, manufacturer
-from cxr_isnet.imaging.views import find_view
+from cxr_isnet.imaging.views import View, find_view
 
 Grey = TypeVar("Grey", bound=np.generic)
 
@@ -175,9 +176,13 @@ def render_radiograph(
     flags = [note.flag for note in notes if note.flag]
     if turn:
         flags.append(Flag.TURNED)
-    score = polarity_score(lut.values[subsample(pixels)])
+    small = downsample(lut.values[subsample(pixels)])
+    score, likeness = polarity_score(small), frontal_score(small)
+    view = find_view(header, acceptance.frontal_words, acceptance.lateral_words).view
     if score < NEGATIVE_BELOW:
         flags.append(Flag.POLARITY)
+    elif likeness < FRONTAL_ABOVE and view not in (View.LATERAL, View.OTHER):
+        flags.append(Flag.NOT_FRONTAL)
     if _contrast(lut) < _LOW_CONTRAST:
         flags.append(Flag.LOW_CONTRAST)
     if lut.clipped > _MOST_CLIPPED:
@@ -192,11 +197,12 @@ def render_radiograph(
         columns=pixels.shape[1],
         bits_stored=header.integer("BitsStored") or 0,
         pixel_spacing=_spacing(header, turn),
-        view=find_view(header, acceptance.frontal_words, acceptance.lateral_words).view.value,
+        view=view.value,
         body_part=body_part_term(header, acceptance),
         manufacturer=manufacturer(header.text("Manufacturer")),
         model=OTHER if header.text("ManufacturerModelName") else "",
         polarity_score=round(score, 4),
+        frontal_score=round(likeness, 4),
         applied=lut.applied,
         assumed=assumed,
         flags=tuple(flags),

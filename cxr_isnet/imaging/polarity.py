@@ -30,14 +30,14 @@ def polarity_score(image: NDArray[np.floating]) -> float:
         The sum of weighted contrasts in standard deviations of the image: around 2 for a chest X-ray, around -2 for its
         negative, 0 for an image of one grey.
     """
-    small = _downsample(image)
+    small = downsample(image)
     spread = float(small.std())
     if spread <= 1e-9 * float(np.abs(small).max()):
         return 0.0
     return float(sum(w * (_mean(small, bright) - _mean(small, dark)) for w, bright, dark in _CONTRASTS)) / spread
 
 
-def _downsample(image: NDArray[np.floating]) -> NDArray[np.float64]:
+def downsample(image: NDArray[np.floating]) -> NDArray[np.float64]:
     """Means of 64 x 64 blocks of as nearly equal size as possible; nearest pixels of a smaller image."""
     rows, columns = (np.arange(_SIDE) * side // _SIDE for side in image.shape)
     if min(image.shape) < _SIDE:

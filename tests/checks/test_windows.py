@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cxr_isnet.checks.windows import CELLS, averaging_matrix, downsample, downsample_windows, normalise, window_boxes
+from cxr_isnet.checks.windows import downsample, downsample_windows, window_boxes
+from cxr_isnet.imaging import CELLS, averaging_matrix, normalise
 
 
 def slow_mean(line: np.ndarray, start: float, end: float) -> float:
