@@ -31,8 +31,8 @@ from cxr_isnet.config import require_extra
 from cxr_isnet.deployment.dicom_results import DicomResults
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import ERROR_COLUMN, probability_columns
-from cxr_isnet.imaging import open_header
-from cxr_isnet.inference import files_frame, predict_manifest
+from cxr_isnet.imaging import LARGEST_PIXELS, open_header
+from cxr_isnet.inference import predict_sources
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 """Statuses of a C-STORE response (PS3.4, B.2.3)."""
 
-MOST_PIXELS = 100_000_000
 MOST_ATTEMPTS = 3
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 300.0
@@ -291,7 +290,7 @@ class Listener:
             return
         try:
             classifier = self._results.classifier
-            (row,) = predict_manifest(classifier, files_frame([str(path)])).to_dict("records")
+            (row,) = predict_sources(classifier, [path]).to_dict("records")
             if row[ERROR_COLUMN]:
                 raise InputError(str(row[ERROR_COLUMN]).replace(f"{path}: ", ""))
             folder = self._spool.folder("scoring", digest)
@@ -355,8 +354,8 @@ def _inspect(path: Path, instance: str) -> tuple[int, str]:
                 return DOES_NOT_MATCH, "SOPInstanceUID is another than the request's"
     except InputError as error:
         return CANNOT_UNDERSTAND, str(error)
-    if pixels > MOST_PIXELS:
-        return OUT_OF_RESOURCES, f"{pixels} pixels, more than {MOST_PIXELS}"
+    if pixels > LARGEST_PIXELS:
+        return OUT_OF_RESOURCES, f"{pixels} pixels, more than {LARGEST_PIXELS}"
     return SUCCESS, ""
 
 

@@ -9,10 +9,10 @@ may look like), `png` (16-bit PNG), `raw_picture` (pictures of stored values), `
 
 from typing import TYPE_CHECKING
 
-from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag, at_most
+from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
 from cxr_isnet.imaging.chest_template import CELLS, averaging_matrix, chest_template, intervals, normalise
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph, retain_device
-from cxr_isnet.imaging.header import DICOM_ERRORS, Header, check_deflated, open_header
+from cxr_isnet.imaging.header import DICOM_ERRORS, LARGEST_PIXELS, Header, open_header
 from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
     LARGEST_AREA,
@@ -27,7 +27,7 @@ from cxr_isnet.imaging.png import SOFTWARE, encode_png
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
-from cxr_isnet.imaging.untrusted import LARGEST_PIXELS, UntrustedImage, read_untrusted
+from cxr_isnet.imaging.untrusted import UntrustedImage, read_untrusted
 
 if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
@@ -53,10 +53,8 @@ __all__ = [
     "RejectionReason",
     "Turn",
     "UntrustedImage",
-    "at_most",
     "averaging_matrix",
     "border_share",
-    "check_deflated",
     "chest_template",
     "correct_polarity",
     "encode_png",

@@ -111,14 +111,14 @@ def _first_frame(dataset: Dataset, header: Header, syntax: UID) -> NDArray[Any]:
 def _checked_codestream(dataset: Dataset, header: Header, syntax: UID) -> Codestream | None:
     """What a compressed frame says of itself, None for any other.
 
-    Refuses a frame that says far more pixels than the header: decoders allocate what it says.
+    Refuses a frame that says more pixels than the header: decoders allocate what it says.
     """
     if not (syntax.is_valid and syntax.is_transfer_syntax and syntax.is_compressed):
         return None
     data = dataset.get("PixelData")
     said = (header.integer("Rows") or 0) * (header.integer("Columns") or 0)
     found = read_codestream(data[:_CODESTREAM_HEAD]) if isinstance(data, bytes) else None
-    if found is not None and found.pixels > 4 * said + _SLACK_PIXELS:
+    if found is not None and found.pixels > said + _SLACK_PIXELS:
         raise RejectedFile(
             RejectionReason.UNDECODABLE,
             f"the compressed frame has {found.pixels} pixels, Rows (0028,0010) and Columns (0028,0011) say {said}. "

@@ -18,13 +18,23 @@ from cxr_isnet.imaging.acceptance import (
     AcceptanceNote,
     AcceptanceRule,
     Flag,
+    at_most,
     body_part_term,
     check_acceptance,
 )
 from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, frontal_score
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
 from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
-from cxr_isnet.imaging.header import PREAMBLE, Header, quiet_pydicom, read_header, read_pixel_data, starts_like_dicom
+from cxr_isnet.imaging.header import (
+    LARGEST_PIXELS,
+    MOST_INFLATED,
+    PREAMBLE,
+    Header,
+    quiet_pydicom,
+    read_header,
+    read_pixel_data,
+    starts_like_dicom,
+)
 from cxr_isnet.imaging.orientation import Turn, turn_by_header
 from cxr_isnet.imaging.png import encode_png
 from cxr_isnet.imaging.polarity import NEGATIVE_BELOW, downsample, polarity_score
@@ -112,13 +122,22 @@ def read_dicom(path: Path) -> NDArray[np.float32]:
         raise rejected.with_path(path) from rejected
 
 
-def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple[AcceptanceRule, ...]) -> Radiograph:
+def read_radiograph(
+    stream: BinaryIO,
+    acceptance: AcceptanceConfig,
+    rules: tuple[AcceptanceRule, ...],
+    *,
+    largest_pixels: int = LARGEST_PIXELS,
+    most_inflated: int = MOST_INFLATED,
+) -> Radiograph:
     """Reads one file; the header is checked before any pixel is decoded.
 
     Args:
         stream: the file; is read from its start.
         acceptance: acceptance criteria.
-        rules: `READING_RULES` or `INTAKE_RULES`.
+        rules: `READING_RULES`, `SCORING_RULES` or `INTAKE_RULES`.
+        largest_pixels: rows times columns; more are refused before any is decoded.
+        most_inflated: bytes to which a deflated file may inflate.
 
     Returns:
         The radiograph, of which the first frame is decoded.
@@ -128,9 +147,9 @@ def read_radiograph(stream: BinaryIO, acceptance: AcceptanceConfig, rules: tuple
         OSError: the file cannot be read.
     """
     with quiet_pydicom():
-        dataset = read_header(stream)
+        dataset = read_header(stream, most_inflated)
         header = Header(dataset)
-        notes = check_acceptance(header, acceptance, rules)
+        notes = check_acceptance(header, acceptance, (*rules, at_most(largest_pixels)))
         read_pixel_data(stream, dataset)
         syntax = transfer_syntax(dataset)
         pixels, assumed = stored_pixels(dataset, header, syntax)

@@ -43,6 +43,12 @@ DICOM_ERRORS = (
 """Exceptions that pydicom and its decoders raise on malformed files."""
 
 PREAMBLE = 128
+LARGEST_PIXELS = 64_000_000
+"""Rows times columns of an image, whoever reads it: four times the largest flat panel detectors."""
+
+MOST_INFLATED = 8 * LARGEST_PIXELS
+"""Bytes to which a deflated file may inflate."""
+
 _LONGEST_NUMBERS = 4096
 _PREFIX = b"DICM"
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
@@ -114,17 +120,18 @@ def starts_like_dicom(head: bytes) -> bool:
     return bare or head[PREAMBLE : PREAMBLE + 4] == _PREFIX
 
 
-def read_header(stream: BinaryIO) -> Dataset:
+def read_header(stream: BinaryIO, most_inflated: int = MOST_INFLATED) -> Dataset:
     """Parses a file up to its pixel data.
 
     Args:
         stream: the file; is read from its start.
+        most_inflated: bytes to which a deflated file may inflate.
 
     Returns:
         The data set without pixel data.
 
     Raises:
-        RejectedFile: not DICOM, or the header does not parse.
+        RejectedFile: not DICOM, the header does not parse, or the file inflates to more.
     """
     stream.seek(0)
     head = stream.read(PREAMBLE + 4)
@@ -132,6 +139,7 @@ def read_header(stream: BinaryIO) -> Dataset:
         raise RejectedFile(
             RejectionReason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew"
         )
+    _check_deflated(stream, most_inflated)
     stream.seek(0)
     try:
         dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
@@ -142,16 +150,8 @@ def read_header(stream: BinaryIO) -> Dataset:
     return dataset
 
 
-def check_deflated(stream: BinaryIO, most: int) -> None:
-    """Refuses a deflated data set (PS3.5, A.5) that inflates to more bytes; pydicom inflates it whole.
-
-    Args:
-        stream: the file; is read from its start.
-        most: bytes.
-
-    Raises:
-        RejectedFile: it inflates to more.
-    """
+def _check_deflated(stream: BinaryIO, most: int) -> None:
+    """Refuses a deflated data set (PS3.5, A.5) that inflates to more bytes; pydicom inflates it whole."""
     stream.seek(PREAMBLE + 4)
     try:
         with quiet_pydicom():

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.dicom import is_dicom, read_dicom
-from cxr_isnet.imaging.header import open_header
+from cxr_isnet.imaging.header import LARGEST_PIXELS, open_header
 from cxr_isnet.imaging.orientation import Turn, turn_by_exif, turn_by_header
 from cxr_isnet.imaging.png import SOFTWARE
 
@@ -124,7 +124,7 @@ def decode_picture(
     path: Path | BinaryIO,
     name: str = "",
     *,
-    largest_pixels: int | None = None,
+    largest_pixels: int = LARGEST_PIXELS,
     formats: tuple[str, ...] = PICTURE_FORMATS,
 ) -> Image.Image:
     """Decodes a file that is not DICOM.
@@ -132,7 +132,7 @@ def decode_picture(
     Args:
         path: PNG, JPEG or TIFF, whatever its name; or the open file.
         name: what an open file is called in errors.
-        largest_pixels: refuses a picture of more, before any is decoded; None leaves it to Pillow.
+        largest_pixels: refuses a picture of more, before any is decoded.
         formats: as Pillow names them, the only ones to try.
 
     Returns:
@@ -144,7 +144,7 @@ def decode_picture(
     shown = name or path
     try:
         with Image.open(path, formats=formats) as picture:
-            if largest_pixels is not None and picture.width * picture.height > largest_pixels:
+            if picture.width * picture.height > largest_pixels:
                 raise InputError(
                     f"{shown}: {picture.height} x {picture.width} pixels (rows x columns), more than {largest_pixels}. "
                     "Give a smaller image"

@@ -11,18 +11,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig, at_most
+from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig
 from cxr_isnet.imaging.dicom import read_radiograph
-from cxr_isnet.imaging.header import PREAMBLE, Header, check_deflated, starts_like_dicom
+from cxr_isnet.imaging.header import LARGEST_PIXELS, PREAMBLE, Header, starts_like_dicom
 from cxr_isnet.imaging.images import decode_picture, grey_values
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
 
-LARGEST_PIXELS = 64_000_000
-"""Of an image: four times the largest flat panel detectors."""
 _FORMATS = ("PNG", "JPEG")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
-_INFLATED_PER_PIXEL = 8
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,8 @@ def _read(stream: BinaryIO, name: str, largest_pixels: int) -> UntrustedImage:
         stream.seek(0)
         picture = decode_picture(stream, name, largest_pixels=largest_pixels, formats=_FORMATS)
         return UntrustedImage(grey_values(picture, name), None, None)
-    check_deflated(stream, largest_pixels * _INFLATED_PER_PIXEL)
-    rules = (at_most(largest_pixels), *SCORING_RULES)
-    radiograph = read_radiograph(stream, AcceptanceConfig(other_views=True), rules)
+    accepted = AcceptanceConfig(other_views=True)
+    radiograph = read_radiograph(stream, accepted, SCORING_RULES, largest_pixels=largest_pixels)
     return UntrustedImage(radiograph.image(), radiograph.provenance, _age(radiograph.header))
 
 

@@ -22,8 +22,6 @@ from cxr_isnet.imaging import (
     Radiograph,
     RejectedFile,
     RejectionReason,
-    at_most,
-    check_deflated,
     correct_polarity,
     open_header,
     read_radiograph,
@@ -226,9 +224,13 @@ class Importer:
         """The radiograph and the SHA-256 of its file."""
         try:
             with self._open(candidate) as stream:
-                check_deflated(stream, self.config.limits.bytes)
-                rules = (*INTAKE_RULES, at_most(self.config.limits.megapixels * 10**6))
-                radiograph = read_radiograph(stream, self.config.acceptance, rules)
+                radiograph = read_radiograph(
+                    stream,
+                    self.config.acceptance,
+                    INTAKE_RULES,
+                    largest_pixels=self.config.limits.megapixels * 10**6,
+                    most_inflated=self.config.limits.bytes,
+                )
                 stream.seek(0)
                 file_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:

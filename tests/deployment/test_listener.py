@@ -236,7 +236,7 @@ def test_a_large_object_is_answered_with_a_failure_and_a_huge_one_aborted(
 def test_a_picture_of_too_many_pixels_is_answered_with_a_failure(
     start: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "MOST_PIXELS", 4000)
+    monkeypatch.setattr(listener, "LARGEST_PIXELS", 4000)
 
     assert send(start().port, chest()) == [0xA700]
 

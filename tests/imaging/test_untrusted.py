@@ -1,6 +1,7 @@
 """Images of unknown origin: what they say of themselves, and how large they may be, before anything is decoded."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,16 @@ import pytest
 from PIL import Image
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging import read_image, read_untrusted
+from cxr_isnet.imaging import (
+    LARGEST_PIXELS,
+    dicom,
+    header,
+    open_header,
+    read_image,
+    read_untrusted,
+)
 from cxr_isnet.imaging.codecs import read_codestream
+from tests.imaging.chest_files import chest_dataset, write_chest
 
 
 @pytest.fixture
@@ -61,3 +70,46 @@ def test_a_codestream_says_its_pixels() -> None:
         assert read_codestream(b"\xfe\xff\x00\xe0\0\0\0\0" + encode(pixels)) == (48 * 80, 8)
     for data in (b"", b"\xff\xd8\xff", b"\xff\x4f\xff\x51\0", b"\xff\xd8" + b"\xff\xe0\x00\x02" * 3):
         assert read_codestream(data) is None
+
+
+def deflated(inflated: int) -> bytes:
+    """A file whose data set inflates to some bytes of one private element, before the pixels."""
+    dataset = chest_dataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.add_new(0x00091010, "OB", bytes(inflated))
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def open_and_close(path: Path) -> None:
+    with open_header(path):
+        pass
+
+
+@pytest.mark.parametrize("reader", [read_untrusted, read_image, open_and_close])
+def test_a_deflated_file_inflates_to_a_limited_number_of_bytes_whoever_reads_it(
+    reader: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PS3.5, A.5: 2 MB may be 6 GB, which pydicom inflates before anything can be asked of them."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(deflated(4_000_000))
+    monkeypatch.setattr(header.read_header, "__defaults__", (1_000_000,))
+    monkeypatch.setitem(dicom.read_radiograph.__kwdefaults__, "most_inflated", 1_000_000)
+
+    with pytest.raises(InputError, match="inflates to more than 1000000 bytes"):
+        reader(path)
+    assert path.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("reader", [read_image, read_untrusted])
+def test_more_pixels_than_a_detector_has_are_refused_whoever_reads_them(
+    reader: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """A header that claims 65535 x 65535 pixels costs nothing."""
+    path = write_chest(tmp_path / "a.dcm", Rows=65535, Columns=65535)
+    Image.new("1", (8001, 8000)).save(tmp_path / "a.png")
+
+    for name in ("a.dcm", "a.png"):
+        with pytest.raises(InputError, match=str(LARGEST_PIXELS)):
+            reader(path.with_name(name))
