@@ -38,9 +38,12 @@ def frontal_score(image: NDArray[np.floating[Any]]) -> float:
     """
     matrix = _averaging_matrices(len(image), _SHORTEST_OF_A_RADIOGRAPH)
     count = len(intervals(_SHORTEST_OF_A_RADIOGRAPH))
-    cells = (matrix @ image.astype(np.float32) @ matrix.T).reshape(count, CELLS, count, CELLS)
-    windows = normalise(cells.transpose(0, 2, 1, 3).reshape(count * count, CELLS * CELLS))
-    return float((windows @ chest_template()).max())
+    centred = (image - image.mean()).astype(np.float32)
+    cells = (matrix @ centred @ matrix.T).reshape(count, CELLS, count, CELLS)
+    windows = cells.transpose(0, 2, 1, 3).reshape(count * count, CELLS * CELLS)
+    squares = np.einsum("ij,ij->i", windows, windows) - windows.sum(axis=1) ** 2 / CELLS**2
+    norms = np.sqrt(np.maximum(squares, 0.0))
+    return float((windows @ chest_template() / np.maximum(norms, _FLAT * max(1.0, float(norms.max())))).max())
 
 
 @cache

@@ -195,7 +195,7 @@ def render_radiograph(
     flags = [note.flag for note in notes if note.flag]
     if turn:
         flags.append(Flag.TURNED)
-    small = downsample(lut.values[subsample(pixels)])
+    small = downsample(lut.values.astype(np.float32).take(subsample(pixels), mode="clip"))
     score, likeness = polarity_score(small), frontal_score(small)
     view = find_view(header, acceptance.frontal_words, acceptance.lateral_words).view
     if score < NEGATIVE_BELOW:

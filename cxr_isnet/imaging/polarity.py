@@ -9,6 +9,7 @@ NEGATIVE_BELOW = -0.3
 the rates are somewhat optimistic."""
 
 _SIDE = 64
+_FLAT = 1e-6
 
 # Regions of a chest as shares of the height and of the width: first row, last row, first column, last column.
 _MEDIASTINUM = ((0.25, 0.80, 0.44, 0.56),)
@@ -32,7 +33,7 @@ def polarity_score(image: NDArray[np.floating]) -> float:
     """
     small = downsample(image)
     spread = float(small.std())
-    if spread <= 1e-9 * float(np.abs(small).max()):
+    if spread <= _FLAT * float(np.abs(small).max()):
         return 0.0
     return float(sum(w * (_mean(small, bright) - _mean(small, dark)) for w, bright, dark in _CONTRASTS)) / spread
 
@@ -42,7 +43,7 @@ def downsample(image: NDArray[np.floating]) -> NDArray[np.float64]:
     rows, columns = (np.arange(_SIDE) * side // _SIDE for side in image.shape)
     if min(image.shape) < _SIDE:
         return np.asarray(image, dtype=np.float64)[np.ix_(rows, columns)]
-    sums = np.add.reduceat(np.add.reduceat(np.asarray(image, dtype=np.float64), rows, axis=0), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(image, columns, axis=1), rows, axis=0)
     heights, widths = (np.diff(starts, append=side) for starts, side in zip((rows, columns), image.shape, strict=True))
     return np.asarray(sums / np.outer(heights, widths))
 

@@ -401,9 +401,9 @@ def test_a_file_that_takes_too_long_or_too_much_is_told_as_a_reason_and_tried_ag
     (tmp_path / "root/b").open("ab").write(b"\0" * 1_100_000)
     read = importer.read_radiograph
 
-    def slowly(stream, *rest):
+    def slowly(stream, *rest, **limits):
         time.sleep(600 if "root/c" in stream.name else 0)
-        return read(stream, *rest)
+        return read(stream, *rest, **limits)
 
     write_chest(tmp_path / "root/c", 3)
     monkeypatch.setattr(importer, "read_radiograph", slowly)  # the workers are forks, and have it too
