@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,25 +85,40 @@ def _stored_values(pixels: NDArray[np.unsignedinteger], header: Header, hidden: 
     bits = header.integer("BitsStored") or 8 * pixels.dtype.itemsize
     high = header.integer("HighBit")
     shift = max((bits - 1 if high is None else high) + 1 - bits, 0)
-    patterns = np.arange(2 ** (8 * pixels.dtype.itemsize), dtype=np.int64)
-    stored = (patterns >> shift) & (2**bits - 1)
-    low, top = 0.0, 2.0**bits - 1
-    if header.integer("PixelRepresentation") == 1:
-        stored = np.where(stored >= 2 ** (bits - 1), stored - 2**bits, stored)
-        low, top = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-    counts = np.bincount(subsample(pixels).ravel(), minlength=len(patterns))
-    padded = np.zeros(len(patterns), dtype=np.bool_)
+    stored, values, low, top = _stored_table(
+        pixels.dtype.itemsize, bits, shift, header.integer("PixelRepresentation") == 1
+    )
+    counts = np.bincount(subsample(pixels).ravel(), minlength=len(stored))
+    padded = np.zeros(len(stored), dtype=np.bool_)
     if hidden is not None:
         counts[hidden], padded[hidden] = 0, True
-    stray = bool(counts[patterns >> shift >= 2**bits].any())
+    stray = bool(counts[2 ** (bits + shift) :].any())
     return GrayscaleLUT(
         stored=stored,
-        values=stored.astype(np.float64),
+        values=values,
         counts=counts,
         padding=padded,
         value_range=(low, top),
         assumed=("bits above HighBit are no part of the values",) if stray else (),
     )
+
+
+@lru_cache(maxsize=8)
+def _stored_table(
+    size: int, bits: int, shift: int, signed: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float64], float, float]:
+    """Stored values of all bit patterns of some bytes, as integers and as numbers, and their range; not to be changed.
+
+    The files of an archive have few formats.
+    """
+    stored = (np.arange(2 ** (8 * size), dtype=np.int64) >> shift) & (2**bits - 1)
+    low, top = 0.0, 2.0**bits - 1
+    if signed:
+        stored = np.where(stored >= 2 ** (bits - 1), stored - 2**bits, stored)
+        low, top = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    values = stored.astype(np.float64)
+    stored.flags.writeable = values.flags.writeable = False
+    return stored, values, low, top
 
 
 def padding(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:

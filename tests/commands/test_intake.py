@@ -465,7 +465,7 @@ def test_another_key_is_another_setting(imported, tmp_path):
 def test_a_fault_of_the_program_quarantines_the_file_without_the_message(imported, tmp_path, monkeypatch):
     write_chest(tmp_path / "root/b", 2)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyError(SECRET)
 
     monkeypatch.setattr(importer, "read_radiograph", fail)  # the workers are forks, and have it too
