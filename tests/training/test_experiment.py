@@ -100,7 +100,7 @@ def test_a_training_killed_before_its_first_epoch_was_kept_begins_again(make_con
 def test_a_training_killed_while_its_model_is_logged_counts_as_unfinished(make_config, kill_at):
     config = make_config(epochs=1)
     finished = Path(config.output) / "metrics.json"
-    kill_at(finish, "log_classifier", 1, before=True)
+    kill_at(finish, "_log_model", 1, before=True)
     with pytest.raises(Killed):
         train(config)
     assert not finished.exists()
