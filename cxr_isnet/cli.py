@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import typing
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
@@ -256,8 +257,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(argv: list[str] | None) -> None:
     _quiet()
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(_TerminalFormatter("%(message)s"))
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR  # of torchrun, one process tells
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, handlers=[log], force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
@@ -283,7 +286,7 @@ def _run(argv: list[str] | None) -> None:
         raise SystemExit(_fail(text, BAD_INPUT)) from None
     text, status = result if isinstance(result, tuple) else (result, 0)
     if text:
-        print(text)
+        print(_for_terminal(text))
     if status:
         raise SystemExit(status)
 
@@ -541,8 +544,22 @@ def _how_to_go_on(command: Command | None) -> str:
 
 
 def _fail(error: object, status: int) -> int:
-    print(f"cxr-isnet: {error}", file=sys.stderr)
+    print(_for_terminal(f"cxr-isnet: {error}"), file=sys.stderr)
     return status
+
+
+def _for_terminal(text: str) -> str:
+    """A text whose control characters are spelt out: names from files and tables must not drive a terminal."""
+    return "".join(mark.encode("unicode_escape").decode() if _is_control(mark) else mark for mark in text)
+
+
+def _is_control(mark: str) -> bool:
+    return mark not in "\n\t" and unicodedata.category(mark) in ("Cc", "Cf", "Cs")
+
+
+class _TerminalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _for_terminal(super().format(record))
 
 
 def _quiet() -> None:

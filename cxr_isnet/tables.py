@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import without_apostrophe
+from cxr_isnet.files import atomic_write, without_apostrophe, write_csv
 from cxr_isnet.table_formats import CURE, UNREADABLE, parse_table
 
 WRITTEN_SUFFIXES = (".csv", ".parquet")
@@ -65,6 +65,20 @@ def read_table(path: Path) -> pd.DataFrame:
         why = str(error) if isinstance(error, pd.errors.ParserError) else type(error).__name__
         raise InputError(f"{path}: not a readable table ({why}). {CURE}") from error
     return _cleaned(frame, path)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a table, whole or not at all: Parquet by its suffix, else CSV as `write_csv` does.
+
+    Args:
+        frame: of text and numbers; floats keep all their digits.
+        path: the file; its folder exists.
+    """
+    if path.suffix.lower() == ".parquet":
+        with atomic_write(path) as partial:
+            frame.to_parquet(partial, index=False)
+    else:
+        write_csv(path, [str(name) for name in frame.columns], frame.itertuples(index=False, name=None))
 
 
 def match_columns(frame: pd.DataFrame, known: Iterable[str], path: str | Path) -> pd.DataFrame:

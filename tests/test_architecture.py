@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -49,3 +50,10 @@ def test_no_file_name_stands_for_three_things() -> None:
     names = Counter(path.name for path in FILES if path.name != "__init__.py")
 
     assert [name for name, count in names.items() if count > 2] == []
+
+
+def test_every_table_for_people_has_the_one_writer() -> None:
+    """`write_csv` defuses what a spreadsheet would run as a formula."""
+    writing = re.compile(r"\.to_csv\((?!index=False\)\.encode)|csv\.writer|DictWriter")  # a digest is not a table
+
+    assert [str(path.relative_to(PACKAGE)) for path in FILES if writing.search(path.read_text())] == ["files.py"]

@@ -18,7 +18,7 @@ from cxr_isnet.commands import train as train_command
 from cxr_isnet.commands.evaluate import named_tables
 from cxr_isnet.commands.manifest import BuildConfig
 from cxr_isnet.engine.devices import Device
-from cxr_isnet.errors import DivergedError, Terminated
+from cxr_isnet.errors import DivergedError, InputError, Terminated
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
 from cxr_isnet.networks import BACKBONES
 from cxr_isnet.objectives import METHODS
@@ -218,6 +218,21 @@ def test_a_training_that_diverged_has_an_exit_status_of_its_own(run, monkeypatch
     monkeypatch.setattr(train_command, "run", diverge)
 
     assert run(*TRAIN) == (DIVERGED, "", "cxr-isnet: term 'loss' is nan in epoch 3\n")
+
+
+HOSTILE = "\x1b[2J\x9b31m\u202eb\udcff é\r\n\t"
+
+
+def test_nothing_that_files_and_tables_contain_drives_the_terminal(run, monkeypatch):
+    def refuse(config):
+        logging.getLogger("cxr_isnet").warning(HOSTILE)
+        raise InputError(HOSTILE)
+
+    spelt = "\\x1b[2J\\x9b31m\\u202eb\\udcff é\\r\n\t"
+    monkeypatch.setattr("cxr_isnet.commands.recipes.run", refuse)
+    assert run("recipes") == (2, "", f"{spelt}\ncxr-isnet: {spelt}\n")
+    monkeypatch.setattr("cxr_isnet.commands.recipes.run", lambda config: HOSTILE)
+    assert run("recipes") == (0, f"{spelt}\n", "")
 
 
 def test_a_bug_is_a_crash(run, monkeypatch):

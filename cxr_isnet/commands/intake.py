@@ -39,7 +39,6 @@ from cxr_isnet.intake import (
     Rejected,
     TaskFailure,
     UnwritableOutput,
-    find_files,
     load_pseudonyms,
     private_folder,
     read_label_table,
@@ -178,8 +177,6 @@ def _check_paths(config: IntakeConfig, root: Path, output: Path) -> None:
         )
     if output.exists() and not output.is_dir():
         raise InputError(f"output '{output}' is a file. Name a folder")
-    if next(find_files(root, follow_links=config.follow_links), None) is None:
-        raise InputError(f"root '{config.root}' holds no file. Mount it, or correct the path; nothing was changed")
 
 
 def _remove_unnamed_images(log: ImportLog, output: Path) -> None:

@@ -17,6 +17,7 @@ from cxr_isnet.engine.checkpoint import load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, write_json
 from cxr_isnet.manifests import digest
+from cxr_isnet.tables import write_table
 
 _RUN = "run.json"
 _NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device", "epochs")
@@ -163,8 +164,7 @@ class RunDirectory:
         """Keeps an epoch. The network first: a kill in between repeats the epoch, and finds the same best again."""
         if save_best is not None:
             save_best(self.best_file)
-        with atomic_write(self.history_file) as partial:
-            pd.DataFrame(history).to_csv(partial, index=False)
+        write_table(pd.DataFrame(history), self.history_file)
         save_state(self.state_file, state)
 
     def run_id(self) -> str | None:

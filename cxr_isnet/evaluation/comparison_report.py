@@ -14,7 +14,8 @@ from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.method_comparison import ComparedMethod, MethodComparison, flat_numbers
 from cxr_isnet.evaluation.page import UNDEFINED, figure_uri, interval_text, p_value, text_columns, write_page
 from cxr_isnet.evaluation.report import plain_values
-from cxr_isnet.files import write_csv, write_json
+from cxr_isnet.files import write_json
+from cxr_isnet.tables import write_table
 
 COMPARISON_FILES = ("report.html", "comparison.csv", "comparison.json")
 
@@ -34,8 +35,7 @@ def write_comparison(output: Path, comparison: MethodComparison, gallery: Figure
         "gallery": None if gallery is None else figure_uri(gallery, "png"),
     }
     output.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame([{"method": row.name, **flat_numbers(row)} for row in rows])
-    write_csv(output / "comparison.csv", list(table.columns), table.itertuples(index=False, name=None))
+    write_table(pd.DataFrame([{"method": row.name, **flat_numbers(row)} for row in rows]), output / "comparison.csv")
     write_json(output / "comparison.json", {"schema_version": 1, **plain_values(comparison)})
     write_page(
         output / "report.html",

@@ -20,9 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import write_csv
 from cxr_isnet.manifests import ColumnProblem, years
-from cxr_isnet.tables import match_columns, read_table, to_numbers
+from cxr_isnet.tables import match_columns, read_table, to_numbers, write_table
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ def predicted_classes(frame: pd.DataFrame, source: str) -> tuple[str, ...]:
 
 def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a predictions table as CSV, whole or not at all; floats keep all their digits."""
-    write_csv(Path(path), list(frame.columns), frame.itertuples(index=False, name=None))
+    write_table(frame, Path(path))
 
 
 def probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.float64]:

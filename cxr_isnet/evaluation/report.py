@@ -29,7 +29,8 @@ from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, print
 from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
-from cxr_isnet.files import write_csv, write_json
+from cxr_isnet.files import write_json
+from cxr_isnet.tables import write_table
 
 WITHIN_SITES = "mean within sites"
 
@@ -85,8 +86,7 @@ def write_report(
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{output}: is, or lies below, a file. Name a folder for the results") from error
-    table = study_table(study)
-    write_csv(output / "metrics.csv", list(table.columns), table.itertuples(index=False, name=None))
+    write_table(study_table(study), output / "metrics.csv")
     write_json(output / "report.json", {**study_json(study), "checklists": [asdict(answer) for answer in guidelines]})
     write_page(output / "report.html", "evaluation_report.html", figures=figures, **content)
     write_page(output / "model_card.md", "model_card.md", figures={}, **content)

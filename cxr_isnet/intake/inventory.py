@@ -70,13 +70,15 @@ def take_inventory(
         prune: whether the log forgets the files that are gone.
 
     Raises:
-        InputError: it is to be pruned, but what is gone cannot be told.
+        InputError: it holds no file; or it is to be pruned, but what is gone cannot be told.
     """
     with tempfile.TemporaryFile("w+", dir=private, encoding="utf-8") as spool:
         inventory = Inventory(spool)
 
         def names() -> Iterator[tuple[str, str]]:
             yield from _found_names(root, pseudonyms, log, inventory, follow_links)
+            if not inventory.files:
+                raise InputError(f"root '{root}' holds no file. Mount it, or correct the path; nothing was changed")
             kept = list(_gone_names(root, private / FILE_NAMES, log))
             inventory.gone = log.count_gone()
             if prune:

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, write_csv
+from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.manifests.problems import raise_first, spelling_problems
 from cxr_isnet.manifests.schema import schema_problems
@@ -20,7 +20,7 @@ from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, w
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.layout import MADE_IMAGES, MADE_MASKS, listing
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.tables import WRITTEN_SUFFIXES
+from cxr_isnet.tables import WRITTEN_SUFFIXES, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -269,9 +269,6 @@ def _write(frame: pd.DataFrame, output: Path) -> None:
     more = [column for column in frame.columns if column not in _COLUMNS]
     frame = frame[_COLUMNS + more]
     output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix.lower() == ".parquet":
-        with atomic_write(output) as partial:
-            frame.to_parquet(partial, index=False)
-    else:
-        ages = ["" if pd.isna(age) else f"{age:g}" for age in frame["age"]]
-        write_csv(output, list(frame.columns), frame.assign(age=ages).itertuples(index=False, name=None))
+    if output.suffix.lower() != ".parquet":
+        frame = frame.assign(age=["" if pd.isna(age) else f"{age:g}" for age in frame["age"]])
+    write_table(frame, output)

@@ -14,6 +14,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.phantoms.anatomy import Chest, draw_chest
 from cxr_isnet.phantoms.dicom import PhantomRecord, write_dicom
 from cxr_isnet.phantoms.hospitals import BITS, PHANTOM_HOSPITALS, PhantomHospital, expose
+from cxr_isnet.tables import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def write_hospital(
         (folder / part).mkdir(parents=True, exist_ok=True)
     numbers = tqdm(range(patients), desc=f"draw {hospital.name}", unit="image", disable=None)
     rows = [_write_patient(folder, hospital, number, classes, seed, size) for number in numbers]
-    pd.DataFrame(rows).to_csv(manifest, index=False)
+    write_table(pd.DataFrame(rows), manifest)
     logger.info("drew %d phantom X-rays of %s in %s", patients, hospital.name, folder)
     return manifest
 

@@ -23,6 +23,7 @@ from cxr_isnet.segmentation.overlays import OverlayTile, contact_sheet, overlay
 from cxr_isnet.segmentation.pairs import PREDICTED, is_predicted
 from cxr_isnet.segmentation.quality import MaskQuality, QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.tables import write_table
 
 GIVEN = "given"
 MODEL_DIGITS = 16
@@ -213,8 +214,7 @@ def _write_tables(output: Path, frame: pd.DataFrame, table: pd.DataFrame, model:
     )
     for name, content, paths in tables:
         relative = content.assign(**{column: _relative(content[column], output) for column in paths})
-        with atomic_write(output / name) as partial:
-            relative.to_csv(partial, index=False)
+        write_table(relative, output / name)
     unreadable = int((table["predicted_mask"] == "").sum())
     return MaskCounts(
         images=len(frame),

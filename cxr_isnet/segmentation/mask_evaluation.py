@@ -23,6 +23,7 @@ from cxr_isnet.segmentation.overlap import between_lungs, dice, iou
 from cxr_isnet.segmentation.overlays import OverlayTile, contact_sheet
 from cxr_isnet.segmentation.quality import QualityLimits
 from cxr_isnet.segmentation.segmenter import Segmenter
+from cxr_isnet.tables import write_table
 
 POOLED = "pooled"
 BATCH = 16
@@ -143,8 +144,7 @@ def write_overlaps(output: Path, table: pd.DataFrame, results: Mapping[str, Site
         resamples: Bootstrap resamples that were used.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output / "overlaps.csv") as partial:
-        table.to_csv(partial, index=False)
+    write_table(table, output / "overlaps.csv")
     sites = {site: result.to_dict() for site, result in results.items()}
     content = {"interval": {"method": BCA_BOOTSTRAP, "resamples": resamples}, "sites": sites}
     write_json(output / "overlaps.json", content)

@@ -16,9 +16,10 @@ from cxr_isnet.data import check_files, site_names
 from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
-from cxr_isnet.files import atomic_write, file_slug
+from cxr_isnet.files import file_slug
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method, options_of
+from cxr_isnet.tables import write_table
 from cxr_isnet.tracking import Run, nested_in
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.experiment import train
@@ -111,8 +112,8 @@ def train_folds(folds: SiteFolds, chosen: FoldPlan, run: Run) -> None:
         folder = folds.folder(site)
         folder.mkdir(parents=True, exist_ok=True)
         left_out = chosen.frame["site"] == site
-        _write(chosen.frame[~left_out], config.data.training[0])
-        _write(chosen.frame[left_out], config.data.external[0])
+        write_table(chosen.frame[~left_out], Path(config.data.training[0]))
+        write_table(chosen.frame[left_out], Path(config.data.external[0]))
         there = RunDirectory(Path(config.output))
         config = replace(config, resume=there.config_file.is_file())
         if there.metrics_file.is_file():
@@ -173,8 +174,3 @@ def _check_initial_weights(setting: str, source: str, sites: Sequence[str]) -> N
             f"{source}: {setting} was trained on {sorted(seen & set(sites))}, which would be left out after it was "
             "seen. Start from other hospitals' weights, or from none"
         )
-
-
-def _write(frame: pd.DataFrame, path: str) -> None:
-    with atomic_write(Path(path)) as partial:
-        frame.to_csv(partial, index=False)
