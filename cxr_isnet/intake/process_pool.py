@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 TASK_TIMEOUT = 600.0
 """Seconds after which the worker of an unfinished task is killed."""
 _MAX_TRIES = 2
+_MAX_STARTS = 5
 _FORKS = sys.platform == "linux"
 
 
@@ -161,8 +162,15 @@ class ProcessPool(Generic[Task, Result]):
     def _replace(self, index: int) -> None:
         self._workers[index].pipe.close()
         self._workers[index].process.join()
-        self._workers[index] = self._start()
-        _wait_until_started(self._workers[index])
+        for attempt in range(1, _MAX_STARTS + 1):
+            self._workers[index] = self._start()
+            try:
+                _wait_until_started(self._workers[index])
+                return
+            except RuntimeError:  # whatever killed the one before, as a system short of memory, may kill this one too
+                if attempt == _MAX_STARTS:
+                    raise
+                self._workers[index].pipe.close()
 
     def _start(self) -> _Worker:
         context: Any = multiprocessing.get_context("fork" if _FORKS else "spawn")

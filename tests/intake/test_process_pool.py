@@ -84,6 +84,23 @@ def test_a_worker_that_crashed_while_idle_is_replaced():
         assert list(pool.results([3])) == [(3, 9)]
 
 
+def test_a_worker_that_is_killed_as_it_starts_is_started_again(monkeypatch):
+    start, started = ProcessPool._start, []
+
+    def start_and_kill_the_second(pool):
+        worker = start(pool)
+        started.append(worker)
+        if len(started) == 2:
+            worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(ProcessPool, "_start", start_and_kill_the_second)
+    with ProcessPool(treat, size=1) as pool:
+        assert dict(pool.results(["die", 3])) == {"die": TaskFailure("its process died 2 times"), 3: 9}
+
+    assert len(started) == 4
+
+
 def test_tasks_are_consumed_as_they_are_needed():
     consumed = []
 
