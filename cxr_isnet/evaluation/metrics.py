@@ -342,7 +342,7 @@ METRICS: tuple[ReportedMetric, ...] = (
         by_class=True,
         rests_on=class_and_rest,
     ),
-    _of_scores("average_precision", "average precision", _ranking),
+    _of_scores("average_precision", "average precision", _ranking, least_patients=60),
     _of_scores("sensitivity_at_specificity", f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity", _ranking),
     _of_scores("partial_auc", f"partial AUC, specificity {HIGH_SPECIFICITY:.0%} to 100%", _ranking, least_patients=60),
     ReportedMetric(
