@@ -227,5 +227,5 @@ def vindr_cxr(root: Path) -> None:
         table(root / f"annotations/image_labels_{split}.csv", rows)
         for row in rows:
             # the publisher's de-identification leaves a few elements; these are not among them
-            gone = ("SOPClassUID", "SOPInstanceUID", "BodyPartExamined", "PatientID", "ViewPosition")
+            gone = ("SOPClassUID", "SOPInstanceUID", "Modality", "BodyPartExamined", "PatientID", "ViewPosition")
             dicom(root / split / f"{row['image_id']}.dicom", **dict.fromkeys(gone))
