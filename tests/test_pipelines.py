@@ -29,6 +29,7 @@ RECIPES = sorted(path for path, word in COMMANDS.items() if word not in ("demo",
 COLUMN_MAPPINGS = {
     "tb_shenzhen": ("shenzhen", {"normal", "tuberculosis"}),
     "tb_montgomery": ("montgomery", {"normal", "tuberculosis"}),
+    "jsrt": ("jsrt", {"nodule", "no_nodule"}),
     "tb_mixed_ill": ("shenzhen", {"tuberculosis"}),
     "tb_mixed_held_out_ill": ("shenzhen", {"tuberculosis"}),
     "tb_mixed_held_out_normal": ("shenzhen", {"normal"}),

@@ -29,7 +29,7 @@ def read(recipe: Path) -> SegmentTrainConfig:
 def test_every_setting_of_a_recipe_is_known_and_its_manifests_are_there(recipe):
     config = read(recipe)
 
-    for manifest in (*config.training, *config.external):
+    for manifest in (*config.training, *config.external, *config.heart_included):
         assert (PROJECT / manifest).is_file()
     assert "data_manifests/tb_montgomery.yaml" not in config.training
 
