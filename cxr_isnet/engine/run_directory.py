@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class RunDirectory:
             yield
             return
         path = self.path.absolute()
+        made = [parent for parent in path.parents if not parent.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +59,9 @@ class RunDirectory:
             finally:
                 if not path.exists():  # refused before anything was written
                     path.with_name(f".{path.name}{LOCK_NAME}").unlink(missing_ok=True)
+                    with suppress(OSError):  # something else is in it by now
+                        for parent in made:
+                            parent.rmdir()
 
     @classmethod
     def open(cls, output: str, settings: Mapping[str, Any], manifests: Sequence[str], *, resume: bool) -> RunDirectory:
