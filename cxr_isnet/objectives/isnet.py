@@ -183,6 +183,8 @@ class ISNet(Objective):
         return logits, {_IMAGE: relevance.image, **relevance.layers}
 
     def _bounds_by_layer(self) -> dict[str, list[RelevanceBounds]]:
+        if not self._has_bounds:  # they may have come from another process since
+            self._has_bounds = not bool(self.bounds.isnan().any())
         if not self._has_bounds:
             raise InputError(
                 "the bounds of the foreground loss are not estimated yet: train with bound_estimation_epochs, or "
