@@ -46,7 +46,8 @@ PREAMBLE = 128
 LARGEST_PIXELS = 64_000_000
 """Rows times columns of an image, whoever reads it: four times the largest flat panel detectors."""
 
-MOST_INFLATED = 8 * LARGEST_PIXELS
+INFLATED_PER_PIXEL = 8
+MOST_INFLATED = INFLATED_PER_PIXEL * LARGEST_PIXELS
 """Bytes to which a deflated file may inflate."""
 
 _LONGEST_NUMBERS = 4096

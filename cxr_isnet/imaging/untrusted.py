@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig
 from cxr_isnet.imaging.dicom import read_radiograph
-from cxr_isnet.imaging.header import LARGEST_PIXELS, PREAMBLE, Header, starts_like_dicom
+from cxr_isnet.imaging.header import INFLATED_PER_PIXEL, LARGEST_PIXELS, PREAMBLE, Header, starts_like_dicom
 from cxr_isnet.imaging.images import decode_picture, grey_values
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.rejection import RejectedFile
@@ -67,7 +67,10 @@ def _read(stream: BinaryIO, name: str, largest_pixels: int) -> UntrustedImage:
         picture = decode_picture(stream, name, largest_pixels=largest_pixels, formats=_FORMATS)
         return UntrustedImage(grey_values(picture, name), None, None)
     accepted = AcceptanceConfig(other_views=True)
-    radiograph = read_radiograph(stream, accepted, SCORING_RULES, largest_pixels=largest_pixels)
+    most_inflated = INFLATED_PER_PIXEL * largest_pixels
+    radiograph = read_radiograph(
+        stream, accepted, SCORING_RULES, largest_pixels=largest_pixels, most_inflated=most_inflated
+    )
     return UntrustedImage(radiograph.image(), radiograph.provenance, _age(radiograph.header))
 
 
