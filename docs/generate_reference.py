@@ -75,7 +75,7 @@ def built_in_page() -> str:
         ("Recipes", "`--config NAME`; `cxr-isnet recipes` lists them.", ("name",), _recipes()),
         ("Public data sets", "`cxr-isnet manifest build NAME`.", ("name", "data set", "terms"), _sources()),
         ("Checks of manifests", "`cxr-isnet manifest check`.", ("name", "what must hold"), _checks()),
-        ("Audit probes", "`cxr-isnet audit`.", ("name", "question", "sign of a shortcut", "limits"), _probes()),
+        ("Audit probes", "`cxr-isnet audit`.", ("name", "question", "shortcut found", "limits"), _probes()),
         ("Metrics", "Of `cxr-isnet evaluate`, each with its interval.", ("name", "metric", "value"), _metrics()),
         ("Export formats", "`cxr-isnet export NAME`.", ("name", "what it is"), _exporters()),
         ("Acceptance rules of intake", "", ("rule", "what it asks"), _acceptance()),

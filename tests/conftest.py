@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr_isnet.audit.probes import planted_marks
+from cxr_isnet.audit.probes import imposed_changes
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.inference import Classifier
@@ -171,10 +171,9 @@ def phantoms(phantom_manifest: Path) -> pd.DataFrame:
 
 
 @pytest.fixture
-def few_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One mark of one size instead of ten, where the marks are not what is tested."""
-    monkeypatch.setattr(planted_marks, "SIZES", (0.14,))
-    monkeypatch.setattr(planted_marks, "GLYPHS", {"cross": planted_marks.GLYPHS["cross"]})
+def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two imposed changes instead of a hundred, where the changes are not what is tested."""
+    monkeypatch.setattr(imposed_changes, "IMPOSED_CHANGES", imposed_changes.IMPOSED_CHANGES[:2])
 
 
 @pytest.fixture

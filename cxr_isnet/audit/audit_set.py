@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,11 @@ class AuditSet:
         """
         frame = pd.DataFrame({"site": self.sites, "label": self.labels, "patient_id": self.patients})
         return _stratified_rows(frame, count, seed)
+
+    def subset(self, rows: IntArray) -> AuditSet:
+        """These rows, in this order."""
+        parts = {name: getattr(self, name)[rows] for name in ("images", "masks", "labels", "sites", "patients")}
+        return replace(self, **parts)
 
 
 def load_audit_set(

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
 from torch import Tensor, nn
 
+from cxr_isnet.audit.third_party import AdapterConfig, adapt
 from cxr_isnet.data import equalize
+from cxr_isnet.deployment import logged_weights
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import PROBABILITY_PREFIX, SUM_TOLERANCE, FloatArray
-from cxr_isnet.imaging import encode_png
+from cxr_isnet.evaluation import FloatArray
 from cxr_isnet.inference import Classifier
 from cxr_isnet.networks import penultimate
-from cxr_isnet.tracking import load_model
+from cxr_isnet.tracking import load_model, model_files
 
 ImageFunction = Callable[[Tensor], FloatArray]
 """Images (B, 1, H, W) float32 in [0, 1], grey values as read, to an array (B, ...)."""
@@ -108,73 +105,56 @@ def randomised_network(classifier: Classifier, share: float, seed: int) -> nn.Mo
     return mixed.eval()
 
 
-def audited_pyfunc(model: PyFuncModel, name: str, size: int) -> AuditedModel:
-    """Audited model of a third-party MLflow model, from paths of images to a column `probability_<class>` per class.
-
-    Args:
-        model: as MLflow loads it.
-        name: for the report.
-        size: rows and columns, in pixels, of the files that it is given.
-
-    Raises:
-        InputError: the output has no such columns.
-    """
-
-    def predict(images: Tensor) -> pd.DataFrame:
-        with tempfile.TemporaryDirectory() as folder:
-            paths = []
-            for number, image in enumerate(images[:, 0].numpy()):
-                path = Path(folder) / f"{number}.png"
-                grey = np.rint(image.clip(0, 1) * 65535).astype(np.uint16)
-                path.write_bytes(b"".join(encode_png(grey.shape, [grey])))
-                paths.append(str(path))
-            return pd.DataFrame(model.predict(paths))
-
-    trial = predict(torch.linspace(0, 1, size).expand(1, 1, size, size))
-    columns = [str(column) for column in trial.columns if str(column).startswith(PROBABILITY_PREFIX)]
-    if len(columns) < 2:
-        raise InputError(
-            f"{name}: the model returns columns {[str(c) for c in trial.columns]}. An audit needs one "
-            f"'{PROBABILITY_PREFIX}<class>' for each of two or more classes"
-        )
-
-    def probabilities(images: Tensor) -> FloatArray:
-        found = np.asarray(predict(images)[columns], dtype=np.float64)
-        if found.shape != (len(images), len(columns)) or not np.all(np.abs(found.sum(1) - 1) < SUM_TOLERANCE):
-            raise InputError(
-                f"{name}: for {len(images)} images the columns {', '.join(columns)} hold {found.shape[0]} rows, sums "
-                f"from {found.sum(1).min():.3f} to {found.sum(1).max():.3f}. Probabilities of an image must sum to 1"
-            )
-        return found
-
-    return AuditedModel(name, tuple(c.removeprefix(PROBABILITY_PREFIX) for c in columns), probabilities)
-
-
 def load_audited_model(
-    model: str, *, size: int, tracking_uri: str, device: str | torch.device = "cpu"
+    model: str,
+    *,
+    size: int,
+    tracking_uri: str,
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    adapter: AdapterConfig | None = None,
 ) -> tuple[AuditedModel, int]:
     """Load the model of a checkpoint or of an MLflow URI.
 
+    Of a model that this package has logged the weights alone are read. Any other is code, which is run only if trusted.
+
     Args:
         model: `best.pt` of a training's folder; or `models:/NAME/1`, `runs:/...`, or a folder with an `MLmodel`.
-        size: rows and columns, in pixels, of the files that an MLflow model is given; a checkpoint knows its own.
+        size: rows and columns, in pixels, of the images that a third-party model is given; a checkpoint knows its own.
         tracking_uri: of the MLflow store.
-        device: where a checkpoint is run; an MLflow model chooses for itself.
+        device: where a checkpoint is run; a third-party model chooses for itself.
+        trust: allows a checkpoint to name foreign code, and a third-party model to run.
+        adapter: how a third-party model is asked; None by its signature.
 
     Returns:
         The model, and the size of its images.
 
     Raises:
-        InputError: there is no such model, or it does not return probabilities.
+        InputError: there is no such model, it is not trusted, or it does not return probabilities.
     """
-    if ":/" not in model and not Path(model).is_dir():
-        classifier = Classifier.load(model, device)
-        return audited_classifier(classifier, model), classifier.image.size
+    if Path(model).is_file():
+        return _classifier(model, model, device, trust)
+    with model_files(model, tracking_uri) as folder:
+        weights = logged_weights(folder)
+        if weights is not None:
+            return _classifier(weights, model, device, trust)
+    if not trust:
+        raise InputError(
+            f"{model}: an MLflow model that cxr-isnet has not logged: to load it runs the code that it carries. If you "
+            "trust it, allow it with --trust true"
+        )
     try:
         loaded = load_model(model, tracking_uri)
-    except (MlflowException, OSError) as error:
-        raise InputError(f"{model}: MLflow cannot load it from {tracking_uri} ({error}). Correct the URI") from error
-    return audited_pyfunc(loaded, model, size), size
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(f"{model}: MLflow cannot load it from {tracking_uri} ({said[:300]})") from error
+    adapted = adapt(loaded, model, size, adapter or AdapterConfig())
+    return AuditedModel(model, adapted.classes, adapted.probabilities), adapted.size
+
+
+def _classifier(path: str | Path, name: str, device: str | torch.device, trust: bool) -> tuple[AuditedModel, int]:
+    classifier = Classifier.load(path, device, trust=trust)
+    return audited_classifier(classifier, name), classifier.image.size
 
 
 def _as_array(values: Tensor) -> FloatArray:

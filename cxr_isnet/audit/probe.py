@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cxr_isnet.audit.audit_set import AuditSet
 from cxr_isnet.audit.audited_model import AuditedModel, ImageFunction
 from cxr_isnet.audit.statistics import ProbeResult
+from cxr_isnet.audit.training_images import TrainingImages
 from cxr_isnet.evaluation import FloatArray, IntArray, PatientBootstrap
 
 
@@ -28,6 +29,7 @@ class AuditContext:
         resamples: bootstrap resamples of an interval.
         seed: of all random choices.
         batch_size: images at a time.
+        training: images of the hospitals that the model was trained on; None where they are not known.
     """
 
     model: AuditedModel
@@ -35,6 +37,7 @@ class AuditContext:
     resamples: int = 2000
     seed: int = 0
     batch_size: int = 32
+    training: TrainingImages | None = None
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -68,8 +71,11 @@ class AuditContext:
 
     def bootstrap(self, rows: IntArray | None = None) -> PatientBootstrap:
         """Bootstrap over the patients of all images, or of these rows."""
-        patients = self.data.patients if rows is None else self.data.patients[rows]
-        numbers = np.unique(patients, return_inverse=True)[1].astype(np.int64)
+        return self.bootstrap_of(self.data if rows is None else self.data.subset(rows))
+
+    def bootstrap_of(self, data: AuditSet) -> PatientBootstrap:
+        """Bootstrap over the patients of any images."""
+        numbers = np.unique(data.patients, return_inverse=True)[1].astype(np.int64)
         return PatientBootstrap(numbers, self.resamples, self.seed)
 
     def rng(self) -> np.random.Generator:
@@ -103,11 +109,12 @@ class Probe:
         name: short, for files and trackers.
         title: for the report.
         question: what it asks.
-        rule: when its answer is a sign of a shortcut.
+        rule: when its answer shows a shortcut.
         limits: what it cannot show.
         needs: capabilities of the model beside probabilities.
         run: context to statistics.
         checks_heatmaps: it looks for uninformative heatmaps, not for a shortcut.
+        is_control: it looks for a model that tells the classes apart, without which no other finds nothing.
     """
 
     name: str
@@ -118,6 +125,7 @@ class Probe:
     needs: tuple[Capability, ...]
     run: Callable[[AuditContext], ProbeResult]
     checks_heatmaps: bool = False
+    is_control: bool = False
 
     def missing(self, model: AuditedModel) -> tuple[Capability, ...]:
         """Needed capabilities that the model lacks."""

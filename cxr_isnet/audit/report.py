@@ -1,12 +1,14 @@
 """The audit as `audit.json` and as `audit.html`.
 
-`audit.json` holds: `disclaimer`; `model`; `verdict` (of the whole audit: "no sign of a shortcut", "sign of a shortcut"
-or "not applicable"); `rule` (how p-values become verdicts); `classes`; `sites`; `n_images`, `n_patients` audited;
-`n_without_mask`, images left out; `settings` (`resamples`, `seed`, `size`); and `probes`, a list in the order of
-the report. A probe has `name`, `title`, `question`, `rule`, `limits`, `verdict` (also "heatmaps not to be
-trusted"), `reason` (of "not applicable", else ""), `p_value` and `adjusted_p` (null without), and `statistics`: `name`,
-`value`, `low`, `high` (95% interval; null where undefined), `n_images`, `threshold` and `p_value` (null for a
-descriptive statistic).
+`audit.json` holds: `disclaimer`; `model`; `verdict` (of the whole audit: "shortcut found", "none found among those
+examined" or "cannot tell"); `statement` (`found`, `examined`, `open`, `not_examined`: lists of sentences that say what
+the verdict rests on); `rule` (how p-values become verdicts); `classes`; `sites`; `n_images`, `n_patients` audited;
+`n_without_mask`, images left out; `training` (null, or `sites`, `n_images`, `n_held_out` of the training hospitals);
+`settings` (`resamples`, `seed`, `size`); and `probes`, a list in the order of the report. A probe has `name`, `title`,
+`question`, `rule`, `limits`, `verdict` (also "passed" and "not passed" of the positive control, "heatmaps depend on the
+weights", "heatmaps not to be trusted" and "not applicable"), `reason`, `p_value` and `adjusted_p` (null without), and
+`statistics`: `name`, `value`, `low`, `high` (95% interval; null where undefined), `n_images`, `threshold` and `p_value`
+(null for a descriptive statistic).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from PIL import Image
 
 from cxr_isnet.audit.probe import AuditContext
 from cxr_isnet.audit.statistics import Panel
-from cxr_isnet.audit.verdicts import RULE, ProbeOutcome, Verdict, overall_verdict
+from cxr_isnet.audit.verdicts import RULE, ProbeOutcome, Statement, Verdict, overall_verdict, statement
 from cxr_isnet.evaluation import FloatArray, image_uri, number_with_interval, p_value, write_page
 from cxr_isnet.files import write_json
 
@@ -31,8 +33,12 @@ _SHOWN = 12
 """Statistics of a probe that the page shows at once; the rest can be unfolded."""
 
 _TAGS = {
-    Verdict.SIGN: "bad",
-    Verdict.NO_SIGN: "good",
+    Verdict.FOUND: "bad",
+    Verdict.NONE_FOUND: "good",
+    Verdict.CANNOT_TELL: "open",
+    Verdict.CONTROL_PASSED: "good",
+    Verdict.CONTROL_FAILED: "bad",
+    Verdict.HEATMAPS_SOUND: "good",
     Verdict.UNSOUND: "warn",
     Verdict.NOT_APPLICABLE: "open",
 }
@@ -46,16 +52,23 @@ class AuditReport:
         context: model and images that were audited.
         outcomes: of the probes.
         n_without_mask: images of the manifests that were left out.
+        without_training: why no images of the training hospitals were looked at; "" if they were.
     """
 
     context: AuditContext
     outcomes: Sequence[ProbeOutcome]
     n_without_mask: int
+    without_training: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """Verdict of the whole audit."""
         return overall_verdict(self.outcomes)
+
+    @property
+    def statement(self) -> Statement:
+        """What the verdict rests on."""
+        return statement(self.outcomes, self.without_training)
 
     def to_dict(self) -> dict[str, Any]:
         """Content of `audit.json`."""
@@ -63,12 +76,14 @@ class AuditReport:
         return {
             "model": self.context.model.name,
             "verdict": self.verdict.value,
+            "statement": {key: list(value) for key, value in asdict(self.statement).items()},
             "rule": RULE,
             "classes": list(data.classes),
             "sites": list(data.site_names),
             "n_images": len(data),
             "n_patients": self.context.bootstrap().n_patients,
             "n_without_mask": self.n_without_mask,
+            "training": self._training(),
             "settings": {
                 "resamples": self.context.resamples,
                 "seed": self.context.seed,
@@ -77,27 +92,40 @@ class AuditReport:
             "probes": [_probe(outcome) for outcome in self.outcomes],
         }
 
+    def _training(self) -> dict[str, Any] | None:
+        found = self.context.training
+        if found is None:
+            return None
+        held_out = 0 if found.held_out is None else len(found.held_out)
+        return {"sites": list(found.seen.site_names), "n_images": len(found.seen), "n_held_out": held_out}
+
     def metrics(self) -> dict[str, float]:
-        """Metrics for a tracking server: per probe its verdict (1 sign, 0 none), p-value and tested statistics."""
-        flat: dict[str, float] = {"audit.sign": float(self.verdict is Verdict.SIGN)}
+        """Metrics for a tracking server: by probe whether it found a shortcut (1, 0), p-value and tested statistics."""
+        flat: dict[str, float] = {"audit.shortcut_found": float(self.verdict is Verdict.FOUND)}
         for outcome in self.outcomes:
             name = f"audit.{outcome.probe.name}"
             if outcome.adjusted_p is not None:
                 flat |= {
-                    f"{name}.sign": float(outcome.verdict is Verdict.SIGN),
+                    f"{name}.shortcut_found": float(outcome.verdict is Verdict.FOUND),
                     f"{name}.adjusted_p": outcome.adjusted_p,
                 }
             flat |= {f"{name}.{s.name}": s.value for s in outcome.result.statistics if s.p_value is not None}
         return flat
 
     def table(self) -> str:
-        """Text table for the terminal, a line per probe."""
-        lines = [f"{'probe':<44} {'verdict':<26} {'p':>7}  number with the smallest p (95% interval)"]
+        """Text for the terminal: a line per probe, then what the verdict rests on."""
+        width = max(len(outcome.probe.title) for outcome in self.outcomes)
+        lines = [f"{'probe':<{width}}  {'verdict':<31} {'p':>7}  number with the smallest p (95% interval)"]
         for outcome in self.outcomes:
             p = "" if outcome.adjusted_p is None else p_value(outcome.adjusted_p)
             text = f"({outcome.reason})" if outcome.verdict is Verdict.NOT_APPLICABLE else _smallest_p(outcome)
-            lines.append(f"{outcome.probe.title:<44} {outcome.verdict.value:<26} {p:>7}  {text}")
-        return "\n".join([*lines, f"audit: {self.verdict.value}"])
+            lines.append(f"{outcome.probe.title:<{width}}  {outcome.verdict.value:<31} {p:>7}  {text}")
+        said = self.statement
+        headings = {"found": said.found, "looked for, not found": said.examined, "left open": said.open}
+        for heading, entries in {**headings, "not examined": said.not_examined}.items():
+            if entries:
+                lines += ["", f"{heading}:", *(f"  - {entry}" for entry in entries)]
+        return "\n".join([*lines, "", f"audit: {self.verdict.value}"])
 
 
 def write_audit(folder: Path, report: AuditReport) -> tuple[Path, Path]:
@@ -156,7 +184,7 @@ def _smallest_p(outcome: ProbeOutcome) -> str:
     tested = [s for s in outcome.result.statistics if s.p_value is not None]
     if not tested:
         return ""
-    smallest = min(tested, key=lambda s: s.p_value or 0.0)
+    smallest = tested[0] if outcome.result.telling else min(tested, key=lambda s: s.p_value or 0.0)
     return f"{smallest.name}: {number_with_interval(smallest.value, smallest.low, smallest.high)}"
 
 

@@ -15,6 +15,9 @@ from cxr_isnet.evaluation import FloatArray, IntArray, Metric, PatientBootstrap,
 MARGIN = 0.05
 """Change of a probability, or of a share, that is too small to be called a shortcut."""
 
+LEVEL = 0.05
+"""Family-wise error rate: probability of any false alarm of a whole audit."""
+
 ROUNDING = 1e-12
 """Standard error below which resamples differ by rounding only."""
 
@@ -61,15 +64,19 @@ class ProbeResult:
 
     Attributes:
         statistics: in the order of the report.
-        p_value: of the sign of a shortcut; None where no verdict can be given.
+        p_value: of a shortcut; None where no verdict can be given.
         reason: why no verdict can be given, or what the statistics leave open; "" for nothing.
         panels: examples of what was done to the images.
+        telling: what the p-value rests on, where it is not the statistic with the smallest one.
+        undecided: the p-value shows no shortcut, but something was found that may be one: `reason` says what.
     """
 
     statistics: tuple[Statistic, ...] = ()
     p_value: float | None = None
     reason: str = ""
     panels: tuple[Panel, ...] = ()
+    telling: str = ""
+    undecided: bool = False
 
 
 def describe(name: str, metric: Metric, bootstrap: PatientBootstrap, n_images: int) -> Statistic:

@@ -1,4 +1,4 @@
-"""Run all probes on a model, and turn their p-values into verdicts."""
+"""Run all probes on a model, and turn their p-values into verdicts and into a statement of what was examined."""
 
 from __future__ import annotations
 
@@ -10,30 +10,40 @@ from enum import StrEnum
 from tqdm import tqdm
 
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
-from cxr_isnet.audit.probes import PROBES
-from cxr_isnet.audit.statistics import ProbeResult
+from cxr_isnet.audit.probes import ON_HELD_OUT, PROBES
+from cxr_isnet.audit.statistics import LEVEL, ProbeResult
 from cxr_isnet.evaluation import holm
 
 logger = logging.getLogger(__name__)
 
-LEVEL = 0.05
-"""Family-wise error rate: probability of any false alarm of a whole audit."""
-
 RULE = (
-    f"A probe is a sign of a shortcut if its p-value is below {LEVEL} after Holm's correction for the number of "
+    f"A probe has found a shortcut if its p-value is below {LEVEL} after Holm's correction for the number of "
     "probes that could be run. Within a probe the smallest p-value of its statistics is multiplied by their number "
     "(Bonferroni). A statistic's p-value is one-sided: Student's t of its distance from the threshold over its "
-    "standard error, from resampled patients. The audit is a sign of a shortcut if any probe is."
+    "standard error, from resampled patients. The audit has found a shortcut if any probe has. It has found none among "
+    "those examined only if the model tells the classes of these images apart (the positive control) and no probe "
+    "leaves the question open; else it cannot tell."
 )
 
 HEATMAPS_FAILED = "the heatmaps did not pass the check by random weights"
+CONTROL_FAILED = "the positive control was not passed: finding nothing means nothing"
+HELD_OUT = "held-out patients of the training hospitals"
+NEVER_EXAMINED = (
+    "marks and devices inside the lungs",
+    "signs that no imposed change resembles and that neither these images nor those of the training hospitals show",
+    "combinations of signs of which each alone does nothing",
+)
 
 
 class Verdict(StrEnum):
-    """Verdict of a probe, or of the whole audit."""
+    """Verdict of a probe, or of the whole audit: `FOUND`, `NONE_FOUND` or `CANNOT_TELL`."""
 
-    NO_SIGN = "no sign of a shortcut"
-    SIGN = "sign of a shortcut"
+    FOUND = "shortcut found"
+    NONE_FOUND = "none found among those examined"
+    CANNOT_TELL = "cannot tell"
+    CONTROL_PASSED = "passed"
+    CONTROL_FAILED = "not passed"
+    HEATMAPS_SOUND = "heatmaps depend on the weights"
     UNSOUND = "heatmaps not to be trusted"
     NOT_APPLICABLE = "not applicable"
 
@@ -47,7 +57,7 @@ class ProbeOutcome:
         result: its statistics.
         verdict: by the rule.
         adjusted_p: p-value after Holm's correction; None without a verdict that rests on one.
-        reason: of "not applicable"; else what the statistics leave open, or "".
+        reason: of "not applicable" and "cannot tell"; else what the statistics leave open, or "".
     """
 
     probe: Probe
@@ -57,67 +67,134 @@ class ProbeOutcome:
     reason: str
 
 
+@dataclass(frozen=True)
+class Statement:
+    """What was examined, and what was not.
+
+    Attributes:
+        found: titles of the probes that found a shortcut, with the statistic that shows it.
+        examined: what was looked for and not found.
+        open: what was looked for, and left open, with the reason.
+        not_examined: what was not looked for, with the reason.
+    """
+
+    found: tuple[str, ...]
+    examined: tuple[str, ...]
+    open: tuple[str, ...]
+    not_examined: tuple[str, ...]
+
+
 def run_probes(context: AuditContext, probes: Sequence[Probe] = PROBES) -> list[ProbeOutcome]:
     """Run every probe that the model allows, and decide on the verdicts together.
 
     Args:
-        context: model and images.
+        context: model and images. With held-out images of the training hospitals some probes are put to them as well.
         probes: in the order of the report.
 
     Returns:
         An outcome per probe, in order; those that cannot be run are "not applicable", with the reason.
     """
-    outcomes = []
-    for probe in tqdm(probes, desc="audit", unit="probe", disable=None):
-        logger.info("%s", probe.title)
-        missing = probe.missing(context.model)
-        if missing:
-            outcomes.append(_not_applicable(probe, f"the model gives no {' and no '.join(m.text for m in missing)}"))
-            continue
-        result = probe.run(context)
-        if result.p_value is None:
-            reason = result.reason or "its statistics are undefined on these images"
-            outcomes.append(_not_applicable(probe, reason, result))
-        elif probe.checks_heatmaps:
-            outcomes.append(ProbeOutcome(probe, result, _heatmap_verdict(result), None, result.reason))
-        else:
-            outcomes.append(ProbeOutcome(probe, result, Verdict.NO_SIGN, None, result.reason))
-    return with_verdicts(outcomes)
+    jobs = [(probe, context) for probe in probes]
+    if context.training is not None and context.training.held_out is not None:
+        elsewhere = replace(context, data=context.training.held_out, training=None)
+        jobs += [(on_held_out(probe), elsewhere) for probe in probes if probe in ON_HELD_OUT]
+    return with_verdicts([_outcome(*job) for job in tqdm(jobs, desc="audit", unit="probe", disable=None)])
+
+
+def on_held_out(probe: Probe) -> Probe:
+    """A probe as it is named when it is put to held-out images of the training hospitals."""
+    return replace(probe, name=f"{probe.name}_training", title=f"{probe.title}, {HELD_OUT}")
+
+
+def _outcome(probe: Probe, context: AuditContext) -> ProbeOutcome:
+    logger.info("%s", probe.title)
+    missing = probe.missing(context.model)
+    if missing:
+        return _not_applicable(probe, f"the model gives no {' and no '.join(m.text for m in missing)}")
+    result = probe.run(context)
+    if result.p_value is None and not probe.is_control:
+        return _not_applicable(probe, result.reason or "its statistics are undefined on these images", result)
+    return ProbeOutcome(probe, result, Verdict.NONE_FOUND, None, result.reason)
 
 
 def with_verdicts(outcomes: Sequence[ProbeOutcome]) -> list[ProbeOutcome]:
-    """Outcomes with verdicts after Holm's correction; none on heatmaps that failed their check."""
-    unsound = any(o.verdict is Verdict.UNSOUND for o in outcomes)
+    """Outcomes with verdicts after Holm's correction; none on heatmaps that failed their check, and none in the model's
+    favour where the positive control was not passed."""
+    checked = [_checked(o) for o in outcomes]
+    unsound = any(o.verdict is Verdict.UNSOUND for o in checked)
+    failed = any(o.verdict is Verdict.CONTROL_FAILED for o in checked)
     kept = [
-        _not_applicable(o.probe, HEATMAPS_FAILED, o.result) if unsound and _needs_heatmaps(o) else o for o in outcomes
+        _not_applicable(o.probe, HEATMAPS_FAILED, o.result) if unsound and _needs_heatmaps(o) else o for o in checked
     ]
-    tested = [index for index, o in enumerate(kept) if _is_tested(o)]
+    tested = [index for index, o in enumerate(kept) if o.verdict is Verdict.NONE_FOUND]
     adjusted = holm([kept[index].result.p_value or 0.0 for index in tested]).tolist()
     for index, p_value in zip(tested, adjusted, strict=True):
-        verdict = Verdict.SIGN if p_value < LEVEL else Verdict.NO_SIGN
-        kept[index] = replace(kept[index], adjusted_p=p_value, verdict=verdict)
+        outcome = kept[index]
+        verdict, reason = outcome.verdict, outcome.reason
+        if p_value < LEVEL:
+            verdict = Verdict.FOUND
+        elif failed or outcome.result.undecided:
+            verdict, reason = Verdict.CANNOT_TELL, reason or CONTROL_FAILED
+        kept[index] = replace(outcome, adjusted_p=p_value, verdict=verdict, reason=reason)
     return kept
 
 
 def overall_verdict(outcomes: Sequence[ProbeOutcome]) -> Verdict:
-    """Verdict of the whole audit: a sign if any probe is one; not applicable if none could be run."""
-    verdicts = {o.verdict for o in outcomes if not o.probe.checks_heatmaps}
-    if Verdict.SIGN in verdicts:
-        return Verdict.SIGN
-    return Verdict.NO_SIGN if Verdict.NO_SIGN in verdicts else Verdict.NOT_APPLICABLE
+    """Verdict of the whole audit: a shortcut if any probe has found one; that there is none among those examined only
+    if the positive control was passed, and nothing is left open; else it cannot be told."""
+    verdicts = [o.verdict for o in outcomes]
+    if Verdict.FOUND in verdicts:
+        return Verdict.FOUND
+    if Verdict.CONTROL_PASSED not in verdicts or Verdict.CANNOT_TELL in verdicts:
+        return Verdict.CANNOT_TELL
+    return Verdict.NONE_FOUND if Verdict.NONE_FOUND in verdicts else Verdict.CANNOT_TELL
 
 
-def _is_tested(outcome: ProbeOutcome) -> bool:
-    return outcome.verdict is not Verdict.NOT_APPLICABLE and not outcome.probe.checks_heatmaps
+def statement(outcomes: Sequence[ProbeOutcome], without_training: str = "") -> Statement:
+    """What the verdict rests on.
+
+    Args:
+        outcomes: as `run_probes` gives them.
+        without_training: why no images of the training hospitals were looked at; "" if they were.
+    """
+    by_verdict = {verdict: [o for o in outcomes if o.verdict is verdict] for verdict in Verdict}
+    open_ones = [*by_verdict[Verdict.CONTROL_FAILED], *by_verdict[Verdict.CANNOT_TELL]]
+    not_examined = [f"{o.probe.title}: {o.reason}" for o in by_verdict[Verdict.NOT_APPLICABLE]]
+    if without_training:
+        not_examined.append(f"The training hospitals: {without_training}")
+    return Statement(
+        found=tuple(f"{o.probe.title}: {telling(o)}" for o in by_verdict[Verdict.FOUND]),
+        examined=tuple(o.probe.title for o in by_verdict[Verdict.NONE_FOUND]),
+        open=tuple(f"{o.probe.title}: {o.reason}" for o in open_ones),
+        not_examined=(*not_examined, *NEVER_EXAMINED),
+    )
+
+
+def telling(outcome: ProbeOutcome) -> str:
+    """What speaks most for a shortcut, in words, or "" where nothing is tested."""
+    if outcome.result.telling:
+        return outcome.result.telling
+    tested = [s for s in outcome.result.statistics if s.p_value is not None]
+    return min(tested, key=lambda s: s.p_value or 0.0).name if tested else ""
+
+
+def _checked(outcome: ProbeOutcome) -> ProbeOutcome:
+    """Verdict of a probe that looks for no shortcut; any other as it is."""
+    if outcome.verdict is Verdict.NOT_APPLICABLE:
+        return outcome
+    if outcome.probe.is_control:
+        p_value = outcome.result.p_value
+        passed = p_value is not None and p_value < LEVEL
+        return replace(outcome, verdict=Verdict.CONTROL_PASSED if passed else Verdict.CONTROL_FAILED)
+    if outcome.probe.checks_heatmaps:
+        statistics = outcome.result.statistics
+        unchanged = any(s.threshold is not None and s.value > s.threshold for s in statistics)
+        return replace(outcome, verdict=Verdict.UNSOUND if unchanged else Verdict.HEATMAPS_SOUND)
+    return outcome
 
 
 def _needs_heatmaps(outcome: ProbeOutcome) -> bool:
     return Capability.HEATMAPS in outcome.probe.needs and not outcome.probe.checks_heatmaps
-
-
-def _heatmap_verdict(result: ProbeResult) -> Verdict:
-    unchanged = any(s.threshold is not None and s.value > s.threshold for s in result.statistics)
-    return Verdict.UNSOUND if unchanged else Verdict.NO_SIGN
 
 
 def _not_applicable(probe: Probe, reason: str, result: ProbeResult | None = None) -> ProbeOutcome:

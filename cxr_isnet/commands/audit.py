@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from cxr_isnet.audit import (
     MIN_PATIENTS,
+    AdapterConfig,
     AuditContext,
     AuditReport,
     load_audit_set,
     load_audited_model,
+    load_training_images,
     run_probes,
     write_audit,
 )
@@ -31,8 +33,13 @@ class AuditConfig:
         model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME/1`, a folder).
         manifest: Manifests with lung masks, tables or column mappings.
         output: Folder for audit.json and audit.html; must be empty.
+        training: Manifests of the hospitals that the model was trained on, with lung masks; null takes those that the
+            training's folder names, an empty list none.
         mark: Plant the marks of a training into the images first; null for the images as they are.
-        size: Rows and columns, in pixels, of the images that an MLflow model is given; a checkpoint knows its own.
+        size: Rows and columns, in pixels, of the images that a third-party model is given; a checkpoint knows its own.
+        trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, and an MLflow model
+            to be one that cxr-isnet has not logged: both are code, which is then run.
+        adapter: How such an MLflow model is asked, and its answer read.
         most_images: A larger manifest is sampled down to this, by patient, evenly over sites and classes.
         resamples: Bootstrap resamples of each interval.
         seed: Of all random choices.
@@ -44,8 +51,11 @@ class AuditConfig:
     model: str
     manifest: list[str]
     output: str
+    training: list[str] | None = None
     mark: MarkConfig | None = None
     size: int = 512
+    trust: bool = False
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     most_images: int = 300
     resamples: int = 2000
     seed: int = 0
@@ -76,19 +86,27 @@ def audit(config: AuditConfig) -> str:
     """
     output = output_folder(config.output)
     model, size = load_audited_model(
-        config.model, size=config.size, tracking_uri=config.tracking.uri, device=config.device.found()
+        config.model,
+        size=config.size,
+        tracking_uri=config.tracking.uri,
+        device=config.device.found(),
+        trust=config.trust,
+        adapter=config.adapter,
     )
     frame = read_manifests(config.manifest, classes=model.classes)
     data = load_audit_set(
         frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
     )
-    context = AuditContext(model, data, config.resamples, config.seed, config.batch_size)
+    hospitals, without_training = load_training_images(
+        config.model, config.training, model.classes, size, most_images=config.most_images, seed=config.seed
+    )
+    context = AuditContext(model, data, config.resamples, config.seed, config.batch_size, hospitals)
     training = training_of(config.tracking, config.model)
     name = f"audit ({output.name})"
     tags = {"kind": "audit", **training.tags}
     with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
-        report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))
+        report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()), without_training)
         output.mkdir(parents=True, exist_ok=True)
         written = write_audit(output, report)
         run.log_metrics(report.metrics(), 0)

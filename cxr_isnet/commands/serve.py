@@ -28,6 +28,7 @@ class ServeConfig:
         max_images: Most images of a request.
         concurrency: Requests answered at a time; the others wait.
         device: Where the model predicts.
+        trust: Allows the model to name a method or network that is defined outside cxr-isnet, which is code.
         tracking: MLflow, where a model of it lies.
     """
 
@@ -40,6 +41,7 @@ class ServeConfig:
     max_images: int = 64
     concurrency: int = 2
     device: Device = Device.AUTO
+    trust: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ def serve(config: ServeConfig) -> str:
     Raises:
         InputError: The model cannot be used.
     """
-    classifier = load_classifier(config.model, config.tracking.uri, config.device.found())
+    classifier = load_classifier(config.model, config.tracking.uri, config.device.found(), trust=config.trust)
     limits = Limits(
         request_bytes=config.max_request_mb * 1024 * 1024,
         pixels=config.max_pixels,

@@ -3,17 +3,20 @@
 from cxr_isnet.data.alterations import background_only, dilate, fill_lungs, lungs_only, most_relevant, paste_lungs
 from cxr_isnet.data.augmentation import AugmentConfig, RandDevicesXrayd, RandExposureXrayd, RandPoseXrayd
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform, site_names
+from cxr_isnet.data.imposed_changes import IMPOSED_CHANGES, ImposedChange, blur
 from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
 from cxr_isnet.data.planted_marks import MarkConfig, MarkKind, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd, check_files, read_pair
 
 __all__ = [
+    "IMPOSED_CHANGES",
     "AugmentConfig",
     "CXRDataset",
     "EpochSampler",
     "EqualizeXrayd",
     "ImageConfig",
+    "ImposedChange",
     "LoadChestXrayd",
     "MarkConfig",
     "MarkKind",
@@ -23,6 +26,7 @@ __all__ = [
     "RandExposureXrayd",
     "RandPoseXrayd",
     "background_only",
+    "blur",
     "check_files",
     "dilate",
     "equalize",

@@ -269,15 +269,15 @@ def _with_text(image: Tensor, name: str, mask: NDArray[np.bool_] | None, config:
     margin = round(config.margin * min(shape))
     corners = [config.corner, *(corner for corner in Corner if corner is not config.corner)]
     for factor in SHRINKING:
-        letters = _letters(name, max(SMALLEST_SIDE, round(factor * config.size / 2 * min(shape))))
-        height, width = letters.shape
+        drawn = letters(name, max(SMALLEST_SIDE, round(factor * config.size / 2 * min(shape))))
+        height, width = drawn.shape
         for corner in corners:
             top = margin if corner.value.startswith("top") else shape[0] - margin - height
             left = margin if corner.value.endswith("left") else shape[1] - margin - width
             cover = np.zeros(shape, dtype=np.float32)
             if left < 0 or left + width > shape[1]:
                 continue
-            cover[top : top + height, left : left + width] = letters
+            cover[top : top + height, left : left + width] = drawn
             if not near[top : top + height, left : left + width].any():
                 return image * torch.from_numpy(1 - cover) + config.intensity * torch.from_numpy(cover)
     raise InputError(
@@ -285,7 +285,7 @@ def _with_text(image: Tensor, name: str, mask: NDArray[np.bool_] | None, config:
     )
 
 
-def _letters(text: str, height: int) -> NDArray[np.float32]:
+def letters(text: str, height: int) -> NDArray[np.float32]:
     """A text in Pillow's own font, (rows, columns) in [0, 1], cropped to its letters of about `height` pixels."""
     font = ImageFont.load_default(height * 1.4)
     left, top, right, bottom = font.getbbox(text)

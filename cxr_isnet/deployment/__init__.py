@@ -9,7 +9,7 @@ from cxr_isnet.deployment.archive_scoring import ScoringConfig, finish, local_sc
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
 from cxr_isnet.deployment.gate import Check, Decision, Evidence, GateConfig, GateMetric, decide, read_gate
 from cxr_isnet.deployment.listener import Listener, ListenerConfig, Node, Spool, check_ae_title
-from cxr_isnet.deployment.model_package import load_classifier, log_classifier
+from cxr_isnet.deployment.model_package import load_classifier, log_classifier, logged_weights
 from cxr_isnet.deployment.registration import (
     EXTERNAL_TAG,
     MODEL_DIGEST_TAG,
@@ -46,6 +46,7 @@ __all__ = [
     "load_classifier",
     "local_scorer",
     "log_classifier",
+    "logged_weights",
     "make_app",
     "ray_scorer",
     "read_evidence",

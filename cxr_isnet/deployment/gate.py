@@ -36,8 +36,8 @@ from cxr_isnet.evaluation import (
     with_temperature,
 )
 
-AUDIT_PASSED = ("no sign of a shortcut", "none found among those examined")
-"""Verdicts of an audit that let a model pass; every other, as that nothing can be told, does not."""
+AUDIT_PASSED = "none found among those examined"
+"""The one verdict of an audit that lets a model pass; that nothing can be told, or an older audit's, does not."""
 
 
 class GateMetric(StrEnum):
@@ -66,7 +66,7 @@ class GateConfig:
             patients, must be above 0.
         relevance_excess: The lower end of the share of relevance in the lungs, less that of a map without any
             preference, must be above.
-        audit: The audit of this very model must have found no sign of a shortcut.
+        audit: The audit of this very model must say that it found no shortcut among those examined.
         calibration: The expected calibration error of every class, with the shipped temperature, must not be above.
         unseen_data: No external table, and no external patient, may be one of training or validation.
         resamples: Bootstrap resamples of each interval.
@@ -281,7 +281,7 @@ def _relevance(candidate: Evidence, champion: Evidence | None, gate: GateConfig)
 def _audit(candidate: Evidence, champion: Evidence | None, gate: GateConfig) -> Answer:
     if not candidate.audit_verdict:
         raise _Missing("this model has no audit in this store")
-    return candidate.audit_verdict in AUDIT_PASSED, f"the audit says '{candidate.audit_verdict}'"
+    return candidate.audit_verdict == AUDIT_PASSED, f"the audit says '{candidate.audit_verdict}'"
 
 
 def _calibration(candidate: Evidence, champion: Evidence | None, gate: GateConfig) -> Answer:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mlflow.exceptions import MlflowException
 
 import cxr_isnet
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
-from cxr_isnet.tracking import LoggedModel, Run, load_model, log_model, pinned
+from cxr_isnet.tracking import LoggedModel, Run, log_model, logged_checkpoint, model_files, pinned
 
 NEEDED = (
     "mlflow-skinny",
@@ -32,6 +31,7 @@ NEEDED = (
 """What `pyfunc_model.py` imports; a test predicts where nothing else can be imported."""
 DECODERS = ("imagecodecs", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm")
 """Of compressed DICOM; those of them that are installed."""
+_CODE = Path(__file__).with_name("pyfunc_model.py")
 PARAMS = {"calibrated": False, "heatmap": False}
 
 
@@ -68,7 +68,7 @@ def log_classifier(
         return log_model(
             run,
             weights,
-            python_model=Path(__file__).with_name("pyfunc_model.py"),
+            python_model=_CODE,
             classes=classifier.classes,
             example_paths=example_paths,
             content=classifier.digest(),
@@ -86,25 +86,26 @@ def load_classifier(
 ) -> Classifier:
     """The classifier of a checkpoint, or of a model that `log_classifier` has stored.
 
+    Of a stored model the weights alone are read, as those of a checkpoint: the code that it carries is not run.
+
     Args:
-        model: A checkpoint; else what `load_model` takes: `models:/NAME@champion`, or a folder.
+        model: A checkpoint; else what `model_files` takes: `models:/NAME@champion`, or a folder.
         tracking_uri: Of the store, for a model of MLflow.
         device: Where it is to compute.
-        trust: As of `Classifier.load`, for a checkpoint.
+        trust: As of `Classifier.load`.
 
     Raises:
         InputError: There is no such model, or it is none of this package.
     """
     if Path(model).is_file():
         return Classifier.load(model, device, trust=trust)
-    try:
-        loaded = load_model(model, tracking_uri).unwrap_python_model()
-    except (MlflowException, OSError) as error:
-        raise InputError(
-            f"model '{model}': neither a checkpoint nor a model of the store {tracking_uri}: {error}"
-        ) from error
-    classifier = getattr(loaded, "classifier", None)
-    if not isinstance(classifier, Classifier):
-        raise InputError(f"model '{model}': not a model of this package: give one that its training has logged")
-    classifier.network.to(device)
-    return classifier
+    with model_files(model, tracking_uri) as folder:
+        weights = logged_weights(folder)
+        if weights is None:
+            raise InputError(f"model '{model}': not a model of this package: give one that its training has logged")
+        return Classifier.load(weights, device, trust=trust)
+
+
+def logged_weights(folder: Path) -> Path | None:
+    """The weights among the files of a model that `log_classifier` has stored; None of any other model."""
+    return logged_checkpoint(folder, _CODE.name)

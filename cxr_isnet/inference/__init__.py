@@ -2,8 +2,8 @@
 
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
-origin to answers), `predict` (manifests to predictions tables), `heatmap_figures`, `evaluate` (predict, evaluate,
-report).
+origin to answers), `predict` (manifests to predictions tables), `heatmap_overlay` and `heatmap_figures`, `evaluate`
+(predict, evaluate, report).
 """
 
 from importlib import import_module
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cxr_isnet.inference.classifier import Classifier, build_predictor
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference, fit_reference
+from cxr_isnet.inference.heatmap_overlay import AGAINST, FOR, overlay, shared_scale
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 from cxr_isnet.inference.scoring import Scores, score
 from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
@@ -37,6 +38,8 @@ _EVALUATING = {
 }
 
 __all__ = [
+    "AGAINST",
+    "FOR",
     "Classifier",
     "Condition",
     "Explainer",
@@ -57,12 +60,14 @@ __all__ = [
     "heatmap_cases",
     "heatmap_gallery",
     "make_explainer",
+    "overlay",
     "predict_batches",
     "predict_manifest",
     "predict_sources",
     "relevance_in_lung",
     "results_table",
     "score",
+    "shared_scale",
     "site_results",
 ]
 

@@ -198,7 +198,7 @@ def heatmap_cases(
             map_names=classifier.classes,
             label=str(rows["label"].iloc[i]),
             predicted=classifier.classes[int(probability[i].argmax())],
-            probability=float(probability[i].max()),
+            probabilities=tuple(probability[i].tolist()),
             path=str(rows["image"].iloc[i]),
         )
         for i in range(len(rows))

@@ -25,6 +25,7 @@ from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import LARGEST_PIXELS, UntrustedImage, read_untrusted
 from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.heatmap_overlay import blended, overlay, shared_scale
 from cxr_isnet.inference.read_ahead import ReadItem, received, sent
 from cxr_isnet.inference.scoring import Scores, score
 
@@ -285,12 +286,6 @@ class _ReadItems(Dataset[dict[str, Any]]):
 
 def _heatmap_png(image: Tensor, relevance: Tensor) -> str:
     """The image under its map, red for and blue against, scaled by the 99.5th percentile; a PNG as base64."""
-    values = relevance.double().numpy()
-    strength = np.clip(values / (np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1.0), -1, 1)
-    grey = np.repeat(image.double().numpy()[..., None], 3, axis=2)
-    colour = np.where(strength[..., None] > 0, [0.84, 0.10, 0.11], [0.13, 0.40, 0.67])
-    opacity = np.abs(strength)[..., None] * 0.8
-    stream = io.BytesIO()
-    mixed = np.rint(255 * (grey * (1 - opacity) + colour * opacity)).astype(np.uint8)
-    Image.fromarray(mixed).save(stream, "PNG")
+    values, stream = relevance.numpy(), io.BytesIO()
+    Image.fromarray(blended(image.numpy(), overlay(values, shared_scale([values])))).save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,7 +1,15 @@
 """MLflow tracking: runs with their configuration, data sets, environment, metrics, artifacts; models and registry."""
 
 from cxr_isnet.tracking.environment import environment
-from cxr_isnet.tracking.model import LoggedModel, check_registered_name, load_model, log_model, pinned
+from cxr_isnet.tracking.model import (
+    LoggedModel,
+    check_registered_name,
+    load_model,
+    log_model,
+    logged_checkpoint,
+    model_files,
+    pinned,
+)
 from cxr_isnet.tracking.registry import (
     CANDIDATE,
     CHAMPION,
@@ -31,6 +39,8 @@ __all__ = [
     "is_new",
     "load_model",
     "log_model",
+    "logged_checkpoint",
+    "model_files",
     "nested_in",
     "open_store",
     "pinned",

@@ -4,7 +4,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+import yaml
 from mlflow.entities import LoggedModel as StoredModel
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, Schema, TensorSpec
@@ -168,8 +171,53 @@ def _log(
     return str(logged.model_id)
 
 
+@contextmanager
+def model_files(model_uri: str, tracking_uri: str) -> Iterator[Path]:
+    """Folder of a stored model's files for a block; nothing that the model carries is run.
+
+    Args:
+        model_uri: as `load_model` takes it, or a folder with a file `MLmodel`.
+        tracking_uri: of the store.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(model_uri)
+        if not folder.is_dir():
+            try:
+                with fluent_store(resolve_uri(tracking_uri)):
+                    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=temporary))
+            except (MlflowException, OSError) as error:
+                raise InputError(
+                    f"model '{model_uri}': neither a file nor a model of the store {tracking_uri}: {error}"
+                ) from error
+        if not (folder / "MLmodel").is_file():
+            raise InputError(f"model '{model_uri}': no file MLmodel in it: name a model that MLflow has saved")
+        yield folder
+
+
+def logged_checkpoint(folder: Path, code: str) -> Path | None:
+    """The weights of a model that `log_model` has stored, which are read without its code; None of any other model.
+
+    Args:
+        folder: of the model's files.
+        code: name of the Python file that it was logged with.
+
+    Raises:
+        InputError: the file `MLmodel` cannot be read.
+    """
+    try:
+        flavor = Model.load(str(folder / "MLmodel")).flavors.get("python_function", {})
+        logged = Path(str(flavor.get("model_code_path"))).name == code
+        path = folder / str(flavor["artifacts"][CHECKPOINT]["path"]) if logged else None
+    except (MlflowException, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / 'MLmodel'}: not the description of an MLflow model ({error!r:.200})") from error
+    return path if path is not None and path.resolve().is_relative_to(folder.resolve()) else None
+
+
 def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
-    """Load a logged or registered model, as `models:/NAME/1`, from a store.
+    """Load a logged or registered model, as `models:/NAME/1`, from a store. It runs the code that the model carries.
 
     Args:
         model_uri: `models:/<model id>`, `models:/<name>/<version>` or `models:/<name>@<alias>`.

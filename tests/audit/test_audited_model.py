@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from cxr_isnet.audit import audited_classifier, audited_pyfunc
+from cxr_isnet.audit import audited_classifier
 from cxr_isnet.audit.audited_model import load_audited_model, randomised_network
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
@@ -60,33 +59,6 @@ def test_weights_are_re_initialised_from_the_output_back_and_the_classifier_stay
     kernels = [name for name, weights in before.items() if weights.dim() == 4]
     assert all(not torch.equal(before[name], whole[name]) for name in kernels)
     assert all(torch.equal(before[name], now) for name, now in classifier.network.state_dict().items())
-
-
-class ThirdPartyModel:
-    """A model that returns the mean grey of the file as the probability of 'b'."""
-
-    def __init__(self, columns: tuple[str, ...] = ("probability_a", "probability_b"), scale: float = 1.0) -> None:
-        self.columns, self.scale = columns, scale
-
-    def predict(self, paths: list[str]) -> pd.DataFrame:
-        greys = [float(read_image(path).mean()) * self.scale for path in paths]
-        first, second = self.columns
-        return pd.DataFrame({"path": paths, first: [1 - g / self.scale for g in greys], second: greys})
-
-
-def test_a_third_party_model_is_given_files_with_the_same_greys(images: torch.Tensor) -> None:
-    model = audited_pyfunc(ThirdPartyModel(), "theirs", 32)
-
-    assert model.classes == ("a", "b")
-    np.testing.assert_allclose(model.probabilities(images)[:, 1], images.mean((1, 2, 3)), atol=1e-4)
-    assert (model.features, model.heatmaps, model.randomised) == (None, None, None)
-
-
-def test_a_third_party_model_that_gives_no_probabilities_is_refused(images: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=r"columns \['path', 'a', 'b'\].*probability_<class>"):
-        audited_pyfunc(ThirdPartyModel(("a", "b")), "theirs", 32)
-    with pytest.raises(InputError, match="must sum to 1"):
-        audited_pyfunc(ThirdPartyModel(scale=0.5), "theirs", 32).probabilities(images)
 
 
 @pytest.mark.parametrize("model", ["missing.pt", "models:/nobody/1"])

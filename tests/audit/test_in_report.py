@@ -20,7 +20,7 @@ NO_TRACKING = TrackingConfig(enabled=False)
 
 @pytest.fixture
 def audited(
-    trained: Path, phantom_manifest: Path, external_manifest: Path, few_marks: None, tmp_path: Path
+    trained: Path, phantom_manifest: Path, external_manifest: Path, few_changes: None, tmp_path: Path
 ) -> tuple[Mapping[str, Any], Path]:
     """The content of `audit.json`, and the folder of the report that was given it."""
     manifests = [str(phantom_manifest), str(external_manifest)]

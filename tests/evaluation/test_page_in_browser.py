@@ -82,10 +82,10 @@ def study() -> tuple[Study, dict[str, pd.DataFrame]]:
         {"name": f"cross beyond a patch, bottom_right, {i}% of the side", "value": 0.1, "low": 0.05, "high": 0.2}
         for i in range(40)
     ]
-    probe = {"title": "Marks planted into the background", "verdict": "sign of a shortcut", "rule": "word " * 60}
+    probe = {"title": "Imposed changes", "verdict": "shortcut found", "rule": "word " * 60}
     audit = {
         "model": "runs/first/best.pt",
-        "verdict": "sign of a shortcut",
+        "verdict": "shortcut found",
         "rule": "any " * 40,
         "probes": [{**probe, "reason": "", "statistics": measures[:n]} for n in (5, 40, 20)],
     }
@@ -113,7 +113,7 @@ def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (*statistics, Statistic("undefined", *[float("nan")] * 3, 40)), 0.003, "", (Panel("What was done", tiles),)
     )
     results = [
-        ProbeOutcome(probe, found, verdict, 0.0004 if verdict is Verdict.SIGN else None, "a reason")
+        ProbeOutcome(probe, found, verdict, 0.0004 if verdict is Verdict.FOUND else None, "a reason")
         for probe, verdict in zip(PROBES, [*Verdict, *Verdict], strict=False)
     ]
     return write_audit(tmp_path_factory.mktemp("audit"), AuditReport(make_context(reads_corner), results, 3))[1]

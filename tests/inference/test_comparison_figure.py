@@ -18,7 +18,7 @@ def make_case(path: str = "a.png", **changes) -> HeatmapCase:
         map_names=("normal", "tuberculosis"),
         label="tuberculosis",
         predicted="normal",
-        probability=0.75,
+        probabilities=(0.75, 0.25),
         path=path,
     )
     return replace(case, **changes)
@@ -51,19 +51,36 @@ def test_without_a_mask_no_share_is_reported_and_no_lung_drawn():
     assert not any(axes.collections for axes in figure.axes)
 
 
-def test_the_strength_is_that_of_all_classes_whatever_the_sign_and_the_scale():
-    case = make_case(maps=make_case().maps * -1e-6)
+def colour_of(figure, place: int) -> np.ndarray:
+    """How much a pixel is coloured: the difference of its red to its green."""
+    pixels = figure.axes[place].images[0].get_array().astype(int)
+    return pixels[..., 0] - pixels[..., 1]
 
-    shown = comparison_figure({"isnet": [case]}).axes[1].images[1].get_array()
 
-    assert shown[8, 8] > 0  # +1 and -1 do not cancel
-    assert shown.max() == 1
+def test_the_strength_is_that_of_all_classes_whatever_the_sign_and_the_unit():
+    case = make_case()
+    small = make_case(maps=case.maps * -1e-6)
+
+    figure = comparison_figure({"isnet": [case], "other": [small]})
+
+    assert colour_of(figure, 1)[8, 8] > 0  # +1 and -1 do not cancel
+    assert colour_of(figure, 1)[15, 15] == 0
+    np.testing.assert_array_equal(colour_of(figure, 1), colour_of(figure, 2))
+
+
+def test_one_scale_serves_all_methods_and_is_told():
+    spread = make_case(maps=np.ones((2, 16, 16)))
+
+    figure = comparison_figure({"focused": [make_case()], "spread": [spread]})
+
+    assert colour_of(figure, 1).max() > 1.9 * colour_of(figure, 2).max()
+    assert figure.get_suptitle().startswith("one scale for all: full colour is ")
 
 
 def test_a_map_of_zeros_can_be_shown():
-    shown = comparison_figure({"isnet": [make_case(maps=np.zeros((2, 16, 16)))]}).axes[1].images[1].get_array()
+    figure = comparison_figure({"isnet": [make_case(maps=np.zeros((2, 16, 16)))]})
 
-    assert not shown.any()
+    assert not colour_of(figure, 1).any()
 
 
 @pytest.mark.parametrize(

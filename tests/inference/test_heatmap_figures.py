@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_isnet.inference.heatmap_figures import HeatmapCase, heatmap_gallery
+from cxr_isnet.inference.heatmap_overlay import blended, overlay
 
 TWO = ("normal", "tuberculosis")
 
@@ -20,7 +21,7 @@ def make_case(**changes) -> HeatmapCase:
         map_names=TWO,
         label="tuberculosis",
         predicted="normal",
-        probability=0.75,
+        probabilities=(0.75, 0.25),
         path="/hospital/name/image.png",
     )
     return replace(case, **changes)
@@ -34,7 +35,7 @@ def test_a_row_shows_image_and_maps_with_their_shares():
     figure = heatmap_gallery([make_case()], TWO)
 
     assert titles(figure) == [
-        "true tuberculosis\npredicted normal (0.75)\nimage.png; 67% in lungs",
+        "true tuberculosis, predicted normal\nnormal 0.75, tuberculosis 0.25\nimage.png; 67% in lungs",
         "relevance for normal\n50% in lungs",
         "relevance for tuberculosis\n100% in lungs",
     ]
@@ -43,7 +44,7 @@ def test_a_row_shows_image_and_maps_with_their_shares():
 def test_maps_stand_in_the_column_of_their_class():
     turned = make_case(maps=make_case().maps[::-1], map_names=TWO[::-1])
 
-    assert titles(heatmap_gallery([turned], TWO)) == titles(heatmap_gallery([make_case()], TWO))
+    assert titles(heatmap_gallery([turned], TWO))[1:] == titles(heatmap_gallery([make_case()], TWO))[1:]
 
 
 def test_a_map_of_something_else_comes_after_the_classes():
@@ -55,14 +56,18 @@ def test_a_map_of_something_else_comes_after_the_classes():
 
 
 def test_maps_are_scaled_around_zero_by_a_percentile_of_their_absolute_values():
-    case = make_case()
-    figure = heatmap_gallery([case], TWO)
+    """One scale for all maps, which stands at the colour bar; the X-ray shows where there is no relevance."""
+    first, second = make_case(), make_case(maps=3 * make_case().maps)
+    figure = heatmap_gallery([first, second], TWO)
 
-    drawn = figure.axes[1].images[0]
-
-    scale = np.percentile(np.abs(case.maps[0]), 99.5)
-    assert drawn.get_clim() == (-1, 1)
-    np.testing.assert_allclose(drawn.get_array(), case.maps[0] / scale)
+    scale = np.percentile(np.abs(np.concatenate([first.maps, second.maps])), 99.5)
+    drawn = [figure.axes[place].images[0].get_array() for place in (1, 4)]
+    for pixels, case in zip(drawn, (first, second), strict=True):
+        np.testing.assert_array_equal(pixels, blended(case.image, overlay(case.maps[0], scale)))
+        np.testing.assert_array_equal(pixels[15, 15], [128] * 3)
+    assert (drawn[0] != drawn[1]).any()
+    bar = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
+    assert bar == [f"\u2212{scale:.3g}\nagainst", "0", f"{scale:.3g}\nfor"]
 
 
 def test_the_outline_of_the_lungs_is_on_every_picture_and_only_with_a_mask():

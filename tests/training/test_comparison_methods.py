@@ -57,7 +57,7 @@ def test_it_is_trained_evaluated_and_explained(config: TrainConfig, phantom_mani
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_marks")
+@pytest.mark.usefixtures("few_changes")
 def test_it_is_logged_registered_and_audited(
     config: TrainConfig, tmp_path: Path, phantom_manifest: Path, external_manifest: Path
 ) -> None:

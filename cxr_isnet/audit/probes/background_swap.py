@@ -133,9 +133,9 @@ PROBE = Probe(
     title="The same lungs on another background",
     question="Does the prediction follow the background when the lungs stay the same?",
     rule=(
-        f"A sign, if the probability of the true class is more than {MARGIN} lower on backgrounds of other classes "
+        f"A shortcut, if the probability of the true class is more than {MARGIN} lower on backgrounds of other classes "
         "than on those of the own class, from the same hospital where it has both. How far the backgrounds of a "
-        "hospital change the prediction is reported, but is no sign: lungs on the background of a hospital with "
+        "hospital change the prediction is reported, but shows no shortcut: lungs on the background of a hospital with "
         "another exposure look unusual to a model that takes no shortcut."
     ),
     limits=(

@@ -75,8 +75,8 @@ PROBE = Probe(
     title="Classification with hidden lungs",
     question="Does the model distinguish the classes when the lungs are hidden?",
     rule=(
-        "A sign, if an AUC with hidden lungs lies above 0.5: once with the lungs in one grey, once with those of the "
-        "mean image, over all images and, where a hospital has more than one class, within hospitals."
+        "A shortcut, if an AUC with hidden lungs lies above 0.5: once with the lungs in one grey, once with those of "
+        "the mean image, over all images and, where a hospital has more than one class, within hospitals."
     ),
     limits=(
         "A disease that shows outside the mask (heart, effusion, lines and tubes) gives an AUC above 0.5 without any "

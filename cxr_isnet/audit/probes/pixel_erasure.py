@@ -96,7 +96,7 @@ PROBE = Probe(
     title="Erasing relevant pixels inside and outside the lungs",
     question="Does the prediction depend on relevant pixels outside the lungs more than on those inside?",
     rule=(
-        "A sign, if erasing the most relevant pixels outside the lungs lowers the predicted class's probability by "
+        "A shortcut, if erasing the most relevant pixels outside the lungs lowers the predicted class's probability by "
         f"more than {MARGIN} beyond erasing as much inside, or inserting them raises it so (mean over "
         f"{', '.join(f'{share:.0%}' for share in SHARES)} of the image's area)."
     ),

@@ -64,8 +64,8 @@ PROBE = Probe(
     title="Relevance in the lungs",
     question="How much of the relevance lies in the lungs, per class and hospital?",
     rule=(
-        "A sign, if in all images, or in a class at a hospital, the lungs hold a smaller share of the relevance than "
-        "of the image's area: maps without information on the lungs would do as well. Groups of fewer than "
+        "A shortcut, if in all images, or in a class at a hospital, the lungs hold a smaller share of the relevance "
+        "than of the image's area: maps without information on the lungs would do as well. Groups of fewer than "
         f"{MIN_PATIENTS} patients are described only."
     ),
     limits=(

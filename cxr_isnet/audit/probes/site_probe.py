@@ -119,10 +119,10 @@ PROBE = Probe(
     title="The hospital in the features",
     question="Can the hospital be read from the features, without the lungs, and does the output follow it?",
     rule=(
-        "A sign, if both hold: features of images without lungs predict the hospital above chance, and the output of "
-        f"these images rises by more than {MARGIN} for a class in a hospital that has at least {MIN_SURPLUS} more of "
-        "it than the others (or falls with less), classes being equal. That features encode the hospital is by itself "
-        "no shortcut: most networks' do."
+        "A shortcut, if both hold: features of images without lungs predict the hospital above chance, and the output "
+        f"of these images rises by more than {MARGIN} for a class in a hospital that has at least {MIN_SURPLUS} more "
+        "of it than the others (or falls with less), classes being equal. That features encode the hospital is by "
+        "itself no shortcut: most networks' do."
     ),
     limits=(
         "Where hospitals have the classes in similar shares there is no verdict. Logistic regression, five folds by "
