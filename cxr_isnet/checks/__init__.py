@@ -1,7 +1,7 @@
 """Checks of manifests before any training: tables and images in, findings out."""
 
 from cxr_isnet.checks.check import Check
-from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity, exit_status
+from cxr_isnet.checks.findings import Contingency, ControlScore, Finding, Picture, Severity, exit_status
 from cxr_isnet.checks.html_report import write_html_report
 from cxr_isnet.checks.json_report import write_json_report
 from cxr_isnet.checks.rules import CHECKS
@@ -13,6 +13,7 @@ __all__ = [
     "SCHEMA_CHECK",
     "Check",
     "Contingency",
+    "ControlScore",
     "Finding",
     "ManifestScan",
     "Picture",

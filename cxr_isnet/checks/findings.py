@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from cxr_isnet.evaluation import Interval, interval_text
 from cxr_isnet.manifests import ColumnProblem, Place
 
 
@@ -59,6 +60,28 @@ class Contingency:
 
 
 @dataclass(frozen=True)
+class ControlScore:
+    """What a control reaches: a classifier that sees no lungs.
+
+    Attributes:
+        control: its name.
+        moved_to: table that it is tested on; "" for the tables that it learned from, by cross-validation over patients.
+        n_images: that it was tested on.
+        auc: of more than two labels, Hand and Till's.
+    """
+
+    control: str
+    moved_to: str
+    n_images: int
+    auc: Interval
+
+    def __str__(self) -> str:
+        """As "within 0.880 (0.853 to 0.905), 662 images"."""
+        where = f"moved to {self.moved_to}" if self.moved_to else "within"
+        return f"{where} {interval_text(self.auc)}, {self.n_images} images"
+
+
+@dataclass(frozen=True)
 class Finding:
     """One finding of a check.
 
@@ -71,6 +94,7 @@ class Finding:
         value: that was found; "" for none.
         pictures: images to show.
         contingency: table of an association.
+        controls: what controls reach.
     """
 
     check: str
@@ -81,6 +105,7 @@ class Finding:
     value: str = ""
     pictures: tuple[Picture, ...] = ()
     contingency: Contingency | None = None
+    controls: tuple[ControlScore, ...] = ()
 
 
 def from_problem(problem: ColumnProblem, check: str, severity: Severity, pictures: Iterable[Picture] = ()) -> Finding:

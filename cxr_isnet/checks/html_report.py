@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cxr_isnet.checks.check import Check
-from cxr_isnet.checks.findings import Contingency, Finding, Picture, Severity
+from cxr_isnet.checks.findings import Contingency, ControlScore, Finding, Picture, Severity
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.checks.text_report import contents, shortened, tally, verdict
 from cxr_isnet.evaluation import image_uri, outlined, write_page
@@ -38,6 +38,7 @@ class _Shown:
     pictures: tuple[tuple[str, str], ...]
     contingency: Contingency | None
     table: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+    controls: tuple[ControlScore, ...]
 
 
 def write_html_report(path: Path, scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Finding]]]) -> None:
@@ -92,6 +93,7 @@ def _shown(scan: ManifestScan, finding: Finding) -> _Shown:
         pictures=tuple((name, source) for name, source in shown if source),
         contingency=finding.contingency,
         table=() if finding.contingency is None else _shaded(finding.contingency),
+        controls=finding.controls,
     )
 
 

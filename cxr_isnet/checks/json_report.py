@@ -2,9 +2,10 @@
 
 Fields: `status` (0 clean, 1 findings, 2 unusable), `tables` (names), `rows`, `images`, `masks` (numbers), `counts`
 (severity to number), `findings`. A finding has `check`, `severity` (unusable, error, warning, info), `message`, `rows`
-(list of `table` and `row`, counted from 1 below the header), `column`, `value`, `images` (paths) and `contingency`:
-null, or `property`, `values`, `labels`, `counts` (a list per value, a number of patients per label), `cramers_v` and
-`p_value`.
+(list of `table` and `row`, counted from 1 below the header), `column`, `value`, `images` (paths), `contingency`: null,
+or `property`, `values`, `labels`, `counts` (a list per value, a number of patients per label), `cramers_v` and
+`p_value`; and `controls`: a list of `control`, `moved_to` (a table; "" for cross-validation), `n_images` and `auc` (an
+interval).
 """
 
 from __future__ import annotations
@@ -53,4 +54,13 @@ def _fields(finding: Finding) -> dict[str, Any]:
         "value": finding.value,
         "images": [picture.image for picture in finding.pictures],
         "contingency": None if finding.contingency is None else asdict(finding.contingency),
+        "controls": [
+            {
+                "control": score.control,
+                "moved_to": score.moved_to,
+                "n_images": score.n_images,
+                "auc": score.auc.to_dict(),
+            }
+            for score in finding.controls
+        ],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from cxr_isnet.checks.similarity import perceptual_hash
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import border_share, lung_areas, read_image, read_mask
+from cxr_isnet.inference import image_features, mask_features
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128
@@ -32,6 +33,7 @@ class ImageRecord:
         thumbnail: (THUMBNAIL, THUMBNAIL) uint8, stretched to the full range of grey.
         blank: all of it has one grey value.
         hash: perceptual hash, 64 bits.
+        features: what controls see of it.
     """
 
     path: str
@@ -41,6 +43,7 @@ class ImageRecord:
     thumbnail: NDArray[np.uint8] | None = None
     blank: bool = False
     hash: int = 0
+    features: NDArray[np.float32] = field(default_factory=lambda: np.full(0, np.nan, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class MaskRecord:
         border: share of the image's border that is lung.
         borders: sides of the image that it touches.
         thumbnail: (THUMBNAIL, THUMBNAIL) bool.
+        features: what controls see of it.
     """
 
     path: str
@@ -66,6 +70,7 @@ class MaskRecord:
     border: float = 0.0
     borders: tuple[str, ...] = ()
     thumbnail: NDArray[np.bool_] | None = None
+    features: NDArray[np.float32] = field(default_factory=lambda: mask_features(None))
 
 
 def image_record(path: str) -> ImageRecord:
@@ -84,7 +89,7 @@ def image_record(path: str) -> ImageRecord:
     stretched = np.zeros_like(small) if blank else np.clip((small - low) / (high - low), 0.0, 1.0)
     thumbnail = np.rint(255 * stretched).astype(np.uint8)
     shape = (pixels.shape[0], pixels.shape[1])
-    return ImageRecord(path, "", sha256, shape, thumbnail, blank, perceptual_hash(stretched))
+    return ImageRecord(path, "", sha256, shape, thumbnail, blank, perceptual_hash(stretched), image_features(pixels))
 
 
 def mask_record(path: str, image: str | None = None) -> MaskRecord:
@@ -104,6 +109,7 @@ def mask_record(path: str, image: str | None = None) -> MaskRecord:
         border=border_share(lungs),
         borders=tuple(side for side, edge in edges.items() if edge.any()),
         thumbnail=_shrink(lungs.astype(np.float32)) >= 0.5,
+        features=mask_features(lungs),
     )
 
 

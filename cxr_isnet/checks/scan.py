@@ -39,6 +39,7 @@ class ManifestScan:
         masks: path to record, for every mask in the tables.
         schema_findings: findings about tables and cells that break the schema.
         crop_limit: number of images above which crops are not searched for.
+        external: those of `tables` that nothing is learned from.
     """
 
     tables: tuple[str, ...]
@@ -47,6 +48,7 @@ class ManifestScan:
     masks: Mapping[str, MaskRecord]
     schema_findings: tuple[Finding, ...] = ()
     crop_limit: int = 0
+    external: tuple[str, ...] = ()
 
     @cached_property
     def comparable(self) -> tuple[ImageRecord, ...]:
@@ -85,21 +87,26 @@ class ManifestScan:
         return found
 
 
-def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> ManifestScan:
+def scan_manifests(
+    tables: Sequence[str], *, workers: int, crop_limit: int, external: Sequence[str] = ()
+) -> ManifestScan:
     """Read manifests and their files as far as they can be read.
 
     Args:
         tables: manifests, tables or column mappings.
         workers: files read at a time.
         crop_limit: number of images above which crops are not searched for.
+        external: more tables, that nothing is learned from.
 
     Raises:
         InputError: no table was named, or one was named twice.
     """
-    if not tables or len(set(tables)) < len(tables):
-        raise InputError(f"tables is {list(tables)}: name one or more manifests, each once")
+    if not tables or len({*tables, *external}) < len(tables) + len(external):
+        raise InputError(
+            f"tables is {list(tables)} and external {list(external)}: name one or more manifests, each once"
+        )
     names, frames, schema_findings = [], [], []
-    for table in tables:
+    for table in (*tables, *external):
         try:
             frame, problems = inspect_manifest(table)
         except InputError as error:
@@ -112,7 +119,9 @@ def scan_manifests(tables: Sequence[str], *, workers: int, crop_limit: int) -> M
     images = read_records(image_record, frame["image"], "images", workers)
     image_of = dict(zip(frame["mask"], frame["image"], strict=True))
     masks = read_records(lambda mask: mask_record(mask, image_of[mask]), frame["mask"], "masks", workers)
-    return ManifestScan(tuple(names), frame, images, masks, tuple(schema_findings), crop_limit)
+    return ManifestScan(
+        tuple(names), frame, images, masks, tuple(schema_findings), crop_limit, tuple(t for t in names if t in external)
+    )
 
 
 def _properties_only(frame: pd.DataFrame) -> pd.DataFrame:

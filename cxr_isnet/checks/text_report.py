@@ -70,6 +70,9 @@ def _examples(findings: Sequence[Finding]) -> Iterator[str]:
             yield f"  {severity.value}: {finding.message}"
             if finding.contingency is not None and severity is not Severity.INFO:
                 yield from _contingency_lines(finding.contingency)
+            for control in dict.fromkeys(score.control for score in finding.controls):
+                reached = "; ".join(str(score) for score in finding.controls if score.control == control)
+                yield f"    {control}: {reached}"
         if len(of_kind) > len(shown):
             yield f"  {severity.value}: and {len(of_kind) - len(shown)} more"
 

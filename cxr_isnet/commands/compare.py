@@ -131,7 +131,7 @@ def _compare_held(config: CompareConfig) -> tuple[str, int]:
             experiment.data.classes,
             config.reference,
             Settings(config.resamples),
-            controls=controls_of(experiment, config.seeds),
+            controls=controls_of(experiment.data, config.seeds),
             costs={name: trial_costs(found) for name, found in finished.items()},
             failed=failed,
         )

@@ -76,6 +76,8 @@ class EvaluateConfig(EvaluationConfig):
         manifest: Manifests that add the columns which those tables lack; the images need not be there.
         validation: Tables of the same models on in-domain validation, in the same order or with the same names. They
             set the threshold and the temperature, and internal minus external is measured from them.
+        controls: Tables of controls, classifiers that see no lungs, on the same images, named by their files or as
+            thumbnail=FILE: a training leaves them in `external/<control>/predictions.csv`.
         classes: Classes in order, of two the one to find last; empty takes the order of the columns.
         audit: `audit.json` of the shortcut audit, for the report.
         tracking: MLflow.
@@ -85,6 +87,7 @@ class EvaluateConfig(EvaluationConfig):
     output: str
     manifest: list[str] = field(default_factory=list)
     validation: Tables | None = None
+    controls: Tables | None = None
     classes: list[str] = field(default_factory=list)
     audit: str | None = None
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -107,7 +110,9 @@ def evaluate(config: EvaluateConfig) -> str:
     paths = named_tables(config.predictions)
     classes, tables = read_tables(paths, config.classes, _listed(config.manifest))
     validation = _validation(config, classes, list(paths))
-    study = evaluate_tables(tables, classes, validation, config.settings(), read_audit(config.audit))
+    controls = {name: read_predictions(file, classes) for name, file in named_tables(config.controls).items()}
+    audit = read_audit(config.audit)
+    study = evaluate_tables(tables, classes, validation, config.settings(), audit, controls=controls)
     with start_run(config.tracking, parameters=as_plain(config)) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])

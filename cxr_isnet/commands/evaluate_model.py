@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cxr_isnet.commands.evaluate import EvaluationConfig, read_audit
 from cxr_isnet.config import as_plain
@@ -12,9 +14,20 @@ from cxr_isnet.engine import Device, RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import output_folder
-from cxr_isnet.inference import Classifier, conditions, evaluate_classifier, flat_metrics, results_table
+from cxr_isnet.inference import (
+    Classifier,
+    FittedControls,
+    PreparedImages,
+    conditions,
+    evaluate_classifier,
+    flat_metrics,
+    results_table,
+)
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
+from cxr_isnet.training import fitted_controls, read_experiment_config, read_partitions
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +42,9 @@ class EvaluateModelConfig(EvaluationConfig):
         validation: Table of the model's predictions on in-domain validation, which sets threshold and temperature; null
             takes the most probable class and the checkpoint's own temperature.
         audit: `audit.json` of the shortcut audit, for the report.
+        training: Manifests that the classifier was trained on, for controls: what classifiers that see no lungs, and
+            have learned from the same patients, reach on these hospitals. Empty takes those of the training in whose
+            folder the checkpoint lies.
         mark: Evaluates with planted marks too; null for the images as they are.
         device: Where the model predicts.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
@@ -40,6 +56,7 @@ class EvaluateModelConfig(EvaluationConfig):
     output: str
     validation: str | None = None
     audit: str | None = None
+    training: list[str] = field(default_factory=list)
     mark: MarkConfig | None = None
     device: Device = Device.AUTO
     trust: bool = False
@@ -67,6 +84,7 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     if config.validation is not None:
         validation = read_predictions(config.validation, classifier.classes)
     audit = read_audit(config.audit)
+    controls = _controls(config, classifier)
     training = training_of(config.tracking, config.model)
     tags = {
         "kind": "evaluation",
@@ -86,10 +104,30 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
             config.settings(),
             validation=validation,
             audit=audit,
+            controls=controls,
             model_uri=config.model,
         )
         run.log_metrics(flat_metrics(studies, "external"), 0, model_id=training.model_id, dataset="external")
-        for condition in studies:
-            run.log_artifact(output / condition)
+        for folder in sorted(path for path in output.iterdir() if path.is_dir()):
+            run.log_artifact(folder)
         RunDirectory(output).note_run(run.run_id, run.uri)
     return results_table(studies)
+
+
+def _controls(config: EvaluateModelConfig, classifier: Classifier) -> FittedControls | None:
+    """Controls that have learned from the classifier's training patients; None where these are not at hand."""
+    images = PreparedImages(classifier.classes, classifier.image)
+    if config.training:
+        training = read_manifests(config.training, classes=classifier.classes)
+        held_out = training["split"].isin(("val", "test")) if "split" in training.columns else None
+        return FittedControls.on(images, training if held_out is None else training[~held_out])
+    file = RunDirectory(Path(config.model).parent).config_file
+    if not file.is_file():
+        return None
+    try:
+        experiment = read_experiment_config(file)
+        partitions = read_partitions(replace(experiment.data, external=[]), experiment.seed)
+        return fitted_controls(experiment.data, partitions)
+    except InputError as error:
+        _log.warning("no controls: %s", error)
+        return None

@@ -18,6 +18,7 @@ from cxr_isnet.training import (
     FoldPlan,
     SiteFolds,
     TrainConfig,
+    fold_controls,
     fold_tables,
     galleries,
     plan,
@@ -78,7 +79,8 @@ def _leave_one_site_out_held(config: LeaveOneSiteOutConfig) -> str:
         run.log_dataset(chosen.frame, "sites", "evaluation", digest(*manifests), source=", ".join(manifests))
         train_folds(folds, chosen, run)
         tables = fold_tables(folds, chosen)
-        study = evaluate_folds(experiment.method, tables, classes, settings, chosen.not_evaluated)
+        controls = fold_controls(folds, chosen)
+        study = evaluate_folds(experiment.method, tables, classes, settings, chosen.not_evaluated, controls)
         together = pd.concat([table for table, _ in tables.values()], ignore_index=True)
         write_predictions(together, directory.path / "predictions.csv")
         run.log_artifact(directory.path / "predictions.csv")

@@ -132,6 +132,8 @@ class CheckConfig:
 
     Attributes:
         tables: Manifests, tables or column mappings; checked one by one and against each other.
+        external: More of them, of hospitals that are only to be tested on: controls learn from all other tables
+            together, and are moved to each of these. Without any, each table's controls are moved to each other table.
         html: Page to write, with thumbnails of what is flagged; null for none.
         json: File to write with all findings; null for none.
         workers: Files read at a time.
@@ -139,6 +141,7 @@ class CheckConfig:
     """
 
     tables: list[str]
+    external: list[str] = field(default_factory=list)
     html: str | None = None
     json: str | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -158,7 +161,7 @@ def check(config: CheckConfig) -> tuple[str, int]:
     The status is 0 without findings, 1 with findings, 2 when a table is unusable. Findings of severity info leave it at
     0.
     """
-    scan = scan_manifests(config.tables, workers=config.workers, crop_limit=config.crop_limit)
+    scan = scan_manifests(config.tables, workers=config.workers, crop_limit=config.crop_limit, external=config.external)
     groups = run_checks(scan)
     findings = [finding for _, found in groups for finding in found]
     if config.json is not None:

@@ -2,10 +2,16 @@
 
 Knows tables, never networks. Reading order: `predictions_table` (what goes in), `metrics` and `confusion` (numbers),
 `bootstrap`, `delong`, `posterior` (their intervals), `site` (one site), `model_evaluation` (one model), `study`
-(several), `report` (what is written).
+(several), `control_comparison` (models beside controls that see no lungs), `report` (what is written).
 """
 
-from cxr_isnet.evaluation.bootstrap import BCA_BOOTSTRAP, PatientBootstrap, Replicates, paired_difference
+from cxr_isnet.evaluation.bootstrap import (
+    BCA_BOOTSTRAP,
+    PatientBootstrap,
+    Replicates,
+    paired_difference,
+    patient_numbers,
+)
 from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
@@ -110,6 +116,7 @@ __all__ = [
     "outlined",
     "p_value",
     "paired_difference",
+    "patient_numbers",
     "predicted_classes",
     "probabilities",
     "probability_columns",

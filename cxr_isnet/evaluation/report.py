@@ -14,6 +14,7 @@ import pandas as pd
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.across_sites import FEW_SITES
 from cxr_isnet.evaluation.calibration import BINS
+from cxr_isnet.evaluation.control_comparison import control_sentences
 from cxr_isnet.evaluation.figures import calibration_figure, confusion_figure, forest_figure, roc_figure, sites_figure
 from cxr_isnet.evaluation.guidelines import answers
 from cxr_isnet.evaluation.interval import FEW_PATIENTS, Interval, IntervalMethod
@@ -80,6 +81,7 @@ def write_report(
         },
         "galleries": {title: file_uri(path) for title, path in (galleries or {}).items()},
         "checklist": guidelines,
+        "control_sentences": control_sentences(study.controls),
         "bins": BINS,
     }
     try:
@@ -236,4 +238,4 @@ def study_text(study: Study) -> str:
     for name, model in study.models.items():
         notes += [f"{name}: no groups by {column}: {reason}" for column, reason in model.skipped_groups.items()]
     notes += [f"{site} is not evaluated: {reason}" for site, reason in study.not_evaluated.items()]
-    return "\n".join([*lines, *map(printable, [*notes, *study.findings])])
+    return "\n".join([*lines, *map(printable, [*notes, *study.findings, *control_sentences(study.controls)])])

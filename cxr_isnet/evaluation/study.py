@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.control_comparison import ControlResult, compare_with_controls
 from cxr_isnet.evaluation.metrics import summary_metrics
 from cxr_isnet.evaluation.model_comparison import Comparison, compare
 from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, Settings, evaluate_model, evaluate_model_folds
@@ -30,6 +31,7 @@ class Study:
         audit: content of the shortcut audit's `audit.json`; None without one.
         not_evaluated: of models that were each trained without one site, the sites whose model could not be trained,
             and why.
+        controls: site to what classifiers that see no lungs reach there; empty where none was given.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +40,7 @@ class Study:
     comparisons: tuple[Comparison, ...]
     audit: Mapping[str, Any] | None = None
     not_evaluated: Mapping[str, str] = field(default_factory=dict)
+    controls: Mapping[str, tuple[ControlResult, ...]] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[str]:
@@ -124,6 +127,7 @@ def evaluate_tables(
     settings: Settings,
     audit: Mapping[str, Any] | None = None,
     temperatures: Mapping[str, float] | None = None,
+    controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> Study:
     """Evaluate and compare models.
 
@@ -134,9 +138,11 @@ def evaluate_tables(
         settings: how.
         audit: as of `Study`.
         temperatures: name to the temperature that the model is shipped with; taken where it has no validation table.
+        controls: name to checked predictions of a control on some or all of the same images.
 
     Raises:
-        InputError: as `evaluate_model`; a validation table is missing; a prevalence is of no class or not in (0, 1).
+        InputError: as `evaluate_model` and `compare_with_controls`; a validation table is missing; a prevalence is of
+            no class or not in (0, 1).
     """
     lacking = sorted(set(tables) - set(validation)) if validation else []
     if lacking:
@@ -147,7 +153,25 @@ def evaluate_tables(
         name: evaluate_model(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
         for name, table in tqdm(tables.items(), desc="evaluating models", disable=None)
     }
-    return Study(tuple(classes), settings, models, compare(models, tables, classes, settings.seed), audit)
+    return Study(
+        tuple(classes),
+        settings,
+        models,
+        compare(models, tables, classes, settings.seed),
+        audit,
+        controls=_controls(tables, controls, classes, settings),
+    )
+
+
+def _controls(
+    tables: Mapping[str, pd.DataFrame],
+    controls: Mapping[str, pd.DataFrame] | None,
+    classes: Sequence[str],
+    settings: Settings,
+) -> dict[str, tuple[ControlResult, ...]]:
+    if not controls:
+        return {}
+    return compare_with_controls(tables, controls, classes, resamples=settings.resamples, seed=settings.seed)
 
 
 def evaluate_table(
@@ -197,6 +221,7 @@ def evaluate_folds(
     classes: Sequence[str],
     settings: Settings,
     not_evaluated: Mapping[str, str],
+    controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> Study:
     """Evaluate one experiment by models that were each trained on all sites but one.
 
@@ -206,9 +231,12 @@ def evaluate_folds(
         classes: names of the classes.
         settings: how; `check_prevalence` of them.
         not_evaluated: as of `Study`.
+        controls: name to checked predictions of a control, of every site by the control that learned with its model.
     """
     model = evaluate_model_folds(name, folds, classes, settings)
-    return Study(tuple(classes), settings, {name: model}, (), not_evaluated=not_evaluated)
+    together = pd.concat([table for table, _ in folds.values()], ignore_index=True)
+    beside = _controls({name: together}, controls, classes, settings)
+    return Study(tuple(classes), settings, {name: model}, (), not_evaluated=not_evaluated, controls=beside)
 
 
 def check_prevalence(settings: Settings, classes: Sequence[str]) -> None:

@@ -2,8 +2,8 @@
 
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
-origin to answers), `predict` (manifests to predictions tables), `heatmap_overlay` and `heatmap_figures`, `evaluate`
-(predict, evaluate, report).
+origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs),
+`heatmap_overlay` and `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
 from importlib import import_module
@@ -18,6 +18,18 @@ from cxr_isnet.inference.scoring import Scores, score
 from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
 
 if TYPE_CHECKING:
+    from cxr_isnet.inference.controls import (
+        CONTROLS,
+        MIN_PATIENTS,
+        NO_MASK,
+        Control,
+        FittedControls,
+        PreparedImages,
+        cross_validate,
+        fit_control,
+        image_features,
+        mask_features,
+    )
     from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
     from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
     from cxr_isnet.inference.predict import (
@@ -30,6 +42,21 @@ if TYPE_CHECKING:
     )
 
 _EVALUATING = {
+    **dict.fromkeys(
+        (
+            "CONTROLS",
+            "MIN_PATIENTS",
+            "NO_MASK",
+            "Control",
+            "FittedControls",
+            "PreparedImages",
+            "cross_validate",
+            "fit_control",
+            "image_features",
+            "mask_features",
+        ),
+        "controls",
+    ),
     **dict.fromkeys(("evaluate_classifier", "flat_metrics", "results_table", "site_results"), "evaluate"),
     **dict.fromkeys(("HeatmapCase", "comparison_figure", "heatmap_gallery"), "heatmap_figures"),
     **dict.fromkeys(
@@ -39,12 +66,18 @@ _EVALUATING = {
 
 __all__ = [
     "AGAINST",
+    "CONTROLS",
     "FOR",
+    "MIN_PATIENTS",
+    "NO_MASK",
     "Classifier",
     "Condition",
+    "Control",
     "Explainer",
     "FeatureReference",
+    "FittedControls",
     "HeatmapCase",
+    "PreparedImages",
     "Scores",
     "Source",
     "SourceReader",
@@ -53,13 +86,17 @@ __all__ = [
     "comparison_figure",
     "conditions",
     "content_of",
+    "cross_validate",
     "evaluate_classifier",
     "files_frame",
+    "fit_control",
     "fit_reference",
     "flat_metrics",
     "heatmap_cases",
     "heatmap_gallery",
+    "image_features",
     "make_explainer",
+    "mask_features",
     "overlay",
     "predict_batches",
     "predict_manifest",

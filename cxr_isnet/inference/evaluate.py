@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxr_isnet.evaluation import (
+    ERROR_COLUMN,
     POOLED,
     Settings,
     SiteResult,
@@ -22,8 +25,9 @@ from cxr_isnet.evaluation import (
 )
 from cxr_isnet.files import atomic_write, file_slug
 from cxr_isnet.inference.classifier import Classifier
+from cxr_isnet.inference.controls import FittedControls
 from cxr_isnet.inference.heatmap_figures import heatmap_gallery
-from cxr_isnet.inference.predict import Condition, gallery_cases, predict_manifest
+from cxr_isnet.inference.predict import CLEAN, Condition, gallery_cases, predict_manifest
 
 PREDICTIONS = "predictions.csv"
 
@@ -38,6 +42,7 @@ def evaluate_classifier(
     validation: pd.DataFrame | None = None,
     predictions: Mapping[str, pd.DataFrame] | None = None,
     audit: Mapping[str, Any] | None = None,
+    controls: FittedControls | None = None,
     model_uri: str = "",
 ) -> dict[str, Study]:
     """Evaluates a classifier on all sites of a manifest.
@@ -53,6 +58,8 @@ def evaluate_classifier(
             None takes the most probable class and the classifier's own temperature.
         predictions: By condition, predictions that are made already.
         audit: Content of the shortcut audit's `audit.json`, for the report.
+        controls: That have learned from the classifier's training images; their predictions of the images as they are
+            go to `<control>/predictions.csv`. None for none.
         model_uri: Noted in the predictions tables.
 
     Returns:
@@ -69,6 +76,7 @@ def evaluate_classifier(
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(table, folder / PREDICTIONS)
         checked = {classifier.method: check_predictions(table, classifier.classes)}
+        beside = {} if controls is None else controls.tables(frame[_read(table)], condition)
         studies[condition.name] = evaluate_tables(
             checked,
             classifier.classes,
@@ -76,10 +84,20 @@ def evaluate_classifier(
             settings,
             audit,
             {classifier.method: classifier.temperature} if classifier.temperature != 1 else {},
+            beside,
         )
+        if condition.name == CLEAN:
+            for name, predicted in beside.items():
+                (output / name).mkdir(exist_ok=True)
+                write_predictions(predicted, output / name / PREDICTIONS)
         galleries = _write_galleries(classifier, frame, table, condition, folder)
         write_report(folder, studies[condition.name], checked, galleries)
     return studies
+
+
+def _read(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows (N,) of the images that could be read."""
+    return np.asarray(table[ERROR_COLUMN].fillna("").astype(str) == "")
 
 
 def site_results(study: Study) -> dict[str, SiteResult]:

@@ -25,6 +25,9 @@ from cxr_isnet.inference.heatmap_figures import HeatmapCase
 from cxr_isnet.inference.scoring import Scores, score_batches
 from cxr_isnet.objectives import Explanation
 
+CLEAN = "clean"
+"""Name of the condition of the images as they are."""
+
 _NOT_IN_THE_TABLE = ("image", "mask", "split", "sha256", "path", "model_uri")
 
 
@@ -38,17 +41,20 @@ class Condition:
         mark: Looks of the mark.
     """
 
-    name: str = "clean"
+    name: str = CLEAN
     mode: MarkMode = MarkMode.NONE
     mark: MarkConfig | None = None
 
 
+CLEAN_IMAGES = Condition()
+"""The images as they are."""
+
+
 def conditions(mark: MarkConfig | None) -> list[Condition]:
     """The three conditions for a classifier that was trained with marks; clean alone for any other."""
-    clean = Condition()
     if mark is None:
-        return [clean]
-    return [Condition("biased", MarkMode.BIASED, mark), clean, Condition("swapped", MarkMode.SWAPPED, mark)]
+        return [CLEAN_IMAGES]
+    return [Condition("biased", MarkMode.BIASED, mark), CLEAN_IMAGES, Condition("swapped", MarkMode.SWAPPED, mark)]
 
 
 def files_frame(paths: Sequence[str]) -> pd.DataFrame:
@@ -61,7 +67,7 @@ def files_frame(paths: Sequence[str]) -> pd.DataFrame:
 def predict_manifest(
     classifier: Classifier,
     frame: pd.DataFrame,
-    condition: Condition = Condition(),
+    condition: Condition = CLEAN_IMAGES,
     *,
     model_uri: str = "",
     batch_size: int = 16,
@@ -103,7 +109,7 @@ def predict_manifest(
 def predict_batches(
     classifier: Classifier,
     frame: pd.DataFrame,
-    condition: Condition = Condition(),
+    condition: Condition = CLEAN_IMAGES,
     *,
     model_uri: str = "",
     batch_size: int = 16,
@@ -172,7 +178,7 @@ def gallery_cases(
 def heatmap_cases(
     classifier: Classifier,
     rows: pd.DataFrame,
-    condition: Condition = Condition(),
+    condition: Condition = CLEAN_IMAGES,
     explanation: Explanation | None = None,
 ) -> list[HeatmapCase]:
     """The images of a manifest's `rows`, in their order, with a map for every class; few at a time, as one batch.

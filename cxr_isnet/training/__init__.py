@@ -2,8 +2,8 @@
 
 Reading order: `config` (everything that decides what a run does), `partitions` (rows by role), `initialisation`
 (weights to start from), `frozen_part` (what is not trained), `bound_estimation`, `experiment` (all of it together),
-`finish` (what comes after the last epoch) with `decision` and `self_check`; then `leave_one_site_out`, and `comparison`
-with its `controls`.
+`finish` (what comes after the last epoch) with `controls`, `decision` and `self_check`; then `leave_one_site_out` and
+`comparison`.
 """
 
 from importlib import import_module
@@ -14,25 +14,36 @@ from cxr_isnet.training.config import DataConfig, TrainConfig
 if TYPE_CHECKING:
     from cxr_isnet.training.comparison import (
         Trial,
-        controls_of,
         plan_trials,
         run_trials,
         trial_costs,
         trial_tables,
         with_settings,
     )
+    from cxr_isnet.training.controls import controls_of, fitted_controls
     from cxr_isnet.training.experiment import train
     from cxr_isnet.training.initialisation import read_experiment_config
-    from cxr_isnet.training.leave_one_site_out import FoldPlan, SiteFolds, fold_tables, galleries, plan, train_folds
+    from cxr_isnet.training.leave_one_site_out import (
+        FoldPlan,
+        SiteFolds,
+        fold_controls,
+        fold_tables,
+        galleries,
+        plan,
+        train_folds,
+    )
+    from cxr_isnet.training.partitions import read_partitions
 
 _TRAINING = {
     **dict.fromkeys(
-        ("Trial", "controls_of", "plan_trials", "run_trials", "trial_costs", "trial_tables", "with_settings"),
+        ("Trial", "plan_trials", "run_trials", "trial_costs", "trial_tables", "with_settings"),
         "comparison",
     ),
+    **dict.fromkeys(("controls_of", "fitted_controls"), "controls"),
     "train": "experiment",
+    "read_partitions": "partitions",
     "read_experiment_config": "initialisation",
-    **dict.fromkeys(("FoldPlan", "SiteFolds", "fold_tables", "galleries", "plan", "train_folds"), "leave_one_site_out"),
+    **dict.fromkeys(("FoldPlan", "SiteFolds", "fold_controls", "fold_tables", "galleries", "plan", "train_folds"), "leave_one_site_out"),
 }
 
 __all__ = [
@@ -42,11 +53,14 @@ __all__ = [
     "TrainConfig",
     "Trial",
     "controls_of",
+    "fitted_controls",
+    "fold_controls",
     "fold_tables",
     "galleries",
     "plan",
     "plan_trials",
     "read_experiment_config",
+    "read_partitions",
     "run_trials",
     "train",
     "train_folds",

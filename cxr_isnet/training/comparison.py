@@ -27,11 +27,10 @@ from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig, find_backbone
 from cxr_isnet.objectives import METHODS, find_method, options_of
 from cxr_isnet.training.config import TrainConfig
-from cxr_isnet.training.controls import CONTROLS, control_tables
 from cxr_isnet.training.experiment import train
 from cxr_isnet.training.frozen_part import segmenter_training, train_segmenter_once
 from cxr_isnet.training.initialisation import initial_checkpoint, parse_config
-from cxr_isnet.training.partitions import divided, read_partitions
+from cxr_isnet.training.partitions import divided
 
 _log = logging.getLogger(__name__)
 
@@ -387,19 +386,3 @@ def trial_costs(trials: Sequence[Trial]) -> dict[str, float]:
         "training_ms_per_image": sum(trained) / len(trained),
         "inference_ms_per_image": 1000 * sorted(times)[2] / len(images),
     }
-
-
-def controls_of(experiment: TrainConfig, seeds: Sequence[int]) -> dict[str, list[TrainingTables]]:
-    """Control to its tables for every seed, of the images that the methods were trained and evaluated on.
-
-    Raises:
-        InputError: The manifests cannot be used, or name no external hospital.
-    """
-    found: dict[str, list[TrainingTables]] = {control.name: [] for control in CONTROLS}
-    for seed in seeds:
-        partitions = read_partitions(experiment.data, seed)
-        for control in CONTROLS:
-            tables = control_tables(control, experiment.data, partitions)
-            if tables is not None:
-                found[control.name].append(tables)
-    return {name: tables for name, tables in found.items() if tables}

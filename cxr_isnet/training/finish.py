@@ -11,7 +11,7 @@ import torch
 
 from cxr_isnet.deployment import MODEL_DIGEST_TAG, log_classifier
 from cxr_isnet.engine import RunDirectory
-from cxr_isnet.evaluation import Settings, Study, check_predictions, loss_curves_figure, write_predictions
+from cxr_isnet.evaluation import Settings, Study, check_predictions, loss_curves_figure
 from cxr_isnet.files import write_json
 from cxr_isnet.inference import (
     Classifier,
@@ -25,7 +25,7 @@ from cxr_isnet.inference import (
 from cxr_isnet.manifests import file_digest
 from cxr_isnet.tracking import LoggedModel, Run
 from cxr_isnet.training.config import TrainConfig
-from cxr_isnet.training.controls import THUMBNAIL, control_tables
+from cxr_isnet.training.controls import fitted_controls
 from cxr_isnet.training.decision import Calibration, fit_calibration, fit_feature_reference
 from cxr_isnet.training.partitions import Partitions
 from cxr_isnet.training.self_check import SelfCheck, self_check
@@ -66,6 +66,7 @@ def finish(
     fit_feature_reference(classifier, partitions.training, partitions.validation)
     classifier.save(directory.best_file)
     settings = Settings(config.resamples, config.seed)
+    controls = fitted_controls(config.data, partitions)
     evaluated: dict[str, dict[str, Study]] = {}
     for part, frame in (("validation", partitions.validation), ("external", partitions.external)):
         if frame is not None:
@@ -77,12 +78,12 @@ def finish(
                 settings,
                 validation=checked["clean"],
                 predictions=tables if part == "validation" else None,
+                controls=controls,
                 model_uri=run.run_id,
             )
     found = self_check(classifier, partitions.validation, checked, config.data.mark, settings)
     frame = pd.DataFrame(history)
     metrics = _metrics(config, classifier, frame, seconds, calibration, found, evaluated)
-    _write_thumbnail(config, partitions, directory)
     description = _description(config, classifier, partitions, metrics, evaluated)
     run.set_tags({"mlflow.note.content": description})
     logged = _log_model(config, partitions, run, classifier, metrics, evaluated, description)
@@ -123,15 +124,6 @@ def _metrics(
             for part, studies in evaluated.items()
         },
     }
-
-
-def _write_thumbnail(config: TrainConfig, partitions: Partitions, directory: RunDirectory) -> None:
-    """Predictions of the thumbnail control on the external images, which the gate compares with."""
-    control = None if partitions.external is None else control_tables(THUMBNAIL, config.data, partitions)
-    if control is not None:
-        folder = directory.path / "external" / "thumbnail"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(control.external["clean"], folder / "predictions.csv")
 
 
 def _log_model(
@@ -192,9 +184,9 @@ def _log_results(
     run.log_figure(loss_curves_figure(history), "loss_curves.png")
     for file in (directory.config_file, directory.history_file):
         run.log_artifact(file)
-    for part, studies in evaluated.items():
-        for condition in (*studies, *(["thumbnail"] if (directory.path / part / "thumbnail").is_dir() else [])):
-            run.log_artifact(directory.path / part / condition, part)
+    for part in evaluated:
+        for folder in sorted(path for path in (directory.path / part).iterdir() if path.is_dir()):
+            run.log_artifact(folder, part)
 
 
 def _description(

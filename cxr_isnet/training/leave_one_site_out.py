@@ -17,6 +17,7 @@ from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
 from cxr_isnet.files import file_slug
+from cxr_isnet.inference import CONTROLS
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method, options_of
 from cxr_isnet.tables import write_table
@@ -135,6 +136,18 @@ def fold_tables(folds: SiteFolds, chosen: FoldPlan) -> dict[str, tuple[pd.DataFr
             parts.append(read_predictions(file, classes, chosen.frame))
         found[site] = (parts[0], parts[1])
     return found
+
+
+def fold_controls(folds: SiteFolds, chosen: FoldPlan) -> dict[str, pd.DataFrame]:
+    """Control to its predictions of every site, each by the control that learned with the site's network."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for site in chosen.sites:
+        external = folds.folder(site) / "training" / "external"
+        for control in CONTROLS:
+            file = external / control.name / "predictions.csv"
+            if file.is_file():
+                found.setdefault(control.name, []).append(read_predictions(file, folds.experiment.data.classes))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 
 def galleries(folds: SiteFolds, chosen: FoldPlan) -> dict[str, Path]:

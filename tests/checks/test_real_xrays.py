@@ -78,6 +78,22 @@ def test_tuberculosis_sources_have_no_errors_and_no_pairs(mappings, tmp_path):
     assert {one["check"] for one in found if one["severity"] == "warning"} <= {"masks", "views"}
 
 
+def test_controls_reach_what_they_are_known_to_reach(mappings, tmp_path):
+    """Values of an independent fit of the same controls, as README.md of the data folder has them."""
+    found = [one for one in findings(tmp_path, mappings(TB)) if one["check"] == "controls"]
+    auc = {
+        (one["control"], one["moved_to"][-18:]): one["auc"]["estimate"]
+        for finding in found
+        for one in finding["controls"]
+        if "tb_shenzhen" in finding["message"]
+    }
+
+    assert auc["thumbnail", ""] == pytest.approx(0.88, abs=0.02)
+    assert auc["border", ""] == pytest.approx(0.86, abs=0.02)
+    assert auc["mask_shape", ""] == pytest.approx(0.77, abs=0.02)
+    assert auc["thumbnail", "tb_montgomery.yaml"] == pytest.approx(0.52, abs=0.02)
+
+
 def cropped(path: Path, generator: np.random.Generator) -> np.ndarray:
     """A crop of at least 55% of either side, resized, exposed otherwise, and compressed."""
     picture = Image.open(path).convert("L")

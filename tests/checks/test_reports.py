@@ -97,6 +97,7 @@ def test_json_holds_every_finding(scan, groups, tmp_path):
         "value": "x",
         "images": [str(tmp_path / "0.png"), "not read.png"],
         "contingency": None,
+        "controls": [],
     }
     assert content["findings"][0]["contingency"]["counts"][0] == [12, 0]
 

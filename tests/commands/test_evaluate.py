@@ -69,6 +69,29 @@ def test_several_predictions_have_names_and_a_validation_table_each(
     assert content["models"]["ours"]["internal"] is not None
 
 
+def test_tables_of_controls_are_read_by_their_names(predictions: Path, phantom_manifest: Path, tmp_path: Path) -> None:
+    images = read_manifest(phantom_manifest)
+    control = pd.read_csv(predictions).assign(
+        site=images["site"], label=images["label"], patient_id=images["patient_id"]
+    )
+    control.to_csv(tmp_path / "control.csv", index=False)
+
+    text = evaluate(
+        EvaluateConfig(
+            output=str(tmp_path / "out"),
+            manifest=[str(phantom_manifest)],
+            predictions=str(predictions),
+            controls=[f"thumbnail={tmp_path / 'control.csv'}"],
+            resamples=20,
+            tracking=TrackingConfig(enabled=False),
+        )
+    )
+
+    assert "theirs is no better than the thumbnail" in text
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["controls"]["Alder"][0]["minus_control"]["theirs"]["estimate"] == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

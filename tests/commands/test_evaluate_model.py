@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from cxr_isnet.cli import main
 from cxr_isnet.commands.evaluate_model import EvaluateModelConfig, evaluate_model
@@ -54,6 +55,31 @@ def test_evaluate_prints_and_writes_a_result_per_site(
     }
 
 
+@pytest.mark.parametrize("known", ["named", "beside the checkpoint", "not at all"])
+def test_controls_learn_from_the_training_patients_where_these_are_known(
+    known: str, model: Path, phantom_manifest: Path, external_manifest: Path, tmp_path: Path
+) -> None:
+    training = [str(phantom_manifest)]
+    if known == "beside the checkpoint":
+        data = {"training": training, "classes": ["normal", "tuberculosis"], "image": {"size": 32}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": data, "output": "x", "method": "cross_entropy"}))
+
+    text = evaluate_model(
+        EvaluateModelConfig(
+            model=str(model),
+            manifest=[str(external_manifest)],
+            output=str(tmp_path / "out"),
+            training=training if known == "named" else [],
+            resamples=20,
+            tracking=TrackingConfig(enabled=False),
+        )
+    )
+
+    assert ("Birch: controls that see no lungs reach an AUC of thumbnail" in text) == (known != "not at all")
+    assert ("No control was given" in text) == (known == "not at all")
+    assert (tmp_path / "out" / "border" / "predictions.csv").is_file() == (known != "not at all")
+
+
 def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
     model: Path, phantom_manifest: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +116,7 @@ def test_evaluating_the_predictions_again_gives_the_same_numbers_everywhere(
 ) -> None:
     validation = trained / "validation" / "clean" / "predictions.csv"
     model, again = tmp_path / "model" / "clean", tmp_path / "again"
+    controls = ("thumbnail", "border", "mask_shape")
     settings = ["--resamples=20", "--seed=3", "--tracking.enabled=false"]
 
     main(
@@ -108,6 +135,8 @@ def test_evaluating_the_predictions_again_gives_the_same_numbers_everywhere(
             "evaluate",
             f"--predictions=cross_entropy={model / 'predictions.csv'}",
             f"--validation=cross_entropy={validation}",
+            "--controls",
+            *[f"{name}={model.parent / name / 'predictions.csv'}" for name in controls],
             f"--output={again}",
             *settings,
         ]

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.data import MarkConfig
-from cxr_isnet.evaluation import Settings
+from cxr_isnet.evaluation import Settings, hand_till_auc
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities, read_predictions
 from cxr_isnet.evaluation.site import POOLED
-from cxr_isnet.inference import Classifier, conditions, evaluate_classifier
+from cxr_isnet.inference import Classifier, FittedControls, PreparedImages, conditions, evaluate_classifier
 from cxr_isnet.inference.evaluate import site_results
 from cxr_isnet.manifests import read_manifests
 
@@ -28,7 +28,9 @@ def evaluated(classifier, phantom_manifest, external_manifest, tmp_path_factory)
     folder = tmp_path_factory.mktemp("evaluated")
     chosen = conditions(MarkConfig(0.2))[:2]
     settings = Settings(resamples=20, seed=0)
-    return evaluate_classifier(classifier, frame, folder, chosen, settings, model_uri="models:/m/1"), folder
+    controls = FittedControls.on(PreparedImages(classifier.classes, classifier.image), frame)
+    options = {"controls": controls, "model_uri": "models:/m/1"}
+    return evaluate_classifier(classifier, frame, folder, chosen, settings, **options), folder
 
 
 def test_every_test_has_every_hospital_and_all_together(evaluated):
@@ -80,3 +82,16 @@ def test_the_tests_differ_by_their_marks_only(evaluated, classifier):
     same = ["path", "patient_id", "site", "label"]
     assert biased[same].equals(clean[same])
     assert not biased["probability_tuberculosis"].equals(clean["probability_tuberculosis"])
+
+
+def test_controls_stand_beside_the_model_in_every_condition_and_leave_their_tables(evaluated, classifier):
+    results, folder = evaluated
+
+    for study in results.values():
+        assert [r.control for r in study.controls["Birch"]] == ["thumbnail", "border", "mask_shape"]
+    table = read_predictions(folder / "thumbnail" / "predictions.csv", classifier.classes)
+    clean = read_predictions(folder / "clean" / "predictions.csv", classifier.classes)
+    assert table["path"].tolist() == clean["path"].tolist()
+    labels, scores = (get(table, classifier.classes) for get in (label_indices, probabilities))
+    found = results["clean"].controls[POOLED][0].auc.estimate
+    assert found == pytest.approx(hand_till_auc(labels, scores))

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.inference import controls as inference_controls
 from cxr_isnet.training.comparison import Trial, plan_trials, trial_tables, with_settings
-from cxr_isnet.training.controls import CONTROLS, control_tables
+from cxr_isnet.training.controls import controls_of
 from cxr_isnet.training.partitions import read_partitions
 
 
@@ -66,23 +67,25 @@ def test_tables_of_a_training_are_those_it_left(trained, make_config, phantom_ma
         trial_tables(tables_of)
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_controls_are_evaluated_on_every_image_and_see_what_they_say(make_config, external_manifest, control):
+def test_controls_are_evaluated_on_every_image_of_every_seed_read_once(make_config, external_manifest, monkeypatch):
     data = make_config(data={"external": [str(external_manifest)]}).data
-    partitions = read_partitions(data, 0)
+    read, dataset = [], inference_controls.make_dataset
+    monkeypatch.setattr(
+        inference_controls,
+        "make_dataset",
+        lambda rows, *a, **k: (read.extend(rows["image"]), dataset(rows, *a, **k))[1],
+    )
 
-    tables = control_tables(control, data, partitions)
+    found = controls_of(data, [0, 1])
 
-    assert tables.external["clean"]["path"].tolist() == partitions.external["image"].tolist()
-    assert tables.validation["clean"]["path"].tolist() == partitions.validation["image"].tolist()
+    assert {name: len(tables) for name, tables in found.items()} == {"thumbnail": 2, "border": 2, "mask_shape": 2}
+    for seed, tables in enumerate(found["thumbnail"]):
+        partitions = read_partitions(data, seed)
+        assert tables.external["clean"]["path"].tolist() == partitions.external["image"].tolist()
+        assert tables.validation["clean"]["path"].tolist() == partitions.validation["image"].tolist()
+    assert len(read) == len(set(read))
 
 
-def test_a_control_without_the_masks_it_needs_is_left_out(make_config, external_manifest):
-    data = make_config(data={"external": [str(external_manifest)]}).data
-    partitions = read_partitions(data, 0)
-    partitions = replace(partitions, training=partitions.training.assign(mask=""))
-
-    found = {control.name: control_tables(control, data, partitions) for control in CONTROLS}
-
-    assert found["mask_shape"] is None
-    assert found["thumbnail"] is not None
+def test_controls_of_trainings_need_an_external_hospital(make_config):
+    with pytest.raises(InputError, match=r"data\.external is empty"):
+        controls_of(make_config(data={"external": []}).data, [0])

@@ -17,8 +17,8 @@ import torch
 from cxr_isnet.data import ImageConfig, MarkConfig
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.trainer import Trainer
-from cxr_isnet.evaluation import Settings, read_predictions
-from cxr_isnet.inference import Classifier, conditions
+from cxr_isnet.evaluation import Settings
+from cxr_isnet.inference import Classifier, FittedControls, PreparedImages, conditions
 from cxr_isnet.manifests import digest, file_digest, read_manifests
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.tracking import LoggedModel
@@ -81,6 +81,7 @@ def finished(
 
     def evaluate(classifier: Classifier, frame: pd.DataFrame, output: Path, *args: Any, **kwargs: Any) -> Any:
         seen.evaluated[output.name] = (classifier, frame, *args, kwargs)
+        (output / "clean").mkdir(parents=True)
         return {"clean": study}
 
     def log_classifier(run: Any, classifier: Classifier, example_paths: list[str], **kwargs: Any) -> LoggedModel:
@@ -184,7 +185,6 @@ def test_the_run_gets_data_sets_epochs_calibration_and_files(finished: SimpleNam
     assert run.metrics["epoch/validation_marked/loss 2"] == 1.0
     assert run.metrics["validation/temperature 3"] == finished.metrics["calibration"]["temperature"]
     assert {("clean", "validation"), ("clean", "external")} <= set(run.artifacts)
-    assert ("thumbnail", "external") in run.artifacts
     assert {"config.yaml", "history.csv", "metrics.json", "loss_curves.png"} <= {name for name, _ in run.artifacts}
 
 
@@ -206,8 +206,15 @@ def test_the_registered_name_is_looked_at_before_the_training(finished: SimpleNa
     assert (name, method) == ("lungs", "cross_entropy")
 
 
-def test_the_thumbnail_control_is_of_the_external_images(finished: SimpleNamespace, external_manifest: Path) -> None:
-    control = read_predictions(Path(finished.config.output) / "external" / "thumbnail" / "predictions.csv", CLASSES)
+def test_controls_that_learned_from_the_marked_training_images_stand_beside_both_partitions(
+    finished: SimpleNamespace,
+) -> None:
+    parts = read_partitions(finished.config.data, 3)
+    images = PreparedImages(CLASSES, ImageConfig(32))
+    expected = FittedControls.on(images, parts.training, conditions(MARK)[0]).tables(parts.external)
 
-    assert list(control["path"]) == list(read_manifests([str(external_manifest)])["image"])
-    assert control["probability_tuberculosis"].nunique() > 1
+    for *_, options in finished.evaluated.values():
+        found = options["controls"].tables(parts.external)
+        assert list(found) == ["thumbnail", "border", "mask_shape"]
+        for name, table in found.items():
+            pd.testing.assert_frame_equal(table, expected[name])
