@@ -26,14 +26,14 @@ _NEAREST = 0.75
 _ROUNDS = 3
 
 
-def chest_template_score(images: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def chest_template_score(images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """Template matching: highest correlation of a window of each image with a schematic chest.
 
     The template is two dark fields beside a bright middle. Needs no other image. Insensitive to much: a leg or an
     opaque lung may pass or fail.
 
     Args:
-        images: (n, side, side).
+        images: n times (side, side), any range.
 
     Returns:
         (n,) correlations, -1 to 1.
@@ -43,13 +43,13 @@ def chest_template_score(images: NDArray[np.floating[Any]]) -> NDArray[np.float3
     return np.array([(downsample_windows(image) @ chest).max() for image in bar], dtype=np.float32)
 
 
-def frontal_outlier_score(images: NDArray[np.floating[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
+def frontal_outlier_score(images: Sequence[NDArray[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
     """Outlier score: how badly principal components of the other images, or of those of its site, reconstruct an image.
 
     Most images of the tables, and of a site, are assumed to be frontal chests.
 
     Args:
-        images: (n, side, side).
+        images: n times (side, side), any range.
         sites: n names. A site that exposes or crops in its own way is compared with itself.
 
     Returns:

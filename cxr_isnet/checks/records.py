@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr_isnet.checks.similarity import perceptual_hash
+from cxr_isnet.checks.local_features import FEATURE_SIDE, LocalFeatures, local_features
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import border_share, lung_areas, read_image, read_mask
 from cxr_isnet.inference import image_features, mask_features
@@ -17,6 +17,9 @@ from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128
 """Rows and columns of a thumbnail; the image is squeezed into the square."""
+
+_FINE = 3 * THUMBNAIL
+"""A multiple of both sides to which an image is reduced: it is gone through once."""
 
 _SMALLEST_RANGE = 1e-3
 
@@ -32,7 +35,7 @@ class ImageRecord:
         shape: rows and columns.
         thumbnail: (THUMBNAIL, THUMBNAIL) uint8, stretched to the full range of grey.
         blank: all of it has one grey value.
-        hash: perceptual hash, 64 bits.
+        local: its local features.
         features: what controls see of it.
     """
 
@@ -42,7 +45,7 @@ class ImageRecord:
     shape: tuple[int, int] = (0, 0)
     thumbnail: NDArray[np.uint8] | None = None
     blank: bool = False
-    hash: int = 0
+    local: LocalFeatures = field(default_factory=LocalFeatures.none)
     features: NDArray[np.float32] = field(default_factory=lambda: np.full(0, np.nan, dtype=np.float32))
 
 
@@ -83,13 +86,23 @@ def image_record(path: str) -> ImageRecord:
         pixels = read_image(path)
     except InputError as error:
         return ImageRecord(path, problem=str(error), sha256=sha256)
-    small = _shrink(pixels)
+    fine = _shrink(pixels, _FINE)
+    small = _shrink(fine, THUMBNAIL)
     low, high = np.percentile(small, (0.5, 99.5))
     blank = bool(high - low < _SMALLEST_RANGE)
-    stretched = np.zeros_like(small) if blank else np.clip((small - low) / (high - low), 0.0, 1.0)
-    thumbnail = np.rint(255 * stretched).astype(np.uint8)
-    shape = (pixels.shape[0], pixels.shape[1])
-    return ImageRecord(path, "", sha256, shape, thumbnail, blank, perceptual_hash(stretched), image_features(pixels))
+
+    def stretched(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros_like(grey) if blank else np.clip((grey - low) / (high - low), 0.0, 1.0)
+
+    return ImageRecord(
+        path,
+        sha256=sha256,
+        shape=(pixels.shape[0], pixels.shape[1]),
+        thumbnail=np.rint(255 * stretched(small)).astype(np.uint8),
+        blank=blank,
+        local=local_features(stretched(_shrink(fine, FEATURE_SIDE))),
+        features=image_features(pixels),
+    )
 
 
 def mask_record(path: str, image: str | None = None) -> MaskRecord:
@@ -108,11 +121,10 @@ def mask_record(path: str, image: str | None = None) -> MaskRecord:
         parts=tuple(float(pixels) / lungs.size for pixels in lung_areas(lungs)),
         border=border_share(lungs),
         borders=tuple(side for side, edge in edges.items() if edge.any()),
-        thumbnail=_shrink(lungs.astype(np.float32)) >= 0.5,
+        thumbnail=_shrink(lungs.astype(np.float32), THUMBNAIL) >= 0.5,
         features=mask_features(lungs),
     )
 
 
-def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    size = (THUMBNAIL, THUMBNAIL)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), dtype=np.float32)
+def _shrink(pixels: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX), dtype=np.float32)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cxr_isnet.checks.findings import Finding, Severity, from_problem
-from cxr_isnet.checks.records import THUMBNAIL, ImageRecord, MaskRecord, image_record, mask_record
-from cxr_isnet.checks.similarity import NearDuplicate, near_duplicates
+from cxr_isnet.checks.records import ImageRecord, MaskRecord, image_record, mask_record
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import MANIFEST_COLUMNS, Place, inspect_manifest, join_tables
 
@@ -38,7 +37,6 @@ class ManifestScan:
         images: path to record, for every image in the tables.
         masks: path to record, for every mask in the tables.
         schema_findings: findings about tables and cells that break the schema.
-        crop_limit: number of images above which crops are not searched for.
         external: those of `tables` that nothing is learned from.
     """
 
@@ -47,7 +45,6 @@ class ManifestScan:
     images: Mapping[str, ImageRecord]
     masks: Mapping[str, MaskRecord]
     schema_findings: tuple[Finding, ...] = ()
-    crop_limit: int = 0
     external: tuple[str, ...] = ()
 
     @cached_property
@@ -60,16 +57,9 @@ class ManifestScan:
         return tuple(seen.values())
 
     @cached_property
-    def thumbnails(self) -> NDArray[np.float32]:
-        """Thumbnails (n, side, side) in [0, 1] of the comparable images."""
-        kept = [record.thumbnail for record in self.comparable if record.thumbnail is not None]
-        stacked = np.stack(kept) if kept else np.zeros((0, THUMBNAIL, THUMBNAIL))
-        return np.asarray(stacked, dtype=np.float32) / np.float32(255)
-
-    @cached_property
-    def near_duplicates(self) -> tuple[NearDuplicate, ...]:
-        """Pairs of comparable images with the same content in different files, best first."""
-        return tuple(near_duplicates([record.hash for record in self.comparable], self.thumbnails))
+    def thumbnails(self) -> Sequence[NDArray[np.uint8]]:
+        """Thumbnails (side, side) of the comparable images; those of the records, not copies."""
+        return [record.thumbnail for record in self.comparable if record.thumbnail is not None]
 
     def rows(self, image: str) -> pd.DataFrame:
         """Rows of an image."""
@@ -87,15 +77,12 @@ class ManifestScan:
         return found
 
 
-def scan_manifests(
-    tables: Sequence[str], *, workers: int, crop_limit: int, external: Sequence[str] = ()
-) -> ManifestScan:
+def scan_manifests(tables: Sequence[str], *, workers: int, external: Sequence[str] = ()) -> ManifestScan:
     """Read manifests and their files as far as they can be read.
 
     Args:
         tables: manifests, tables or column mappings.
         workers: files read at a time.
-        crop_limit: number of images above which crops are not searched for.
         external: more tables, that nothing is learned from.
 
     Raises:
@@ -120,7 +107,7 @@ def scan_manifests(
     image_of = dict(zip(frame["mask"], frame["image"], strict=True))
     masks = read_records(lambda mask: mask_record(mask, image_of[mask]), frame["mask"], "masks", workers)
     return ManifestScan(
-        tuple(names), frame, images, masks, tuple(schema_findings), crop_limit, tuple(t for t in names if t in external)
+        tuple(names), frame, images, masks, tuple(schema_findings), tuple(t for t in names if t in external)
     )
 
 

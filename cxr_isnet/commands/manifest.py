@@ -137,7 +137,6 @@ class CheckConfig:
         html: Page to write, with thumbnails of what is flagged; null for none.
         json: File to write with all findings; null for none.
         workers: Files read at a time.
-        crop_limit: Number of images above which crops are not searched for; the time grows with its square.
     """
 
     tables: list[str]
@@ -145,11 +144,10 @@ class CheckConfig:
     html: str | None = None
     json: str | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    crop_limit: int = 5000
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.crop_limit < 0:
-            raise InputError(f"workers is {self.workers} and crop_limit {self.crop_limit}: at least 1 and 0 are needed")
+        if self.workers < 1:
+            raise InputError(f"workers is {self.workers}: at least 1 is needed")
         for name, file in (("html", self.html), ("json", self.json)):
             if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
                 raise InputError(f"{name} is '{file}': name a file in a folder that exists")
@@ -161,7 +159,7 @@ def check(config: CheckConfig) -> tuple[str, int]:
     The status is 0 without findings, 1 with findings, 2 when a table is unusable. Findings of severity info leave it at
     0.
     """
-    scan = scan_manifests(config.tables, workers=config.workers, crop_limit=config.crop_limit, external=config.external)
+    scan = scan_manifests(config.tables, workers=config.workers, external=config.external)
     groups = run_checks(scan)
     findings = [finding for _, found in groups for finding in found]
     if config.json is not None:

@@ -43,7 +43,10 @@ _TRAINING = {
     "train": "experiment",
     "read_partitions": "partitions",
     "read_experiment_config": "initialisation",
-    **dict.fromkeys(("FoldPlan", "SiteFolds", "fold_controls", "fold_tables", "galleries", "plan", "train_folds"), "leave_one_site_out"),
+    **dict.fromkeys(
+        ("FoldPlan", "SiteFolds", "fold_controls", "fold_tables", "galleries", "plan", "train_folds"),
+        "leave_one_site_out",
+    ),
 }
 
 __all__ = [

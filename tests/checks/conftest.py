@@ -23,6 +23,11 @@ def save(path: Path, picture: np.ndarray, **options: int) -> Path:
     return path
 
 
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """A picture squeezed to 128 x 128, grey values as they are."""
+    return np.asarray(Image.fromarray(picture.astype(np.float32)).resize((128, 128), Image.Resampling.BOX))
+
+
 @pytest.fixture(scope="session")
 def chests() -> list[np.ndarray]:
     """Ten phantoms of one hospital, (SIDE, SIDE) in [0, 1]; not to be changed."""
@@ -60,12 +65,12 @@ def hospital(tmp_path: Path, chests: list[np.ndarray]) -> pd.DataFrame:
 def scan_of(tmp_path: Path) -> ScanOf:
     """Writes tables and looks at them: `scan_of(first, second)`."""
 
-    def scan(*tables: pd.DataFrame, crop_limit: int = 100) -> ManifestScan:
+    def scan(*tables: pd.DataFrame) -> ManifestScan:
         paths = []
         for number, table in enumerate(tables):
             path = tmp_path / f"table{number}.csv"
             table.to_csv(path, index=False)
             paths.append(str(path))
-        return scan_manifests(paths, workers=1, crop_limit=crop_limit)
+        return scan_manifests(paths, workers=1)
 
     return scan

@@ -7,7 +7,7 @@ from cxr_isnet.checks.frontal import (
     chest_template_score,
     frontal_outlier_score,
 )
-from tests.checks.test_crops import thumbnail
+from tests.checks.conftest import thumbnail
 
 
 def limb() -> np.ndarray:

@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 
 from cxr_isnet.checks import scan_manifests
-from cxr_isnet.checks.crops import find_crops
 from cxr_isnet.checks.frontal import (
     MAX_OUTLIER_SCORE,
     MIN_TEMPLATE_SCORE,
     chest_template_score,
     frontal_outlier_score,
 )
+from cxr_isnet.checks.records import image_record
+from cxr_isnet.checks.same_image import find_same_images
 from cxr_isnet.commands.manifest import CheckConfig, check
 from cxr_isnet.imaging import read_image
 
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 PROJECT = Path(__file__).resolve().parents[2]
 COVID = ("covid_ieee8023", "covid_nih", "covid_actualmed")
 TB = ("tb_shenzhen", "tb_montgomery")
-CROPS = 300
+ORIGINALS, COPIES = 1000, 200
 
 
 @pytest.fixture
@@ -61,8 +62,7 @@ def test_covid_sources(mappings, tmp_path):
     pairs = [{Path(image).stem for image in one["images"]} for one in found if one["check"] == "duplicates"]
     assert {"16660_3_1", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-day-1"} in pairs
     assert {"00002658_001", "00002658_002"} in pairs
-    crops = [{Path(image).stem for image in one["images"]} for one in found if one["check"] == "crops"]
-    assert {"7-fatal-covid19", "2-chest-filmc"} in crops
+    assert {"7-fatal-covid19", "2-chest-filmc"} in pairs
 
 
 def test_nih_has_21_patients_of_both_classes(mappings, tmp_path):
@@ -94,41 +94,59 @@ def test_controls_reach_what_they_are_known_to_reach(mappings, tmp_path):
     assert auc["thumbnail", "tb_montgomery.yaml"] == pytest.approx(0.52, abs=0.02)
 
 
-def cropped(path: Path, generator: np.random.Generator) -> np.ndarray:
-    """A crop of at least 55% of either side, resized, exposed otherwise, and compressed."""
+def changed(path: Path, generator: np.random.Generator, kind: str) -> Image.Image:
+    """The X-ray with one change that hides a copy, exposed otherwise and compressed as JPEG."""
     picture = Image.open(path).convert("L")
     size = np.array(picture.size)
-    share = generator.uniform(0.55, 0.95, 2) if generator.random() < 0.5 else np.full(2, generator.uniform(0.55, 0.95))
-    corner = generator.uniform(0, 1 - share)
-    part = picture.crop([int(edge) for edge in (*(corner * size), *((corner + share) * size))])
-    part = part.resize([max(48, int(side * generator.uniform(0.6, 1.2))) for side in part.size])
-    exposed = np.clip(generator.uniform(0.8, 1.1) * (np.asarray(part) / 255) ** generator.uniform(0.7, 1.4), 0, 1)
+    if kind == "crop":
+        share = generator.uniform(0.6, 0.95, 2)
+        corner = generator.uniform(0, 1 - share)
+        picture = picture.crop([int(edge) for edge in (*(corner * size), *((corner + share) * size))])
+    elif kind == "turn":
+        picture = picture.rotate(generator.uniform(-8, 8), resample=Image.Resampling.BICUBIC)
+    elif kind == "mirror":
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    elif kind == "caption":
+        left, top = (generator.uniform(0, 1 - np.array([0.32, 0.1])) * size).astype(int)
+        draw = ImageDraw.Draw(picture)
+        shade = int(generator.choice([0, 255]))
+        draw.rectangle((left, top, left + 0.32 * size[0], top + 0.1 * size[1]), fill=shade)
+        draw.text((left + 3, top + 3), "48 hours", fill=255 - shade)
+    picture = picture.resize([max(48, int(side * generator.uniform(0.6, 1.2))) for side in picture.size])
+    exposed = np.clip(generator.uniform(0.8, 1.1) * (np.asarray(picture) / 255) ** generator.uniform(0.7, 1.4), 0, 1)
     buffer = io.BytesIO()
     Image.fromarray((255 * exposed).astype(np.uint8)).save(buffer, "JPEG", quality=int(generator.integers(50, 90)))
-    return np.asarray(Image.open(buffer), dtype=np.float32) / 255
+    return Image.open(buffer)
 
 
-def test_crops_of_real_xrays_are_found_and_nothing_else(images, capsys):
+def test_hidden_copies_of_real_xrays_are_found_and_nothing_else(images, tmp_path, capsys):
     generator = np.random.default_rng(0)
-    chosen = generator.choice(len(images), 1000, replace=False)
-    wholes = [thumbnail(read_image(images[index])) for index in chosen]
-    sources = generator.choice(1000, CROPS, replace=False)
-    parts = [thumbnail(cropped(images[chosen[source]], generator)) for source in sources]
+    chosen = [images[index] for index in generator.choice(len(images), ORIGINALS, replace=False)]
+    sources = generator.choice(ORIGINALS, COPIES, replace=False)
+    kinds = np.array(["crop", "turn", "mirror", "caption"])[np.arange(COPIES) % 4]
+    copies = []
+    for number, (source, kind) in enumerate(zip(sources, kinds, strict=True)):
+        copies.append(tmp_path / f"{number}.jpg")
+        changed(chosen[source], generator, str(kind)).save(copies[-1], quality=95)
+    records = [image_record(str(path)) for path in [*chosen, *copies]]
 
-    pairs = {(crop.part, crop.whole) for crop in find_crops(np.stack([*wholes, *parts]))}
+    found = find_same_images([one.local for one in records], [one.thumbnail for one in records])
 
-    true = {(1000 + number, int(source)) for number, source in enumerate(sources)}
-    among_wholes = [pair for pair in pairs if max(pair) < 1000]
-    twins = {one: other for pair in among_wholes for one, other in (pair, pair[::-1])}
-    excused = {(part, twins[whole]) for part, whole in true if whole in twins}
-    found = {(max(pair), min(pair)) for pair in pairs if max(pair) >= 1000}
-    false = found - true - excused
+    pairs = {(min(one.part, one.whole), max(one.part, one.whole)) for one in found}
+    true = {(int(source), ORIGINALS + number) for number, source in enumerate(sources)}
+    twins = {pair for pair in pairs if max(pair) < ORIGINALS}
+    same = {one: {other for pair in twins if one in pair for other in pair} | {one} for one in range(ORIGINALS)}
+    false = {
+        (one, copy)
+        for one, copy in pairs - true - twins
+        if one >= ORIGINALS or sources[copy - ORIGINALS] not in same[one]
+    }
+    missed = [str(kinds[copy - ORIGINALS]) for _, copy in sorted(true - pairs)]
+    named = [(chosen[one].name, chosen[other].name) for one, other in sorted(twins)]
     with capsys.disabled():
-        print(
-            f"\nfound {len(found & true)} of {CROPS} crops, {len(false)} false; {len(among_wholes)} pairs of originals"
-        )
-    assert len(found & true) >= 0.93 * CROPS
-    assert len(false) <= 2
+        print(f"\nfound {len(pairs & true)} of {COPIES} copies, missed {missed}, {len(false)} false; originals {named}")
+    assert len(pairs & true) >= 0.95 * COPIES
+    assert len(false) <= ORIGINALS // 1000
 
 
 def test_views_flag_few_real_chests_and_most_else(images, real_data_folder, capsys):
@@ -168,7 +186,7 @@ def stored(path: Path) -> np.ndarray:
 
 
 def test_the_scan_reads_every_real_image(mappings):
-    scan = scan_manifests(mappings([*TB, *COVID]), workers=2, crop_limit=0)
+    scan = scan_manifests(mappings([*TB, *COVID]), workers=2)
 
     assert all(record.problem == "" for record in scan.images.values())
     assert all(record.problem == "" for record in scan.masks.values())

@@ -47,7 +47,7 @@ def test_all_cells_that_break_the_schema_are_collected(hospital, scan_of, tmp_pa
 @pytest.mark.parametrize("tables", [[], ["a.csv", "a.csv"]])
 def test_no_table_or_one_twice_is_refused(tables):
     with pytest.raises(InputError, match="tables"):
-        scan_manifests(tables, workers=1, crop_limit=0)
+        scan_manifests(tables, workers=1)
 
 
 def test_further_columns_that_identify_images_are_left_out(phantom_table, tmp_path):
@@ -55,7 +55,7 @@ def test_further_columns_that_identify_images_are_left_out(phantom_table, tmp_pa
     wide = phantom_table.assign(note=[f"image {n}" for n in numbers], ward=[n % 3 for n in numbers])
     wide.to_csv(tmp_path / "wide.csv", index=False)
 
-    scan = scan_manifests([str(tmp_path / "wide.csv")], workers=1, crop_limit=0)
+    scan = scan_manifests([str(tmp_path / "wide.csv")], workers=1)
 
     assert {"image", "patient_id", "ward"} <= set(scan.frame.columns)
     assert "note" not in scan.frame.columns

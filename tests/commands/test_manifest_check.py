@@ -69,9 +69,7 @@ def test_an_unusable_table_is_status_2_and_is_reported(tmp_path, content):
     assert "bad.csv" in (tmp_path / "a.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"workers": 0}, {"crop_limit": -1}, {"html": "no/such/folder/a.html"}, {"json": "."}]
-)
+@pytest.mark.parametrize("settings", [{"workers": 0}, {"html": "no/such/folder/a.html"}, {"json": "."}])
 def test_settings_out_of_range_are_errors(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         CheckConfig(["a.csv"], **settings)

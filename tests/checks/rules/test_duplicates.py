@@ -2,15 +2,12 @@ import numpy as np
 from PIL import Image
 
 from cxr_isnet.checks import Severity
-from cxr_isnet.checks.rules import crops, duplicates
+from cxr_isnet.checks.rules import duplicates
 from tests.checks.conftest import save
 
 
 def test_different_patients_are_no_finding(hospital, scan_of):
-    scan = scan_of(hospital)
-
-    assert list(duplicates.find(scan)) == []
-    assert list(crops.find(scan)) == []
+    assert list(duplicates.find(scan_of(hospital))) == []
 
 
 def test_equal_files_under_two_labels_are_an_error(hospital, scan_of, tmp_path):
@@ -37,29 +34,33 @@ def test_another_export_of_the_same_picture_is_found_across_tables(hospital, sca
     small = Image.fromarray((255 * chests[0]).astype(np.uint8)).resize((120, 110))
     small.save(tmp_path / "4.jpg", quality=70)
     hospital.loc[4, ["image", "patient_id"]] = ["4.jpg", "P0"]
-    scan = scan_of(hospital.iloc[:4], hospital.iloc[4:])
 
-    (finding,) = duplicates.find(scan)
+    (finding,) = duplicates.find(scan_of(hospital.iloc[:4], hospital.iloc[4:]))
 
     assert finding.severity is Severity.ERROR
     assert "show the same picture" in finding.message
-    assert list(crops.find(scan)) == []
 
 
 def test_a_crop_is_found_with_its_place_in_the_whole(hospital, scan_of, tmp_path, chests):
     save(tmp_path / "5.jpg", chests[2][32:128, 16:128], quality=80)
     hospital.loc[5, "image"] = "5.jpg"
 
-    (finding,) = crops.find(scan_of(hospital))
+    (finding,) = duplicates.find(scan_of(hospital))
 
     part, whole = finding.pictures
     assert (part.image, whole.image) == (str(tmp_path / "5.jpg"), str(tmp_path / "2.png"))
     np.testing.assert_allclose(whole.box, [0.1, 0.2, 0.7, 0.6], atol=0.02)
-    assert "70% of its width and 60% of its height" in finding.message
+    assert "one a crop of 70% of the other's width and 60% of its height" in finding.message
 
 
-def test_too_many_images_are_reported_instead_of_searched(hospital, scan_of):
-    (finding,) = crops.find(scan_of(hospital, crop_limit=5))
+def test_a_mirrored_and_a_turned_copy_are_called_so(hospital, scan_of, tmp_path, chests):
+    save(tmp_path / "4.png", chests[0][:, ::-1])
+    turned = Image.fromarray(np.rint(255 * chests[1]).astype(np.uint8)).rotate(7, resample=Image.Resampling.BICUBIC)
+    turned.save(tmp_path / "5.png")
 
-    assert finding.severity is Severity.INFO
-    assert "6 images are more than crop_limit 5" in finding.message
+    found = list(duplicates.find(scan_of(hospital)))
+
+    assert len(found) == 2
+    assert sum(", mirrored" in finding.message for finding in found) == 1
+    assert sum("turned by 7 degrees" in finding.message for finding in found) == 1
+    assert {finding.severity for finding in found} == {Severity.ERROR}
