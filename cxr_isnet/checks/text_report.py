@@ -27,7 +27,14 @@ def text_report(scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Findi
     for check, found in groups:
         lines += ["", f"{check.name}: {tally(found) or 'nothing found'} ({check.about})"]
         lines += _examples(found)
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, as a file name or a cell may hold, spelled out: a terminal obeys none."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 def contents(scan: ManifestScan) -> str:

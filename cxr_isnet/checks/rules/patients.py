@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
@@ -12,6 +13,10 @@ from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.manifests import patient_overlap_problems
 
 _PATIENT = ["site", "patient_id"]
+_STUDY = ("study_uid", "study_id", "study_instance_uid", "StudyInstanceUID")
+_PLACEHOLDER = re.compile(r"(anon\w*|unknown|none|null|nan|n/?a|no ?name|patient|test|de-?identified|[0x?._-]+)", re.I)
+_MANY = 20
+_MOST = 0.5
 _NAMED = 5
 _SHOWN = 6
 
@@ -38,6 +43,10 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
         text="with images of more than one label, as after a follow-up. Make sure that the labels are per image, and "
         "split by patient, never by label's folder",
     )
+    for column in _STUDY:
+        if column in frame.columns:
+            yield from _studies(frame[frame[column] != ""], column)
+    yield from _placeholders(frame)
     yield from _shared(
         frame,
         by=["patient_id"],
@@ -46,6 +55,36 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
         text="given at more than one site. If these are the same persons, give the site one spelling: a patient is "
         "identified by site and patient id together",
     )
+
+
+def _studies(frame: pd.DataFrame, column: str) -> Iterator[Finding]:
+    """Find studies of more than one patient: a study is of one person (PS3.3 A.1.2)."""
+    patients = (frame["site"] + "\n" + frame["patient_id"]).groupby(frame[column]).transform("nunique")
+    several = frame[patients > 1]
+    if len(several):
+        studies = several[column].unique()
+        message = (
+            f"{len(studies)} studies are of more than one patient, as {studies[0]} of "
+            f"{', '.join(several.loc[several[column] == studies[0], 'patient_id'].unique()[:_NAMED])}. A study is of one "
+            "person: give its images one patient_id, or training and test may share the person"
+        )
+        yield Finding(
+            "patients", Severity.ERROR, message, tuple(several.index), column, pictures=tuple(_pictures(several))
+        )
+
+
+def _placeholders(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Find patient ids that name nobody: a placeholder word, or one id for most images of a site."""
+    known = frame[frame["patient_id"] != ""]
+    for (site, patient), rows in known.groupby(_PATIENT, sort=True):
+        word = _PLACEHOLDER.fullmatch(str(patient).strip()) is not None and len(rows) > 1
+        most = len(rows) >= _MANY and len(rows) > _MOST * int((known["site"] == site).sum())
+        if word or most:
+            message = (
+                f"patient_id {patient!r} has {len(rows)} images of {site}: it seems to stand for several persons. "
+                "Give the real ids or pseudonyms: without them no split by patient and no interval over patients holds"
+            )
+            yield Finding("patients", Severity.WARNING, message, tuple(rows.index), "patient_id", str(patient))
 
 
 def _shared(frame: pd.DataFrame, *, by: list[str], column: str, severity: Severity, text: str) -> Iterator[Finding]:
@@ -73,5 +112,7 @@ def _pictures(rows: pd.DataFrame) -> list[Picture]:
 
 
 CHECK = Check(
-    "patients", "no patient is in two splits or two tables; patients of several labels or sites are named", find
+    "patients",
+    "no patient is in two splits or two tables, and none stands for several; those of several labels or sites are named",
+    find,
 )
