@@ -27,7 +27,7 @@ from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_site
 from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
 
 EXCESS = "relevance_excess"
-"""Relevance in lungs minus the lungs' share of the image, which a map that knows nothing of lungs has on average."""
+"""Relevance in lungs minus what the same maps have there mirrored, turned and shifted in the image."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ComparedMethod:
             all trainings together.
         balanced_accuracy: Site to balanced accuracy at the rule that validation froze.
         relevance_in_lung: Site to the share of the absolute relevance in the lungs.
-        relevance_excess: Site to that share minus the lungs' share of the image.
+        relevance_excess: Site to that share minus the one of the same maps elsewhere in the image.
         biased_minus_swapped: Mean AUC with the marks of the training minus that with another class's; None without.
         internal_minus_external: In-domain AUC minus the mean external AUC.
         against_reference: Mean AUC minus that of the reference method; None for the reference.

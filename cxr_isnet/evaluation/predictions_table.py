@@ -2,7 +2,7 @@
 
 Columns: `path`, `patient_id`, `site`, `label` (name of the class, "" when unknown), `probability_<class>` for every
 class, `model_uri`; optionally `relevance_in_lung` (share in [0, 1], NaN where there is none), `relevance_reason` (why
-there is none), `relevance_null` (the share that a map without any preference has: that of the lungs in the image),
+there is none), `relevance_null` (the share that the same maps have mirrored, turned and shifted in the image),
 `error` (why an image could not be predicted; its row counts in no number); any metadata.
 """
 
@@ -167,7 +167,7 @@ def failed_predictions(frame: pd.DataFrame) -> int:
 
 
 def relevance_excess(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Of a checked table, share of the relevance in the lungs less that of a map without preference, (N,); NaN where
+    """Of a checked table, share of the relevance in the lungs less that of the same maps elsewhere, (N,); NaN where
     there is none."""
     if not {RELEVANCE_COLUMN, RELEVANCE_NULL_COLUMN} <= set(frame.columns):
         return np.full(len(frame), np.nan)

@@ -4,6 +4,7 @@ Reading order: `classifier` (the model), `explainers`, `relevance_share` and `fe
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
 origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs),
 `heatmap_overlay` and `heatmap_figures`, `evaluate` (predict, evaluate, report).
+`localisation` (maps against what radiologists marked), `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
 from importlib import import_module
@@ -14,6 +15,7 @@ from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference, fit_reference
 from cxr_isnet.inference.heatmap_overlay import AGAINST, FOR, overlay, shared_scale
 from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.relevance_share import relevance_in_lung, relevance_in_other_lungs, relevance_null
 from cxr_isnet.inference.scoring import Scores, score
 from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
 
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
     )
     from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
     from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
+    from cxr_isnet.inference.localisation import (
+        box_regions,
+        occlusion_gain,
+        pointing_game,
+        relevance_on_findings,
+        zone_agreement,
+        zone_relevance,
+    )
     from cxr_isnet.inference.predict import (
         Condition,
         conditions,
@@ -58,6 +68,17 @@ _EVALUATING = {
         "controls",
     ),
     **dict.fromkeys(("evaluate_classifier", "flat_metrics", "results_table", "site_results"), "evaluate"),
+    **dict.fromkeys(
+        (
+            "box_regions",
+            "occlusion_gain",
+            "pointing_game",
+            "relevance_on_findings",
+            "zone_agreement",
+            "zone_relevance",
+        ),
+        "localisation",
+    ),
     **dict.fromkeys(("HeatmapCase", "comparison_figure", "heatmap_gallery"), "heatmap_figures"),
     **dict.fromkeys(
         ("Condition", "conditions", "files_frame", "heatmap_cases", "predict_batches", "predict_manifest"), "predict"
@@ -82,6 +103,7 @@ __all__ = [
     "Source",
     "SourceReader",
     "as_sources",
+    "box_regions",
     "build_predictor",
     "comparison_figure",
     "conditions",
@@ -97,15 +119,22 @@ __all__ = [
     "image_features",
     "make_explainer",
     "mask_features",
+    "occlusion_gain",
     "overlay",
+    "pointing_game",
     "predict_batches",
     "predict_manifest",
     "predict_sources",
     "relevance_in_lung",
+    "relevance_in_other_lungs",
+    "relevance_null",
+    "relevance_on_findings",
     "results_table",
     "score",
     "shared_scale",
     "site_results",
+    "zone_agreement",
+    "zone_relevance",
 ]
 
 

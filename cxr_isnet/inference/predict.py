@@ -91,8 +91,8 @@ def predict_manifest(
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
         read), model_uri, relevance_in_lung (of the maps of all classes; NaN where there is none), relevance_null (the
-        share that a map without any preference has), relevance_reason (why there is none), error (why the image could
-        not be read; "" where it could), and the manifest's other columns.
+        share that the same maps have elsewhere, as `relevance_null` says), relevance_reason (why there is none), error
+        (why the image could not be read; "" where it could), and the manifest's other columns.
 
     Example:
         >>> from cxr_isnet import Classifier, read_manifest

@@ -18,7 +18,7 @@ from cxr_isnet.engine import LoggedProgress
 from cxr_isnet.inference.classifier import Classifier
 from cxr_isnet.inference.explainers import Explainer
 from cxr_isnet.inference.read_ahead import ReadItem, read_batches
-from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.relevance_share import relevance_in_lung, relevance_null
 from cxr_isnet.networks import logits_and_penultimate
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class Scores:
         errors: why an image cannot be read; "" where it can.
         about: what the data set says of an image beside its pixels (key `about` of its items).
         relevance_in_lung: (N,) share of relevance inside the lungs; NaN where there is none.
-        relevance_null: (N,) the share that a map without any preference has: that of the lungs in the image.
+        relevance_null: (N,) the share that the same map has elsewhere, mirrored, turned and shifted.
         relevance_reasons: why there is none; "" where there is.
         distances: (N,) as of `FeatureReference.distances`; NaN where not asked for or without a reference.
         heatmaps: what `draw` gave; "" where an image cannot be read or explained.
@@ -167,8 +167,7 @@ def _score_readable(
     if maps is not None and any(masked):
         masks = torch.stack([item["mask"] for _, item in readable])
         found.relevance_in_lung[at] = relevance_in_lung(maps, masks, np.array(masked))
-        lungs = masks.flatten(1).double().mean(1).numpy()
-        found.relevance_null[at] = np.where(np.isfinite(found.relevance_in_lung[at]), lungs, np.nan)
+        found.relevance_null[at] = relevance_null(maps, masks, np.array(masked))
     missing = explainer.reason or "no relevance at all"
     for row, place in enumerate(at):
         if not np.isfinite(found.relevance_in_lung[place]):

@@ -46,7 +46,7 @@ class SelfCheck:
         images: How many there are.
         background_auc: AUC with the lungs blackened, and with the mark of the class where marks were planted in
             training: what the background alone tells this network.
-        relevance_excess: Share of the relevance in the lungs minus the lungs' share of the image, mean.
+        relevance_excess: Share of the relevance in the lungs minus that of the same maps elsewhere in the image, mean.
         mark_change: Mean change of the probabilities when the planted mark of the image's class is replaced by another
             class's: half the sum of the absolute changes; NaN where the lungs leave no room.
         sign: Whether any of them is a sign of a shortcut.

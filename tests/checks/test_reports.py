@@ -121,3 +121,11 @@ def test_page_escapes_what_tables_say_and_counts_what_it_leaves_out(scan, groups
     assert "&lt;b&gt;odd&lt;/b&gt; number 0" in text
     assert "And 11 more" in text
     assert "Hospital 0" in text
+
+
+def test_text_obeys_no_control_character_of_a_name(scan):
+    found = [Finding("odd", Severity.WARNING, "a\x1b[2Jb.png\nCLEAN\u202e gone: \u00e9")]
+
+    text = text_report(scan, [(Check("odd", "nothing is odd", lambda _: ()), found)])
+
+    assert "a\\x1b[2Jb.png\\nCLEAN\\u202e gone: \u00e9" in text

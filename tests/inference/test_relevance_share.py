@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_isnet.inference.relevance_share import relevance_in_lung
+from cxr_isnet.inference.relevance_share import (
+    relevance_in_lung,
+    relevance_in_other_lungs,
+    relevance_null,
+)
 
 
 def left_half(n_images=1):
@@ -53,3 +57,66 @@ def test_tensors_and_arrays_give_the_same(kind):
 def test_shapes_that_do_not_belong_together_are_a_bug():
     with pytest.raises(ValueError, match=r"want \(N, K, H, W\)"):
         relevance_in_lung(torch.ones(1, 1, 8, 8), left_half(), torch.ones(1))
+
+
+SIDE = 64
+_down, _right = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+LUNGS = sum(((_right - x) / 0.13) ** 2 + (_down / 0.33) ** 2 < 1 for x in (-0.2, 0.2)).astype(float)[None, None]
+ONE = np.ones(1)
+
+
+def excess(picture):
+    maps = np.asarray(picture, dtype=float)[None, None]
+    return float((relevance_in_lung(maps, LUNGS, ONE) - relevance_null(maps, LUNGS, ONE))[0])
+
+
+def test_a_map_that_follows_the_lungs_has_more_in_them_than_elsewhere():
+    assert excess(LUNGS[0, 0]) > 0.3
+    assert excess(LUNGS[0, 0] * -2) == pytest.approx(excess(LUNGS[0, 0]))
+
+
+@pytest.mark.parametrize("width", [0.1, 0.2, 0.4])
+def test_a_map_that_is_merely_central_gains_nothing(width):
+    blob = np.exp(-(_down**2 + _right**2) / (2 * width**2))
+
+    assert abs(excess(blob)) < 0.05
+
+
+def test_a_map_without_preference_gains_nothing():
+    assert abs(excess(np.ones((SIDE, SIDE)))) < 0.05
+    assert abs(excess(np.random.default_rng(0).normal(size=(SIDE, SIDE)))) < 0.05
+
+
+def test_the_null_is_the_mean_over_all_moves_one_by_one():
+    generator = np.random.default_rng(1)
+    maps, step = generator.normal(size=(1, 2, SIDE, SIDE)), SIDE // 8
+    padded = np.pad(np.abs(maps).sum(1)[0], step)
+    shares = []
+    for turns in range(4):
+        for flip in (1, -1):
+            for down in (0, step, 2 * step):
+                for right in (0, step, 2 * step):
+                    moved = np.pad(np.rot90(padded[step:-step, step:-step][:, ::flip], turns), step)
+                    seen = moved[down : down + SIDE, right : right + SIDE]
+                    shares.append((seen * LUNGS[0, 0]).sum() / seen.sum())
+    del shares[4]  # neither turned, mirrored nor shifted
+
+    assert relevance_null(maps, LUNGS, ONE) == pytest.approx([np.mean(shares)])
+
+
+def test_the_null_is_unknown_where_the_share_is():
+    maps = np.ones((3, 1, SIDE, SIDE))
+    maps[1] = 0
+    masks, known = np.repeat(LUNGS, 3, axis=0), np.array([0.0, 1.0, 1.0])
+
+    np.testing.assert_array_equal(np.isnan(relevance_null(maps, masks, known)), [True, True, False])
+
+
+def test_lungs_of_other_patients_are_those_of_no_image_of_the_same():
+    masks = np.concatenate([LUNGS, LUNGS[..., ::-1], 1 - LUNGS])
+    maps = np.repeat(LUNGS, 3, axis=0)
+
+    shares = relevance_in_other_lungs(maps, masks, np.ones(3), np.array([0, 0, 1]))
+
+    assert shares == pytest.approx([0.0, 0.0, 1.0])
+    assert np.isnan(relevance_in_other_lungs(maps[:1], masks[:1], ONE, np.zeros(1))).all()

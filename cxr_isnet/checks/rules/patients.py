@@ -63,10 +63,10 @@ def _studies(frame: pd.DataFrame, column: str) -> Iterator[Finding]:
     several = frame[patients > 1]
     if len(several):
         studies = several[column].unique()
+        named = several.loc[several[column] == studies[0], "patient_id"].unique()[:_NAMED]
         message = (
-            f"{len(studies)} studies are of more than one patient, as {studies[0]} of "
-            f"{', '.join(several.loc[several[column] == studies[0], 'patient_id'].unique()[:_NAMED])}. A study is of one "
-            "person: give its images one patient_id, or training and test may share the person"
+            f"{len(studies)} studies are of more than one patient, as {studies[0]} of {', '.join(named)}. A study is "
+            "of one person: give its images one patient_id, or training and test may share the person"
         )
         yield Finding(
             "patients", Severity.ERROR, message, tuple(several.index), column, pictures=tuple(_pictures(several))
@@ -113,6 +113,6 @@ def _pictures(rows: pd.DataFrame) -> list[Picture]:
 
 CHECK = Check(
     "patients",
-    "no patient is in two splits or two tables, and none stands for several; those of several labels or sites are named",
+    "no patient is in two splits or two tables or stands for several persons; those of several labels are named",
     find,
 )

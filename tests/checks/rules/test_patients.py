@@ -1,3 +1,6 @@
+import pandas as pd
+import pytest
+
 from cxr_isnet.checks import Severity
 from cxr_isnet.checks.rules.patients import find
 
@@ -36,3 +39,31 @@ def test_an_id_at_two_sites_is_a_note(hospital, scan_of):
 
     assert (finding.column, finding.severity) == ("site", Severity.INFO)
     assert "P0 (Alder, Birch)" in finding.message
+
+
+@pytest.mark.parametrize("column", ["study_uid", "StudyInstanceUID"])
+def test_a_study_of_two_patients_is_an_error(hospital, scan_of, column):
+    hospital[column] = ["1.2.3", "1.2.4", "1.2.3", "1.2.5", "", ""]
+
+    (finding,) = find(scan_of(hospital))
+
+    assert (finding.severity, finding.column) == (Severity.ERROR, column)
+    assert "1.2.3 of P0, P2" in finding.message
+    assert [place.row for place in finding.places] == [1, 3]
+
+
+@pytest.mark.parametrize("word", ["ANONYMOUS", "anon", "Anonymized", "unknown", "N/A", "0000", "none"])
+def test_an_id_that_names_nobody_is_a_warning(hospital, scan_of, word):
+    found = find(scan_of(hospital.assign(patient_id=[word, word, "P2", "P3", "P4", "P5"])))
+
+    named = [one for one in found if one.column == "patient_id"]
+    assert [(one.severity, one.value) for one in named] == [(Severity.WARNING, word)]
+    assert "2 images of Alder" in named[0].message
+
+
+def test_a_pseudonym_of_most_images_of_a_hospital_is_a_warning(hospital, scan_of):
+    many = pd.concat([hospital] * 5, ignore_index=True).assign(label="normal")
+    many["patient_id"] = ["7f3a"] * 25 + [f"P{n}" for n in range(5)]
+
+    assert [one.value for one in find(scan_of(many)) if one.column == "patient_id"] == ["7f3a"]
+    assert list(find(scan_of(many.assign(patient_id=[f"P{n % 10}" for n in range(30)])))) == []
