@@ -87,7 +87,7 @@ def relevance_on_findings(
     """
     within = np.asarray(lungs, dtype=np.float64) > 0.5
     positive = np.clip(np.asarray(maps, dtype=np.float64), 0, None)[:, None] * within
-    known = (regions & within).any(axis=(1, 2, 3)).astype(np.float64)
+    known = np.asarray((regions & within).any(axis=(1, 2, 3)), dtype=np.float64)
     shares, chance = (relevance_in_lung(found, regions.astype(np.float64), known) for found in (positive, within))
     return shares, chance
 
@@ -160,11 +160,8 @@ def occlusion_gain(
     side = images.shape[-1] // _BLOCKS
     blocks = np.asarray(maps, dtype=np.float64)[:, : side * _BLOCKS, : side * _BLOCKS]
     strength = blocks.reshape(len(blocks), _BLOCKS, side, _BLOCKS, side).sum(axis=(2, 4)).reshape(len(blocks), -1)
-    generator = np.random.default_rng(seed)
-    orders = (
-        generator.permuted(np.tile(np.arange(_BLOCKS**2), (len(images), 1)), axis=1),
-        np.argsort(-strength, axis=1),
-    )
+    noise = np.random.default_rng(seed).random((2, *strength.shape))
+    orders = (noise[0].argsort(axis=1), np.lexsort((noise[1], -strength), axis=-1))  # equals in any order
     means = [np.zeros(len(images)), np.zeros(len(images))]
     medians = images.flatten(1).median(1).values
     for step in range(1, STEPS):

@@ -11,7 +11,6 @@ from cxr_isnet.checks.rules.spelling import find
         ("COVID-19", "Covid 19"),
         ("no_finding", "no finding"),
         ("Neumon\u00eda", "Neumonia"),
-        ("Neumon\u00eda", "Neumoni\u0301a"),
         ("ill", "\uff49\uff4c\uff4c"),
         ("Stra\u00dfe", "strasse"),
     ],
