@@ -23,6 +23,9 @@ SCHEMA_CHECK = "schema"
 MAX_VALUES = 200
 """Number of values above which a further column of a table identifies images rather than a property."""
 
+STUDY_COLUMNS = ("study_uid", "study_id", "study_instance_uid", "StudyInstanceUID")
+"""Names of a column that says of which study an image is."""
+
 Record = TypeVar("Record")
 
 
@@ -114,7 +117,8 @@ def scan_manifests(tables: Sequence[str], *, workers: int, external: Sequence[st
 def _properties_only(frame: pd.DataFrame) -> pd.DataFrame:
     """A table without the columns that no check looks at: those beyond a manifest's own that identify images."""
     most = min(MAX_VALUES, max(2, len(frame) // 2))
-    kept = [name for name in frame.columns if name in MANIFEST_COLUMNS or frame[name].nunique() <= most]
+    known = (*MANIFEST_COLUMNS, *STUDY_COLUMNS)
+    kept = [name for name in frame.columns if name in known or frame[name].nunique() <= most]
     return frame[kept]
 
 

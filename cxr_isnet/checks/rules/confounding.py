@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cxr_isnet.checks.association import cramers_v, permutation_p
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
-from cxr_isnet.checks.scan import MAX_VALUES, ManifestScan
+from cxr_isnet.checks.scan import MAX_VALUES, STUDY_COLUMNS, ManifestScan
 from cxr_isnet.evaluation import age_bands
 
 STRONG = 0.3
@@ -22,7 +22,18 @@ SIGNIFICANT = 0.01
 ONE_SIDED = 0.95
 """Share of a label's patients with one value from which the message names it."""
 
-_NOT_PROPERTIES = ("image", "mask", "mask_source", "label", "patient_id", "age", "split", "sha256", "licence")
+_NOT_PROPERTIES = (
+    "image",
+    "mask",
+    "mask_source",
+    "label",
+    "patient_id",
+    "age",
+    "split",
+    "sha256",
+    "licence",
+    *STUDY_COLUMNS,
+)
 _MASK = "mask"
 _EMPTY = "(empty)"
 

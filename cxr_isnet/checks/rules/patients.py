@@ -9,11 +9,10 @@ import pandas as pd
 
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.checks.scan import STUDY_COLUMNS, ManifestScan
 from cxr_isnet.manifests import patient_overlap_problems
 
 _PATIENT = ["site", "patient_id"]
-_STUDY = ("study_uid", "study_id", "study_instance_uid", "StudyInstanceUID")
 _PLACEHOLDER = re.compile(r"(anon\w*|unknown|none|null|nan|n/?a|no ?name|patient|test|de-?identified|[0x?._-]+)", re.I)
 _MANY = 20
 _MOST = 0.5
@@ -43,7 +42,7 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
         text="with images of more than one label, as after a follow-up. Make sure that the labels are per image, and "
         "split by patient, never by label's folder",
     )
-    for column in _STUDY:
+    for column in STUDY_COLUMNS:
         if column in frame.columns:
             yield from _studies(frame[frame[column] != ""], column)
     yield from _placeholders(frame)
