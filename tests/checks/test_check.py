@@ -4,7 +4,7 @@ from cxr_isnet.checks import CHECKS
 def test_the_checks_are_in_the_order_of_the_report():
     assert [check.name for check in CHECKS] == [
         "confounding",
-        "crops",
+        "controls",
         "duplicates",
         "files",
         "labels",
