@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
 from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.evaluation.page import printable
 
 EXAMPLES = 5
 """Findings of a check and a severity that are shown."""
@@ -28,13 +29,6 @@ def text_report(scan: ManifestScan, groups: Sequence[tuple[Check, Sequence[Findi
         lines += ["", f"{check.name}: {tally(found) or 'nothing found'} ({check.about})"]
         lines += _examples(found)
     return "\n".join(printable(line) for line in lines)
-
-
-def printable(text: str) -> str:
-    """The text with control characters, as a file name or a cell may hold, spelled out: a terminal obeys none."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 def contents(scan: ManifestScan) -> str:
