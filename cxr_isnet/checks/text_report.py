@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Contingency, Finding, Severity
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.evaluation.page import printable
+from cxr_isnet.evaluation import printable
 
 EXAMPLES = 5
 """Findings of a check and a severity that are shown."""

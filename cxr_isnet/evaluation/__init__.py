@@ -35,6 +35,7 @@ from cxr_isnet.evaluation.page import (
     number_with_interval,
     outlined,
     p_value,
+    printable,
     text_columns,
     write_page,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "paired_difference",
     "patient_numbers",
     "predicted_classes",
+    "printable",
     "probabilities",
     "probability_columns",
     "read_predictions",

@@ -3,8 +3,8 @@ import pandas as pd
 
 from cxr_isnet.checks import ManifestScan
 from cxr_isnet.checks.records import ImageRecord
-from cxr_isnet.checks.rules import controls
-from cxr_isnet.checks.rules.controls import find
+from cxr_isnet.checks.rules import low_level_cues
+from cxr_isnet.checks.rules.low_level_cues import find
 from cxr_isnet.manifests import Place
 
 PATIENTS = 40
@@ -71,7 +71,7 @@ def test_an_image_that_cannot_be_read_does_not_count():
 
 
 def test_of_many_images_whole_patients_are_drawn(monkeypatch):
-    monkeypatch.setattr(controls, "MAX_IMAGES", 30)
+    monkeypatch.setattr(low_level_cues, "MAX_IMAGES", 30)
 
     (finding,) = find(scan_of({"a.csv": 3.0}))
 
