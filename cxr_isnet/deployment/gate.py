@@ -64,15 +64,9 @@ class GateConfig:
         min_patients: Fewest labelled external patients, and fewest that candidate and champion share.
         better_than_thumbnail: The lower end of the AUC within hospitals, less that of the thumbnail control on the same
             patients, must be above 0.
-<<<<<<< HEAD
-        relevance_excess: The lower end of the share of relevance in the lungs, less that of a map without any
-            preference, must be above.
-        audit: The audit of this very model must say that it found no shortcut among those examined.
-=======
         relevance_excess: The lower end of the share of relevance in the lungs, less that of the same maps
             elsewhere in the image, must be above.
-        audit: The audit of this very model must have found no sign of a shortcut.
->>>>>>> 08f0688 (Relevance in lungs against the same maps elsewhere; maps against what radiologists marked)
+        audit: The audit of this very model must say that it found no shortcut among those examined.
         calibration: The expected calibration error of every class, with the shipped temperature, must not be above.
         unseen_data: No external table, and no external patient, may be one of training or validation.
         resamples: Bootstrap resamples of each interval.

@@ -14,7 +14,6 @@ from cxr_isnet.inference.classifier import Classifier, build_predictor
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference, fit_reference
 from cxr_isnet.inference.heatmap_overlay import AGAINST, FOR, overlay, shared_scale
-from cxr_isnet.inference.relevance_share import relevance_in_lung
 from cxr_isnet.inference.relevance_share import relevance_in_lung, relevance_in_other_lungs, relevance_null
 from cxr_isnet.inference.scoring import Scores, score
 from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
