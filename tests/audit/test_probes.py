@@ -137,7 +137,9 @@ def test_a_mark_that_reverses_the_answer_is_a_shortcut_whatever_the_training_hos
     assert [name.rpartition(": ")[2] for name in marks] == [
         "move of the AUC of 'ill'", "shift of its probability, classes weighing the same",
     ]  # fmt: skip
-    assert min(marks.values()) > 0.6
+    move, shift = marks.values()
+    assert move > 0.9
+    assert shift > imposed_changes.SHIFT
 
 
 @pytest.mark.parametrize("model", [reads_lungs, ignores_all])
