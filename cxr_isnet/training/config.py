@@ -77,7 +77,6 @@ class TrainConfig:
         output: Folder for checkpoints, tables and pictures; must be empty unless `resume`.
         method: Name of a method, e.g. cross_entropy or isnet; or the import path of one, as my_method.METHOD.
         options: Settings by name of method, so that one file serves several; those of other methods are ignored.
-        balance: Groups of training images that count the same, by class or by class and hospital.
         network: Network in place of the method's own.
         init_from: Initial weights: another training's `best.pt`, with the last layer fitted to the new classes; or its
             config (YAML) or recipe, which is then trained first, once, with this network; or a state dict (.pt, .pth,
@@ -93,6 +92,7 @@ class TrainConfig:
         resamples: Bootstrap resamples of each interval in the evaluation.
         tracking: MLflow.
         register: Name under which the model is registered; null for not.
+        balance: Groups of training images that count the same, by class or by class and hospital.
 
     Example:
         >>> data = DataConfig(training=["hospital_a/manifest.csv"], classes=["normal", "tuberculosis"])
@@ -105,7 +105,6 @@ class TrainConfig:
     output: str
     method: str = "isnet"
     options: MethodOptions = field(default_factory=MethodOptions)
-    balance: BalanceConfig = field(default_factory=BalanceConfig)
     network: NetworkConfig | None = None
     init_from: str | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -119,6 +118,7 @@ class TrainConfig:
     resamples: int = 2000
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     register: str | None = None
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
 
     def __post_init__(self) -> None:
         wrong = [

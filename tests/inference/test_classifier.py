@@ -190,7 +190,6 @@ def changed(state, key, value):
         ("reference", {"mean": torch.zeros(3), "precision": torch.zeros(2, 2)}),
         ("reference", {"mean": torch.full((3,), torch.nan), "precision": torch.eye(3)}),
     ],
-    ids=str,
 )
 def test_a_checkpoint_with_other_content_is_refused_by_name(key, value, classifier, tmp_path):
     classifier.save(tmp_path / "best.pt")
