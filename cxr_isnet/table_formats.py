@@ -14,11 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import openpyxl
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+
+if TYPE_CHECKING:
+    import openpyxl
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +184,8 @@ def _sheet(content: bytes, archive: zipfile.ZipFile, path: Path) -> pd.DataFrame
     """The only sheet of an Excel file that has cells; the values that Excel shows, not its formulas."""
     if any(b"<f>" in part or b"<f " in part for part in map(archive.read, _parts(archive))):
         _check_formulas(content, path)
+    import openpyxl  # not at the top: a registered model does without openpyxl
+
     book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     sheets: dict[str, list[list[str]]] = {}
     for sheet in book.worksheets:
@@ -207,6 +212,8 @@ def _parts(archive: zipfile.ZipFile) -> list[str]:
 
 def _check_formulas(content: bytes, path: Path) -> None:
     """Refuses formulas whose values the program that wrote them has not stored."""
+    import openpyxl  # as above
+
     values = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     for sheet in openpyxl.load_workbook(io.BytesIO(content), read_only=True).worksheets:
         for row, shown in zip(sheet.rows, values[sheet.title].rows, strict=True):

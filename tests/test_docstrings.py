@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import json
 import pkgutil
 import shutil
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import cxr_isnet
 
@@ -24,11 +27,15 @@ MODULES = sorted(
 
 @pytest.fixture(scope="module")
 def example_folder(phantom_manifest: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`hospital_a/` with a manifest and images, `runs/first/` of a training on it, and `chest.dcm`, an image of it."""
+    """`hospital_a/` with a manifest and images, `runs/first/` of a training on it, `chest.dcm`, an image of it, and
+    `scan.png` of stored values with its tags in `scan.json`."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(phantom_manifest.parent, folder / "hospital_a")
     shutil.copytree(trained, folder / "runs" / "first")
     shutil.copy(next((phantom_manifest.parent / "images").iterdir()), folder / "chest.dcm")
+    Image.fromarray(np.full((64, 64), 100, np.uint8)).save(folder / "scan.png")
+    tags = {"00280004": {"vr": "CS", "Value": ["MONOCHROME2"]}, "00280101": {"vr": "US", "Value": [8]}}
+    (folder / "scan.json").write_text(json.dumps(tags))
     return folder
 
 

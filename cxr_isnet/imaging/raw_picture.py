@@ -37,7 +37,9 @@ def read_raw_picture(path: Path, header: Header) -> Radiograph:
             are not stored values; or the modality LUT cannot be applied.
 
     Example:
-        >>> read_raw_picture(Path("scan.png"), read_json_header(Path("scan.json"))).write_png(Path("rendered.png"))
+        >>> rendered = read_raw_picture(Path("scan.png"), read_json_header(Path("scan.json")))
+        >>> rendered.image().shape
+        (64, 64)
     """
     picture = decode_picture(path)
     if picture.mode != "L" and picture.mode not in SIXTEEN_BIT_MODES:

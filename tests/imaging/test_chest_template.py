@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from cxr_isnet.imaging import Flag
+from cxr_isnet.imaging import Flag, chest_template
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig
 from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, frontal_score
 from cxr_isnet.imaging.dicom import read_radiograph
@@ -65,3 +66,10 @@ def test_rates_on_real_radiographs(real_data_folder):
 def small(path):
     with Image.open(path) as picture:
         return downsample(np.asarray(picture.convert("L"), dtype=np.float32))
+
+
+def test_the_blur_of_the_template_is_scipys():
+    picture = np.random.default_rng(0).random((64, 64))
+    blur = chest_template._gaussian_blur(64, 4.8)
+
+    np.testing.assert_allclose(blur @ picture @ blur.T, ndimage.gaussian_filter(picture, 4.8), atol=1e-12)
