@@ -162,7 +162,7 @@ def _write_explanations(
     ]
     write_page(
         path,
-        "explanation_page.html",
+        "explanation_report.html",
         images=images,
         failures=[image.failure for image in found if image.case is None],
         classes=list(classes),

@@ -43,11 +43,15 @@ def test_every_rate_is_that_of_scikit_learn_on_every_resample(said):
             "macro_f1": oracle.f1_score(y, z, average="macro"),
         }
         for index, name in enumerate(CLASSES):
+            sensitivity = recall[index]
+            specificity = oracle.recall_score(y != index, z != index)
             expected |= {
-                metric_of_class("sensitivity", name): recall[index],
+                metric_of_class("lr_positive", name): sensitivity / (1 - specificity),
+                metric_of_class("lr_negative", name): (1 - sensitivity) / specificity,
+                metric_of_class("sensitivity", name): sensitivity,
                 metric_of_class("ppv", name): precision[index],
                 metric_of_class("f1", name): f1[index],
-                metric_of_class("specificity", name): oracle.recall_score(y != index, z != index),
+                metric_of_class("specificity", name): specificity,
                 metric_of_class("npv", name): oracle.precision_score(y != index, z != index),
             }
         assert dict(zip(rates.names, values, strict=True)) == pytest.approx(expected)

@@ -34,8 +34,8 @@ def test_a_page_extends_the_base_and_brings_no_style_of_its_own(name):
     assert "disclaimer" not in text
 
 
-def test_there_are_five_pages():
-    names = ("audit", "check", "comparison", "demo", "evaluation")
+def test_there_are_six_pages():
+    names = ("audit", "check", "comparison", "demo", "evaluation", "explanation")
     assert [f"{name}_report.html" for name in names] == PAGES
 
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cxr_isnet.imaging import Flag, chest_template
+from cxr_isnet.imaging import Flag
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig
-from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, frontal_score
+from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, _gaussian_blur, frontal_score
 from cxr_isnet.imaging.dicom import read_radiograph
 from cxr_isnet.imaging.polarity import downsample
 from tests.imaging.chest_files import chest_bytes, chest_pixels
@@ -70,6 +70,6 @@ def small(path):
 
 def test_the_blur_of_the_template_is_scipys():
     picture = np.random.default_rng(0).random((64, 64))
-    blur = chest_template._gaussian_blur(64, 4.8)
+    blur = _gaussian_blur(64, 4.8)
 
     np.testing.assert_allclose(blur @ picture @ blur.T, ndimage.gaussian_filter(picture, 4.8), atol=1e-12)

@@ -261,7 +261,8 @@ def test_an_evaluation_has_the_predictions_rules_and_audit_that_it_is_given(
     assert studies == {"biased": "study 1", "clean": "study 2"}
     assert pictured == [BIASED, CLEAN]
     assert [arguments[0] for arguments in reported] == [tmp_path / "biased", tmp_path / "clean"]
-    for tables, classes, validations, chosen, found_audit, temperatures in given:
+    for tables, classes, validations, chosen, found_audit, temperatures, controls in given:
+        assert controls == {}
         assert (classes, chosen, found_audit) == (CLASSES, settings, audit)
         assert validations == {"cross_entropy": validation}
         assert temperatures == ({} if temperature == 1 else {"cross_entropy": temperature})

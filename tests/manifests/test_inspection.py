@@ -13,7 +13,7 @@ def test_a_sound_table_has_no_problems_and_rows_count_from_one(rows, write_table
 
 
 def test_all_problems_are_reported_at_once(rows, write_table):
-    spoilt = rows.assign(sex=["F", "female", "M", "male"], age=["old", "40", "130", ""])
+    spoilt = rows.assign(sex=["F", "tall", "M", "heavy"], age=["old", "40", "130", ""])
     spoilt.loc[0, "site"] = ""
 
     frame, problems = inspect_manifest(write_table(spoilt))

@@ -1,10 +1,10 @@
 import platform
 import subprocess
+import sys
 
 import pytest
 import torch
 
-from cxr_isnet.tracking import environment as module
 from cxr_isnet.tracking.environment import environment, git_commit
 
 
@@ -32,7 +32,7 @@ def test_it_names_the_versions_that_decide_numbers():
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(module, "PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(sys.modules[environment.__module__], "PACKAGES", ("no-such-package",))
 
     assert environment()["no-such-package"] == "not installed"
 
