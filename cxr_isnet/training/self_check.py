@@ -179,7 +179,7 @@ def _in_words(
     ]
     if math.isfinite(excess.estimate):
         said.append(
-            f"The lungs hold {interval_text(excess)} more of the relevance than their share of the image"
+            f"The lungs hold {interval_text(excess)} more of the relevance than where the same maps are moved about"
             + (", which is no more than by chance." if unfocused else ".")
         )
     if math.isfinite(change):
