@@ -11,7 +11,6 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.files import write_csv
 from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.pseudonyms import Pseudonyms
-from cxr_isnet.tables import match_columns, read_table
 
 UNLABELLED = "unlabelled"
 KEYWORDS = {"patient_id": "PatientID", "accession": "AccessionNumber"}
@@ -189,6 +188,8 @@ def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, roo
     """
     if path is None:
         return LabelTable("", "", {}, default)
+    from cxr_isnet.tables import match_columns, read_table  # not at the top: an intake without labels needs no pandas
+
     frame = match_columns(read_table(Path(path)), (*KEYS, "label"), path)
     keys = [key for key in KEYS if key in frame.columns]
     if "label" not in frame.columns or len(keys) != 1:
