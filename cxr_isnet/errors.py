@@ -62,6 +62,22 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextmanager
+def sigterm_deferred() -> Iterator[None]:
+    """Holds a SIGTERM back until the block has ended, which it would otherwise leave in the middle of a transaction."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not _terminate:
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, _terminate)
+    if received:
+        raise Terminated
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 

@@ -32,7 +32,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, sigterm_deferred
 from cxr_isnet.tracking.environment import environment
 from cxr_isnet.tracking.parameters import flatten, safe_key
 from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, is_new, open_store, reached, resolve_uri
@@ -197,7 +197,8 @@ class MlflowRun(Run):
         waiting = (what, call)
         self._unsent.append(waiting)
         if time.monotonic() >= self._retry_at:
-            self._send_waiting()
+            with sigterm_deferred():
+                self._send_waiting()
         return waiting not in self._unsent
 
     def _send_waiting(self) -> None:
