@@ -52,9 +52,9 @@ def covid(published_sets):
 def test_nih_patients_are_the_first_digits_of_the_file_name(covid):
     frame = covid("nih")
 
-    assert len(frame) == 1000
+    assert len(frame) == 943  # 57 labels are contradicted by radiologists
     assert all(row.patient_id.endswith(Path(row.image).name[:8]) for row in frame.itertuples())
-    assert (frame.groupby("patient_id")["label"].nunique() == 2).sum() == 21
+    assert (frame.groupby("patient_id")["label"].nunique() == 2).sum() == 18
     assert set(frame["mask"]) == {""}
 
 
