@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -255,44 +256,8 @@ def _class_or_every(images: EvaluatedImages, of_class: int) -> Sequence[BoolArra
     return every_class(images, of_class) if of_class < 0 else class_and_rest(images, of_class)
 
 
-def _of_each_class(
-    name: str,
-    words: str,
-    formula: Callable[[ConfusionMatrices], FloatArray],
-    rests_on: RestsOn,
-    scale: Scale = Scale.SHARE,
-    least_patients: int = FEW_PATIENTS,
-) -> ReportedMetric:
-    return ReportedMetric(
-        name,
-        words,
-        of_confusion=formula,
-        overall=False,
-        by_class=True,
-        scale=scale,
-        rests_on=rests_on,
-        least_patients=least_patients,
-    )
-
-
-def _of_scores(
-    name: str,
-    words: str,
-    family: Callable[[EvaluatedImages], MetricFamily],
-    scale: Scale = Scale.SHARE,
-    least_patients: int = FEW_PATIENTS,
-) -> ReportedMetric:
-    return ReportedMetric(
-        name,
-        words,
-        family=family,
-        overall=False,
-        by_class=True,
-        scale=scale,
-        rests_on=class_and_rest,
-        least_patients=least_patients,
-    )
-
+_of_each_class = partial(ReportedMetric, overall=False, by_class=True, rests_on=class_and_rest)
+"""A metric of each class against the rest, and of nothing else."""
 
 METRICS: tuple[ReportedMetric, ...] = (
     ReportedMetric("auc", "AUC", family=_ranking, by_class=True, rests_on=_class_or_every),
@@ -317,34 +282,32 @@ METRICS: tuple[ReportedMetric, ...] = (
         in_comparison=False,
         rests_on=_with_relevance,
     ),
-    _of_each_class("sensitivity", "sensitivity", confusion.sensitivity, _of_class),
-    _of_each_class("specificity", "specificity", confusion.specificity, _of_rest),
-    _of_each_class("ppv", "PPV", confusion.ppv, _predicted),
-    _of_each_class("npv", "NPV", confusion.npv, _not_predicted),
-    _of_each_class("f1", "F1", confusion.f1, _of_class),
-    _of_each_class("lr_positive", "LR+", confusion.positive_likelihood_ratio, class_and_rest, Scale.RATIO, 40),
-    _of_each_class("lr_negative", "LR-", confusion.negative_likelihood_ratio, class_and_rest, Scale.RATIO),
-    ReportedMetric(
+    _of_each_class("sensitivity", "sensitivity", of_confusion=confusion.sensitivity, rests_on=_of_class),
+    _of_each_class("specificity", "specificity", of_confusion=confusion.specificity, rests_on=_of_rest),
+    _of_each_class("ppv", "PPV", of_confusion=confusion.ppv, rests_on=_predicted),
+    _of_each_class("npv", "NPV", of_confusion=confusion.npv, rests_on=_not_predicted),
+    _of_each_class("f1", "F1", of_confusion=confusion.f1, rests_on=_of_class),
+    _of_each_class(
+        "lr_positive", "LR+", of_confusion=confusion.positive_likelihood_ratio, scale=Scale.RATIO, least_patients=40
+    ),
+    _of_each_class("lr_negative", "LR-", of_confusion=confusion.negative_likelihood_ratio, scale=Scale.RATIO),
+    _of_each_class(
         "ppv_at_prevalence",
         "PPV at stated prevalence",
         of_confusion=confusion.ppv_at_prevalence,
         needs_prevalence=True,
-        overall=False,
-        by_class=True,
-        rests_on=class_and_rest,
     ),
-    ReportedMetric(
+    _of_each_class(
         "npv_at_prevalence",
         "NPV at stated prevalence",
         of_confusion=confusion.npv_at_prevalence,
         needs_prevalence=True,
-        overall=False,
-        by_class=True,
-        rests_on=class_and_rest,
     ),
-    _of_scores("average_precision", "average precision", _ranking, least_patients=60),
-    _of_scores("sensitivity_at_specificity", f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity", _ranking),
-    _of_scores("partial_auc", f"partial AUC, specificity {HIGH_SPECIFICITY:.0%} to 100%", _ranking, least_patients=60),
+    _of_each_class("average_precision", "average precision", family=_ranking, least_patients=60),
+    _of_each_class("sensitivity_at_specificity", f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity", family=_ranking),
+    _of_each_class(
+        "partial_auc", f"partial AUC, specificity {HIGH_SPECIFICITY:.0%} to 100%", family=_ranking, least_patients=60
+    ),
     ReportedMetric(
         "brier",
         "Brier score",
@@ -355,10 +318,12 @@ METRICS: tuple[ReportedMetric, ...] = (
         in_summary=False,
         rests_on=every_class,
     ),
-    _of_scores("ece", "ECE", _calibration, Scale.EXCESS, NEVER),
-    _of_scores("calibration_slope", "calibration slope", _calibration, Scale.REAL),
-    _of_scores("calibration_intercept", "calibration in the large", _calibration, Scale.REAL),
-    _of_scores("expected_observed", "expected / observed", _calibration, Scale.RATIO, 40),
+    _of_each_class("ece", "ECE", family=_calibration, scale=Scale.EXCESS, least_patients=NEVER),
+    _of_each_class("calibration_slope", "calibration slope", family=_calibration, scale=Scale.REAL),
+    _of_each_class("calibration_intercept", "calibration in the large", family=_calibration, scale=Scale.REAL),
+    _of_each_class(
+        "expected_observed", "expected / observed", family=_calibration, scale=Scale.RATIO, least_patients=40
+    ),
 )
 """All metrics, in the order of tables. Where groups are compared by one metric, it is the first that they have."""
 
