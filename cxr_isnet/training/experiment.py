@@ -27,12 +27,8 @@ from cxr_isnet.engine import (
     distributed_context,
 )
 from cxr_isnet.errors import InputError, Problems
-from cxr_isnet.evaluation import (
-    hand_till_auc,
-)
-from cxr_isnet.inference import (
-    Classifier,
-)
+from cxr_isnet.evaluation import hand_till_auc
+from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import digest
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Groups, LinearProbe, Objective, TrainingSet, find_method, options_of
