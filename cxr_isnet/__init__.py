@@ -9,8 +9,9 @@ What a notebook needs is here; it is imported when it is first used:
     ['Classifier', 'DataConfig', 'ImageConfig']
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from cxr_isnet.data import ImageConfig, load_image
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
     from cxr_isnet.training import DataConfig, TrainConfig, read_experiment_config, train
 
 __version__ = "0.2.0"
-
-_PACKAGES = {
-    "Classifier": "inference",
-    "DataConfig": "training",
-    "ImageConfig": "data",
-    "LRP": "relevance",
-    "NetworkConfig": "networks",
-    "TrackingConfig": "tracking",
-    "TrainConfig": "training",
-    "evaluate_table": "evaluation",
-    "load_image": "data",
-    "predict_manifest": "inference",
-    "read_experiment_config": "training",
-    "read_manifest": "manifests",
-    "read_manifests": "manifests",
-    "train": "training",
-    "write_report": "evaluation",
-}
 
 __all__ = [
     "LRP",
@@ -60,12 +43,20 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """What `__all__` lists, on demand: torch and MONAI take seconds to import."""
-    if name in _PACKAGES:
-        return getattr(import_module(f"cxr_isnet.{_PACKAGES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "data": ("ImageConfig", "load_image"),
+        "evaluation": ("evaluate_table", "write_report"),
+        "inference": ("Classifier", "predict_manifest"),
+        "manifests": ("read_manifest", "read_manifests"),
+        "networks": ("NetworkConfig",),
+        "relevance": ("LRP",),
+        "tracking": ("TrackingConfig",),
+        "training": ("DataConfig", "TrainConfig", "read_experiment_config", "train"),
+    },
+)
+"""What `__all__` lists: torch and MONAI take seconds to import."""
 
 
 def __dir__() -> list[str]:

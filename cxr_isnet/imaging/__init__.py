@@ -28,6 +28,7 @@ from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 from cxr_isnet.imaging.untrusted import UntrustedImage, read_untrusted
+from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
@@ -73,11 +74,5 @@ __all__ = [
     "retain_device",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """`CXRReader` on demand: it brings MONAI, without which intake's processes start in a second instead of ten."""
-    if name == "CXRReader":
-        from cxr_isnet.imaging.monai_reader import CXRReader
-
-        return CXRReader
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_on_demand(__name__, {"monai_reader": ("CXRReader",)})
+"""It brings MONAI, without which intake's processes start in a second instead of ten."""

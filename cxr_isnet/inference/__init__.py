@@ -3,11 +3,10 @@
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
 origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs),
-`heatmap_overlay` and `heatmap_figures`, `evaluate` (predict, evaluate, report).
-`localisation` (maps against what radiologists marked), `heatmap_figures`, `evaluate` (predict, evaluate, report).
+`localisation` (maps against what radiologists marked), `heatmap_overlay` and `heatmap_figures`, `evaluate` (predict,
+evaluate, report).
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cxr_isnet.inference.classifier import Classifier, build_predictor
@@ -17,6 +16,7 @@ from cxr_isnet.inference.heatmap_overlay import AGAINST, FOR, overlay, shared_sc
 from cxr_isnet.inference.relevance_share import relevance_in_lung, relevance_in_other_lungs, relevance_null
 from cxr_isnet.inference.scoring import Scores, score
 from cxr_isnet.inference.sources import Source, SourceReader, as_sources, content_of, predict_sources
+from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from cxr_isnet.inference.controls import (
@@ -49,40 +49,6 @@ if TYPE_CHECKING:
         predict_batches,
         predict_manifest,
     )
-
-_EVALUATING = {
-    **dict.fromkeys(
-        (
-            "CONTROLS",
-            "MIN_PATIENTS",
-            "NO_MASK",
-            "Control",
-            "FittedControls",
-            "PreparedImages",
-            "cross_validate",
-            "fit_control",
-            "image_features",
-            "mask_features",
-        ),
-        "controls",
-    ),
-    **dict.fromkeys(("evaluate_classifier", "flat_metrics", "results_table", "site_results"), "evaluate"),
-    **dict.fromkeys(
-        (
-            "box_regions",
-            "occlusion_gain",
-            "pointing_game",
-            "relevance_on_findings",
-            "zone_agreement",
-            "zone_relevance",
-        ),
-        "localisation",
-    ),
-    **dict.fromkeys(("HeatmapCase", "comparison_figure", "heatmap_gallery"), "heatmap_figures"),
-    **dict.fromkeys(
-        ("Condition", "conditions", "files_frame", "heatmap_cases", "predict_batches", "predict_manifest"), "predict"
-    ),
-}
 
 __all__ = [
     "AGAINST",
@@ -136,9 +102,39 @@ __all__ = [
     "zone_relevance",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """What evaluates, on demand: it brings scikit-learn, Matplotlib and pandera, which a model in use does without."""
-    if name in _EVALUATING:
-        return getattr(import_module(f"cxr_isnet.inference.{_EVALUATING[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "controls": (
+            "CONTROLS",
+            "MIN_PATIENTS",
+            "NO_MASK",
+            "Control",
+            "FittedControls",
+            "PreparedImages",
+            "cross_validate",
+            "fit_control",
+            "image_features",
+            "mask_features",
+        ),
+        "evaluate": ("evaluate_classifier", "flat_metrics", "results_table", "site_results"),
+        "heatmap_figures": ("HeatmapCase", "comparison_figure", "heatmap_gallery"),
+        "localisation": (
+            "box_regions",
+            "occlusion_gain",
+            "pointing_game",
+            "relevance_on_findings",
+            "zone_agreement",
+            "zone_relevance",
+        ),
+        "predict": (
+            "Condition",
+            "conditions",
+            "files_frame",
+            "heatmap_cases",
+            "predict_batches",
+            "predict_manifest",
+        ),
+    },
+)
+"""What evaluates: it brings scikit-learn, Matplotlib and pandera, which a model in use does without."""

@@ -6,9 +6,9 @@ Reading order: `config` (everything that decides what a run does), `partitions` 
 `comparison`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cxr_isnet.on_demand import names_on_demand
 from cxr_isnet.training.config import DataConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -34,21 +34,6 @@ if TYPE_CHECKING:
     )
     from cxr_isnet.training.partitions import read_partitions
 
-_TRAINING = {
-    **dict.fromkeys(
-        ("Trial", "plan_trials", "run_trials", "trial_costs", "trial_tables", "with_settings"),
-        "comparison",
-    ),
-    **dict.fromkeys(("controls_of", "fitted_controls"), "controls"),
-    "train": "experiment",
-    "read_partitions": "partitions",
-    "read_experiment_config": "initialisation",
-    **dict.fromkeys(
-        ("FoldPlan", "SiteFolds", "fold_controls", "fold_tables", "galleries", "plan", "train_folds"),
-        "leave_one_site_out",
-    ),
-}
-
 __all__ = [
     "DataConfig",
     "FoldPlan",
@@ -72,9 +57,23 @@ __all__ = [
     "with_settings",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """What trains, on demand: it brings scikit-learn, Matplotlib and pandera, which `train --help` does without."""
-    if name in _TRAINING:
-        return getattr(import_module(f"cxr_isnet.training.{_TRAINING[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "comparison": ("Trial", "plan_trials", "run_trials", "trial_costs", "trial_tables", "with_settings"),
+        "controls": ("controls_of", "fitted_controls"),
+        "experiment": ("train",),
+        "initialisation": ("read_experiment_config",),
+        "leave_one_site_out": (
+            "FoldPlan",
+            "SiteFolds",
+            "fold_controls",
+            "fold_tables",
+            "galleries",
+            "plan",
+            "train_folds",
+        ),
+        "partitions": ("read_partitions",),
+    },
+)
+"""What trains: it brings scikit-learn, Matplotlib and pandera, which `train --help` does without."""
