@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from cxr_isnet.data import ImageConfig, equalize, prepare_image, prepare_mask
+from cxr_isnet.data.preparation import BLACK, HISTOGRAM_BINS
 from cxr_isnet.errors import InputError
 
 RAMP = np.tile(np.linspace(0.25, 1, 100, dtype=np.float32) ** 3, (60, 1))  # nothing black in it
@@ -49,6 +50,36 @@ def test_a_black_border_does_not_change_the_grey_values_within():
 
 def test_black_stays_black_where_there_is_nothing_else():
     assert equalize(torch.full((8, 8), 1 / 255)).count_nonzero() == 0
+
+
+def _equalized_by_edges(image):
+    """Histogram and interpolation over the edges of its bins, as numpy has them."""
+    grey = image.numpy()
+    seen = grey > BLACK
+    counts, edges = np.histogram(grey[seen], bins=HISTOGRAM_BINS, range=(0.0, 1.0))
+    shares = np.concatenate(([0.0], np.cumsum(counts) / max(1, seen.sum())))
+    return torch.from_numpy(np.where(seen, np.interp(grey, edges, shares), 0.0).astype(np.float32))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_looking_shares_up_gives_the_very_image_of_interpolating_them(seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 90, 70, generator=generator) ** (1 + seed)
+    image[..., :9] = 0
+    edges = torch.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
+    image[0, 20:45, 10:51] = edges.reshape(25, 41)
+    image[0, -1, :3] = torch.tensor([1.0, BLACK, 1 - 2**-24])
+
+    assert torch.equal(equalize(image), _equalized_by_edges(image))
+
+
+def test_a_share_is_the_part_of_the_seen_pixels_that_is_darker():
+    image = torch.tensor([0.0, 0.25, 0.25, 0.5, 0.75, 1.0])
+
+    equalized = equalize(image).tolist()
+
+    darker = [sum(0 < other < grey for other in image.tolist()) / 5 for grey in image.tolist()]
+    assert equalized == pytest.approx([*darker[:-1], 1.0])  # white is the end of the last bin
 
 
 def test_constant_image_stays_finite():
