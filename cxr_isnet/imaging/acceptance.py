@@ -184,7 +184,8 @@ def body_part(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None
 
     Flags a part that is not known, none that is named, and a description that contradicts the tag.
     """
-    by_tag = _is_chest_by_tag(header, config)
+    tags = _parts_by_tag(header, config)
+    by_tag = True in tags or (False if tags else None)
     if by_tag is False:
         raise RejectedFile(
             RejectionReason.BODY_PART,
@@ -195,7 +196,7 @@ def body_part(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None
     by_text = ((keyword, is_chest(header.text(keyword), config.chest_words)) for keyword in _PART_DESCRIPTIONS)
     keyword, is_part = next(((keyword, found) for keyword, found in by_text if found is not None), ("", None))
     if by_tag:
-        return AcceptanceNote(flag=Flag.CONTRADICTION) if is_part is False else None
+        return AcceptanceNote(flag=Flag.CONTRADICTION) if is_part is False or False in tags else None
     if is_part:
         return AcceptanceNote(assumed=f"chest, by {keyword}")
     if is_part is False:
@@ -212,8 +213,8 @@ def body_part(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None
 _PART_DESCRIPTIONS = (*DESCRIPTIONS, "RequestedProcedureDescription", "StudyDescription")
 
 
-def _is_chest_by_tag(header: Header, config: AcceptanceConfig) -> bool | None:
-    """Whether the tags name the chest (True), another part (False), or none that is known (None)."""
+def _parts_by_tag(header: Header, config: AcceptanceConfig) -> set[bool]:
+    """Whether the known parts that the tags name are the chest (True) or another one (False)."""
     named = [is_chest(header.text("BodyPartExamined"), config.chest_words)]
     if named[0] is None and header.code("BodyPartExamined") not in ("", OTHER):
         named = [False]
@@ -225,7 +226,7 @@ def _is_chest_by_tag(header: Header, config: AcceptanceConfig) -> bool | None:
             named.append(False)
         else:
             named.append(is_chest(item.text("CodeMeaning"), config.chest_words))
-    return True if True in named else False if False in named else None
+    return {part for part in named if part is not None}
 
 
 def body_part_term(header: Header, config: AcceptanceConfig) -> str:

@@ -122,13 +122,21 @@ def _stored_table(
 
 
 def padding(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
-    """Marks the stored values of pixel padding, PixelPaddingValue to PixelPaddingRangeLimit."""
+    """Marks the stored values of pixel padding, PixelPaddingValue to PixelPaddingRangeLimit.
+
+    A value that the stored bits cannot have, as a negative one that is written as unsigned, is that of whole pixels.
+    """
     first = header.integer("PixelPaddingValue")
     if first is None:
         return lut
     last = header.integer("PixelPaddingRangeLimit")
     low, high = sorted((first, first if last is None else last))
-    marked = lut.padding | ((lut.stored >= low) & (lut.stored <= high))
+    smallest, largest = lut.value_range
+    compared, patterns = lut.stored, len(lut.stored)
+    if low < smallest or high > largest:
+        compared = np.arange(patterns)
+        low, high = sorted((low % patterns, high % patterns))
+    marked = lut.padding | ((compared >= low) & (compared <= high))
     if not lut.counts[~marked].any():
         return replace(lut, assumed=(*lut.assumed, f"pixel padding {low} to {high} ignored: it is the whole image"))
     return replace(
@@ -280,12 +288,21 @@ def _rescale_linearly(lut: GrayscaleLUT, low: float, top: float, note: str) -> G
 
 
 def photometric_interpretation(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
-    """Inverts where low values are bright: by MONOCHROME1 or PresentationLUTShape INVERSE, once if both say so."""
-    first = header.text("PhotometricInterpretation") == "MONOCHROME1"
-    if not first and header.text("PresentationLUTShape").upper() != "INVERSE":
+    """Inverts where low values are bright: by MONOCHROME1 or PresentationLUTShape INVERSE, once if both say so.
+
+    They belong together (PS3.3, C.8.11.3.1.2): one without the other is noted.
+    """
+    first, shape = (
+        header.text("PhotometricInterpretation") == "MONOCHROME1",
+        header.text("PresentationLUTShape").upper(),
+    )
+    if not first and shape != "INVERSE":
         return lut
-    note = "inverted by MONOCHROME1" if first else "inverted by PresentationLUTShape"
-    return invert(lut, note)
+    if not first or shape == "IDENTITY":
+        photometric = "MONOCHROME1" if first else "MONOCHROME2"
+        doubt = f"inverted, though PresentationLUTShape {shape} contradicts {photometric}"
+        lut = replace(lut, assumed=(*lut.assumed, doubt))
+    return invert(lut, f"inverted by {'MONOCHROME1' if first else 'PresentationLUTShape'}")
 
 
 def invert(lut: GrayscaleLUT, note: str) -> GrayscaleLUT:

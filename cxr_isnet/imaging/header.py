@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -273,8 +274,26 @@ class Header:
         """All values of an element as stripped text, () where absent or empty."""
         value = self._value(keyword)
         values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
-        texts = (str(entry).strip(" \0") for entry in values if entry is not None)
+        texts = (self._decoded(str(entry), keyword).strip(" \0") for entry in values if entry is not None)
         return tuple(text for text in texts if text)
+
+    def _decoded(self, text: str, keyword: str) -> str:
+        """A code string in letters that the standard forbids there (PS3.5, 6.2): UTF-8, or the file's character set."""
+        if text.isascii() or dictionary_VR(keyword) != "CS":
+            return text
+        try:
+            written = text.encode("latin-1")  # as pydicom reads it
+        except UnicodeEncodeError:
+            return text
+        try:
+            return written.decode("utf-8")
+        except UnicodeDecodeError:
+            given = list(self.texts("SpecificCharacterSet"))
+        try:
+            decoded = decode_bytes(written, convert_encodings(given), {ord("\\")})
+        except DICOM_ERRORS:
+            return text
+        return text if "\ufffd" in decoded else decoded
 
     def text(self, keyword: str) -> str:
         """The first value as stripped text, "" where absent."""

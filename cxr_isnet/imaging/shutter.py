@@ -17,22 +17,22 @@ def visible_field(header: Header, shape: tuple[int, int]) -> tuple[NDArray[np.bo
 
     Returns:
         (rows, columns) bool, None where there is no shutter or it cannot be applied; and the shapes applied, or what is
-        wrong.
+        wrong. A shape that is unknown or not whole leaves the others in force.
 
     Source: PS3.3, C.7.6.11 (display shutter).
     """
     names = [text.upper() for text in header.texts("ShutterShape")]
     if not names:
         return None, ""
-    seen = np.ones(shape, dtype=np.bool_)
-    for name in names:
-        inside = _SHAPES[name](header, shape) if name in _SHAPES else None
-        if inside is None:
-            return None, "display shutter ignored: a shape that is unknown or not whole"
-        seen &= inside
+    shapes = {name: _SHAPES[name](header, shape) for name in names if name in _SHAPES}
+    known = {name: inside for name, inside in shapes.items() if inside is not None}
+    if not known:
+        return None, "display shutter ignored: a shape that is unknown or not whole"
+    seen = np.logical_and.reduce(list(known.values()))
     if not seen.any():
         return None, "display shutter ignored: it hides the whole image"
-    return seen, " and ".join(names)
+    missing = "" if len(known) == len(set(names)) else ", another shape ignored"
+    return seen, " and ".join(known) + missing
 
 
 def _rectangle(header: Header, shape: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
@@ -17,7 +18,7 @@ STEPS = np.arange(0, 4096, 16, dtype=np.uint16).reshape(8, 32)
 
 @pytest.fixture
 def make_dicom(tmp_path: Path) -> MakeDicom:
-    """Writes a 12-bit CR of `STEPS`; keywords replace elements, None removes them."""
+    """Writes a 12-bit CR of `STEPS`; keywords replace elements, None removes them, a `DataElement` has its own VR."""
 
     def make(**elements: Any) -> Path:
         meta = FileMetaDataset()
@@ -40,7 +41,9 @@ def make_dicom(tmp_path: Path) -> MakeDicom:
             "PixelData": STEPS.tobytes(),
         }
         for keyword, value in (standard | elements).items():
-            if value is not None:
+            if isinstance(value, DataElement):
+                file.add(value)
+            elif value is not None:
                 setattr(file, keyword, value)
         path = tmp_path / "image.dcm"
         file.save_as(path, enforce_file_format=True)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from cxr_isnet.imaging.acceptance import READING_RULES, AcceptanceConfig, Flag
@@ -75,6 +76,31 @@ def test_padding_is_dark_whatever_the_polarity(rendered, photometric, value, lim
     padded = (low <= STEPS) & (high >= STEPS)
     shown = STEPS / 4095 if photometric == "MONOCHROME2" else 1 - STEPS / 4095
     np.testing.assert_allclose(image, np.where(padded, 0, shown), atol=1e-6)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("extended", "value"), [(True, 63488), (False, 2048), (True, -2048), (False, -2048)])
+def test_negative_padding_that_is_written_as_unsigned_is_padding(rendered, photometric, extended, value):
+    """PS3.3, C.7.5.1.1.2: its VR is that of the pixels; many writers take US for signed ones too, sign bits or not."""
+    signed = STEPS - 2048
+    stored = signed.astype("<i2") if extended else (signed & 0xFFF).astype("<u2")
+
+    image = rendered(
+        PixelData=stored.tobytes(), PixelRepresentation=1, PhotometricInterpretation=photometric,
+        PixelPaddingValue=DataElement("PixelPaddingValue", "SS" if value < 0 else "US", value),
+    ).image()  # fmt: skip
+
+    shown = STEPS / 4095 if photometric == "MONOCHROME2" else 1 - STEPS / 4095
+    np.testing.assert_allclose(image, np.where(STEPS == 0, 0, shown), atol=1e-6)
+
+
+def test_padding_of_whole_pixels_is_no_value_of_the_stored_bits(rendered):
+    """65535 around 12-bit values: white pixels of 4095 stay white."""
+    stored = np.where(STEPS < 64, 65535, STEPS + 15).astype("<u2")
+
+    image = rendered(PixelData=stored.tobytes(), PixelPaddingValue=65535).image()
+
+    np.testing.assert_allclose(image, np.where(STEPS < 64, 0, (STEPS + 15) / 4095), atol=1e-6)
 
 
 def test_padding_does_not_count_for_percentiles(rendered):
@@ -183,3 +209,22 @@ def test_black_air_is_not_what_a_window_clips(rendered, function):
     ).provenance.flags
 
     assert Flag.CLIPPED not in flags
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "doubted"),
+    [
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME1", None, False),
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+    ],
+)
+def test_an_image_is_inverted_once_and_tags_that_do_not_belong_together_are_noted(
+    rendered, photometric, shape, doubted
+):
+    """PS3.3, C.8.11.3.1.2: INVERSE goes with MONOCHROME1, IDENTITY with MONOCHROME2."""
+    radiograph = rendered(PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+
+    np.testing.assert_allclose(radiograph.image(), 1 - STEPS / 4095, atol=1e-6)
+    assert any("contradicts" in note for note in radiograph.provenance.assumed) == doubted

@@ -41,8 +41,11 @@ def rendered(make_dicom):
         (CIRCLE, IN_CIRCLE),
         (TRIANGLE, IN_TRIANGLE),
         (RECTANGLE | CIRCLE | {"ShutterShape": ["RECTANGULAR", "CIRCULAR"]}, IN_RECTANGLE & IN_CIRCLE),
+        (RECTANGLE | {"ShutterShape": ["RECTANGULAR", "BITMAP"]}, IN_RECTANGLE),
+        (RECTANGLE | {"ShutterShape": ["CIRCULAR", "RECTANGULAR"]}, IN_RECTANGLE),
+        (RECTANGLE | {"ShutterUpperHorizontalEdge": -3}, IN_RECTANGLE | (ROWS < 2) & (COLUMNS >= 5) & (COLUMNS <= 30)),
     ],
-    ids=["rectangle", "circle", "polygon", "both"],
+    ids=["rectangle", "circle", "polygon", "both", "one unknown", "one not whole", "beyond the image"],
 )
 def test_what_lies_outside_is_dark_and_what_lies_inside_is_as_it_was(rendered, shutter, inside, photometric):
     plain = rendered(PhotometricInterpretation=photometric).image()

@@ -1,8 +1,12 @@
+import io
+
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from cxr_isnet.imaging.header import Header
+from cxr_isnet.imaging.header import Header, open_header
 from cxr_isnet.imaging.views import View, find_view
+from tests.imaging.chest_files import chest_dataset
 
 
 def coded(value, scheme="SCT"):
@@ -88,6 +92,10 @@ def test_an_unknown_scheme_or_code_is_unknown_unless_its_meaning_tells(value, sc
     ("text", "view"),
     [
         ("p.a.", View.PA), ("P.A", View.PA), ("P/A", View.PA), ("A-P", View.AP), ("a. p.", View.AP),
+        ("p.-a.", View.PA), ("DECUBITO SUPINO", View.UNKNOWN), ("decúbito supino AP", View.AP),
+        ("decúbito dorsal AP", View.AP), ("DORSAL DECUBITUS", View.OTHER), ("LATERAL DECUBITUS SUPINE", View.OTHER),
+        ("Profiel", View.LATERAL), ("sidebillede", View.LATERAL), ("sivu", View.LATERAL), ("Sagital", View.LATERAL),
+        ("ChestLat", View.LATERAL), ("ThoraxPA", View.PA),
         ("pa stehend", View.PA),
         ("POSTERO-ANTERIOR", View.PA), ("postero anterior", View.PA), ("ANTEROPOSTERIOR", View.AP),
         ("dorso-ventral", View.PA),
@@ -106,6 +114,21 @@ def test_an_unknown_scheme_or_code_is_unknown_unless_its_meaning_tells(value, sc
 def test_words_of_the_languages_of_europe_and_latin_america(text, view):
     expected = (view, "ViewPosition") if view is not View.UNKNOWN else (View.UNKNOWN, "")
     assert found(ViewPosition=text, SpecificCharacterSet="ISO_IR 192") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "charset"),
+    [("боковая", "utf-8", "ISO_IR 192"), ("боковая", "utf-8", None), ("боковая", "iso8859_5", "ISO_IR 144"),
+     ("latéral", "latin-1", "ISO_IR 100"), ("πλάγια", "iso8859_7", ["", "ISO 2022 IR 126"])],
+)  # fmt: skip
+def test_a_code_string_in_letters_that_the_standard_forbids_is_read_by_the_character_set(text, encoding, charset):
+    """PS3.5, 6.2: CS holds capitals, digits, space and underscore; hospitals write it in their own letters."""
+    file = chest_dataset(ViewPosition=text.encode(encoding).decode("latin-1"), SpecificCharacterSet=charset)
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, file, enforce_file_format=True)
+
+    with open_header(stream) as header:
+        assert find_view(header).view is View.LATERAL
 
 
 @pytest.mark.parametrize(
