@@ -31,6 +31,7 @@ from cxr_isnet.training import (
     plan_trials,
     read_experiment_config,
     run_trials,
+    shared_images,
     trial_costs,
     trial_tables,
     with_settings,
@@ -112,9 +113,16 @@ def _compare_held(config: CompareConfig) -> tuple[str, int]:
         experiment = _on_phantoms(experiment, output / "data", config.phantom_patients)
     if not experiment.data.external:
         raise InputError(f"{config.experiment}: data.external is empty: name the manifest of an external hospital")
+    remembered = {"experiment": _common(experiment), "phantom_patients": config.phantom_patients}
+    with shared_images(experiment.data, output / "images") as data:
+        return _compare_on(replace(experiment, data=data), config, remembered)
+
+
+def _compare_on(experiment: TrainConfig, config: CompareConfig, remembered: Mapping[str, Any]) -> tuple[str, int]:
+    """Compares on the experiment's images."""
+    output = Path(config.output)
     trials = plan_trials(experiment, output, config.methods, config.variants, config.seeds)
     manifests = [*experiment.data.training, *experiment.data.external]
-    remembered = {"experiment": _common(experiment), "phantom_patients": config.phantom_patients}
     directory = RunDirectory(output / "comparison")
     directory = RunDirectory.open(str(directory.path), remembered, manifests, resume=directory.config_file.is_file())
     check_store(config.tracking, directory.run_id())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cxr_isnet.commands.evaluate import EvaluationConfig, read_audit
 from cxr_isnet.config import as_plain
-from cxr_isnet.data import MarkConfig, check_files
+from cxr_isnet.data import ImageStore, MarkConfig, MemoryStore, check_files
 from cxr_isnet.deployment import EXTERNAL_TAG, training_of
 from cxr_isnet.engine import Device, RunDirectory
 from cxr_isnet.errors import InputError
@@ -79,12 +79,13 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     output = output_folder(config.output)
     classifier = Classifier.load(config.model, config.device.found(), trust=config.trust)
     frame = read_manifests(config.manifest, classes=classifier.classes)
-    check_files(frame)
+    store = MemoryStore(classifier.image)
+    check_files(frame, store.pair)
     validation = None
     if config.validation is not None:
         validation = read_predictions(config.validation, classifier.classes)
     audit = read_audit(config.audit)
-    controls = _controls(config, classifier)
+    controls = _controls(config, classifier, store)
     training = training_of(config.tracking, config.model)
     tags = {
         "kind": "evaluation",
@@ -106,6 +107,7 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
             audit=audit,
             controls=controls,
             model_uri=config.model,
+            store=store,
         )
         run.log_metrics(flat_metrics(studies, "external"), 0, model_id=training.model_id, dataset="external")
         for folder in sorted(path for path in output.iterdir() if path.is_dir()):
@@ -114,9 +116,9 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     return results_table(studies)
 
 
-def _controls(config: EvaluateModelConfig, classifier: Classifier) -> FittedControls | None:
+def _controls(config: EvaluateModelConfig, classifier: Classifier, store: ImageStore) -> FittedControls | None:
     """Controls that have learned from the classifier's training patients; None where these are not at hand."""
-    images = PreparedImages(classifier.classes, classifier.image)
+    images = PreparedImages(classifier.classes, classifier.image, store)
     if config.training:
         training = read_manifests(config.training, classes=classifier.classes)
         held_out = training["split"].isin(("val", "test")) if "split" in training.columns else None
@@ -126,8 +128,8 @@ def _controls(config: EvaluateModelConfig, classifier: Classifier) -> FittedCont
         return None
     try:
         experiment = read_experiment_config(file)
-        partitions = read_partitions(replace(experiment.data, external=[]), experiment.seed)
-        return fitted_controls(experiment.data, partitions)
+        partitions = read_partitions(replace(experiment.data, external=[]), experiment.seed, store)
+        return fitted_controls(experiment.data, partitions, images)
     except InputError as error:
         _log.warning("no controls: %s", error)
         return None

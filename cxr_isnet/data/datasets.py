@@ -1,19 +1,17 @@
 """Data sets: rows of a manifest as items for a network."""
 
-import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import pandas as pd
 import torch
-from monai.data.dataset import CacheDataset
-from monai.data.dataset import Dataset as PlainDataset
 from monai.transforms.compose import Compose
 from monai.transforms.transform import Transform
 from torch.utils.data import Dataset
 
 from cxr_isnet.data.augmentation import AugmentConfig, RandDevicesXrayd, RandExposureXrayd, RandPoseXrayd
+from cxr_isnet.data.image_store import ImageStore
 from cxr_isnet.data.planted_marks import MarkConfig, MarkMode, PlantMarkd
 from cxr_isnet.data.preparation import ImageConfig
 from cxr_isnet.data.transforms import EqualizeXrayd, LoadChestXrayd
@@ -23,8 +21,6 @@ Item = dict[Hashable, Any]
 SeededIndex = tuple[int, int]
 """Index in the data set, and the seed of the random transforms."""
 
-CACHE_THREADS = 2
-
 
 def make_transform(
     image: ImageConfig,
@@ -33,6 +29,7 @@ def make_transform(
     mark: MarkConfig | None = None,
     mode: MarkMode = MarkMode.NONE,
     class_count: int = 2,
+    store: ImageStore | None = None,
 ) -> Compose:
     """Transform of an item: load, random pose, equalize, plant a mark, random tubes and text, random exposure.
 
@@ -45,15 +42,15 @@ def make_transform(
         mark: appearance of the planted mark; None for the default.
         mode: which mark an image gets; `NONE` plants none.
         class_count: number of classes, for the marks.
+        store: where images are kept once they have been read; None reads them each time.
 
     Returns:
-        A MONAI transform of dictionaries with paths under `image` and `mask`. MONAI's caches hold the output of all
-        steps before the first random one.
+        A MONAI transform of dictionaries with paths under `image` and `mask`.
 
     Raises:
         InputError: marks for too many or too few classes.
     """
-    steps: list[Transform] = [LoadChestXrayd(image)]
+    steps: list[Transform] = [LoadChestXrayd(image, store)]
     if augment is not None:
         steps.append(RandPoseXrayd(augment))
     if image.equalize:
@@ -74,30 +71,15 @@ class CXRDataset(Dataset[Item]):
     seen when, whichever worker loads it, however often the training was resumed.
     """
 
-    def __init__(self, items: Sequence[Mapping[Hashable, Any]], transform: Compose, *, cache: bool = True) -> None:
-        """Set up and, with a cache, load all images.
+    def __init__(self, items: Sequence[Mapping[Hashable, Any]], transform: Compose) -> None:
+        """Set up; reads nothing.
 
         Args:
             items: dictionaries with `image`, `mask` (paths), `label`, `site`, `site_name`, `patient_id`, `path`.
             transform: as `make_transform` returns it.
-            cache: keep the output of all steps before the random ones in memory.
-
-        Raises:
-            InputError: a file cannot be used (with a cache here, else in `__getitem__`).
         """
         self.transform = transform
-        self._items: Dataset[Any]
-        if cache:
-            with _unwrap_input_error():
-                self._items = CacheDataset(
-                    list(items),
-                    transform,
-                    num_workers=CACHE_THREADS,
-                    copy_cache=False,
-                    progress=sys.stderr.isatty(),
-                )
-        else:
-            self._items = PlainDataset(list(items), transform)
+        self._items = list(items)
         self.labels = torch.tensor([int(item["label"]) for item in items])
 
     def __len__(self) -> int:
@@ -115,12 +97,12 @@ class CXRDataset(Dataset[Item]):
             `site_name`, `patient_id` and `path`.
 
         Raises:
-            InputError: a file cannot be used (without a cache).
+            InputError: a file cannot be used.
         """
         position, seed = index if isinstance(index, tuple) else (index, 0)
         self.transform.set_random_state(seed=seed)
         with _unwrap_input_error():
-            return dict(cast(Item, self._items[position]))
+            return dict(cast(Item, self.transform(self._items[position])))
 
 
 def make_dataset(
@@ -131,7 +113,7 @@ def make_dataset(
     augment: AugmentConfig | None = None,
     mark: MarkConfig | None = None,
     mode: MarkMode = MarkMode.NONE,
-    cache: bool = True,
+    store: ImageStore | None = None,
     labelled: bool = True,
     sites: Sequence[str] | None = None,
 ) -> CXRDataset:
@@ -144,13 +126,13 @@ def make_dataset(
         augment: ranges of the augmentation; None for none.
         mark: appearance of the planted mark; None for the default.
         mode: which mark an image gets; `NONE` plants none.
-        cache: keep the prepared images in memory, size x size x 8 bytes each.
+        store: where images are kept once they have been read; None reads them each time.
         labelled: require that every label is one of the classes; else another label has index -1.
         sites: names of the hospitals; a site is the index in it, and -1 where it is none of them. None takes those of
             the rows, in order.
 
     Raises:
-        InputError: no rows, a label that is none of the classes, or a file that cannot be used.
+        InputError: no rows, or a label that is none of the classes.
     """
     if frame.empty:
         raise InputError("no images are left for this data set. Check column 'split' of the manifest")
@@ -160,8 +142,8 @@ def make_dataset(
             f"column 'label' holds {', '.join(map(repr, unknown))}, not a class ({', '.join(classes)}). "
             "Add it to the classes, or drop the rows"
         )
-    transform = make_transform(image, augment=augment, mark=mark, mode=mode, class_count=len(classes))
-    return CXRDataset(_items(frame, classes, site_names(frame) if sites is None else sites), transform, cache=cache)
+    transform = make_transform(image, augment=augment, mark=mark, mode=mode, class_count=len(classes), store=store)
+    return CXRDataset(_items(frame, classes, site_names(frame) if sites is None else sites), transform)
 
 
 def site_names(frame: pd.DataFrame) -> list[str]:

@@ -20,7 +20,8 @@ from cxr_isnet.manifests import digest
 from cxr_isnet.tables import write_table
 
 _RUN = "run.json"
-_NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device", "epochs")
+_HOW_READ = ("workers", "cache", "data.workers", "data.cache", "data.cache_folder")
+_NOT_PART_OF_THE_RUN = ("output", "resume", "register", "tracking", "device", "epochs", *_HOW_READ)
 """What may differ when a run is resumed; of `epochs`, upwards only."""
 
 
@@ -210,7 +211,8 @@ def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, A
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
         for name in {**before, **now}:
-            if key or name not in _NOT_PART_OF_THE_RUN:
-                found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+            path = f"{key}.{name}" if key else name
+            if path not in _NOT_PART_OF_THE_RUN:
+                found += _differences(before.get(name), now.get(name), path)
         return found
     return [] if before == now else [(key, before, now)]

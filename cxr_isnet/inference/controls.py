@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr_isnet.data import ImageConfig, make_dataset
+from cxr_isnet.data import ImageConfig, ImageStore, make_dataset
 from cxr_isnet.evaluation import (
     FloatArray,
     IntArray,
@@ -171,15 +171,17 @@ def cross_validate(
 class PreparedImages:
     """Features of images as a network gets them, each read once for all controls, seeds and partitions."""
 
-    def __init__(self, classes: Sequence[str], image: ImageConfig) -> None:
+    def __init__(self, classes: Sequence[str], image: ImageConfig, store: ImageStore | None = None) -> None:
         """Set up; reads nothing.
 
         Args:
             classes: names of the classes.
             image: the network's input.
+            store: where images are kept once they have been read, for more than controls; None keeps features alone.
         """
         self.classes = tuple(classes)
         self._image = image
+        self._store = store
         self._known: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def features(self, frame: pd.DataFrame, condition: Condition = CLEAN_IMAGES) -> FloatArray:
@@ -196,8 +198,8 @@ class PreparedImages:
         new = [place for place, key in enumerate(keys) if key not in self._known]
         if new:
             dataset = make_dataset(
-                frame.iloc[new], self.classes, self._image, mark=condition.mark, mode=condition.mode, cache=False,
-                labelled=bool(condition.mark),
+                frame.iloc[new], self.classes, self._image, mark=condition.mark, mode=condition.mode,
+                store=self._store, labelled=bool(condition.mark),
             )  # fmt: skip
             for number, place in enumerate(new):
                 item = dataset[number]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr_isnet.data import ImageStore
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     POOLED,
@@ -44,6 +45,7 @@ def evaluate_classifier(
     audit: Mapping[str, Any] | None = None,
     controls: FittedControls | None = None,
     model_uri: str = "",
+    store: ImageStore | None = None,
 ) -> dict[str, Study]:
     """Evaluates a classifier on all sites of a manifest.
 
@@ -61,6 +63,7 @@ def evaluate_classifier(
         controls: That have learned from the classifier's training images; their predictions of the images as they are
             go to `<control>/predictions.csv`. None for none.
         model_uri: Noted in the predictions tables.
+        store: Where images are kept once they have been read; None reads them each time.
 
     Returns:
         By name of the condition, what was found; the same numbers as in the files.
@@ -71,12 +74,13 @@ def evaluate_classifier(
     studies = {}
     for condition in conditions:
         made = (predictions or {}).get(condition.name)
-        table = predict_manifest(classifier, frame, condition, model_uri=model_uri) if made is None else made
+        if made is None:
+            made = predict_manifest(classifier, frame, condition, model_uri=model_uri, store=store)
         folder = output / condition.name
         folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(table, folder / PREDICTIONS)
-        checked = {classifier.method: check_predictions(table, classifier.classes)}
-        beside = {} if controls is None else controls.tables(frame[_read(table)], condition)
+        write_predictions(made, folder / PREDICTIONS)
+        checked = {classifier.method: check_predictions(made, classifier.classes)}
+        beside = {} if controls is None else controls.tables(frame[_read(made)], condition)
         studies[condition.name] = evaluate_tables(
             checked,
             classifier.classes,
@@ -90,7 +94,7 @@ def evaluate_classifier(
             for name, predicted in beside.items():
                 (output / name).mkdir(exist_ok=True)
                 write_predictions(predicted, output / name / PREDICTIONS)
-        galleries = _write_galleries(classifier, frame, table, condition, folder)
+        galleries = _write_galleries(classifier, frame, made, condition, folder, store)
         write_report(folder, studies[condition.name], checked, galleries)
     return studies
 
@@ -138,13 +142,18 @@ def results_table(studies: Mapping[str, Study]) -> str:
 
 
 def _write_galleries(
-    classifier: Classifier, frame: pd.DataFrame, predictions: pd.DataFrame, condition: Condition, folder: Path
+    classifier: Classifier,
+    frame: pd.DataFrame,
+    predictions: pd.DataFrame,
+    condition: Condition,
+    folder: Path,
+    store: ImageStore | None,
 ) -> dict[str, Path]:
     """A PNG of heatmaps for each site that has cases to show, by title."""
     written = {}
     for site in sorted(set(frame["site"])):
         here = (frame["site"] == site).to_numpy()
-        cases = gallery_cases(classifier, frame[here], predictions[here], condition)
+        cases = gallery_cases(classifier, frame[here], predictions[here], condition, store=store)
         if cases:
             title = f"{classifier.method} on {site} ({condition.name})"
             path = folder / f"{file_slug(f'heatmaps {site}')}.png"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import default_collate
 
-from cxr_isnet.data import MarkConfig, MarkMode, make_dataset
+from cxr_isnet.data import ImageStore, MarkConfig, MarkMode, make_dataset
 from cxr_isnet.evaluation import (
     ERROR_COLUMN,
     RELEVANCE_COLUMN,
@@ -74,6 +74,7 @@ def predict_manifest(
     workers: int = 0,
     explanation: Explanation | None = None,
     calibrated: bool = False,
+    store: ImageStore | None = None,
 ) -> pd.DataFrame:
     """Predictions table of a manifest's images. One that cannot be read never stops the others.
 
@@ -87,6 +88,7 @@ def predict_manifest(
         workers: Reading processes; 0 reads in this one.
         explanation: How relevance is computed where there is a mask; None takes the method's own way.
         calibrated: Gives the probabilities with the classifier's temperature.
+        store: Where images are kept once they have been read; None reads them each time.
 
     Returns:
         A row per image, in order: path, patient_id, site, label, probability_<class> (NaN where the image cannot be
@@ -102,7 +104,7 @@ def predict_manifest(
         np.True_
     """
     arguments: dict[str, Any] = {"model_uri": model_uri, "batch_size": batch_size, "workers": workers}
-    arguments |= {"explanation": explanation, "calibrated": calibrated}
+    arguments |= {"explanation": explanation, "calibrated": calibrated, "store": store}
     return pd.concat(list(predict_batches(classifier, frame, condition, **arguments)), ignore_index=True)
 
 
@@ -116,10 +118,11 @@ def predict_batches(
     workers: int = 0,
     explanation: Explanation | None = None,
     calibrated: bool = False,
+    store: ImageStore | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The rows of `predict_manifest`, whose arguments it takes, batch by batch; `workers` read ahead of the network."""
     dataset = make_dataset(
-        frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
+        frame, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, store=store,
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
     batches = score_batches(
@@ -161,6 +164,7 @@ def gallery_cases(
     condition: Condition,
     *,
     per_kind: int = 2,
+    store: ImageStore | None = None,
 ) -> list[HeatmapCase]:
     """The images with a mask that the classifier is surest of, right ones and wrong ones, with a map for every class.
 
@@ -170,9 +174,10 @@ def gallery_cases(
         predictions: Its predictions table, rows in the same order.
         condition: What was planted into the images.
         per_kind: How many right and how many wrong cases, shared out among the true classes.
+        store: As of `predict_manifest`.
     """
     chosen = _surest(predictions, classifier.classes, per_kind)
-    return heatmap_cases(classifier, frame.iloc[chosen], condition) if chosen else []
+    return heatmap_cases(classifier, frame.iloc[chosen], condition, store=store) if chosen else []
 
 
 def heatmap_cases(
@@ -180,6 +185,8 @@ def heatmap_cases(
     rows: pd.DataFrame,
     condition: Condition = CLEAN_IMAGES,
     explanation: Explanation | None = None,
+    *,
+    store: ImageStore | None = None,
 ) -> list[HeatmapCase]:
     """The images of a manifest's `rows`, in their order, with a map for every class; few at a time, as one batch.
 
@@ -190,7 +197,7 @@ def heatmap_cases(
     if explainer.explain is None:
         return []
     dataset = make_dataset(
-        rows, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, cache=False,
+        rows, classifier.classes, classifier.image, mark=condition.mark, mode=condition.mode, store=store,
         labelled=condition.mode is not MarkMode.NONE,
     )  # fmt: skip
     batch = default_collate([dataset[place] for place in range(len(rows))])

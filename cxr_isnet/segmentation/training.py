@@ -13,7 +13,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.data import AugmentConfig, ImageConfig, make_dataset, make_loader, site_names
+from cxr_isnet.data import (
+    AugmentConfig,
+    ImageConfig,
+    check_files,
+    make_dataset,
+    make_loader,
+    make_store,
+    site_names,
+)
 from cxr_isnet.engine import (
     CheckpointedRun,
     Device,
@@ -205,6 +213,10 @@ def pair_loaders(
     """
     batch_size = context.share_batch(config.batch_size)
     sites = site_names(splits.training)
+    store = make_store(config.image, cache=config.cache)
+    if store is not None:  # filled before the loading processes are made, which could not share what they read
+        for pairs in (splits.training, splits.validation):
+            check_files(pairs, store.pair)
 
     def loader(frame: pd.DataFrame, *, train: bool) -> DataLoader[Any]:
         return make_loader(
@@ -213,7 +225,7 @@ def pair_loaders(
                 sorted(set(frame["label"])),
                 config.image,
                 augment=config.augment if train else None,
-                cache=config.cache,
+                store=store,
                 sites=sites,
             ),
             batch_size=batch_size,

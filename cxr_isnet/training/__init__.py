@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         plan,
         train_folds,
     )
-    from cxr_isnet.training.partitions import read_partitions
+    from cxr_isnet.training.partitions import read_partitions, shared_images
 
 __all__ = [
     "DataConfig",
@@ -50,6 +50,7 @@ __all__ = [
     "read_experiment_config",
     "read_partitions",
     "run_trials",
+    "shared_images",
     "train",
     "train_folds",
     "trial_costs",
@@ -73,7 +74,7 @@ __getattr__ = names_on_demand(
             "plan",
             "train_folds",
         ),
-        "partitions": ("read_partitions",),
+        "partitions": ("read_partitions", "shared_images"),
     },
 )
 """What trains: it brings scikit-learn, Matplotlib and pandera, which `train --help` does without."""

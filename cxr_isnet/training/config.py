@@ -16,6 +16,9 @@ from cxr_isnet.tracking import TrackingConfig, check_registered_name, environmen
 
 spell_by_value(Corner, MarkKind)
 
+HOW_READ = ("workers", "cache", "cache_folder")
+"""Settings of data that decide how images are read, and not what a network learns."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -35,7 +38,12 @@ class DataConfig:
             method that needs masks; 0 to 1.
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
         workers: Loading processes; 0 loads in the training process, which is fast with cached images.
-        cache: Keeps the prepared images in memory.
+        cache: Keeps images that have been read: those of training, validation and external hospitals, in memory. They
+            take 4.1 bytes a pixel at the size of the network's input, up to half of the machine's memory; what does not
+            fit is read each time.
+        cache_folder: Keeps them in files in this folder instead, which all trainings that name it share, one after the
+            other or at the same time; null for none. They are X-rays of patients, small and without names: remove the
+            folder when it is of no use any more.
 
     Example:
         >>> DataConfig(training=["hospital_a/manifest.csv"], classes=["normal", "tuberculosis"]).validation_fraction
@@ -53,6 +61,7 @@ class DataConfig:
     validation_fraction: float = 0.2
     workers: int = 0
     cache: bool = True
+    cache_folder: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
@@ -61,6 +70,8 @@ class DataConfig:
             raise InputError(f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1")
         if not 0 <= self.least_masked <= 1:
             raise InputError(f"data.least_masked is {self.least_masked}; it is a share, from 0 to 1")
+        if self.cache_folder is not None and not self.cache:
+            raise InputError("data.cache is false, but data.cache_folder names a folder: leave one of them out")
         shared = sorted(set(self.training) & set(self.external))
         if shared:
             raise InputError(
@@ -145,7 +156,7 @@ class TrainConfig:
 
         plain = self.resolved()
         kept = {k: v for k, v in plain.items() if k not in ("output", "resume", "register", "tracking", "init_from")}
-        kept["data"] = {k: v for k, v in plain["data"].items() if k not in ("training", "external", "workers", "cache")}
+        kept["data"] = {k: v for k, v in plain["data"].items() if k not in ("training", "external", *HOW_READ)}
         kept["manifests"] = {part: [digest(m) for m in plain["data"][part]] for part in ("training", "external")}
         return {**kept, "versions": environment()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cxr_isnet.data import make_store
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import TrainingTables
 from cxr_isnet.inference import FittedControls, PreparedImages, conditions
@@ -17,10 +18,12 @@ def fitted_controls(data: DataConfig, partitions: Partitions, images: PreparedIm
     Args:
         data: Classes, image settings and planted marks.
         partitions: Rows by role.
-        images: Where images have been read already; None reads them.
+        images: Whose features are known already; None for the images of the partitions' own store.
     """
     return FittedControls.on(
-        images or PreparedImages(data.classes, data.image), partitions.training, conditions(data.mark)[0]
+        images or PreparedImages(data.classes, data.image, partitions.store),
+        partitions.training,
+        conditions(data.mark)[0],
     )
 
 
@@ -35,10 +38,11 @@ def controls_of(data: DataConfig, seeds: Sequence[int]) -> dict[str, list[Traini
     """
     if not data.external:
         raise InputError("data.external is empty: a control needs the manifest of at least one external site")
-    images = PreparedImages(data.classes, data.image)
+    store = make_store(data.image, cache=data.cache, folder=data.cache_folder)
+    images = PreparedImages(data.classes, data.image, store)
     found: dict[str, list[TrainingTables]] = {}
     for seed in seeds:
-        partitions = read_partitions(data, seed)
+        partitions = read_partitions(data, seed, store)
         assert partitions.external is not None
         fitted = fitted_controls(data, partitions, images)
         validation = fitted.tables(partitions.validation)

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from cxr_isnet.data import make_dataset
+from cxr_isnet.data import ImageStore, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import fit_temperature, frozen_rule, label_indices, probabilities, with_temperature
 from cxr_isnet.inference import Classifier, fit_reference
@@ -94,23 +94,26 @@ def fit_calibration(classifier: Classifier, validation: pd.DataFrame) -> Calibra
     )
 
 
-def fit_feature_reference(classifier: Classifier, training: pd.DataFrame, validation: pd.DataFrame) -> None:
+def fit_feature_reference(
+    classifier: Classifier, training: pd.DataFrame, validation: pd.DataFrame, store: ImageStore | None = None
+) -> None:
     """Fits the reference of a classifier's features, which says how far another image is.
 
     Args:
         classifier: The best one of a training; its reference is set, unless its network has no features of one vector.
         training: Manifest of the training images.
         validation: Manifest of the validation images, which set the limit of the distances.
+        store: Where the images are kept; None reads them.
     """
     try:
         last_layer(classifier.network)
     except InputError:
         return
-    classifier.reference = fit_reference(*(_features(classifier, frame) for frame in (training, validation)))
+    classifier.reference = fit_reference(*(_features(classifier, frame, store) for frame in (training, validation)))
 
 
-def _features(classifier: Classifier, frame: pd.DataFrame) -> Tensor:
-    dataset = make_dataset(frame, classifier.classes, classifier.image, cache=False, labelled=False)
+def _features(classifier: Classifier, frame: pd.DataFrame, store: ImageStore | None) -> Tensor:
+    dataset = make_dataset(frame, classifier.classes, classifier.image, store=store, labelled=False)
     found = []
     for start in range(0, len(dataset), BATCH_SIZE):
         images = [dataset[place]["image"] for place in range(start, min(start + BATCH_SIZE, len(dataset)))]

@@ -154,7 +154,7 @@ def _loaders(
     data, batch_size = config.data, context.share_batch(config.batch_size)
     sites = site_names(partitions.training)
 
-    def loader(frame: pd.DataFrame, *, augment: bool = False, cache: bool = data.cache) -> DataLoader[Any]:
+    def loader(frame: pd.DataFrame, *, augment: bool = False) -> DataLoader[Any]:
         dataset = make_dataset(
             frame,
             data.classes,
@@ -162,7 +162,7 @@ def _loaders(
             augment=data.augment if augment else None,
             mark=data.mark,
             mode=MarkMode.NONE if data.mark is None else MarkMode.BIASED,
-            cache=cache,
+            store=partitions.store,
             sites=sites,
         )
         return make_loader(
@@ -177,8 +177,11 @@ def _loaders(
             weights=weights.tolist() if augment and weights is not None else None,
         )
 
-    every_image = loader(partitions.training, cache=False)  # read for a fitted last layer, and for the bounds
-    return _Loaders(loader(partitions.training, augment=True), every_image, loader(partitions.validation))
+    return _Loaders(
+        training=loader(partitions.training, augment=True),
+        every_image=loader(partitions.training),
+        validation=loader(partitions.validation),
+    )
 
 
 def _fit(

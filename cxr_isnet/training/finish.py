@@ -58,12 +58,14 @@ def finish(
     """
     classifier = Classifier.load(directory.best_file, device)
     tables = {
-        condition.name: predict_manifest(classifier, partitions.validation, condition, model_uri=run.run_id)
+        condition.name: predict_manifest(
+            classifier, partitions.validation, condition, model_uri=run.run_id, store=partitions.store
+        )
         for condition in conditions(config.data.mark)
     }
     checked = {name: check_predictions(table, classifier.classes) for name, table in tables.items()}
     calibration = fit_calibration(classifier, checked["clean"])
-    fit_feature_reference(classifier, partitions.training, partitions.validation)
+    fit_feature_reference(classifier, partitions.training, partitions.validation, partitions.store)
     classifier.save(directory.best_file)
     settings = Settings(config.resamples, config.seed)
     controls = fitted_controls(config.data, partitions)
@@ -80,8 +82,9 @@ def finish(
                 predictions=tables if part == "validation" else None,
                 controls=controls,
                 model_uri=run.run_id,
+                store=partitions.store,
             )
-    found = self_check(classifier, partitions.validation, checked, config.data.mark, settings)
+    found = self_check(classifier, partitions.validation, checked, config.data.mark, settings, partitions.store)
     frame = pd.DataFrame(history)
     metrics = _metrics(config, classifier, frame, seconds, calibration, found, evaluated)
     description = _description(config, classifier, partitions, metrics, evaluated)

@@ -25,7 +25,7 @@ from cxr_isnet.tracking import Run, nested_in
 from cxr_isnet.training.config import TrainConfig
 from cxr_isnet.training.experiment import train
 from cxr_isnet.training.initialisation import sites_trained_on
-from cxr_isnet.training.partitions import classes_lacking, divided
+from cxr_isnet.training.partitions import classes_lacking, divided, shared_images
 
 _log = logging.getLogger(__name__)
 
@@ -108,21 +108,27 @@ def plan(folds: SiteFolds) -> FoldPlan:
 
 def train_folds(folds: SiteFolds, chosen: FoldPlan, run: Run) -> None:
     """Trains what is not trained yet, a network for every site that is left out, each as an MLflow run below `run`."""
-    for site in tqdm(chosen.sites, desc="leave one site out", unit="site", disable=None):
-        config = _fold(folds, site)
-        folder = folds.folder(site)
-        folder.mkdir(parents=True, exist_ok=True)
-        left_out = chosen.frame["site"] == site
-        write_table(chosen.frame[~left_out], Path(config.data.training[0]))
-        write_table(chosen.frame[left_out], Path(config.data.external[0]))
-        there = RunDirectory(Path(config.output))
-        config = replace(config, resume=there.config_file.is_file())
-        if there.metrics_file.is_file():
-            RunDirectory.open(config.output, config.resolved(), config.data.training, resume=True)
-            _log.info("%s is left out already", site)
-            continue
-        _log.info("leaving out %s: training on %s", site, ", ".join(s for s in site_names(chosen.frame) if s != site))
-        train(config, tags={**nested_in(run), "site_left_out": site})
+    with shared_images(folds.experiment.data, Path(folds.output) / "images") as data:
+        shared = replace(folds, experiment=replace(folds.experiment, data=data))
+        for site in tqdm(chosen.sites, desc="leave one site out", unit="site", disable=None):
+            _train_fold(shared, chosen, site, run)
+
+
+def _train_fold(folds: SiteFolds, chosen: FoldPlan, site: str, run: Run) -> None:
+    config = _fold(folds, site)
+    folder = folds.folder(site)
+    folder.mkdir(parents=True, exist_ok=True)
+    left_out = chosen.frame["site"] == site
+    write_table(chosen.frame[~left_out], Path(config.data.training[0]))
+    write_table(chosen.frame[left_out], Path(config.data.external[0]))
+    there = RunDirectory(Path(config.output))
+    config = replace(config, resume=there.config_file.is_file())
+    if there.metrics_file.is_file():
+        RunDirectory.open(config.output, config.resolved(), config.data.training, resume=True)
+        _log.info("%s is left out already", site)
+        return
+    _log.info("leaving out %s: training on %s", site, ", ".join(s for s in site_names(chosen.frame) if s != site))
+    train(config, tags={**nested_in(run), "site_left_out": site})
 
 
 def fold_tables(folds: SiteFolds, chosen: FoldPlan) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
-from cxr_isnet.data import check_files
+from cxr_isnet.data import ImageStore, check_files, make_store, read_pair
 from cxr_isnet.errors import InputError, Problems
 from cxr_isnet.manifests import read_manifests, split_by_patient
 from cxr_isnet.objectives import Method
@@ -16,15 +19,29 @@ from cxr_isnet.training.config import DataConfig
 
 @dataclass(frozen=True)
 class Partitions:
-    """The manifests' rows by role."""
+    """The manifests' rows by role.
+
+    Attributes:
+        training: To train on.
+        validation: Other patients of the same hospitals.
+        external: Of hospitals that neither training nor any choice sees.
+        store: Their images, each read once; None where images are read each time.
+    """
 
     training: pd.DataFrame
     validation: pd.DataFrame
     external: pd.DataFrame | None
+    store: ImageStore | None = None
 
 
-def read_partitions(config: DataConfig, seed: int) -> Partitions:
-    """Reads and checks the manifests and their files, and splits the training sites by patient."""
+def read_partitions(config: DataConfig, seed: int, store: ImageStore | None = None) -> Partitions:
+    """Reads and checks the manifests and their files, and splits the training sites by patient.
+
+    Args:
+        config: The manifests.
+        seed: Of the split where the manifests do not say who is held out.
+        store: Where images are kept; None makes the one that the config asks for.
+    """
     problems, external = Problems(), None
     with problems.noted():
         frame = read_manifests(config.training, classes=config.classes)
@@ -51,11 +68,23 @@ def read_partitions(config: DataConfig, seed: int) -> Partitions:
                 f"column 'image': {both[0]} and {len(both) - 1} more stand both in data.training and data.external; an "
                 "external image must be unseen. Take them out of one of them"
             )
+    store = store or make_store(config.image, cache=config.cache, folder=config.cache_folder)
     for part in (*parts.values(), *([] if external is None else [external])):
         with problems.noted():
-            check_files(part)
+            check_files(part, read_pair if store is None else store.pair)
     problems.raise_all()
-    return Partitions(parts["train"], parts["val"], external)
+    return Partitions(parts["train"], parts["val"], external, store)
+
+
+@contextmanager
+def shared_images(data: DataConfig, folder: Path) -> Iterator[DataConfig]:
+    """Settings with which several trainings read every image once: they keep it in a folder, unless the settings say
+    where, or not at all. The folder is removed when the block ends without an error: they all have been trained."""
+    if data.cache_folder is not None or not data.cache:
+        yield data
+        return
+    yield replace(data, cache_folder=str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def divided(frame: pd.DataFrame, config: DataConfig, seed: int) -> dict[str, pd.DataFrame]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Dataset
 
-from cxr_isnet.data import MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset
+from cxr_isnet.data import ImageStore, MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     Interval,
@@ -88,6 +88,7 @@ def self_check(
     predictions: Mapping[str, pd.DataFrame],
     mark: MarkConfig | None,
     settings: Settings,
+    store: ImageStore | None = None,
 ) -> SelfCheck | None:
     """Checks a network on validation images.
 
@@ -98,6 +99,7 @@ def self_check(
             marks, `biased` and `swapped`.
         mark: The mark that was planted in training; None plants the default one.
         settings: Resamples and seed of the intervals.
+        store: Where the images are kept; None reads them.
 
     Returns:
         None where no image has a lung mask, or those that have do not cover two classes.
@@ -113,7 +115,7 @@ def self_check(
     if mark is None:
         with suppress(InputError):  # more classes than there are marks
             forms += [PlantMarkd(MarkConfig(), mode, count) for mode in own_and_other]
-    dataset = make_dataset(frame, classifier.classes, classifier.image, cache=False)
+    dataset = make_dataset(frame, classifier.classes, classifier.image, store=store)
     found = score(classifier, _InForms(dataset, forms), title="self-check").probabilities()
     hidden, *marked = found.reshape(len(frame), len(forms), -1).swapaxes(0, 1)
     if mark is not None:

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_isnet.data import AugmentConfig, ImageConfig, MarkMode, make_dataset, make_transform, prepare_image
+from cxr_isnet.data import (
+    AugmentConfig,
+    ImageConfig,
+    MarkMode,
+    MemoryStore,
+    make_dataset,
+    make_transform,
+    prepare_image,
+)
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
 
@@ -26,7 +34,7 @@ def test_item_is_as_the_contract_says(phantoms):
 def test_sites_are_numbered_in_the_order_of_their_names(phantoms):
     phantoms["site"] = ["Cedar", "Alder", "Birch"] * 4
 
-    items = [make_dataset(phantoms, CLASSES, SMALL, cache=False)[index] for index in range(3)]
+    items = [make_dataset(phantoms, CLASSES, SMALL)[index] for index in range(3)]
 
     assert [item["site"].item() for item in items] == [2, 0, 1]
 
@@ -36,7 +44,7 @@ def test_a_label_that_is_no_class_is_refused_or_unknown(phantoms):
 
     with pytest.raises(InputError, match="'flu', not a class"):
         make_dataset(phantoms, CLASSES, SMALL)
-    assert make_dataset(phantoms, CLASSES, SMALL, cache=False, labelled=False)[1]["label"].item() == -1
+    assert make_dataset(phantoms, CLASSES, SMALL, labelled=False)[1]["label"].item() == -1
 
 
 def test_labels_follow_the_order_of_the_classes(phantoms):
@@ -46,12 +54,12 @@ def test_labels_follow_the_order_of_the_classes(phantoms):
 
 
 @pytest.mark.parametrize("augment", [None, AugmentConfig(noise=0.05)])
-def test_cache_changes_nothing(phantoms, augment):
-    cached, read = (make_dataset(phantoms, CLASSES, SMALL, augment=augment, cache=cache) for cache in (True, False))
+def test_a_store_changes_nothing(phantoms, augment):
+    read, kept = (make_dataset(phantoms, CLASSES, SMALL, augment=augment, store=s) for s in (None, MemoryStore(SMALL)))
 
     for index in ((3, 7), (3, 8), 5):
-        assert torch.equal(cached[index]["image"], read[index]["image"])
-        assert torch.equal(cached[index]["mask"], read[index]["mask"])
+        assert torch.equal(kept[index]["image"], read[index]["image"])
+        assert torch.equal(kept[index]["mask"], read[index]["mask"])
 
 
 def test_random_changes_depend_on_the_seed_only(phantoms):
@@ -90,13 +98,13 @@ def test_no_rows_are_refused(phantoms):
         make_dataset(phantoms.iloc[:0], CLASSES, SMALL)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_bad_file_shows_as_input_error(phantoms, tmp_path, cache):
+@pytest.mark.parametrize("store", [None, MemoryStore(SMALL)])
+def test_bad_file_shows_as_input_error(phantoms, tmp_path, store):
     (tmp_path / "bad.png").write_bytes(b"bad")
     spoiled = phantoms.assign(image=str(tmp_path / "bad.png"))
 
     with pytest.raises(InputError, match=r"bad\.png: not a readable image"):
-        _ = make_dataset(spoiled, CLASSES, SMALL, cache=cache)[0]
+        _ = make_dataset(spoiled, CLASSES, SMALL, store=store)[0]
 
 
 def test_without_random_changes_an_item_is_prepared_as_in_use(write_picture):

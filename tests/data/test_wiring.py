@@ -12,6 +12,7 @@ from cxr_isnet.data import (
     ImageConfig,
     MarkConfig,
     MarkMode,
+    MemoryStore,
     PlantMarkd,
     RandExposureXrayd,
     RandPoseXrayd,
@@ -224,16 +225,18 @@ def test_what_is_darker_than_any_film_counts_as_outside_and_nothing_else_does():
     assert inside > 0
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_without_a_cache_files_are_read_when_an_item_is_asked_for(phantoms, write_picture, cache):
+@pytest.mark.parametrize("kept", [True, False])
+def test_without_a_store_files_are_read_whenever_an_item_is_asked_for(phantoms, write_picture, kept):
     path = write_picture("a.png", np.full((40, 40), 90))
     rows = phantoms.iloc[:1].assign(image=path, mask="")
-    dataset = make_dataset(rows, CLASSES, ImageConfig(32, equalize=False), cache=cache)
+    config = ImageConfig(32, equalize=False)
+    dataset = make_dataset(rows, CLASSES, config, store=MemoryStore(config) if kept else None)
+    _ = dataset[0]
     write_picture("a.png", np.full((40, 40), 200))
 
     grey = float(dataset[0]["image"].mean())
 
-    assert grey == pytest.approx((90 if cache else 200) / 255)
+    assert grey == pytest.approx((90 if kept else 200) / 255)
 
 
 def test_a_label_of_no_class_is_minus_one_where_labels_may_be_unknown(phantoms):

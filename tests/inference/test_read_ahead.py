@@ -24,7 +24,7 @@ def paths(phantom_manifest: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def dataset(paths: list[str]) -> CXRDataset:
-    return make_dataset(files_frame(paths), ("a", "b"), ImageConfig(32), cache=False, labelled=False)
+    return make_dataset(files_frame(paths), ("a", "b"), ImageConfig(32), labelled=False)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -30,7 +30,7 @@ OTHER_THAN_DEFAULT = TrainConfig(
         masked_only=True,
         validation_fraction=0.3,
         workers=1,
-        cache=False,
+        cache_folder="kept",
     ),
     "out",
     "isnet_dual",

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from cxr_isnet.data import ImageConfig
+from cxr_isnet.data import ImageConfig, pairs
 from cxr_isnet.engine.checkpoint import load_state
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.engine.run_directory import RunDirectory
@@ -218,7 +219,13 @@ def test_a_damaged_image_is_reported_before_anything_is_written(make_config, pha
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory, phantom_manifest):
+def decoded():
+    """Path of an image or a mask to how often `tracked` decoded it."""
+    return Counter()
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory, phantom_manifest, decoded):
     """A registered ISNet with an external hospital, and its MLflow store."""
     folder = tmp_path_factory.mktemp("tracked")
     hospital = PhantomHospital("Birch", gamma=1.2)
@@ -242,10 +249,28 @@ def tracked(tmp_path_factory, phantom_manifest):
         tracking=TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="tests"),
         register="lungs",
     )
-    metrics = train(config)
+
+    def counted(decode):
+        def decoding(path, *of):
+            decoded[str(path)] += 1
+            return decode(path, *of)
+
+        return decoding
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("read_image", "read_mask"):
+            patch.setattr(pairs, name, counted(getattr(pairs, name)))
+        metrics = train(config)
     run_id = json.loads((folder / "run" / "run.json").read_text())["run_id"]
     client = MlflowClient(config.tracking.uri)
     return config, metrics, client, client.get_run(run_id)
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_training_decodes_every_image_and_mask_once(decoded):
+    """Check, cache, bounds, validation, features, controls, evaluation, heatmaps and self-check together."""
+    assert len(decoded) == 2 * (12 + 4)
+    assert set(decoded.values()) == {1}
 
 
 def test_the_run_has_the_config_as_parameters(tracked):

@@ -35,7 +35,7 @@ class Reads(nn.Module):
 
 def areas(frame: pd.DataFrame) -> list[float]:
     """The lungs' share of each image."""
-    dataset = make_dataset(frame, CLASSES, ImageConfig(SIZE), cache=False)
+    dataset = make_dataset(frame, CLASSES, ImageConfig(SIZE))
     return [float(dataset[place]["mask"].mean()) for place in range(len(dataset))]
 
 
@@ -89,7 +89,7 @@ def with_rim(lungs: torch.Tensor) -> torch.Tensor:
 
 def test_the_background_is_the_image_without_its_lungs_and_their_rim(phantoms):
     whole = Reads(slice(0, SIZE), slice(0, SIZE), 0.3, 1.0)
-    dataset = make_dataset(phantoms, CLASSES, ImageConfig(SIZE), cache=False)
+    dataset = make_dataset(phantoms, CLASSES, ImageConfig(SIZE))
 
     found = check(whole, phantoms, None)
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr_isnet.data import ImageConfig, MarkConfig, MarkMode, make_dataset, make_loader, set_epoch
+from cxr_isnet.data import ImageConfig, MarkConfig, MarkMode, MemoryStore, make_dataset, make_loader, set_epoch
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.settings import OptimizerConfig, Precision, TrainerSettings
 from cxr_isnet.errors import InputError
@@ -37,14 +37,14 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
     """Starts a training and ends it before its first epoch; gives what it was to be trained with."""
 
     def prepare(config: TrainConfig, *, rank: int = 0, count: int = 1) -> SimpleNamespace:
-        given = SimpleNamespace(fitted=[], cached=[])
+        given = SimpleNamespace(fitted=[], stores=[])
 
         @contextmanager
         def context(device: Any) -> Iterator[DistributedContext]:
             yield DistributedContext(rank, count, torch.device("cpu"))
 
         def dataset(*args: Any, **kwargs: Any) -> Any:
-            given.cached.append(kwargs["cache"])
+            given.stores.append(kwargs["store"])
             return make_dataset(*args, **kwargs)
 
         def estimate(*args: Any) -> None:
@@ -119,13 +119,23 @@ def test_hospitals_are_counted_as_in_training_and_the_objective_knows_its_images
     assert all(loader.sampler.weights is None for loader in (given.every_image, given.validation))
 
 
-@pytest.mark.parametrize(("cache", "expected"), [(True, [False, True, True]), (False, [False, False, False])])
-def test_images_are_kept_in_memory_if_asked_for_but_not_twice(
-    cache: bool, expected: list[bool], start: Callable[..., SimpleNamespace], make_config: Callable[..., TrainConfig]
+@pytest.mark.parametrize(("cache", "kind"), [(True, MemoryStore), (False, type(None))])
+def test_all_images_of_a_training_are_in_one_store_if_asked_for(
+    cache: bool, kind: type, start: Callable[..., SimpleNamespace], make_config: Callable[..., TrainConfig]
 ) -> None:
     given = start(make_config(data={"cache": cache}))
 
-    assert sorted(given.cached) == expected
+    assert len(given.stores) == 3
+    assert len(set(map(id, given.stores))) == 1
+    assert isinstance(given.stores[0], kind)
+
+
+def test_images_are_kept_in_the_configured_folder(
+    start: Callable[..., SimpleNamespace], make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    start(make_config(data={"cache_folder": str(tmp_path / "kept")}))
+
+    assert len([path for path in (tmp_path / "kept").rglob("*") if path.is_file()]) == 12
 
 
 def test_the_configured_number_of_processes_loads(
