@@ -13,7 +13,7 @@ import typing
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
@@ -23,8 +23,10 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
+from cxr_isnet.config import is_import_path
 from cxr_isnet.errors import DivergedError, InputError, Terminated, is_disk_full, sigterm_interrupts
 from cxr_isnet.shipped import locate, recipes
+from cxr_isnet.stand_ins import stand_ins
 
 BAD_INPUT = 2
 DIVERGED = 3
@@ -46,6 +48,7 @@ class Command:
             among them takes one or more, and comes last.
         recipe: Name of the recipe that is taken where no `--config` is given.
         goes_on: How one that was interrupted goes on, as the end of a sentence; "" where it begins again.
+        lists: It only tells what stands in the code.
     """
 
     about: str
@@ -55,6 +58,7 @@ class Command:
     places: tuple[str, ...] = ()
     recipe: str | None = None
     goes_on: str = ""
+    lists: bool = False
 
     def settings(self) -> type[Any]:
         settings: type[Any] = getattr(import_module(f"cxr_isnet.commands.{self.module}"), self.config)
@@ -151,9 +155,10 @@ COMMANDS: Mapping[str, Command | Group] = {
         "MethodsConfig",
         "list_methods",
         ("name",),
+        lists=True,
     ),
     "networks": Command(
-        "list the networks and what each can do", "methods", "NetworksConfig", "list_networks", ("name",)
+        "list the networks and what each can do", "methods", "NetworksConfig", "list_networks", ("name",), lists=True
     ),
     "train": Command(
         "train a classifier, evaluate it on external hospitals, log and register it",
@@ -267,9 +272,10 @@ def _run(argv: list[str] | None) -> None:
     command = None
     try:
         arguments = _without_old_spellings(arguments)
-        command, config = _parse(arguments)
-        with sigterm_interrupts():
-            result = command.run(config)
+        with stand_ins() if _only_tells(arguments) else nullcontext():
+            command, config = _parse(arguments)
+            with sigterm_interrupts():
+                result = command.run(config)
     except ArgumentError as error:
         raise SystemExit(_fail(f"{error}{_hint(str(error), arguments)}", BAD_INPUT)) from None
     except InputError as error:
@@ -289,6 +295,13 @@ def _run(argv: list[str] | None) -> None:
         print(_for_terminal(text))
     if status:
         raise SystemExit(status)
+
+
+def _only_tells(arguments: list[str]) -> bool:
+    """Whether the answer stands in the code of this package, so that no library takes part in it."""
+    command = _command([word for word in arguments if not word.startswith("-")][:2])
+    listed = command is not None and command.lists and not any(is_import_path(word) for word in arguments)
+    return listed or bool({"-h", "--help"} & set(arguments))
 
 
 def _with_underscores(word: str) -> str:

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it returns, how it refuses."""
 
 import errno
+import json
 import logging
 import os
 import signal
@@ -71,18 +72,52 @@ def test_help_lists_the_commands_with_what_they_are_for(words, run):
     assert all(name in shown and entry.about.split()[0] in shown for name, entry in entries.items())
 
 
-def test_naming_the_commands_does_not_load_what_runs_them():
-    code = """
-import sys
+LISTINGS = [["methods"], ["methods", "isnet"], ["networks"], ["networks", "densenet121"]]
+TELLING = """
+import contextlib, io, json, sys
 from cxr_isnet.cli import main
-try:
-    main(["--help"])
-except SystemExit:
-    sys.exit("torch" in sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+from cxr_isnet.stand_ins import HEAVY
 
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+def told(words):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        main(words)
+    return shown.getvalue()
+
+asked = json.loads(sys.argv[1])
+first = [told(words) for words in asked]
+loaded = [name for name in sys.modules if name.partition(".")[0] in HEAVY]
+again = first
+if sys.argv[2:]:
+    import torch, monai
+    again = [told(words) for words in asked]
+json.dump([first, loaded, again], sys.stdout)
+"""
+
+
+def told_by_a_new_process(asked: list[list[str]], *compare: str) -> tuple[list[str], list[str], list[str]]:
+    """What the command line prints for each of `asked`, the heavy modules that this loaded, and what it prints when
+    they are loaded."""
+    words = [sys.executable, "-W", "ignore", "-c", TELLING]
+    done = subprocess.run([*words, json.dumps(asked), *compare], check=True, capture_output=True, text=True)
+    return tuple(json.loads(done.stdout))
+
+
+def test_help_and_listings_load_no_library_that_only_the_work_needs():
+    first, loaded, _ = told_by_a_new_process([["--help"], ["train", "--help"], ["methods"]])
+
+    assert loaded == []
+    assert ["--options.isnet.heatmap_weight" in text for text in first] == [False, True, False]
+
+
+@pytest.mark.slow
+def test_every_help_and_listing_is_the_same_with_and_without_the_libraries():
+    asked = [[*words, "--help"] for words, _ in EVERY_COMMAND] + LISTINGS
+    first, loaded, again = told_by_a_new_process(asked, "compare")
+
+    assert loaded == []
+    assert first == again
+    assert all(first)
 
 
 def test_settings_given_by_place_and_by_letter(run, tmp_path, monkeypatch):
