@@ -71,6 +71,8 @@ def list_networks(config: NetworksConfig) -> str:
         own = [m.name for m in METHODS if m.network == backbone.name and m.network_class is not Module]
         facts += [f"of method {', '.join(own)}"] if own else []
         lines.append(f"{backbone.name:<26}{', '.join(facts)}")
+    if config.name is None:
+        lines += ["", "timm:NAME is a network of timm (PyTorch Image Models), where that is installed"]
     return "\n".join(lines)
 
 

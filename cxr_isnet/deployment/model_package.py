@@ -13,12 +13,14 @@ import torch
 import cxr_isnet
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
+from cxr_isnet.networks import TIMM
 from cxr_isnet.tracking import LoggedModel, Run, log_model, logged_checkpoint, model_files, pinned
 
 NEEDED = (
     "mlflow-skinny",
     "torch",
     "monai",
+    "einops",
     "numpy",
     "pandas",
     "pydicom",
@@ -77,8 +79,12 @@ def log_classifier(
             metadata=metadata,
             params=PARAMS,
             code_paths=[str(code)],
-            pip_requirements=pinned(NEEDED, DECODERS),
+            pip_requirements=pinned((*NEEDED, *(["timm"] if _of_timm(classifier) else [])), DECODERS),
         )
+
+
+def _of_timm(classifier: Classifier) -> bool:
+    return any(str(name).startswith(TIMM) for name in (classifier.config.name, classifier.options.get("encoder")))
 
 
 def load_classifier(

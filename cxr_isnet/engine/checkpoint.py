@@ -25,8 +25,9 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 
 SAFETENSORS = ".safetensors"
-FORMAT = 2
-"""Of what is written. A file of format 1 (before methods had options in it) is still read."""
+FORMAT = 3
+"""Of what is written. Files of formats 1 (before methods had options in it) and 2 (when the first stride of ResNets
+was 1) are still read."""
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -54,8 +55,8 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
     state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
-    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
-        raise InputError(f"{path}: not a checkpoint of this program (format 1 or {FORMAT})")
+    if not isinstance(state, dict) or state.get("format") not in (1, 2, FORMAT):
+        raise InputError(f"{path}: not a checkpoint of this program (format 1 to {FORMAT})")
     return state
 
 

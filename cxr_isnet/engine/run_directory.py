@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cxr_isnet.engine.checkpoint import load_state, save_state
+from cxr_isnet.engine.checkpoint import FORMAT, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, write_json
 from cxr_isnet.manifests import digest
@@ -152,7 +152,7 @@ class RunDirectory:
         """State after the last whole epoch; None if there was none.
 
         Raises:
-            InputError: If `last.pt` is damaged, or not the state of a training.
+            InputError: If `last.pt` is damaged, not the state of a training, or of one of an older version.
         """
         if not self.state_file.is_file():
             return None
@@ -160,6 +160,11 @@ class RunDirectory:
         if "trainer" not in state:
             raise InputError(
                 f"{self.state_file}: not the state of a training: restore the file, or name another folder"
+            )
+        if state["format"] != FORMAT:
+            raise InputError(
+                f"{self.state_file}: of a training that an older version began, whose settings may mean something else "
+                "now: train anew in another folder"
             )
         return state
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Explanation, Method, find_method, refuse_foreign_code
+
+_BEFORE_FORMAT_3 = {"resnet18": "resnet18_stride1", "resnet50": "resnet50_stride1"}
+"""What networks are called now by whose name checkpoints of formats 1 and 2 mean others."""
 
 
 @dataclass
@@ -106,6 +109,8 @@ class Classifier:
         options = state.get("options", {})
         with damaged(path):
             config, image = NetworkConfig(**state["network"]), ImageConfig(**state["image"])
+            if state["format"] < 3:
+                config = replace(config, name=_BEFORE_FORMAT_3.get(config.name, config.name))
             reference = _reference(state)
             built = build_predictor(state["method"], options, config, len(state["classes"]), image.size)
         network = load_network(built, state["weights"], path, device)

@@ -55,10 +55,11 @@ def make_explainer(
     if way is Explanation.INPUT_GRADIENT:
         return Explainer(lambda images: _input_gradient(network, images))
     if way is Explanation.GRAD_CAM:
-        layers = find_backbone(config.name).supervised_layers
+        backbone = find_backbone(config.name)
+        layers = backbone.supervised_layers
         if not layers:
             return Explainer(None, f"network '{config.name}' names no layer of its last feature maps")
-        return Explainer(lambda images: grad_cam(network, layers[-1], images))
+        return Explainer(lambda images: grad_cam(network, layers[-1], images, backbone.feature_maps))
     if way is Explanation.ATTENTION:
         if not hasattr(network, "attention"):
             raise InputError(f"network '{config.name}' has no attention maps: choose another explainer")

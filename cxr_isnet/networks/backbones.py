@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from monai.networks.nets import DenseNet, EfficientNetBN, resnet18, resnet50
-from torch import nn
+from torch import Tensor, nn
 
 from cxr_isnet.config import choose, is_import_path, load_object
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks.ag_sononet import AGSononet
+from cxr_isnet.networks.grad_cam import as_they_are
 from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
+from cxr_isnet.networks.timm_networks import (
+    TIMM,
+    build_timm,
+    timm_feature_maps,
+    timm_layers,
+    timm_size_multiple,
+    token_maps,
+)
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 
@@ -21,7 +31,8 @@ class NetworkConfig:
     """Which network.
 
     Attributes:
-        name: Of a built-in backbone, or the import path of a `Backbone`, as `my_network.BACKBONE`.
+        name: Of a built-in backbone; `timm:NAME` of a network of timm, where that is installed; or the import path of a
+            `Backbone`, as `my_network.BACKBONE`.
         dropout: Probability of dropping a feature map, where the network has dropout; 0 for none.
 
     Example:
@@ -44,6 +55,7 @@ class Backbone:
         supervised_layers: Module paths of the inner layers whose relevance deep supervision penalises (arXiv
             2401.08409: the final features and the first ReLU of each transition of a DenseNet; the stages of a ResNet).
             The last of them gives the feature maps of Grad-CAM.
+        feature_maps: From what a supervised layer gives, or its relevance, to maps (B, C, h, w), where it is not that.
         network_class: Class of the networks that `build` returns, where a method calls more of it than its forward.
         has_dropout: It drops feature maps where it is asked to.
         has_relevance_rules: Every operation of it has a rule, so that `LRP` explains it.
@@ -57,6 +69,7 @@ class Backbone:
     name: str
     build: Callable[[int, int, float], nn.Module]
     supervised_layers: tuple[str, ...] = ()
+    feature_maps: Callable[[Tensor], Tensor] = as_they_are
     network_class: type[nn.Module] = nn.Module
     has_dropout: bool = False
     has_relevance_rules: bool = False
@@ -115,8 +128,13 @@ def _densenet_tiny(classes: int, image_size: int, dropout: float) -> nn.Module:
     )
 
 
-def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int, float], nn.Module]:
-    return lambda classes, image_size, dropout: build(spatial_dims=2, n_input_channels=1, num_classes=classes)
+def _resnet(name: str, build: Callable[..., nn.Module], *blocks: int, stride: int = 2) -> Backbone:
+    """A ResNet (He et al. 2016) as MONAI builds it, but with the usual stride of the first convolution."""
+    layers = tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
+    settings = {"spatial_dims": 2, "n_input_channels": 1, "conv1_t_stride": stride}
+    return Backbone(
+        name, lambda classes, size, dropout: build(**settings, num_classes=classes), layers, has_relevance_rules=True
+    )
 
 
 def _unet(name: str, *features: int) -> Backbone:
@@ -143,9 +161,17 @@ def _ham(name: str, block: str, layers: Sequence[int], planes: Sequence[int], wi
     )
 
 
-def _vit(patch: int, width: int, depth: int, heads: int) -> Callable[[int, int, float], nn.Module]:
-    return lambda classes, image_size, dropout: VisionTransformer(
-        classes, image_size, patch=patch, width=width, depth=depth, heads=heads
+def _vit(name: str, patch: int, width: int, depth: int, heads: int) -> Backbone:
+    return Backbone(
+        name,
+        lambda classes, size, dropout: VisionTransformer(
+            classes, size, patch=patch, width=width, depth=depth, heads=heads
+        ),
+        tuple(dict.fromkeys(f"blocks.{max(1, depth * i // 4) - 1}" for i in (1, 2, 3))),  # as `timm_layers`
+        feature_maps=partial(token_maps, 1),
+        network_class=VisionTransformer,
+        has_relevance_rules=True,
+        size_multiple=patch,
     )
 
 
@@ -157,21 +183,29 @@ def _efficientnet(classes: int, image_size: int, dropout: float) -> nn.Module:
     return EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1, num_classes=classes)
 
 
-def _resnet_layers(*blocks: int) -> tuple[str, ...]:
-    return tuple(f"layer{stage}.{count - 1}.act" for stage, count in enumerate(blocks, start=1))
+def _timm(name: str) -> Backbone:
+    return Backbone(
+        TIMM + name,
+        partial(build_timm, name),
+        timm_layers(name),
+        feature_maps=timm_feature_maps(name),
+        has_dropout=True,
+        has_relevance_rules=True,
+        size_multiple=timm_size_multiple(name),
+    )
 
 
 BACKBONES: tuple[Backbone, ...] = (
     Backbone("densenet121", _densenet121, _densenet_layers(4), has_dropout=True, has_relevance_rules=True),
     Backbone("densenet_small", _densenet_small, _densenet_layers(4), has_dropout=True, has_relevance_rules=True),
     Backbone("densenet_tiny", _densenet_tiny, _densenet_layers(3), has_dropout=True, has_relevance_rules=True),
-    Backbone("resnet18", _resnet(resnet18), _resnet_layers(2, 2, 2, 2), has_relevance_rules=True),
-    Backbone("resnet50", _resnet(resnet50), _resnet_layers(3, 4, 6, 3), has_relevance_rules=True),
+    _resnet("resnet18", resnet18, 2, 2, 2, 2),
+    _resnet("resnet50", resnet50, 3, 4, 6, 3),
+    _resnet("resnet18_stride1", resnet18, 2, 2, 2, 2, stride=1),
+    _resnet("resnet50_stride1", resnet50, 3, 4, 6, 3, stride=1),
     Backbone("efficientnet_b0", _efficientnet, _EFFICIENTNET_LAYERS, has_relevance_rules=True),
-    Backbone(
-        "vit_b16", _vit(16, 768, 12, 12), network_class=VisionTransformer, has_relevance_rules=True, size_multiple=16
-    ),
-    Backbone("vit_tiny", _vit(8, 48, 3, 3), network_class=VisionTransformer, has_relevance_rules=True, size_multiple=8),
+    _vit("vit_b16", 16, 768, 12, 12),
+    _vit("vit_tiny", 8, 48, 3, 3),
     _unet("multitask_unet", 64, 128, 256, 512, 1024, 64),
     _unet("multitask_unet_tiny", 8, 8, 16, 16, 32, 8),
     _ag_sononet("ag_sononet", 4),
@@ -184,9 +218,11 @@ BACKBONES: tuple[Backbone, ...] = (
 
 def find_backbone(name: str) -> Backbone:
     """The backbone of this name or import path; raises `InputError` naming the choices."""
-    if is_import_path(name):
+    if is_import_path(name) and not name.startswith(TIMM):
         backbone: Backbone = load_object("network.name", name, Backbone)
         return backbone
+    if name.startswith(TIMM):
+        return _timm(name.removeprefix(TIMM))
     return choose("network.name", name, BACKBONES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,10 +22,10 @@ def logits_and_features(network: nn.Module, layer: str, images: Tensor) -> tuple
         images: (B, 1, H, W).
 
     Returns:
-        Logits (B, classes) and features (B, C, h, w).
+        Logits (B, classes) and the layer's output, (B, C, h, w) or as its backbone's `feature_maps` takes it.
 
     Raises:
-        InputError: The network has no such layer, or several, or its output is no feature maps.
+        InputError: The network has no such layer, or several, or its output is no tensor.
     """
     found = [module for path, module in network.named_modules() if path == layer or path.endswith(f".{layer}")]
     if len(found) != 1:
@@ -35,19 +36,25 @@ def logits_and_features(network: nn.Module, layer: str, images: Tensor) -> tuple
         logits = network(images)
     finally:
         hook.remove()
-    if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].dim() != 4:
+    if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].dim() < 3:
         raise InputError(f"layer '{layer}' of {type(network).__name__} gives no feature maps (B, C, h, w) for Grad-CAM")
     return logits, outputs[-1]
 
 
-def activation_map(score: Tensor, features: Tensor) -> Tensor:
+def as_they_are(maps: Tensor) -> Tensor:
+    """For a layer that gives feature maps (B, C, h, w)."""
+    return maps
+
+
+def activation_map(score: Tensor, features: Tensor, feature_maps: Callable[[Tensor], Tensor] = as_they_are) -> Tensor:
     """Grad-CAM of one score: ReLU of the sum over maps of the mean gradient by the map times the map.
 
     The graph goes through the features only: their weights, the mean gradients, are constants.
 
     Args:
         score: Scalar, the sum of a score of every image.
-        features: (B, C, h, w) that the score was computed from.
+        features: Output of a layer that the score was computed from.
+        feature_maps: From that, or its gradient, to maps (B, C, h, w): the backbone's.
 
     Returns:
         (B, 1, h, w) float32 or wider, 0 or more, not normalised.
@@ -57,18 +64,21 @@ def activation_map(score: Tensor, features: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(score, features, retain_graph=True)
     wide = torch.promote_types(features.dtype, torch.float32)
-    weights = gradient.to(wide).mean((2, 3), keepdim=True)
-    return (weights * features.to(wide)).sum(1, keepdim=True).relu()
+    weights = feature_maps(gradient).to(wide).mean((2, 3), keepdim=True)
+    return (weights * feature_maps(features).to(wide)).sum(1, keepdim=True).relu()
 
 
-def grad_cam(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
+def grad_cam(
+    network: nn.Module, layer: str, images: Tensor, feature_maps: Callable[[Tensor], Tensor] = as_they_are
+) -> tuple[Tensor, Tensor]:
     """Logits (B, classes), and the map of every class's logit (B, classes, H, W), bilinear; both without a graph.
 
-    Arguments and errors are those of `logits_and_features`.
+    Arguments and errors are those of `logits_and_features` and `activation_map`.
     """
     with torch.enable_grad():
         logits, features = logits_and_features(network, layer, images.detach().requires_grad_())
-        maps = [activation_map(logits[:, index].sum(), features).detach() for index in range(logits.shape[1])]
+        scores = logits.sum(0)
+        maps = [activation_map(score, features, feature_maps).detach() for score in scores]
     return logits.detach(), resize(torch.cat(maps, 1), images)
 
 

@@ -6,7 +6,7 @@ entry of `METHODS`; one of your own is a file anywhere that a config names by it
 
 from cxr_isnet.objectives.balance import BalanceConfig, Groups, TrainingSet
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
-from cxr_isnet.objectives.linear_probe import LinearProbe, timm_model
+from cxr_isnet.objectives.linear_probe import LinearProbe
 from cxr_isnet.objectives.masked_image import LungClassifier, SegmenterOptions
 from cxr_isnet.objectives.method import Explain, Explanation, Method
 from cxr_isnet.objectives.methods import (
@@ -39,5 +39,4 @@ __all__ = [
     "options_of",
     "refuse_foreign_code",
     "resolved_options",
-    "timm_model",
 ]

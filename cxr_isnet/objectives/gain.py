@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.func import functional_call
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.losses import usable_masks
-from cxr_isnet.networks import Backbone, activation_map, logits_and_features, resize
+from cxr_isnet.networks import Backbone, activation_map, as_they_are, logits_and_features, resize
 from cxr_isnet.objectives.method import Explanation, Method
 from cxr_isnet.objectives.objective import Batch, Objective
 
@@ -57,14 +58,21 @@ class GuidedAttention(Objective):
         network: A classifier.
         layer: Module path of its last feature maps.
         options: Settings.
+        feature_maps: From what that layer gives to maps (B, C, h, w).
     """
 
     needs_gradients = True
     takes_loss_weights = True
 
-    def __init__(self, network: nn.Module, layer: str, options: GAINOptions) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        options: GAINOptions,
+        feature_maps: Callable[[Tensor], Tensor] = as_they_are,
+    ) -> None:
         super().__init__(network)
-        self._layer = layer
+        self._layer, self._feature_maps = layer, feature_maps
         self._options = options
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -73,7 +81,8 @@ class GuidedAttention(Objective):
         logits, features = logits_and_features(self.network, self._layer, image)
         with torch.autocast(image.device.type, enabled=False):
             classification = self.classification_loss(logits, batch)
-            attention = resize(activation_map(_of_label(logits.float(), label).sum(), features), image)
+            score = _of_label(logits.float(), label).sum()
+            attention = resize(activation_map(score, features, self._feature_maps), image)
             if options.normalise:
                 attention = attention / attention.amax((2, 3), keepdim=True).clamp_min(1e-8)
             erased = torch.sigmoid(options.slope * (attention - options.threshold))
@@ -100,7 +109,7 @@ def _of_label(values: Tensor, label: Tensor) -> Tensor:
 
 
 def _build(network: nn.Module, backbone: Backbone, options: GAINOptions) -> GuidedAttention:
-    return GuidedAttention(network, backbone.supervised_layers[-1], options)
+    return GuidedAttention(network, backbone.supervised_layers[-1], options, backbone.feature_maps)
 
 
 GAIN = Method(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.losses import BoundEstimator, ForegroundForm, HeatmapLossConfig, RelevanceBounds, heatmap_loss
-from cxr_isnet.networks import Backbone
+from cxr_isnet.networks import Backbone, as_they_are
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.objective import Batch, Objective
 from cxr_isnet.relevance import (
@@ -43,6 +43,7 @@ class ISNetOptions:
         loss: The heatmap loss.
         epsilon: Stabiliser of the LRP rules, in units of the activations.
         deep_supervision: Penalise relevance at the network's inner layers too.
+        layers: Module paths of these inner layers, as in `named_modules`; empty for those that the network names.
         bound_estimation_epochs: Epochs of plain training before the bounds C1 and C2 are measured.
         bounds: (C1, C2) for all maps instead of measuring them; not with deep supervision or `isnet_dual`, whose maps
             each need their own.
@@ -52,6 +53,7 @@ class ISNetOptions:
     loss: HeatmapLossConfig = field(default_factory=HeatmapLossConfig)
     epsilon: float = 1e-2
     deep_supervision: bool = True
+    layers: tuple[str, ...] = ()
     bound_estimation_epochs: int = 2
     bounds: tuple[float, float] | None = None
 
@@ -96,6 +98,7 @@ class ISNet(Objective):
         options: Settings.
         layers: Inner layers for deep supervision; empty for none.
         target: What each map explains.
+        feature_maps: From what such a layer gives, or its relevance, to maps (B, C, h, w): the backbone's.
         dual: Two sets of rules, z+ and epsilon, instead of epsilon alone.
         image_range: Of the pixels, for the z^B rule of the first layer; None for epsilon there too.
     """
@@ -111,6 +114,7 @@ class ISNet(Objective):
         *,
         layers: Sequence[str],
         target: Callable[[Tensor], Tensor],
+        feature_maps: Callable[[Tensor], Tensor] = as_they_are,
         dual: bool = False,
         image_range: tuple[float, float] | None = (0.0, 1.0),
     ) -> None:
@@ -120,6 +124,7 @@ class ISNet(Objective):
         rules: list[Rules] = [z_plus, epsilon] if dual else [epsilon]
         self._lrp = LRP(network, rules, image_range=image_range, first_epsilon=options.epsilon, layers=layers)
         self._options = options
+        self._feature_maps = feature_maps
         self._target = target
         self._names = (_IMAGE, *layers)
         if options.bounds is not None and (dual or layers):
@@ -180,7 +185,11 @@ class ISNet(Objective):
 
     def _maps(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, relevance = self._lrp(image, self._target)
-        return logits, {_IMAGE: relevance.image, **relevance.layers}
+        by_layer = {
+            name: self._feature_maps(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+            for name, found in relevance.layers.items()
+        }
+        return logits, {_IMAGE: relevance.image, **by_layer}
 
     def _bounds_by_layer(self) -> dict[str, list[RelevanceBounds]]:
         if not self._has_bounds:  # they may have come from another process since
@@ -205,8 +214,9 @@ def _method(
     **settings: Any,
 ) -> Method:
     def build(network: nn.Module, backbone: Backbone, options: ISNetOptions) -> ISNet:
-        layers = backbone.supervised_layers if options.deep_supervision else ()
-        return ISNet(network, options, layers=layers, target=target, **settings)
+        layers = (options.layers or backbone.supervised_layers) if options.deep_supervision else ()
+        feature_maps = backbone.feature_maps
+        return ISNet(network, options, layers=layers, feature_maps=feature_maps, target=target, **settings)
 
     return Method(name, about, options, build, needs_relevance_rules=True, needs_masks=True)
 

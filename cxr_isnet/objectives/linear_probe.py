@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from cxr_isnet.errors import InputError
-from cxr_isnet.networks import last_layer
+from cxr_isnet.networks import TIMM, last_layer, timm_model
 from cxr_isnet.objectives.cross_entropy import CrossEntropy
 from cxr_isnet.objectives.frozen import PartlyFrozen
 from cxr_isnet.objectives.method import Method
-
-_TIMM = "timm:"
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class LinearProbeOptions:
     @property
     def timm_model(self) -> str | None:
         """Name of the timm model; None for another encoder."""
-        return self.encoder.removeprefix(_TIMM) if self.encoder and self.encoder.startswith(_TIMM) else None
+        return self.encoder.removeprefix(TIMM) if self.encoder and self.encoder.startswith(TIMM) else None
 
 
 class LinearProbe(PartlyFrozen):
@@ -79,29 +75,6 @@ class TimmEncoder(nn.Module):
         return features
 
 
-def timm_model(name: str, *, pretrained: bool) -> nn.Module:
-    """A model of timm without its classifier.
-
-    Args:
-        name: As of `timm.list_models()`.
-        pretrained: With timm's weights, which it downloads.
-
-    Raises:
-        InputError: timm is not installed, has no such model, or no weights of it.
-    """
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise InputError(
-            f"encoder '{_TIMM}{name}' needs timm, which is not installed: pip install timm, or give a checkpoint"
-        ) from error
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(f"encoder '{_TIMM}{name}': timm cannot make it: {error}. Correct the name") from error
-    return model
-
-
 def without_last_layer(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
     """The network, changed to give the input of its last linear layer, and that layer."""
     name, head = last_layer(network)
@@ -112,7 +85,7 @@ def without_last_layer(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
 def _predictor(network: nn.Module, options: LinearProbeOptions) -> LinearProbe:
     if options.timm_model is None:
         return LinearProbe(*without_last_layer(network))
-    model = timm_model(options.timm_model, pretrained=False)
+    model = timm_model(options.timm_model, pretrained=False, num_classes=0)
     _, head = last_layer(network)
     return LinearProbe(TimmEncoder(model), nn.Linear(int(model.num_features), head.out_features))  # type: ignore[arg-type]
 

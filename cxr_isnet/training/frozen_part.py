@@ -14,8 +14,8 @@ from cxr_isnet.data import ImageConfig
 from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import MAPPING_SUFFIXES, digest
-from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, last_layer
-from cxr_isnet.objectives import Method, timm_model
+from cxr_isnet.networks import NetworkConfig, SegmenterConfig, build_network, last_layer, timm_model
+from cxr_isnet.objectives import Method
 from cxr_isnet.segmentation import Segmenter, SegmentTrainConfig, find_third_party, read_splits, train_segmenter
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
@@ -76,7 +76,7 @@ def _encoder(method: Method, options: Any, config: TrainConfig) -> FrozenPart:
             "dict of it, or timm:NAME"
         )
     if options.timm_model is not None:
-        model = timm_model(options.timm_model, pretrained=True)
+        model = timm_model(options.timm_model, pretrained=True, num_classes=0)
         return FrozenPart("encoder.network", options, model.state_dict(), Path(source))
     path = locate(source)
     state = read_weights(path)

@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation.calibration import with_temperature
 from cxr_isnet.imaging import read_image
 from cxr_isnet.inference import Classifier, FeatureReference
+from cxr_isnet.networks import NetworkConfig, build_network
 
 
 @pytest.fixture
@@ -205,3 +207,20 @@ def test_the_file_says_what_decided_the_training(classifier, tmp_path):
     for name in ("best.pt", "best.safetensors"):
         classifier.save(tmp_path / name)
         assert Classifier.load(tmp_path / name).provenance == classifier.provenance
+
+
+def test_a_resnet_of_before_its_first_stride_was_2_predicts_as_it_did(classifier, tmp_path):
+    torch.manual_seed(0)
+    config = NetworkConfig("resnet18_stride1")
+    old = replace(classifier, network=build_network(config, 2, 32).eval(), config=config, method="cross_entropy")
+    old.save(tmp_path / "now.pt")
+    state = torch.load(tmp_path / "now.pt", weights_only=True)
+    torch.save({**state, "format": 2, "network": {"name": "resnet18", "dropout": 0.0}}, tmp_path / "then.pt")
+
+    found = Classifier.load(tmp_path / "then.pt")
+    found.save(tmp_path / "again.pt")
+
+    images = torch.rand(2, 1, 32, 32)
+    assert found.config == config
+    assert torch.equal(found.network(images), old.network(images))
+    assert torch.equal(Classifier.load(tmp_path / "again.pt").network(images), old.network(images))

@@ -28,6 +28,12 @@ def test_of_a_resnet_the_last_block_of_each_stage_is_supervised(name, networks):
     assert find_backbone(name).supervised_layers == tuple(f"{stage}.{len(blocks) - 1}.act" for stage, blocks in stages)
 
 
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 2), ("resnet50", 2), ("resnet18_stride1", 1)])
+def test_the_first_convolution_of_a_resnet_has_the_usual_stride(name, stride, networks):
+    """He et al. 2016, table 1: 7 x 7, 64, stride 2."""
+    assert networks[name].conv1.stride == (stride, stride)
+
+
 @pytest.mark.parametrize("name", ["densenet121", "densenet_small", "densenet_tiny"])
 def test_of_a_densenet_the_relu_of_each_transition_and_that_of_the_final_features_are_supervised(name, networks):
     relus = [path for path, module in networks[name].named_modules() if isinstance(module, nn.ReLU)]
@@ -59,6 +65,8 @@ def test_networks_have_rules_but_those_with_attention_maps_of_their_own():
         *DENSENETS,
         "resnet18",
         "resnet50",
+        "resnet18_stride1",
+        "resnet50_stride1",
         "efficientnet_b0",
         "vit_b16",
         "vit_tiny",

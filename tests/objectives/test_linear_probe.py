@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.networks import NetworkConfig, build_network, penultimate
-from cxr_isnet.objectives.linear_probe import LinearProbe, timm_model
+from cxr_isnet.networks import NetworkConfig, build_network, penultimate, timm_model
+from cxr_isnet.objectives.linear_probe import LinearProbe
 from tests.objective_maker import make_objective
 
 TINY = NetworkConfig("densenet_tiny", dropout=0.5)
@@ -111,5 +111,7 @@ def test_a_model_that_timm_does_not_have_is_reported(timm):
 def test_without_timm_it_is_reported_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
 
-    with pytest.raises(InputError, match="encoder 'timm:eva' needs timm, which is not installed: pip install timm"):
+    with pytest.raises(
+        InputError, match=r"'timm:eva' needs timm, which is not installed: pip install 'cxr-isnet\[timm\]'"
+    ):
         make_objective("linear_probe", TINY, 3, encoder="timm:eva")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
@@ -201,6 +202,16 @@ def test_a_damaged_state_is_reported(make_config, content: Callable[[Path], byte
     (folder / "last.pt").write_bytes(content(folder))
 
     with pytest.raises(InputError, match=message):
+        train(replace(config, resume=True))
+
+
+def test_a_training_that_an_older_version_began_is_not_resumed(make_config):
+    config = make_config(epochs=1)
+    train(config)
+    state = Path(config.output) / "last.pt"
+    torch.save({**torch.load(state, weights_only=True), "format": 2}, state)
+
+    with pytest.raises(InputError, match=r"last\.pt: of a training that an older version began"):
         train(replace(config, resume=True))
 
 

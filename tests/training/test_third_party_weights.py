@@ -81,11 +81,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """With the names of torchvision's; the stride of the first convolution is that of this project."""
+    """With the names of torchvision's."""
 
     def __init__(self, channels: int, outputs: int, blocks: tuple[int, ...] = (2, 2, 2, 2)) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 1, 3, bias=False), nn.BatchNorm2d(64)
+        self.conv1, self.bn1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         before = 64
         for stage, (after, count) in enumerate(zip((64, 128, 256, 512), blocks, strict=True), start=1):
             layers = [
@@ -246,7 +246,8 @@ def test_what_was_done_and_left_out_is_logged(caplog: pytest.LogCaptureFixture, 
     torch.save({**state, "op_threshs": torch.zeros(14)}, tmp_path / "weights.pt")
 
     with caplog.at_level(logging.INFO):
-        init_from(build_network(RESNET, 2, 32), RESNET, tmp_path / "weights.pt")
+        other = NetworkConfig("resnet18_stride1")
+        init_from(build_network(other, 2, 32), other, tmp_path / "weights.pt")
 
     message = caplog.text
     assert "TorchXRayVision's input from -1024 to 1024" in message

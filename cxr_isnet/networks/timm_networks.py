@@ -1,0 +1,112 @@
+"""Classification networks of timm (PyTorch Image Models), by the names that timm has for them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cxr_isnet.errors import InputError
+
+TIMM = "timm:"
+"""Begins the name of a network of timm."""
+
+
+def timm_model(name: str, **settings: Any) -> nn.Module:
+    """A model of timm.
+
+    Args:
+        name: As of `timm.list_models()`.
+        settings: As of `timm.create_model`; with `pretrained=True` timm downloads its weights.
+
+    Raises:
+        InputError: timm is not installed, has no such model, or it does not take these settings.
+    """
+    try:
+        timm = importlib.import_module("timm")
+    except (ImportError, RuntimeError, OSError) as error:  # the last two of a torchvision that does not fit torch
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "timm"
+        what = "is not installed: pip install 'cxr-isnet[timm]'" if missing else f"cannot be imported: {error}"
+        raise InputError(f"'{TIMM}{name}' needs timm, which {what}") from error
+    try:
+        model: nn.Module = timm.create_model(name, **settings)
+    except (RuntimeError, ValueError, TypeError, OSError, AssertionError) as error:
+        raise InputError(f"'{TIMM}{name}': timm cannot make it: {error}. Correct the name") from error
+    return model
+
+
+@cache
+def timm_outline(name: str) -> nn.Module:
+    """A model of timm without memory for its weights, for a look at its structure; errors as of `timm_model`."""
+    with torch.device("meta"):
+        return timm_model(name, in_chans=1, num_classes=2)
+
+
+def build_timm(name: str, classes: int, image_size: int, dropout: float) -> nn.Module:
+    """A model of timm for grey images, its weights drawn from torch's global generator; errors as of `timm_model`."""
+    settings: dict[str, Any] = {"in_chans": 1, "num_classes": classes}
+    if _outline_config(name).get("fixed_input_size"):
+        settings["img_size"] = image_size
+    if dropout:
+        settings["drop_rate"] = dropout
+    return timm_model(name, **settings)
+
+
+def timm_layers(name: str) -> tuple[str, ...]:
+    """Module paths whose outputs timm names as features: the last at each size from a quarter of the image on, or, of a
+    transformer with one size, those after one, two and three quarters of its blocks.
+
+    (Of the last block only the class token is read: the relevance of its patches is zero.)
+    """
+    features: Sequence[dict[str, Any]] = list(getattr(timm_outline(name), "feature_info", ()))
+    if len({feature["reduction"] for feature in features}) == 1:
+        return tuple(dict.fromkeys(features[len(features) * i // 4 - 1]["module"] for i in (1, 2, 3)))
+    by_size = {feature["reduction"]: feature["module"] for feature in features if feature["reduction"] >= 4}
+    return tuple(by_size.values())
+
+
+def timm_size_multiple(name: str) -> int:
+    """What rows and columns of images must be a multiple of: a transformer's patch."""
+    outline = timm_outline(name)
+    fixed = _outline_config(name).get("fixed_input_size")
+    patch = getattr(getattr(outline, "patch_embed", None), "patch_size", (1, 1))
+    return int(patch[0]) if fixed else 1
+
+
+def timm_feature_maps(name: str) -> Callable[[Tensor], Tensor]:
+    """From what a layer of `timm_layers` gives to feature maps (B, C, h, w)."""
+    outline = timm_outline(name)
+    prefix = getattr(outline, "num_prefix_tokens", None) or 0
+    return partial(_feature_maps, prefix, str(getattr(outline, "output_fmt", "NCHW")) == "NHWC")
+
+
+def _feature_maps(prefix: int, channels_last: bool, output: Tensor) -> Tensor:
+    if output.dim() == 3:
+        return token_maps(prefix, output)
+    return output.permute(0, 3, 1, 2) if channels_last else output
+
+
+def token_maps(prefix: int, tokens: Tensor) -> Tensor:
+    """Tokens of patches as feature maps of a square image.
+
+    Args:
+        prefix: Tokens before those of the patches, as a class token; none, where the rest would be no square.
+        tokens: (B, N, C).
+
+    Returns:
+        (B, C, h, w), h = w.
+    """
+    patches = tokens.shape[1] - prefix
+    start = prefix if math.isqrt(patches) ** 2 == patches else 0
+    side = math.isqrt(tokens.shape[1] - start)
+    return tokens[:, start:].transpose(1, 2).unflatten(2, (side, side))
+
+
+def _outline_config(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = getattr(timm_outline(name), "pretrained_cfg", {})
+    return config
