@@ -104,7 +104,8 @@ def token_maps(prefix: int, tokens: Tensor) -> Tensor:
     patches = tokens.shape[1] - prefix
     start = prefix if math.isqrt(patches) ** 2 == patches else 0
     side = math.isqrt(tokens.shape[1] - start)
-    return tokens[:, start:].transpose(1, 2).unflatten(2, (side, side))
+    maps: Tensor = tokens[:, start:].transpose(1, 2).unflatten(2, (side, side))
+    return maps
 
 
 def _outline_config(name: str) -> dict[str, Any]:
