@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cxr_isnet.relevance import transposes
-from cxr_isnet.relevance.epsilon import carrying_nodes, check_parts, check_table
+from cxr_isnet.relevance.epsilon import carrying_nodes, check_parts, check_rules
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.first_layer import FirstLayer, fused_bias, fused_weight
+from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer
 from cxr_isnet.relevance.signal import per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
 from cxr_isnet.relevance.transposes import Convolution
@@ -124,10 +124,8 @@ def _weighted_backward(call: SignedCall, signals: Parts) -> tuple[Parts]:
 def _norm_forward(call: SignedCall) -> Parts:
     (z,) = call.inputs
     affine = call.call.kept
-    bias = affine.bias
     plus, minus = _split(per_channel(affine.scale, z.positive))
-    offset = -affine.mean * affine.scale if bias is None else bias - affine.mean * affine.scale
-    offset_plus, offset_minus = _split(per_channel(offset, z.positive))
+    offset_plus, offset_minus = _split(per_channel(affine.shift(), z.positive))
     positive = z.positive * plus + offset_plus
     negative = z.positive * minus + offset_minus if call.need_negative else None
     if z.negative is not None:
@@ -244,10 +242,12 @@ class AlphaBetaRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> AlphaBetaPropagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int]) -> AlphaBetaPropagation:
         """Propagation of these rules through one network; arguments and errors as for `EpsilonRules.prepare`."""
         carries = carrying_nodes(trace, set())
-        check_table(trace, {**self.table, "relu": None}, carries, type(self).__name__)
+        known = {node.index for node in trace.nodes if node.operation == "relu" or node.operation in self.table}
+        check_rules(trace, known, carries, type(self).__name__)
+        first = None if box is None else FirstLayer.find(trace, box)
         need: set[int] = {trace.output} if self.beta else set()
         for node in reversed(trace.nodes):
             if node.operation == "relu":
@@ -258,7 +258,7 @@ class AlphaBetaRules:
                     need.update(node.inputs)
             elif node.index in need:
                 need.update(node.inputs)
-        return AlphaBetaPropagation(self, trace, first_layer, layers, frozenset(need), carries)
+        return AlphaBetaPropagation(self, trace, first, layers, frozenset(need), carries)
 
 
 @dataclass(frozen=True)
@@ -343,16 +343,9 @@ class AlphaBetaPropagation:
         need = (node.index if norm is None else norm) in self.need_negative
         weight = bias = None
         if node.operation in ("conv2d", "linear"):
-            weight, bias = fused_weight(run, node.index, norm), fused_bias(run, node.index, norm)
-        call = Call(
-            run.steps[node.index],
-            node.name,
-            tuple(run.values[i] for i in node.inputs),
-            run.values[node.index],
-            run.kept[node.index],
-            self.rules.epsilon,
-            tuple(True for _ in node.inputs),
-        )
+            weight, bias, _ = run.call(node.index, norm_behind=norm).affine()
+        carries = tuple(True for _ in node.inputs)
+        call = run.call(node.index, node.name, epsilon=self.rules.epsilon, carries=carries)
         return SignedCall(call, tuple(parts[i] for i in node.inputs), need, weight, bias)
 
 

@@ -9,34 +9,33 @@ input.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
-from cxr_isnet.relevance.first_layer import FirstLayer
+from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer, FirstRule
+from cxr_isnet.relevance.layer_rules import LAYERS, LayerRule
 from cxr_isnet.relevance.nonlinear import NONLINEAR, gate
 from cxr_isnet.relevance.signal import inverse, per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
-from cxr_isnet.relevance.transposes import TRANSPOSES, Convolution, Rule, is_one_sided, linear_map
+from cxr_isnet.relevance.transposes import TRANSPOSES, Convolution, Rule
 
 
 def convolution(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Transposed convolution; batch norms next to it are multiplied into the weight, far smaller than a map."""
     if call.inputs[0].dim() != 4 or len(call.inputs) > 1:
         raise RelevanceError(f"'{call.name}' convolves something else than a batch of images with a fixed weight")
-    if is_one_sided(call):
-        scale = 1.0 if call.scale_out is None else call.scale_out[:, None, None]
-        (found,) = linear_map(call, signal * scale)
-        return (found if found is None or call.scale_in is None else found * call.scale_in[:, None, None],)
     weight = call.argument(1, "weight")
-    if call.scale_out is not None:
-        weight = weight * call.scale_out[:, None, None, None]
-    if call.scale_in is not None:
+    if call.norm_behind is not None:
+        weight = weight * call.norm_behind.scale[:, None, None, None]
+    if call.norm_before is not None:
         groups = call.argument(6, "groups", 1)
-        weight = (weight.unflatten(0, (groups, -1)) * call.scale_in.reshape(groups, 1, -1, 1, 1)).flatten(0, 1)
+        scale = call.norm_before.scale.reshape(groups, 1, -1, 1, 1)
+        weight = (weight.unflatten(0, (groups, -1)) * scale).flatten(0, 1)
     return (Convolution.of(call).transposed(signal, weight, call.inputs[0].shape[2:]),)
 
 
@@ -45,7 +44,7 @@ def linear(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     if len(call.inputs) > 1:
         raise RelevanceError(f"'{call.name}' is linear with a weight made of the image: write it as a matrix product")
     weight = call.argument(1, "weight")
-    return (signal @ (weight if call.scale_out is None else weight * call.scale_out[:, None]),)
+    return (signal @ (weight if call.norm_behind is None else weight * call.norm_behind.scale[:, None]),)
 
 
 def batch_norm(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
@@ -61,6 +60,55 @@ EPSILON_TABLE: Mapping[Hashable, Rule] = {
     "batch_norm": batch_norm,
 }
 """Rule of every operation, by its name in ATen. A gate lets no relevance through (`gate`)."""
+
+
+AnyRule = Rule | FirstRule
+"""What a table can hold."""
+
+
+@dataclass(frozen=True)
+class At:
+    """Key of a table: the layers (convolutions and linear ones) at some place of a network.
+
+    Attributes:
+        path: module path, as in ``named_modules``, that they are or lie in; ``*`` and ``?`` as in names of files. Empty
+            for anywhere.
+        depth: their position among the layers in the order in which they are run: 0 the first, -1 the last; or the
+            first and the last position of a range. None for any.
+        operations: names of the ATen operations that are meant.
+
+    Example:
+        >>> table = {**EPSILON_TABLE, At("features"): GammaRule(), At(depth=0): FlatRule()}
+        >>> table[At(depth=(1, 3))] = AlphaBetaRule(alpha=2, beta=-1)
+    """
+
+    path: str = ""
+    depth: int | tuple[int, int] | None = None
+    operations: tuple[Hashable, ...] = LAYERS
+
+    def holds(self, trace: Trace, node: Node, layers: Sequence[int]) -> bool:
+        """Whether a node is meant; `layers` are those of the network, in order."""
+        if node.operation not in self.operations:
+            return False
+        if self.depth is not None:
+            if node.index not in layers:
+                return False
+            low, high = self.depth if isinstance(self.depth, tuple) else (self.depth, self.depth)
+            position, count = layers.index(node.index), len(layers)
+            if not low % count <= position <= (high % count if high < count else high):
+                return False
+        if not self.path:
+            return True
+        if not trace.named:
+            raise RelevanceError(
+                f"At('{self.path}') is looked for in a pass that has no names of modules, as one of a network that "
+                "skips other parts at every step: give depths or operations instead of paths"
+            )
+        return self.exists([node.name.rsplit(".", i)[0] for i in range(node.name.count(".") + 1)])
+
+    def exists(self, paths: Iterable[str]) -> bool:
+        """Whether one of the module paths is meant."""
+        return not self.path or any(fnmatchcase(path, self.path) for path in paths)
 
 
 class EpsilonPoints(Enum):
@@ -82,44 +130,50 @@ class EpsilonRules:
     Attributes:
         epsilon: stabiliser in units of the activations, >= 0; typical 1e-2. An activation well below it is silenced.
         points: where epsilon acts.
-        table: operation -> rule. To give a module of your own a rule: ``table={**EPSILON_TABLE, MyModule: my_rule}``,
-            with ``my_rule(call, signal)`` returning the signal (K * B, ...) at each tensor input. To give an operation
-            another one, take its name in ATen as the key: ``{**EPSILON_TABLE, "softmax": gate}``.
+        table: operation, class of modules or `At` -> rule. To give a module of your own a rule:
+            ``table={**EPSILON_TABLE, MyModule: my_rule}``, with ``my_rule(call, signal)`` returning the signal
+            (K * B, ...) at each tensor input. To give an operation another one, take its name in ATen as the key:
+            ``{**EPSILON_TABLE, "softmax": gate}``. To give some layers another one: ``{**EPSILON_TABLE,
+            At("features.*"): GammaRule(), At(depth=0): FlatRule()}``; of several that fit, the last holds.
     """
 
     epsilon: float = 1e-2
     points: EpsilonPoints = EpsilonPoints.RELU
-    table: Mapping[Hashable, Rule] = field(default_factory=lambda: EPSILON_TABLE)
+    table: Mapping[Hashable, AnyRule] = field(default_factory=lambda: EPSILON_TABLE)
 
     def __post_init__(self) -> None:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int]) -> EpsilonPropagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int]) -> EpsilonPropagation:
         """Propagation of these rules through one network.
 
         Args:
             trace: the network.
-            first_layer: z^B rule of the first layer, or None for epsilon there too.
+            box: rule of the layer that reads the image, where the table has none of its own for it; or None.
             layers: nodes whose relevance is wanted beside the image's.
 
         Raises:
             MissingRuleError: if relevance would pass a node that the table does not know.
+            RelevanceError: if a rule of the first layer is given to another.
         """
-        carries = carrying_nodes(trace, {op for op, rule in self.table.items() if rule is gate})
-        check_table(trace, self.table, carries, type(self).__name__)
-        stock = all(self.table.get(op) is EPSILON_TABLE[op] for op in ("conv2d", "batch_norm", "relu"))
-        folds = fold_batch_norms(trace, layers) if stock else Folds({}, {})
+        rules = choose_rules(trace, self.table)
+        gates = {index for index, rule in rules.items() if rule is gate}
+        carries = carrying_nodes(trace, gates)
+        check_rules(trace, rules, carries, type(self).__name__)
+        first = _first_layer(trace, rules, box)
+        folds = fold_batch_norms(trace, rules, layers)
         points = _reference_points(trace) if self.points is EpsilonPoints.REFERENCE else frozenset()
-        return EpsilonPropagation(self, trace, first_layer, layers, folds, points, carries)
+        return EpsilonPropagation(self, trace, rules, first, layers, folds, points, carries)
 
 
 @dataclass(frozen=True)
 class EpsilonPropagation:
     """`EpsilonRules` prepared for one network: the backward pass of relevance through the steps of a forward pass."""
 
-    rules: EpsilonRules
+    settings: EpsilonRules
     trace: Trace
+    rules: Mapping[int, AnyRule]
     first_layer: FirstLayer | None
     layers: frozenset[int]
     folds: Folds
@@ -160,21 +214,21 @@ class EpsilonPropagation:
     def _parts(self, run: ForwardPass, node: Node, signal: Tensor) -> tuple[Tensor | None, ...]:
         output = run.values[node.index]
         if node.index in self.points:
-            signal = times(signal, wide(output) * inverse(wide(output), self.rules.epsilon))
+            signal = times(signal, wide(output) * inverse(wide(output), self.settings.epsilon))
         if node.index in self.folds:
             return (signal,)
-        call = Call(
-            run.steps[node.index],
+        before = self.folds.before.get(node.index)
+        call = run.call(
+            node.index,
             node.name,
-            tuple(run.values[i] for i in node.inputs),
-            output,
-            run.kept[node.index],
-            self.rules.epsilon,
-            tuple(i in self.carries for i in node.inputs),
-            run.norm_scale(self.folds.before.get(node.index)),
-            run.norm_scale(self.folds.behind.get(node.index)),
+            self.folds.behind.get(node.index),
+            epsilon=self.settings.epsilon,
+            carries=tuple(i in self.carries for i in node.inputs),
+            norm_before=None if before is None else run.kept[before],
         )
-        parts = self.rules.table[node.operation](call, signal)
+        rule = self.rules[node.index]
+        assert not isinstance(rule, FirstRule)
+        parts = rule(call, signal)
         check_parts(parts, call, signal)
         return parts
 
@@ -202,26 +256,59 @@ def relevant_inputs(node: Node) -> tuple[int, ...]:
     return node.inputs[:1] if node.operation == "div" else node.inputs
 
 
-def carrying_nodes(trace: Trace, gates: set[Hashable]) -> frozenset[int]:
+def choose_rules(trace: Trace, table: Mapping[Hashable, AnyRule]) -> dict[int, AnyRule]:
+    """The rule of every node that the table has one for: the last `At` that fits, else that of its operation."""
+    places = [(place, rule) for place, rule in table.items() if isinstance(place, At)]
+    layers = [node.index for node in trace.nodes if node.operation in LAYERS]
+    rules = {node.index: table[node.operation] for node in trace.nodes if node.operation in table}
+    for node in trace.nodes:
+        for place, rule in places:
+            if place.holds(trace, node, layers):
+                rules[node.index] = rule
+    return rules
+
+
+def _first_layer(trace: Trace, rules: Mapping[int, AnyRule], box: BoxRule | None) -> FirstLayer | None:
+    """The layer that reads the image, where it has a rule for that."""
+    given = [index for index, rule in rules.items() if isinstance(rule, FirstRule)]
+    if given:
+        rule = rules[given[0]]
+        assert isinstance(rule, FirstRule)
+        found = FirstLayer.find(trace, rule)
+        if given != [found.conv]:
+            names = ", ".join(f"'{trace.nodes[i].name}'" for i in given if i != found.conv)
+            raise RelevanceError(
+                f"{type(rule).__name__} is a rule of the layer that reads the image, '{trace.nodes[found.conv].name}'; "
+                f"the table gives it to {names} too: take At(depth=0) as its key"
+            )
+        return found
+    if box is None:
+        return None
+    reading = trace.readers[IMAGE]
+    own = len(reading) == 1 and trace.nodes[reading[0]].operation == "conv2d" and rules[reading[0]] is not convolution
+    return None if own else FirstLayer.find(trace, box)
+
+
+def carrying_nodes(trace: Trace, gates: Container[int]) -> frozenset[int]:
     """Nodes that relevance can reach the image from: made of it by something else than a gate, and no condition."""
     carries = {IMAGE}
     for node in trace.nodes:
-        if node.floating and node.operation not in gates and carries.intersection(relevant_inputs(node)):
+        if node.floating and node.index not in gates and carries.intersection(relevant_inputs(node)):
             carries.add(node.index)
     return frozenset(carries)
 
 
-def check_table(trace: Trace, table: Mapping[Hashable, object], carries: frozenset[int], rules: str) -> None:
-    """Check that the table has a rule for every node between image and logits.
+def check_rules(trace: Trace, rules: Container[int], carries: frozenset[int], name: str) -> None:
+    """Check that there is a rule for every node between image and logits.
 
     Args:
         trace: the network.
-        table: operation -> rule.
+        rules: nodes that have one.
         carries: nodes that relevance goes through.
-        rules: name of the set of rules, for the message.
+        name: of the set of rules, for the message.
 
     Raises:
-        MissingRuleError: for the last node in the network whose operation is not in `table`.
+        MissingRuleError: for the last node in the network that has none.
         RelevanceError: if no relevance can reach the image at all.
     """
     if trace.output not in carries:
@@ -231,8 +318,8 @@ def check_table(trace: Trace, table: Mapping[Hashable, object], carries: frozens
     reached = {trace.output}
     for node in reversed(trace.nodes):
         if node.index in reached and node.index != IMAGE:
-            if node.operation not in table:
-                raise MissingRuleError(node.name, node.module or f'"{node.operation}"', rules)
+            if node.index not in rules:
+                raise MissingRuleError(node.name, node.module or f'"{node.operation}"', name)
             reached.update(i for i in relevant_inputs(node) if i in carries)
 
 
@@ -247,20 +334,30 @@ class Folds:
         return node in self.before.values() or node in self.behind.values()
 
 
-def fold_batch_norms(trace: Trace, layers: frozenset[int]) -> Folds:
+def fold_batch_norms(trace: Trace, rules: Mapping[int, AnyRule], layers: frozenset[int]) -> Folds:
     """Batch norms whose factor can be multiplied into a weight, which saves passes over whole maps.
 
     Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the
-    factor commutes with the gate of the ReLU. Not across a node in `layers`, whose relevance would miss the factor.
+    factor commutes with the gate of the ReLU. Not across a node in `layers`, whose relevance would miss the factor, nor
+    where a rule is of the user's own, who knows nothing of it.
     """
-    behind = {source: norm for source, norm in trace.batch_norm_of.items() if source not in layers}
+
+    def stock(index: int | None) -> bool:
+        return index is not None and rules.get(index) is EPSILON_TABLE[trace.nodes[index].operation]
+
+    behind = {
+        source: norm
+        for source, norm in trace.batch_norm_of.items()
+        if source not in layers and stock(norm) and (stock(source) or isinstance(rules.get(source), LayerRule))
+    }
     before: dict[int, int] = {}
     for node in trace.nodes:
-        if node.operation == "batch_norm" and node.index not in behind.values() and node.index not in layers:
-            relu = trace.sole_reader(node.index, "relu")
+        index = node.index
+        if node.operation == "batch_norm" and stock(index) and index not in behind.values() and index not in layers:
+            relu = trace.sole_reader(index, "relu")
             conv = None if relu is None or relu in layers else trace.sole_reader(relu, "conv2d")
-            if conv is not None:
-                before[conv] = node.index
+            if conv is not None and stock(relu) and stock(conv):
+                before[conv] = index
     return Folds(before, behind)
 
 

@@ -9,22 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cxr_isnet.relevance.trace import wide
-
-
-@dataclass(frozen=True)
-class AffineNorm:
-    """A batch norm as the affine map x * scale + shift per channel, its statistics detached.
-
-    Attributes:
-        scale: weight / sqrt(var + eps), (C,). Differentiable in the weight only.
-        mean: batch mean in training, running mean in evaluation, (C,), detached.
-        bias: its bias (C,), or None.
-    """
-
-    scale: Tensor
-    mean: Tensor
-    bias: Tensor | None
+from cxr_isnet.relevance.trace import AffineNorm, wide
 
 
 def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, AffineNorm, Any]:

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cxr_isnet.relevance.epsilon import EpsilonRules
+from cxr_isnet.relevance.epsilon import At, EpsilonRules
 from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
-from cxr_isnet.relevance.first_layer import Bound, FirstLayer
+from cxr_isnet.relevance.first_layer import Bound, BoxRule
 from cxr_isnet.relevance.in_graph import enroll, in_graph
 from cxr_isnet.relevance.recorder import record
 from cxr_isnet.relevance.targets import Target, per_class_or_highest
@@ -37,12 +37,12 @@ class Rules(Protocol):
     def table(self) -> Mapping[Any, object]:
         """Operation -> rule."""
 
-    def prepare(self, trace: Trace, first_layer: FirstLayer | None, layers: frozenset[int], /) -> Propagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int], /) -> Propagation:
         """Propagation of these rules through one network.
 
         Args:
             trace: the network.
-            first_layer: z^B rule of the first layer, or None for these rules there too.
+            box: rule of the layer that reads the image, where these rules have none of their own for it; or None.
             layers: nodes whose relevance is wanted beside the image's.
 
         Raises:
@@ -76,7 +76,7 @@ class LRP(nn.Module):
         network: module from images (B, C, H, W) to logits (B, classes), of operations that have rules.
         rules: one set of rules, or several that share the forward pass; their maps follow each other in K.
         image_range: smallest and largest value of a pixel, for the z^B rule of the first layer, each a number or one
-            for every channel; None to apply `rules` there.
+            for every channel; None to apply `rules` there. A table that has another rule for that layer keeps it.
         first_epsilon: stabiliser of that rule.
         layers: module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
 
@@ -112,18 +112,24 @@ class LRP(nn.Module):
             [EpsilonRules()] if rules is None else list(rules) if isinstance(rules, Sequence) else [rules]
         )
         self._whole = {key for s in self._propagations for key in s.table if isinstance(key, type)}
-        self._range, self._first_epsilon = image_range, first_epsilon
+        self._box = None if image_range is None else BoxRule(*image_range, first_epsilon)
+        given = (rule for one in self._propagations for rule in one.table.values() if isinstance(rule, BoxRule))
+        self._range = next(given, self._box)
         self._range_told = False
         self._layers = tuple(layers)
         self._prepared: dict[Any, list[Propagation]] = {}
-        if image_range is not None and not torch.as_tensor(image_range[1]).gt(torch.as_tensor(image_range[0])).all():
-            raise RelevanceError(f"image_range is ({image_range[0]}, {image_range[1]}); the second must be larger")
         modules = dict(network.named_modules())
         for name in layers:
             if name not in modules:
                 known = ", ".join(n for n in modules if n)
                 raise RelevanceError(
                     f"the network has no module '{name}' that is called in its forward; it has: {known}"
+                )
+        for place in (key for one in self._propagations for key in one.table if isinstance(key, At)):
+            if not place.exists(modules):
+                known = ", ".join(n for n in modules if n)
+                raise RelevanceError(
+                    f"a rule is for At('{place.path}'), but the network has no module of that path; it has: {known}"
                 )
         enroll(self)
         self._try_out()
@@ -178,17 +184,10 @@ class LRP(nn.Module):
     def _prepare(self, run: ForwardPass) -> None:
         """Rules for a structure not seen before."""
         trace = run.trace()
-        first = None if self._range is None else FirstLayer.find(trace, *self._range, self._first_epsilon)
-        if first is not None:
-            for name, index in trace.layers.items():
-                if index < first.last:
-                    raise RelevanceError(
-                        f"'{name}' lies inside the first layer, whose rule gives the image's relevance only"
-                    )
         wanted = frozenset(trace.layers.values())
         if len(self._prepared) >= _STRUCTURES:
             self._prepared.clear()
-        self._prepared[run.structure()] = [rules.prepare(trace, first, wanted) for rules in self._propagations]
+        self._prepared[run.structure()] = [rules.prepare(trace, self._box, wanted) for rules in self._propagations]
 
     def _try_out(self) -> None:
         """One pass over images of the right shape, if it can be guessed, so that what has no rule is told at once."""
@@ -214,15 +213,16 @@ class LRP(nn.Module):
             return
         self._range_told = images.is_cuda  # there a look at every batch would stop the GPU: the first one only
         low, high = (
-            torch.as_tensor(b, dtype=images.dtype, device=images.device).reshape(-1, 1, 1) for b in self._range
+            torch.as_tensor(bound, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
+            for bound in (self._range.low, self._range.high)
         )
         slack = 1e-4 * (high - low)
         if bool(((images < low - slack) | (images > high + slack)).any()):
             self._range_told = True
             warnings.warn(
                 f"images range from {float(images.min()):.3g} to {float(images.max()):.3g}, outside image_range "
-                f"{self._range}: relevance of the first layer (z^B) is that of other images. Give LRP their range: "
-                "image_range=(low, high), each a number or one for every channel",
+                f"({self._range.low}, {self._range.high}): relevance of the first layer (z^B) is that of other images. "
+                "Give LRP their range: image_range=(low, high), each a number or one for every channel",
                 stacklevel=3,
             )
 

@@ -117,7 +117,7 @@ def record(
     recorder = Recorder(images)
     with recorder.hooks(network, whole, layers, named), recorder:
         output = (run or network)(images)
-    return recorder.forward_pass(find_logits(output, images.shape[0]), layers)
+    return recorder.forward_pass(find_logits(output, images.shape[0]), layers, named)
 
 
 class Recorder(TorchFunctionMode):
@@ -141,7 +141,7 @@ class Recorder(TorchFunctionMode):
         self._thread = threading.get_ident()
         self._note_storage(images, 0)
 
-    def forward_pass(self, logits: Tensor, layers: Collection[str]) -> ForwardPass:
+    def forward_pass(self, logits: Tensor, layers: Collection[str], named: bool) -> ForwardPass:
         """What was recorded."""
         output = self._index.get(id(logits))
         if output is None:
@@ -153,7 +153,7 @@ class Recorder(TorchFunctionMode):
         if missing:
             raise RelevanceError(f"module '{missing[0]}' is not called in the forward, or returns nothing of the image")
         ordered = {name: self._layers[name] for name in layers}
-        return ForwardPass(self._steps, self._values, self._kept, output, ordered, self._names)
+        return ForwardPass(self._steps, self._values, self._kept, output, ordered, self._names, named)
 
     # ---- modules
 

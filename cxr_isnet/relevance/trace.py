@@ -89,11 +89,13 @@ class Trace:
         nodes: in topological order, the image first.
         output: index of the logits.
         layers: by module path, the node of that module's output.
+        named: the nodes' names are paths of modules.
     """
 
     nodes: tuple[Node, ...]
     output: int
     layers: Mapping[str, int] = field(default_factory=dict)
+    named: bool = False
 
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
@@ -124,6 +126,26 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class AffineNorm:
+    """A batch norm as the affine map x * scale + shift per channel, its statistics detached.
+
+    Attributes:
+        scale: weight / sqrt(var + eps), (C,). Differentiable in the weight only.
+        mean: batch mean in training, running mean in evaluation, (C,), detached.
+        bias: its bias (C,), or None.
+    """
+
+    scale: Tensor
+    mean: Tensor
+    bias: Tensor | None
+
+    def shift(self) -> Tensor:
+        """What is added after the factor, (C,)."""
+        shift = -self.mean * self.scale
+        return shift if self.bias is None else shift + self.bias
+
+
+@dataclass(frozen=True)
 class Call:
     """Input of a rule: one step of a forward pass.
 
@@ -135,8 +157,8 @@ class Call:
         kept: what the forward kept for relevance: see `cxr_isnet.relevance.recorder`.
         epsilon: stabiliser of the rules.
         carries: for each input, whether relevance goes on through it; that of one which does not is not looked at.
-        scale_in: factors (C_in,) of a batch norm before this convolution, folded into its weight; or None.
-        scale_out: factors (C_out,) of a batch norm behind it, likewise.
+        norm_before: the batch norm before this convolution, whose factors belong into its weight; or None.
+        norm_behind: the batch norm behind this convolution or linear layer, whose map belongs into its own; or None.
     """
 
     step: Step
@@ -146,13 +168,27 @@ class Call:
     kept: Any = None
     epsilon: float = 0.0
     carries: tuple[bool, ...] = ()
-    scale_in: Tensor | None = None
-    scale_out: Tensor | None = None
+    norm_before: AffineNorm | None = None
+    norm_behind: AffineNorm | None = None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that is no output of another step, given by position or by name; floats in float32 or wider."""
         found = self.step.args[position] if position < len(self.step.args) else self.step.kwargs.get(name, default)
         return wide(found) if isinstance(found, Tensor) else found
+
+    def affine(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Weight, bias and output of a convolution or linear layer as one with the batch norm behind it, if any."""
+        weight, bias, output = self.argument(1, "weight"), self.argument(2, "bias"), wide(self.output)
+        norm = self.norm_behind
+        if norm is None:
+            return weight, bias, output
+        shift = norm.shift()
+        shape = (-1, *[1] * (output.dim() - 2))
+        return (
+            weight * norm.scale.reshape(-1, *[1] * (weight.dim() - 1)),
+            shift if bias is None else shift + bias * norm.scale,
+            output * norm.scale.reshape(shape) + shift.reshape(shape),
+        )
 
 
 @dataclass(frozen=True)
@@ -165,7 +201,8 @@ class ForwardPass:
         kept: for every step what relevance needs beside its output, or None: see `cxr_isnet.relevance.recorder`.
         output: index of the logits.
         layers: by module path, the step of that module's output.
-        names: for every step module path and class, where they were asked for.
+        names: for every step module path and class of module; without `named`, the operation.
+        named: the names are paths of modules.
     """
 
     steps: list[Step]
@@ -174,6 +211,7 @@ class ForwardPass:
     output: int
     layers: Mapping[str, int]
     names: list[tuple[str, str]]
+    named: bool = False
 
     @property
     def logits(self) -> Tensor:
@@ -194,11 +232,14 @@ class ForwardPass:
         for i, (step, value, (name, module)) in enumerate(zip(self.steps, self.values, self.names, strict=True)):
             floating = value.is_floating_point()
             nodes.append(Node(i, step.operation, step.inputs, value.dim(), floating, name, module))
-        return Trace(tuple(nodes), self.output, dict(self.layers))
+        return Trace(tuple(nodes), self.output, dict(self.layers), self.named)
 
-    def norm_scale(self, index: int | None) -> Tensor | None:
-        """Factors (C,) of the batch norm at step `index`."""
-        return None if index is None else self.kept[index].scale
+    def call(self, index: int, name: str = "", norm_behind: int | None = None, **settings: Any) -> Call:
+        """Step `index` as a rule gets it, with the batch norm at step `norm_behind`."""
+        step = self.steps[index]
+        norm = None if norm_behind is None else self.kept[norm_behind]
+        inputs = tuple(self.values[i] for i in step.inputs)
+        return Call(step, name, inputs, self.values[index], self.kept[index], norm_behind=norm, **settings)
 
     def replayed(self, images: Tensor) -> Tensor:
         """Logits of other images by the steps alone, with the same random factors."""

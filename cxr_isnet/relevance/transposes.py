@@ -44,28 +44,40 @@ def linear_map(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Settings of a convolution of images, in pixels by row and column."""
+    """Settings of a convolution of images, in pixels by row and column.
+
+    Attributes:
+        stride: of the output.
+        padding: zeros at each end.
+        dilation: of the kernel.
+        groups: of channels.
+        beyond: zeros that the far end has more than `padding`, as padding="same" with an even kernel gives it.
+    """
 
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+    beyond: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, call: Call) -> Convolution:
-        """Those of a recorded `conv2d`; its padding must be the same at both ends."""
+        """Those of a recorded `conv2d`."""
         dilation = _pair(call.argument(5, "dilation", 1))
-        padding = call.argument(4, "padding", 0)
+        padding, beyond = call.argument(4, "padding", 0), (0, 0)
         if padding == "valid":
             padding = 0
         elif padding == "same":
-            padding = tuple(
-                d * (k - 1) // 2 for d, k in zip(dilation, call.argument(1, "weight").shape[2:], strict=True)
-            )
-        return cls(_pair(call.argument(3, "stride", 1)), _pair(padding), dilation, call.argument(6, "groups", 1))
+            sizes = call.argument(1, "weight").shape[2:]
+            total = [d * (k - 1) for d, k in zip(dilation, sizes, strict=True)]
+            padding, beyond = [t // 2 for t in total], (total[0] % 2, total[1] % 2)
+        stride, groups = _pair(call.argument(3, "stride", 1)), call.argument(6, "groups", 1)
+        return cls(stride, _pair(padding), dilation, groups, beyond)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution itself."""
+        if any(self.beyond):
+            x = F.pad(x, (0, self.beyond[1], 0, self.beyond[0]))
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def transposed(self, signal: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
@@ -73,21 +85,18 @@ class Convolution:
         stride, padding, dilation = self.stride, self.padding, self.dilation
         if self.groups == 1 and weight.shape[2:] == (1, 1) and stride == (1, 1) and padding == (0, 0):
             return F.conv2d(signal, weight.transpose(0, 1))  # the same map; torch has faster kernels for it
+        whole = self.padded(size)
         missing = [
-            size[i]
+            whole[i]
             - ((signal.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
             for i in range(2)
         ]
-        return F.conv_transpose2d(signal, weight, None, stride, padding, missing, self.groups, dilation)
+        moved = F.conv_transpose2d(signal, weight, None, stride, padding, missing, self.groups, dilation)
+        return moved[..., : size[0], : size[1]]
 
-
-def is_one_sided(call: Call) -> bool:
-    """Whether padding="same" of a recorded `conv2d` pads one end more than the other, as with an even kernel."""
-    dilation = _pair(call.argument(5, "dilation", 1))
-    sizes = call.argument(1, "weight").shape[2:]
-    return call.argument(4, "padding", 0) == "same" and any(
-        d * (k - 1) % 2 for d, k in zip(dilation, sizes, strict=True)
-    )
+    def padded(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of an image of this size with the zeros of `beyond`."""
+        return size[0] + self.beyond[0], size[1] + self.beyond[1]
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

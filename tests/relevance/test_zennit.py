@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import cxr_isnet.relevance
 from cxr_isnet.relevance import LRP, AlphaBetaRules, AlphaBetaStart, EpsilonRules
 
 from .networks import ConvNet, randomise
@@ -98,3 +99,78 @@ def test_z_plus_of_all_contributions(zennit: Any, network: ConvNet, images: Tens
     z_plus = AlphaBetaRules(epsilon=epsilon, start=AlphaBetaStart.CONTRIBUTIONS)
     lrp = LRP(network, z_plus, image_range=(0.0, 1.0) if z_b else None, first_epsilon=0.02)
     assert_close(lrp(images)[1].image.detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+# ---- presets
+
+
+class Branches(nn.Module):
+    """Sums with a projection and with the identity, two hidden layers, as modules that zennit knows."""
+
+    def __init__(self, zennit: Any) -> None:
+        super().__init__()
+        self.stem, self.norm0, self.act0 = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+        self.conv1, self.norm1, self.act1 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+        self.down, self.norm_down = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.add, self.again, self.act2 = zennit.layer.Sum(), zennit.layer.Sum(), nn.ReLU()
+        self.pool, self.hidden, self.act3 = nn.AvgPool2d(2), nn.Linear(64, 6), nn.ReLU()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act0(self.norm0(self.stem(x)))
+        branch = self.norm1(self.conv1(x))
+        x = self.act1(self.add(torch.stack([branch, self.norm_down(self.down(x))], -1)))
+        x = self.act2(self.again(torch.stack([x, x], -1)))
+        return self.head(self.act3(self.hidden(self.pool(x).flatten(1))))
+
+
+def sequential_with(activation: type[nn.Module]) -> nn.Sequential:
+    """Inputs of both signs for every layer but the first; a strided, a grouped and a dilated convolution."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1),
+        activation(),
+        nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        nn.BatchNorm2d(4),
+        activation(),
+        nn.Conv2d(4, 3, 3, padding=2, dilation=2),
+        activation(),
+        nn.Flatten(),
+        nn.Linear(3 * 16, 5),
+        activation(),
+        nn.Linear(5, 3),
+    )
+
+
+PRESETS = ["EpsilonPlus", "EpsilonPlusFlat", "EpsilonAlpha2Beta1", "EpsilonAlpha2Beta1Flat", "EpsilonGammaBox"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", ["cnn", "tanh", "gelu", "branches"])
+def test_presets(zennit: Any, kind: str, name: str) -> None:
+    """With batch norms, biases and inputs of both signs; zennit's sums and average pools without a stabiliser."""
+    makers = {
+        "cnn": ConvNet,
+        "tanh": lambda: sequential_with(nn.Tanh),
+        "gelu": lambda: sequential_with(nn.GELU),
+        "branches": lambda: Branches(zennit),
+    }
+    network, images = randomise(makers[kind]()), torch.rand(3, 2, 8, 8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0  # zennit sets it to 0 when it merges
+    bounds = {"low": torch.zeros(1, 2, 8, 8), "high": torch.ones(1, 2, 8, 8)} if name == "EpsilonGammaBox" else {}
+    exact, types = zennit.rules.Norm(stabilizer=TINY), zennit.types
+    layer_map = [(types.AvgPool, exact), (zennit.layer.Sum, exact), (nn.GELU, zennit.rules.Pass())]
+    merge = zennit.canonizers.SequentialMergeBatchNorm
+    composite = getattr(zennit.composites, name)(
+        epsilon=0.02, stabilizer=0.01, layer_map=layer_map, canonizers=[merge()], **bounds
+    )
+    relevance = LRP(network, getattr(cxr_isnet.relevance, name)(epsilon=0.02, stabilizer=0.01))(images)[1].image
+    logits = network(images).detach()
+    maps = []
+    for k in range(3):
+        seed = torch.zeros_like(logits)
+        seed[:, k] = logits[:, k]
+        with zennit.attribution.Gradient(network, composite) as attributor:
+            maps.append(attributor(images.clone(), seed)[1])
+    assert_close(relevance.detach(), torch.stack(maps, 1), rtol=1e-8, atol=1e-11)
