@@ -23,7 +23,7 @@ from pydicom.uid import JPEGLosslessSV1
 from transcoding import transcode
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.deployment import ScoringConfig, finish, local_scorer, pyfunc_path, score_archive
+from cxr_isnet.deployment import ScoringConfig, local_scorer, parts_of, pyfunc_path, score_archive
 from cxr_isnet.inference import Classifier, files_frame
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.phantoms import PhantomHospital, write_hospital
@@ -53,10 +53,10 @@ def main() -> None:
             rounds["bare"].append(len(paths) / (time.perf_counter() - begun))
             for name, workers in zip(names, args.workers, strict=True):
                 scorer = local_scorer(classifier, ScoringConfig(batch_size=args.batch, workers=workers))
-                begun = time.perf_counter()
-                score_archive(files_frame(paths), work / "p.parquet", scorer, {}, batch_size=args.batch)
-                rounds[name].append(len(paths) / (time.perf_counter() - begun))
-                finish(work / "p.parquet")
+                with parts_of(work / "p.parquet") as parts:
+                    begun = time.perf_counter()
+                    score_archive(files_frame(paths), parts, scorer, {}, batch_size=args.batch)
+                    rounds[name].append(len(paths) / (time.perf_counter() - begun))
     rates = {name: statistics.median(values) for name, values in rounds.items()}
     result = {
         "images_per_second": rates,

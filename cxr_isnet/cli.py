@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import json
 import logging
@@ -10,7 +11,6 @@ import os
 import re
 import sys
 import typing
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -24,7 +24,8 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 
 from cxr_isnet import __version__
 from cxr_isnet.config import is_import_path
-from cxr_isnet.errors import DivergedError, InputError, Terminated, is_disk_full, sigterm_interrupts
+from cxr_isnet.errors import DivergedError, InputError, Terminated, is_of_the_disk, sigterm_interrupts
+from cxr_isnet.files import SafeFormatter, without_controls
 from cxr_isnet.shipped import locate, recipes
 from cxr_isnet.stand_ins import stand_ins
 
@@ -263,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
 def _run(argv: list[str] | None) -> None:
     _quiet()
     log = logging.StreamHandler(sys.stderr)
-    log.setFormatter(_TerminalFormatter("%(message)s"))
+    log.setFormatter(SafeFormatter("%(message)s"))
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR  # of torchrun, one process tells
     logging.basicConfig(level=level, handlers=[log], force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
@@ -286,13 +287,14 @@ def _run(argv: list[str] | None) -> None:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
         raise SystemExit(_fail(f"interrupted{_how_to_go_on(command)}", status)) from None
     except OSError as error:
-        if not is_disk_full(error):
+        if not is_of_the_disk(error):
             raise
-        text = f"{error.filename or 'a file'}: not written: {error.strerror}. Make room{_how_to_go_on(command)}"
+        cure = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Correct the permissions or the path"
+        text = f"{error.filename or 'a file'}: {error.strerror}. {cure}{_how_to_go_on(command)}"
         raise SystemExit(_fail(text, BAD_INPUT)) from None
     text, status = result if isinstance(result, tuple) else (result, 0)
     if text:
-        print(_for_terminal(text))
+        print(without_controls(text))
     if status:
         raise SystemExit(status)
 
@@ -557,22 +559,8 @@ def _how_to_go_on(command: Command | None) -> str:
 
 
 def _fail(error: object, status: int) -> int:
-    print(_for_terminal(f"cxr-isnet: {error}"), file=sys.stderr)
+    print(without_controls(f"cxr-isnet: {error}"), file=sys.stderr)
     return status
-
-
-def _for_terminal(text: str) -> str:
-    """A text whose control characters are spelt out: names from files and tables must not drive a terminal."""
-    return "".join(mark.encode("unicode_escape").decode() if _is_control(mark) else mark for mark in text)
-
-
-def _is_control(mark: str) -> bool:
-    return mark not in "\n\t" and unicodedata.category(mark) in ("Cc", "Cf", "Cs")
-
-
-class _TerminalFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return _for_terminal(super().format(record))
 
 
 def _quiet() -> None:

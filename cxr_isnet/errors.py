@@ -82,6 +82,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether a file could not be written for want of space, or of what a quota allows."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ESTALE, errno.EBUSY, errno.ENOTDIR, errno.ELOOP),
+)
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether a disk, its permissions or its names are the cause, which the user can cure, and not this program."""
+    return error.errno in _OF_THE_DISK

@@ -1,21 +1,23 @@
-"""Atomic writes, locks, CSV tables, file names, and output folders."""
+"""Atomic writes, locks, CSV tables, file names, output folders, and text that drives no terminal."""
 
 import csv
-import errno
 import itertools
 import json
+import logging
 import os
 import re
+import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, is_of_the_disk
 
 LOCK_NAME = ".lock"
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_UNFINISHED, _COMPLETE = ".unfinished", ".complete"
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
 
@@ -38,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.filename in (str(partial), partial) or (error.filename is None and error.errno in _DISK_ERRORS):
+        if error.filename in (str(partial), partial) or (error.filename is None and is_of_the_disk(error)):
             raise unwritable(path, error) from error
         raise
     finally:
@@ -123,12 +125,68 @@ def exclusive(path: Path, *, beside: bool = False) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing but the lock that a process left."""
-    return all(entry.name == LOCK_NAME for entry in folder.iterdir())
+    """Whether a folder holds nothing but what a process that was killed left: its lock, and unfinished results."""
+    return all(entry.name in (LOCK_NAME, _UNFINISHED) for entry in folder.iterdir())
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what killed processes were writing in a folder or below it; the caller has the lock of it."""
+    for path in folder.rglob(".*.partial*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(output: str) -> Iterator[Path]:
+    """A folder to fill, whose content is that of `output` when the block succeeds: all of it, or nothing.
+
+    Until then it lies in `<output>/.unfinished`, so that a process that is killed leaves a folder that counts as empty.
+
+    Args:
+        output: as the user gave it; is made where it is missing.
+
+    Yields:
+        An empty folder.
+
+    Raises:
+        InputError: it is a file, not empty or not writable, or another process writes to it.
+    """
+    path = output_folder(output)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with exclusive(path):
+            if not is_empty(path):  # another process has been faster
+                raise InputError(f"output '{path}' is not empty: name another folder")
+            shutil.rmtree(path / _UNFINISHED, ignore_errors=True)
+            (path / _UNFINISHED).mkdir()
+            try:
+                yield path / _UNFINISHED
+                os.replace(path / _UNFINISHED, path / _COMPLETE)  # from here on a kill loses nothing
+                _move_out_of(path / _COMPLETE)
+                (path / LOCK_NAME).unlink()  # who has opened it finds the folder full
+            finally:
+                shutil.rmtree(path / _UNFINISHED, ignore_errors=True)
+    except OSError as error:
+        if is_of_the_disk(error):
+            raise unwritable(path, error) from error
+        raise
+    finally:
+        if missing and path.is_dir() and is_empty(path):  # refused, or failed: as if it had never been asked for
+            (path / LOCK_NAME).unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it by now
+                for folder in missing:
+                    folder.rmdir()
+
+
+def _move_out_of(folder: Path) -> None:
+    """Moves what a folder holds one up, and removes it."""
+    for entry in folder.iterdir():
+        os.replace(entry, folder.parent / entry.name)
+    folder.rmdir()
 
 
 def output_folder(output: str, *, may_hold: bool = False) -> Path:
-    """The path of a folder to write to; creates nothing.
+    """The path of a folder to write to; creates nothing, and ends what a process was killed at the end of.
 
     Args:
         output: as the user gave it.
@@ -138,9 +196,28 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
         InputError: it is a file, or not empty although it must be.
     """
     path = Path(output)
+    if (path / _COMPLETE).is_dir():
+        with suppress(InputError), exclusive(path):  # else a process that lives is about to end it
+            _move_out_of(path / _COMPLETE)
     if path.is_file() or (not may_hold and path.is_dir() and not is_empty(path)):
         raise InputError(f"output '{path}' is a file{'' if may_hold else ' or not empty'}: name another folder")
     return path
+
+
+def without_controls(text: str) -> str:
+    """A text whose control characters are spelt out: names from files and tables must not drive a terminal."""
+    return "".join(mark.encode("unicode_escape").decode() if _is_control(mark) else mark for mark in text)
+
+
+def _is_control(mark: str) -> bool:
+    return mark not in "\n\t" and unicodedata.category(mark) in ("Cc", "Cf", "Cs")
+
+
+class SafeFormatter(logging.Formatter):
+    """A formatter of log lines, for the terminal or a file that is shown on one, `without_controls`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_controls(super().format(record))
 
 
 def file_slug(name: str) -> str:

@@ -31,7 +31,7 @@ UNREADABLE = (OSError, EOFError, KeyError, SyntaxError, ValueError, csv.Error, z
 CURE = "Save it as 'CSV UTF-8', .xlsx or Parquet"
 
 _SEPARATORS = ",;\t|"
-_MAX_INFLATED = 4 * 2**30
+_MAX_INFLATED = 2**30
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32"}
 _BOMS |= {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FOREIGN = {b"\xd0\xcf\x11\xe0": "an Excel file of the old form (.xls) or with a password", b"%PDF": "a PDF"}
@@ -54,7 +54,10 @@ def parse_table(content: bytes, path: Path) -> pd.DataFrame:
         InputError: the content is no table, or has several meanings.
     """
     if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as stream:
+            content = stream.read(_MAX_INFLATED + 1)
+        if len(content) > _MAX_INFLATED:
+            raise InputError(f"{path}: is larger than {_MAX_INFLATED // 2**30} GiB when unpacked. Unpack it")
     if content[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_INFLATED:

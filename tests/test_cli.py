@@ -432,7 +432,7 @@ else:
         (
             OSError(errno.ENOSPC, "No space left on device", "out/last.pt"),
             2,
-            "out/last.pt: not written: No space left on device. Make room; to go on, give the same command with",
+            "out/last.pt: No space left on device. Make room; to go on, give the same command with",
         ),
     ],
     ids=["Ctrl-C", "SIGTERM", "disk full"],

@@ -2,11 +2,21 @@ import csv
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write, exclusive, file_slug, output_folder, without_apostrophe, write_csv
+from cxr_isnet.files import (
+    atomic_write,
+    exclusive,
+    file_slug,
+    is_empty,
+    new_folder,
+    output_folder,
+    without_apostrophe,
+    write_csv,
+)
 
 
 def test_a_file_that_was_written_takes_the_place_of_the_old_one(tmp_path):
@@ -136,3 +146,67 @@ def test_cells_that_a_spreadsheet_would_run_are_texts_and_read_back(tmp_path, te
     assert (without_apostrophe(first[0]), first[1]) == (text, "1.5")
     assert first[0] == (f"'{text}" if text in FORMULAS else text)
     assert second == ["", ""]
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "a" / "out"
+    with new_folder(str(out)) as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "x").write_text("x")
+        assert [path.name for path in out.iterdir() if path.name[0] != "."] == []
+
+    assert sorted(path.name for path in out.iterdir()) == ["part"]
+    assert (out / "part" / "x").read_text() == "x"
+
+
+def test_what_fails_in_a_new_folder_leaves_nothing(tmp_path):
+    def fail(folder):
+        (folder / "x").write_text("x")
+        raise KeyError
+
+    with pytest.raises(KeyError), new_folder(str(tmp_path / "a" / "out")) as folder:
+        fail(folder)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_stays_when_what_it_is_for_fails(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyError), new_folder(str(tmp_path / "out")):
+        raise KeyError
+
+    assert is_empty(tmp_path / "out")
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_a_folder_that_was_whole_when_its_process_was_killed_is_whole(tmp_path, moved):
+    """Killed after the commit, with some of its entries moved: the next process finishes the move, and keeps them."""
+    out = tmp_path / "out"
+    (out / ".complete").mkdir(parents=True)
+    for number in range(2):
+        place = out if number < moved else out / ".complete"
+        (place / f"{number}").write_text("whole")
+
+    with pytest.raises(InputError, match="not empty"), new_folder(str(out)):
+        pass
+
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == ["0", "1"]
+
+
+def test_what_a_killed_process_left_unfinished_counts_as_nothing(tmp_path):
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / "old").write_text("half")
+
+    with new_folder(str(tmp_path)) as folder:
+        (folder / "new").write_text("whole")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
+
+
+def test_a_new_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(InputError, match="Read-only file system"), new_folder(str(tmp_path / "out")):
+        pass

@@ -7,6 +7,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from cxr_isnet import table_formats
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import write_csv
 from cxr_isnet.tables import find_file, match_columns, read_table, require_columns, rows_of, to_numbers
@@ -287,3 +288,12 @@ def test_what_write_csv_defuses_reads_back_as_it_was(tmp_path, text):
     frame = read_table(tmp_path / "t.csv")
 
     assert (list(frame.columns), frame["label"][1]) == (["label", "=x"], text)
+
+
+def test_a_table_that_inflates_beyond_the_limit_is_refused(tmp_path, monkeypatch):
+    """1 MB of zeros in a kB: of a real one the memory would be gone before the table is looked at."""
+    monkeypatch.setattr(table_formats, "_MAX_INFLATED", 2**20)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"0" * 2**21))
+
+    with pytest.raises(InputError, match="is larger than"):
+        read_table(tmp_path / "a.csv.gz")

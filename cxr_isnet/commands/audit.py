@@ -20,7 +20,7 @@ from cxr_isnet.data import MarkConfig
 from cxr_isnet.deployment import training_of
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import output_folder
+from cxr_isnet.files import new_folder, output_folder
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.tracking import TrackingConfig, start_run
 
@@ -107,10 +107,10 @@ def audit(config: AuditConfig) -> str:
     with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()), without_training)
-        output.mkdir(parents=True, exist_ok=True)
-        written = write_audit(output, report)
+        with new_folder(config.output) as folder:
+            written = write_audit(folder, report)
         run.log_metrics(report.metrics(), 0)
         run.set_tags({"audit.verdict": report.verdict.value})
         for file in written:
-            run.log_artifact(file)
+            run.log_artifact(output / file.name)
     return report.table()

@@ -23,9 +23,9 @@ from cxr_isnet.evaluation import (
     study_text,
     write_report,
 )
-from cxr_isnet.files import output_folder
+from cxr_isnet.files import new_folder, output_folder
 from cxr_isnet.manifests import digest, inspect_manifest, join_tables, raise_first
-from cxr_isnet.tracking import Run, TrackingConfig, start_run
+from cxr_isnet.tracking import Run, TrackingConfig, check_store, start_run
 
 Tables = dict[str, str] | list[str] | str
 """Files of tables: one, several, or a name for each, as `{isnet: a.csv}` or `isnet=a.csv`."""
@@ -107,6 +107,7 @@ def evaluate(config: EvaluateConfig) -> str:
         InputError: A setting, a table or a file cannot be used.
     """
     output = output_folder(config.output)
+    check_store(config.tracking)
     paths = named_tables(config.predictions)
     classes, tables = read_tables(paths, config.classes, _listed(config.manifest))
     validation = _validation(config, classes, list(paths))
@@ -116,19 +117,14 @@ def evaluate(config: EvaluateConfig) -> str:
     with start_run(config.tracking, parameters=as_plain(config)) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])
-        write_and_log_report(run, output, study, tables)
+        with new_folder(config.output) as folder:
+            write_report(folder, study, tables)
+        log_report(run, output, study)
     return study_text(study)
 
 
-def write_and_log_report(
-    run: Run,
-    output: Path,
-    study: Study,
-    tables: Mapping[str, pd.DataFrame],
-    galleries: Mapping[str, Path] | None = None,
-) -> None:
-    """Writes the report into the folder, made if missing, and logs it."""
-    write_report(output, study, tables, galleries)
+def log_report(run: Run, output: Path, study: Study) -> None:
+    """Logs the report that `write_report` wrote into a folder, and its numbers."""
     run.log_metrics(study_metrics(study), 0)
     for name in FILES:
         run.log_artifact(output / name)
@@ -183,7 +179,7 @@ def read_audit(path: str | None) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON: {error}. Name an audit.json of the shortcut audit") from error
     if not isinstance(content, dict) or not {"model", "verdict", "probes"} <= content.keys():
         raise InputError(f"{path}: lacks 'model', 'verdict' or 'probes'. Name an audit.json of the shortcut audit")

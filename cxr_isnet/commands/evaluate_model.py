@@ -13,7 +13,7 @@ from cxr_isnet.deployment import EXTERNAL_TAG, training_of
 from cxr_isnet.engine import Device, RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions
-from cxr_isnet.files import output_folder
+from cxr_isnet.files import new_folder, output_folder
 from cxr_isnet.inference import (
     Classifier,
     FittedControls,
@@ -97,22 +97,23 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         read = digest(*config.manifest)
         run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
-        studies = evaluate_classifier(
-            classifier,
-            frame,
-            output,
-            conditions(config.mark),
-            config.settings(),
-            validation=validation,
-            audit=audit,
-            controls=controls,
-            model_uri=config.model,
-            store=store,
-        )
+        with new_folder(config.output) as folder:
+            studies = evaluate_classifier(
+                classifier,
+                frame,
+                folder,
+                conditions(config.mark),
+                config.settings(),
+                validation=validation,
+                audit=audit,
+                controls=controls,
+                model_uri=config.model,
+                store=store,
+            )
+            RunDirectory(folder).note_run(run.run_id, run.uri)
         run.log_metrics(flat_metrics(studies, "external"), 0, model_id=training.model_id, dataset="external")
-        for folder in sorted(path for path in output.iterdir() if path.is_dir()):
-            run.log_artifact(folder)
-        RunDirectory(output).note_run(run.run_id, run.uri)
+        for part in sorted(path for path in output.iterdir() if path.is_dir()):
+            run.log_artifact(part)
     return results_table(studies)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import image_uri, write_page
-from cxr_isnet.files import atomic_write, output_folder, write_csv
+from cxr_isnet.files import atomic_write, new_folder, output_folder, write_csv
 from cxr_isnet.imaging import is_dicom
 from cxr_isnet.inference import (
     AGAINST,
@@ -101,13 +101,13 @@ def explain(config: ExplainConfig) -> str:
     if len(failures) == len(found):
         raise InputError("no image can be explained: " + "; ".join(failures))
     scale = shared_scale(image.case.maps for image in found if image.case is not None)
-    output.mkdir(parents=True, exist_ok=True)
-    for image in found:
-        if image.case is not None:
-            _write_case(output / image.stem, image.case, classifier.classes, scale)
-    _write_table(output / TABLE, found, classifier.classes)
     kind = config.explainer.value if config.explainer else f"the way of method {classifier.method}"
-    _write_explanations(output / PAGE, found, classifier.classes, scale, config.model, kind)
+    with new_folder(config.output) as folder:
+        for image in found:
+            if image.case is not None:
+                _write_case(folder / image.stem, image.case, classifier.classes, scale)
+        _write_table(folder / TABLE, found, classifier.classes)
+        _write_explanations(folder / PAGE, found, classifier.classes, scale, config.model, kind)
     return "\n".join([str(output / PAGE), *(f"not explained: {failure}" for failure in failures)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cxr_isnet.deployment.exporters import find_exporter
-from cxr_isnet.files import output_folder
+from cxr_isnet.files import new_folder, output_folder
 from cxr_isnet.inference import Classifier
 
 
@@ -31,5 +31,6 @@ def export(config: ExportConfig) -> str:
     exporter = find_exporter(config.format)
     output = output_folder(config.output)
     classifier = Classifier.load(config.model, trust=config.trust)
-    output.mkdir(parents=True, exist_ok=True)
-    return "\n".join(str(file) for file in exporter.write(classifier, output))
+    with new_folder(config.output) as folder:
+        written = [file.relative_to(folder) for file in exporter.write(classifier, folder)]
+    return "\n".join(str(output / file) for file in written)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import exclusive, unwritable
+from cxr_isnet.files import exclusive, remove_partial_files, unwritable
 from cxr_isnet.imaging import AcceptanceConfig, Flag
 from cxr_isnet.intake import (
     IMAGE_FOLDER,
@@ -61,6 +61,8 @@ _ADVICE = {
     "several",
 }
 """Flags that need an explanation where they are counted."""
+_FIRST = {"site": "unnamed", "label": UNLABELLED, "licence": ""}
+"""What holds where no run was told anything else."""
 _FILES_LOOKED_INTO = 500
 """Whose headers are read again to say why labels do not join; pseudonyms alone cannot tell."""
 
@@ -73,11 +75,12 @@ class IntakeConfig:
         root: Folder to walk (zip archives in it are opened), or one file, archive or DICOMDIR.
         output: Folder for `manifest.csv`, `provenance.csv`, `quarantine.csv` and the images; outside root. A second run
             into it resumes the first; one of another root is refused.
-        site: Name of the hospital, the manifest's column `site`.
+        site: Name of the hospital, the manifest's column `site`; null for that of the run before, at first `unnamed`.
         labels: Table (CSV, .xlsx) with `label` and one of `patient_id`, `accession`, `file` (path from root); null for
-            none.
-        label: Label of images that the table of labels does not name.
-        licence: Terms of use, the manifest's column `licence`.
+            the labels of the run before, at first none.
+        label: Label of images that the table of labels does not name; null for that of the run before, at first
+            `unlabelled`.
+        licence: Terms of use, the manifest's column `licence`; null for those of the run before.
         format: `png`, rendered images of 16 bits; or `reference`, links to the DICOM files as they are, which hold the
             patients' identity: an output that is not to be passed on.
         polarity: What happens to an image that looks like a negative: `record` it, `quarantine` it, `correct` it.
@@ -95,10 +98,10 @@ class IntakeConfig:
 
     root: str
     output: str
-    site: str = "unnamed"
+    site: str | None = None
     labels: str | None = None
-    label: str = UNLABELLED
-    licence: str = ""
+    label: str | None = None
+    licence: str | None = None
     format: ImageFormat = ImageFormat.PNG
     polarity: PolarityAction = PolarityAction.RECORD
     dates: DateAction = DateAction.DROP
@@ -111,8 +114,9 @@ class IntakeConfig:
     limits: FileLimits = field(default_factory=FileLimits)
 
     def __post_init__(self) -> None:
-        if not self.site.strip() or not self.label.strip():
-            raise InputError(f"site is {self.site!r} and label {self.label!r}: neither may be empty")
+        for name in ("site", "label"):
+            if (value := getattr(self, name)) is not None and not value.strip():
+                raise InputError(f"{name} is {value!r}: it may not be empty")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: at least 1 is needed")
         if self.format is ImageFormat.REFERENCE and self.polarity is PolarityAction.CORRECT:
@@ -142,7 +146,7 @@ def intake(config: IntakeConfig) -> str:
 
 def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> str:
     pseudonyms = load_pseudonyms(config.key_file, private)
-    table = read_label_table(config.labels, config.label, pseudonyms, root)
+    table = read_label_table(config.labels, pseudonyms, root)
     import_config = ImportConfig(
         output,
         config.format,
@@ -155,14 +159,16 @@ def _intake(config: IntakeConfig, root: Path, output: Path, private: Path) -> st
     )
     with ImportLog(output) as log:
         log.check_settings(_settings(import_config, root))
-        _remove_partial_files(output, private)
+        for folder in (output, private):
+            remove_partial_files(folder)
         choices = {"follow_links": config.follow_links, "prune": config.prune}
         with take_inventory(root, private, pseudonyms, log, **choices) as inventory:
             importer = Importer(import_config)
             _import_files(inventory, importer, log, config.workers or os.cpu_count() or 1)
-            labels = table.join(log)
-            report = _report_labels(labels, inventory, importer, private) if config.labels else ""
-        constants = {"site": config.site, "licence": config.licence}
+            told = {**_FIRST, **log.told({name: getattr(config, name) for name in _FIRST})}
+            labels = table.join(log, told["label"])
+            report = _report_labels(labels, inventory, importer, private)
+        constants = {name: told[name] for name in ("site", "licence")}
         counts = write_tables(log, output, labels, constants, config.dates is DateAction.SHIFT)
         if config.prune:
             _remove_unnamed_images(log, output)
@@ -199,17 +205,6 @@ def _settings(config: ImportConfig, root: Path) -> dict[str, str]:
     }
 
 
-def _remove_partial_files(output: Path, private: Path) -> None:
-    """Removes what a killed run was writing."""
-    for folder, pattern in (
-        (output / IMAGE_FOLDER, "*/.*.partial.*"),
-        (output, ".*.partial.csv"),
-        (private, ".*.partial.csv"),
-    ):
-        for left in folder.glob(pattern):
-            left.unlink()
-
-
 def _import_files(inventory: Inventory, importer: Importer, log: ImportLog, workers: int) -> None:
     limits = importer.config.limits
     with (
@@ -242,7 +237,13 @@ def _candidates(inventory: Inventory, output: Path, log: ImportLog, bar: tqdm[No
 
 def _report_labels(labels: JoinedLabels, inventory: Inventory, importer: Importer, private: Path) -> str:
     """Writes what did not join to the private folder; returns how much it is, and the cure where one is seen."""
-    labels.write_rest(private / UNJOINED)
+    if labels.table.key:
+        labels.write_rest(private / UNJOINED)
+    elif labels.by_file:
+        return (
+            f"  labels: {len(labels.by_file)} images have that of an earlier run, {len(labels.unlabelled)} have none; "
+            "to change that, give a table of labels"
+        )
     if not labels.unused and not labels.unlabelled:
         return ""
     unlabelled = set(labels.unlabelled)

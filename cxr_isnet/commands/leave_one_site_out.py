@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr_isnet.commands.evaluate import EvaluationConfig, write_and_log_report
+from cxr_isnet.commands.evaluate import EvaluationConfig, log_report
 from cxr_isnet.config import as_plain
 from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import check_prevalence, evaluate_folds, study_text, write_predictions
+from cxr_isnet.evaluation import check_prevalence, evaluate_folds, study_text, write_predictions, write_report
 from cxr_isnet.manifests import digest
 from cxr_isnet.tracking import TrackingConfig, check_store, start_run
 from cxr_isnet.training import (
@@ -84,7 +84,8 @@ def _leave_one_site_out_held(config: LeaveOneSiteOutConfig) -> str:
         together = pd.concat([table for table, _ in tables.values()], ignore_index=True)
         write_predictions(together, directory.path / "predictions.csv")
         run.log_artifact(directory.path / "predictions.csv")
-        write_and_log_report(run, directory.path, study, {experiment.method: together}, galleries(folds, chosen))
+        write_report(directory.path, study, {experiment.method: together}, galleries(folds, chosen))
+        log_report(run, directory.path, study)
     return study_text(study)
 
 

@@ -17,9 +17,9 @@ import pandas as pd
 from cxr_isnet.deployment import (
     DicomResults,
     ScoringConfig,
-    finish,
     load_classifier,
     local_scorer,
+    parts_of,
     ray_scorer,
     score_archive,
 )
@@ -121,16 +121,16 @@ def predict(config: PredictConfig) -> tuple[str, int]:
         **{name: getattr(config, name) for name in ("calibrated", "explainer", "dicom_results", "threshold")},
     }
     begun = time.perf_counter()
-    table = score_archive(
-        frame, output, scorer, identity, batch_size=config.batch_size, results=results, results_folder=folder
-    )
-    seconds = time.perf_counter() - begun
-    if output.suffix.lower() == ".parquet":
-        with atomic_write(output) as partial:
-            table.to_parquet(partial, index=False)
-    else:
-        write_predictions(table, output)
-    finish(output)
+    with parts_of(output) as parts:
+        table = score_archive(
+            frame, parts, scorer, identity, batch_size=config.batch_size, results=results, results_folder=folder
+        )
+        seconds = time.perf_counter() - begun
+        if output.suffix.lower() == ".parquet":
+            with atomic_write(output) as partial:
+                table.to_parquet(partial, index=False)
+        else:
+            write_predictions(table, output)
     logger.info("%d images in %.1f s: %.1f images a second", len(table), seconds, len(table) / seconds)
     return _summary(table, classifier.classes, output)
 

@@ -10,7 +10,7 @@ import yaml
 from cxr_isnet.config import as_plain
 from cxr_isnet.engine import Device, distributed_context
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import output_folder
+from cxr_isnet.files import exclusive, new_folder, output_folder, remove_partial_files
 from cxr_isnet.manifests import digest, read_manifests
 from cxr_isnet.networks import Heart
 from cxr_isnet.segmentation import (
@@ -174,9 +174,10 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
         with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
             source = ", ".join(config.manifest)
             run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
-            evaluation = evaluate_segmenter(
-                segmenter, pairs, config.limits, output, resamples=config.resamples, seed=config.seed
-            )
+            with new_folder(config.output) as folder:
+                evaluation = evaluate_segmenter(
+                    segmenter, pairs, config.limits, folder, resamples=config.resamples, seed=config.seed
+                )
             run.log_metrics(flat_overlaps(evaluation.sites, "evaluation"), 0)
             run.log_artifact(output / "overlaps.json")
     return format_overlaps(evaluation.sites)
@@ -186,15 +187,20 @@ def segment_predict(config: SegmentPredictConfig) -> str:
     """Completes the masks of manifests and lists the flagged; returns the counts, and how to train with the masks."""
     output = output_folder(config.output, may_hold=True)
     with distributed_context(config.device) as context:
-        counts = complete_masks(
-            Segmenter.load(config.model, context.device).with_heart(config.heart),
-            read_manifests(config.manifest),
-            output,
-            config.limits,
-            overwrite=config.overwrite,
-            batch_size=config.batch_size,
-            workers=config.workers,
-        )
+        segmenter = Segmenter.load(config.model, context.device).with_heart(config.heart)
+        frame = read_manifests(config.manifest)
+        output.mkdir(parents=True, exist_ok=True)
+        with exclusive(output):
+            remove_partial_files(output)
+            counts = complete_masks(
+                segmenter,
+                frame,
+                output,
+                config.limits,
+                overwrite=config.overwrite,
+                batch_size=config.batch_size,
+                workers=config.workers,
+            )
     manifest = str(output / "manifest.csv")
     summary = (
         f"{manifest}: {counts.images} images, {counts.given} with a given mask, {counts.predicted} with "

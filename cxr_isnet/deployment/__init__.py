@@ -5,7 +5,7 @@ Reading order: `model_package` (what is stored), `pyfunc_model` (its code), `gat
 number of images), `dicom_results`, `listener` (a DICOM node); `exporters`.
 """
 
-from cxr_isnet.deployment.archive_scoring import ScoringConfig, finish, local_scorer, ray_scorer, score_archive
+from cxr_isnet.deployment.archive_scoring import ScoringConfig, local_scorer, parts_of, ray_scorer, score_archive
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
 from cxr_isnet.deployment.gate import Check, Decision, Evidence, GateConfig, GateMetric, decide, read_gate
 from cxr_isnet.deployment.listener import Listener, ListenerConfig, Node, Spool, check_ae_title
@@ -42,12 +42,12 @@ __all__ = [
     "add_dicom_results",
     "check_ae_title",
     "decide",
-    "finish",
     "load_classifier",
     "local_scorer",
     "log_classifier",
     "logged_weights",
     "make_app",
+    "parts_of",
     "ray_scorer",
     "read_evidence",
     "read_gate",

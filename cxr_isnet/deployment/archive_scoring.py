@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cxr_isnet.config import require_extra
 from cxr_isnet.deployment.dicom_results import DicomResults, add_dicom_results
 from cxr_isnet.engine import ray_cluster
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import atomic_write
+from cxr_isnet.files import atomic_write, exclusive, remove_partial_files, unwritable
 from cxr_isnet.inference import Classifier, predict_batches, predict_manifest
 from cxr_isnet.objectives import Explanation
 
@@ -108,7 +109,7 @@ def ray_scorer(classifier: Classifier, config: ScoringConfig, address: str) -> S
 
 def score_archive(
     frame: pd.DataFrame,
-    output: Path,
+    folder: Path,
     scorer: Scorer,
     identity: Mapping[str, object],
     *,
@@ -118,12 +119,11 @@ def score_archive(
 ) -> pd.DataFrame:
     """Predictions table of a frame, in order, a row for each of its rows.
 
-    What is done lies in parts in the folder `.<output>.parts`, which `finish` removes. Called again after a kill with
-    the same arguments, it goes on with what is missing and ends with the same table.
+    Called again after a kill with the same arguments, it goes on with what is missing and ends with the same table.
 
     Args:
         frame: As `predict_manifest` takes it.
-        output: The file that the table is for; its folder exists.
+        folder: Of the parts that are done, as `parts_of` gives it.
         scorer: Predicts.
         identity: What decides the predictions, besides the frame: parts of another identity are refused.
         batch_size: Parts are multiples of it.
@@ -133,7 +133,6 @@ def score_archive(
     Raises:
         InputError: There are parts of another model, other images or other settings.
     """
-    folder = parts_folder(output)
     _open(folder, {**identity, "batch_size": batch_size, "rows": _digest(frame)})
     rows = max(1, PART_ROWS // batch_size) * batch_size
     starts = range(0, len(frame), rows)
@@ -153,14 +152,25 @@ def score_archive(
     return pd.concat(parts, ignore_index=True)
 
 
-def finish(output: Path) -> None:
-    """Removes the parts of a table that is written."""
-    shutil.rmtree(parts_folder(output), ignore_errors=True)
+@contextmanager
+def parts_of(output: Path) -> Iterator[Path]:
+    """The folder of a table's parts, no other process's during the block; removed when that succeeds.
 
+    Args:
+        output: The table; its folder exists.
 
-def parts_folder(output: Path) -> Path:
-    """Where the parts of a table lie until it is whole."""
-    return output.with_name(f".{output.name}.parts")
+    Raises:
+        InputError: Another process writes the table, or the folder cannot be written to.
+    """
+    folder = output.with_name(f".{output.name}.parts")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(output, error) from error
+    with exclusive(folder):
+        remove_partial_files(folder)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _part(folder: Path, number: int) -> Path:
@@ -172,7 +182,6 @@ def _staging(folder: Path, number: int) -> Path:
 
 
 def _open(folder: Path, identity: Mapping[str, object]) -> None:
-    folder.mkdir(exist_ok=True)
     settings = folder / _SETTINGS
     text = json.dumps(identity, sort_keys=True, default=str)
     if settings.is_file() and settings.read_text(encoding="utf-8") != text:

@@ -79,7 +79,7 @@ def _read_safetensors(path: Path) -> Any:
             for name in file.keys() if isinstance(state, dict) else ():
                 key, _, own = name.partition("/")
                 state.setdefault(key, {})[own] = file.get_tensor(name)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
         ) from error

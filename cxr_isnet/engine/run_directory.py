@@ -15,7 +15,7 @@ import yaml
 
 from cxr_isnet.engine.checkpoint import FORMAT, load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, write_json
+from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, remove_partial_files, write_json
 from cxr_isnet.manifests import digest
 from cxr_isnet.tables import write_table
 
@@ -108,6 +108,7 @@ class RunDirectory:
         A training that is resumed with more epochs is unfinished again. `about`, as versions, becomes a comment.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(self.path)
         kept = yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else None
         if kept is None or kept.get("epochs") != settings.get("epochs"):
             self.metrics_file.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from cxr_isnet.evaluation.bootstrap import (
 from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.figures import loss_curves_figure
+from cxr_isnet.evaluation.figures import loss_curves_figure, plain_text
 from cxr_isnet.evaluation.groups import age_bands
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.method_comparison import (
@@ -32,6 +32,7 @@ from cxr_isnet.evaluation.page import (
     figure_uri,
     image_uri,
     interval_text,
+    markdown_text,
     number_with_interval,
     outlined,
     p_value,
@@ -112,12 +113,14 @@ __all__ = [
     "interval_text",
     "label_indices",
     "loss_curves_figure",
+    "markdown_text",
     "metric_families",
     "number_with_interval",
     "outlined",
     "p_value",
     "paired_difference",
     "patient_numbers",
+    "plain_text",
     "predicted_classes",
     "printable",
     "probabilities",

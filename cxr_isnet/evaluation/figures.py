@@ -7,6 +7,7 @@ from textwrap import wrap
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,10 +22,14 @@ from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.ranking import RankAUC, RocBand
 from cxr_isnet.evaluation.site import SiteResult
 
+plain_text = rc_context({"text.parse_math": False})
+"""Decorates what draws names, in which dollar signs are no formula."""
+
 PANEL_INCHES = 4.2
 MAX_COLUMNS = 3
 
 
+@plain_text
 def roc_figure(
     predictions: pd.DataFrame, classes: Sequence[str], sites_found: Mapping[str, SiteEvaluation] | None = None
 ) -> Figure:
@@ -57,6 +62,7 @@ def roc_figure(
     return figure
 
 
+@plain_text
 def confusion_figure(result: SiteResult, classes: Sequence[str]) -> Figure:
     """Confusion matrix of one site: counts, shaded and annotated by the share of the true class."""
     counts = np.asarray(result.confusion)
@@ -80,6 +86,7 @@ def confusion_figure(result: SiteResult, classes: Sequence[str]) -> Figure:
     return figure
 
 
+@plain_text
 def loss_curves_figure(history: pd.DataFrame) -> Figure:
     """Loss terms over the epochs of a training.
 
@@ -144,6 +151,7 @@ def _finish_roc(axes: Axes, title: str) -> None:
 _PANEL = 3.9
 
 
+@plain_text
 def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
     """Reliability curve and decision curve of each class; of two classes, of the second."""
     shown = classes[1:] if len(classes) == 2 else classes
@@ -178,6 +186,7 @@ def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
     return figure
 
 
+@plain_text
 def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     """A line per group with its interval, by column; None when no group has a number."""
     rows = [
@@ -195,6 +204,7 @@ def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     return figure
 
 
+@plain_text
 def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     """AUC with its interval, by model and site."""
     rows = []
@@ -210,6 +220,7 @@ def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
     return figure
 
 
+@plain_text
 def slope_figure(slopes: Mapping[str, Mapping[str, float]]) -> Figure:
     """A line for every method through its AUCs at the named points, from left to right.
 
@@ -229,6 +240,7 @@ def slope_figure(slopes: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+@plain_text
 def differences_figure(rows: Sequence[tuple[str, Interval]], reference: str) -> Figure:
     """A forest plot of differences from a reference method."""
     figure, axes = _intervals(rows)

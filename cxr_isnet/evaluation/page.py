@@ -23,7 +23,7 @@ from scipy import ndimage
 from cxr_isnet import __version__
 from cxr_isnet.evaluation.interval import Interval
 from cxr_isnet.evaluation.metrics import metric_words
-from cxr_isnet.files import DISCLAIMER, atomic_write
+from cxr_isnet.files import DISCLAIMER, atomic_write, without_controls
 
 UNDEFINED = "\u2013"
 
@@ -39,7 +39,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     environment = Environment(  # nosec B701 # a model card is Markdown, which is not escaped; pages are
         loader=PackageLoader("cxr_isnet.evaluation"),
         autoescape=path.suffix == ".html",
-        finalize=None if path.suffix == ".html" else _markdown,
+        finalize=None if path.suffix == ".html" else markdown_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -52,12 +52,15 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         partial.write_text(text.lstrip(), encoding="utf-8")
 
 
-def _markdown(value: Any) -> str:
-    """A value that stands in Markdown as plain text: no HTML, no cell of a table, no line of its own."""
-    text = str(value)
-    for character, instead in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " ", "\r": " "}.items():
-        text = text.replace(character, instead)
-    return text
+_IN_MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\|[]`*"}}
+)
+
+
+def markdown_text(value: Any) -> str:
+    """A value that stands in Markdown as plain text: no HTML, no link or picture, no cell of a table, no line of its
+    own."""
+    return without_controls(str(value)).translate(_IN_MARKDOWN)
 
 
 def number(value: float | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
+from cxr_isnet.errors import InputError
 from cxr_isnet.imaging.acceptance import (
     READING_RULES,
     AcceptanceConfig,
@@ -95,10 +96,17 @@ def _look_up(values: NDArray[Grey], pixels: NDArray[np.unsignedinteger]) -> Iter
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its content, whatever its name; False where it cannot be read."""
     try:
+        check_regular(path)
         with path.open("rb") as stream:
             return starts_like_dicom(stream.read(PREAMBLE + 4))
-    except OSError:
+    except (OSError, InputError):
         return False
+
+
+def check_regular(path: Path) -> None:
+    """Raises `InputError` for what is there but no file: a pipe or a device would be read for ever."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a file. Name a DICOM, PNG, JPEG or TIFF file")
 
 
 def read_dicom(path: Path) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.imaging.dicom import is_dicom, read_dicom
+from cxr_isnet.imaging.dicom import check_regular, is_dicom, read_dicom
 from cxr_isnet.imaging.header import LARGEST_PIXELS, open_header
 from cxr_isnet.imaging.orientation import Turn, turn_by_exif, turn_by_header
 from cxr_isnet.imaging.png import SOFTWARE
@@ -142,6 +142,8 @@ def decode_picture(
         InputError: there is no such file, or Pillow cannot read it whole.
     """
     shown = name or path
+    if isinstance(path, Path):
+        check_regular(path)
     try:
         with Image.open(path, formats=formats) as picture:
             if picture.width * picture.height > largest_pixels:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_isnet.imaging.acceptance import SCORING_RULES, AcceptanceConfig
-from cxr_isnet.imaging.dicom import read_radiograph
+from cxr_isnet.imaging.dicom import check_regular, read_radiograph
 from cxr_isnet.imaging.header import INFLATED_PER_PIXEL, LARGEST_PIXELS, PREAMBLE, Header, starts_like_dicom
 from cxr_isnet.imaging.images import decode_picture, grey_values
 from cxr_isnet.imaging.provenance import Provenance
@@ -52,6 +52,7 @@ def read_untrusted(source: Path | bytes, *, largest_pixels: int = LARGEST_PIXELS
     """
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), "the content", largest_pixels)
+    check_regular(source)
     try:
         with source.open("rb") as stream:
             return _read(stream, str(source), largest_pixels)

@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from cxr_isnet.evaluation import plain_text
 from cxr_isnet.inference.heatmap_overlay import AGAINST, FOR, SCALE_PERCENTILE, blended, overlay, shared_scale
 from cxr_isnet.inference.relevance_share import relevance_in_lung
 
@@ -52,6 +53,7 @@ class HeatmapCase:
     path: str
 
 
+@plain_text
 def heatmap_gallery(
     cases: Sequence[HeatmapCase], classes: Sequence[str], *, title: str = "", scale: float | None = None
 ) -> Figure:
@@ -135,6 +137,7 @@ def _short(name: str) -> str:
 _TILE = 1.9
 
 
+@plain_text
 def comparison_figure(rows: Mapping[str, Sequence[HeatmapCase]]) -> Figure:
     """A row of X-rays, then a row of maps per method over them: |relevance| of all classes, the outline of the lungs.
 

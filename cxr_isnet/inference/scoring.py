@@ -26,6 +26,9 @@ Draw = Callable[[Tensor, Tensor], str]
 """Image (size, size) and the map (size, size) of its most probable class to a picture, as text."""
 
 
+_NO_ANSWER = "the model's answer is no number: its weights are damaged, or overflow. Restore the model, or train again"
+
+
 @dataclass(frozen=True)
 class Scores:
     """What was found of N images, in their order.
@@ -158,6 +161,9 @@ def _score_readable(
     found.logits[at] = logits.float().cpu()
     for place, item in readable:
         found.about[place] = item.get("about")
+        if not bool(found.logits[place].isfinite().all()):
+            found.errors[place] = _NO_ANSWER
+            found.logits[place] = torch.nan
     if explainer is None:
         return
     masked = [bool(item.get("has_mask", False)) for _, item in readable]

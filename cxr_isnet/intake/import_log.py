@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -44,6 +44,8 @@ CREATE TABLE IF NOT EXISTS files (
     record TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_content ON files (content);
+CREATE TABLE IF NOT EXISTS told (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS labels (content TEXT PRIMARY KEY, label TEXT NOT NULL);
 CREATE TEMP TABLE seen (file_id TEXT PRIMARY KEY);
 CREATE TEMP VIEW copies AS
     SELECT *, row_number() OVER order_of_copies AS place, first_value(file_id) OVER order_of_copies AS first
@@ -75,6 +77,9 @@ UNION ALL
 SELECT file_id, reason, '', first FROM copies WHERE place > 1
 ORDER BY 1
 """
+
+_KEPT_LABELS = "SELECT file_id, label FROM copies JOIN labels USING (content) WHERE place = 1"
+_KEEP_LABEL = "INSERT OR REPLACE INTO labels SELECT content, ? FROM files WHERE file_id = ?"
 
 _IN_MANIFEST = """
 SELECT twin.file_id FROM files JOIN files AS twin USING (content)
@@ -198,6 +203,28 @@ class ImportLog:
                 f"{self._path.parent}: was begun with another {', '.join(differing)}. "
                 "Use the same settings to resume, or name another output"
             )
+
+    def told(self, values: dict[str, str | None]) -> dict[str, str]:
+        """What this run was told, else what an earlier one was: what a command leaves out is not a decision against it.
+
+        Args:
+            values: name to value; None for what this run was not told.
+
+        Returns:
+            Name to value, without what no run was told; it is kept for later runs.
+        """
+        now = [(name, value) for name, value in values.items() if value is not None]
+        self._database.executemany("INSERT OR REPLACE INTO told VALUES (?, ?)", now)
+        return dict(self._database.execute("SELECT name, value FROM told"))
+
+    def keep_labels(self, labels: Mapping[str, str]) -> None:
+        """Keeps the labels of files for later runs, in place of those that were kept."""
+        self._database.execute("DELETE FROM labels")
+        self._database.executemany(_KEEP_LABEL, ((label, file_id) for file_id, label in labels.items()))
+
+    def kept_labels(self) -> dict[str, str]:
+        """Labels of the manifest's files from an earlier run's table; empty if none had one."""
+        return dict(self._database.execute(_KEPT_LABELS))
 
     def mark_seen(self, file_id: str) -> bool:
         """Marks a file as found in the root in this run.

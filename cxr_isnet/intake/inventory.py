@@ -130,5 +130,11 @@ def _prune(log: ImportLog, inventory: Inventory) -> None:
 def _known_names(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_file():
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            for row in csv.DictReader(stream):
-                yield row["file_id"], without_apostrophe(row["file"])
+            try:
+                for row in csv.DictReader(stream):
+                    yield row["file_id"], without_apostrophe(row["file"])
+            except (KeyError, csv.Error, AttributeError) as error:
+                raise InputError(
+                    f"{path}: not as an intake writes it ({type(error).__name__}). Restore it, or remove it: a new "
+                    "one is written then, without the names of files that are gone"
+                ) from error

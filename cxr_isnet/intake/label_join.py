@@ -42,21 +42,24 @@ class LabelTable:
         path: of the table; "" without one.
         key: the table's key column, one of `KEYS`; "" without a table.
         rows: pseudonym to row.
-        default: label of images that the table does not name.
     """
 
     path: str
     key: str
     rows: Mapping[str, LabelRow]
-    default: str
 
-    def join(self, log: ImportLog) -> JoinedLabels:
-        """The labels of the manifest's rows.
+    def join(self, log: ImportLog, default: str = UNLABELLED) -> JoinedLabels:
+        """The labels of the manifest's rows; without a table, those that an earlier run's table gave.
+
+        Args:
+            log: of a finished intake; keeps the labels for later runs.
+            default: label of images that the table does not name.
 
         Raises:
             InputError: copies of one image have different labels.
         """
-        labels: dict[str, str] = {}
+        labels = {} if self.key else log.kept_labels()
+        has_labels = bool(self.key or labels)
         unused = dict(self.rows)
         if self.key == "file":
             first: dict[str, LabelRow] = {}
@@ -77,9 +80,11 @@ class LabelTable:
             if pseudonym in self.rows:
                 labels[accepted.file_id] = self.rows[pseudonym].label
                 unused.pop(pseudonym, None)
-            if self.key and accepted.file_id not in labels:
+            if has_labels and accepted.file_id not in labels:
                 unlabelled.append(accepted.file_id)
-        return JoinedLabels(self, labels, tuple(unused.values()), tuple(unlabelled))
+        if self.key:
+            log.keep_labels(labels)
+        return JoinedLabels(self, labels, default, tuple(unused.values()), tuple(unlabelled))
 
 
 @dataclass(frozen=True)
@@ -89,18 +94,20 @@ class JoinedLabels:
     Attributes:
         table: the labels.
         by_file: pseudonym of a file to its label.
+        default: label of the other files.
         unused: rows of the table that label no image.
         unlabelled: pseudonyms of the files that no row labels.
     """
 
     table: LabelTable
     by_file: Mapping[str, str]
+    default: str
     unused: tuple[LabelRow, ...] = ()
     unlabelled: tuple[str, ...] = field(default=(), repr=False)
 
     def label_of(self, row: AcceptedRow) -> str:
         """The label of an accepted file."""
-        return self.by_file.get(row.file_id, self.table.default)
+        return self.by_file.get(row.file_id, self.default)
 
     def write_rest(self, path: Path) -> None:
         """Writes what did not join; names keys, and belongs into the private folder."""
@@ -169,25 +176,24 @@ def _cure(theirs: list[str], ours: list[str]) -> str:
     )
 
 
-def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, root: Path) -> LabelTable:
+def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> LabelTable:
     """Reads a table of labels.
 
     Args:
         path: any table that `read_table` reads, with the column `label` and one of `patient_id` (PatientID),
             `accession` (AccessionNumber) or `file` (path from the root, with `/`); None for no table.
-        default: label of images that the table does not name.
         pseudonyms: of the intake.
         root: of the intake, without links.
 
     Returns:
-        The labels; without a table, the default for every image.
+        The labels; without a table, none.
 
     Raises:
         InputError: the table cannot be read, lacks a column, or gives one key two labels. Rows are named by number,
             because keys may identify a person.
     """
     if path is None:
-        return LabelTable("", "", {}, default)
+        return LabelTable("", "", {})
     from cxr_isnet.tables import match_columns, read_table  # not at the top: an intake without labels needs no pandas
 
     frame = match_columns(read_table(Path(path)), (*KEYS, "label"), path)
@@ -205,7 +211,7 @@ def read_label_table(path: str | None, default: str, pseudonyms: Pseudonyms, roo
         pseudonym = pseudonyms.of_file(root, value) if key == "file" else pseudonyms.of(_KINDS[key], value)
         if rows.setdefault(pseudonym, LabelRow(int(number), value, label)).label != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
-    return LabelTable(path, key, rows, default)
+    return LabelTable(path, key, rows)
 
 
 _KINDS = {"patient_id": "patient", "accession": "accession"}

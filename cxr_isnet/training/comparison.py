@@ -21,7 +21,7 @@ from cxr_isnet.config import as_plain
 from cxr_isnet.engine import RunDirectory, ray_cluster
 from cxr_isnet.errors import InputError, sigterm_interrupts
 from cxr_isnet.evaluation import TrainingTables, read_predictions
-from cxr_isnet.files import file_slug
+from cxr_isnet.files import SafeFormatter, file_slug
 from cxr_isnet.inference import Classifier, conditions
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.networks import NetworkConfig, find_backbone
@@ -304,7 +304,7 @@ def _work(job: _Job, threads: int, answer: Connection) -> None:
 def _train_logged(config: TrainConfig, log: str, tags: Mapping[str, object]) -> str:
     """Trains, or goes on; returns why it failed, "" where it did not."""
     handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(SafeFormatter("%(asctime)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)

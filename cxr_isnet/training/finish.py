@@ -11,7 +11,7 @@ import torch
 
 from cxr_isnet.deployment import MODEL_DIGEST_TAG, log_classifier
 from cxr_isnet.engine import RunDirectory
-from cxr_isnet.evaluation import Settings, Study, check_predictions, loss_curves_figure
+from cxr_isnet.evaluation import Settings, Study, check_predictions, loss_curves_figure, markdown_text
 from cxr_isnet.files import write_json
 from cxr_isnet.inference import (
     Classifier,
@@ -212,4 +212,4 @@ def _description(
         lines.append(str(metrics["calibration"]["note"]))
     if metrics["self_check"] is not None:
         lines.append(str(metrics["self_check"]["sentences"][0]))
-    return "\n\n".join(lines)
+    return "\n\n".join(map(markdown_text, lines))

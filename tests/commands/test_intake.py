@@ -140,19 +140,33 @@ def test_the_private_folder_is_beside_the_output_and_for_its_owner_only(finished
     assert sorted(path.name for path in private.iterdir()) == ["files.csv", "key"]
 
 
-def test_run_again_nothing_is_done_twice_and_labels_come_in(finished):
-    out, _, _ = finished
+def test_run_again_nothing_is_done_twice_and_labels_come_in_and_stay(finished, tmp_path):
+    root, out = finished[0].parent / "root", tmp_path / "out"
+    for name in ("out", "out.private"):
+        shutil.copytree(finished[0].parent / name, tmp_path / name, copy_function=shutil.copy2)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     tables = {name: (out / name).read_bytes() for name in ("provenance.csv", "quarantine.csv")}
-    (out.parent / "labels.csv").write_text(f"patient_id,label\n{SECRET}-1,ill\n")
+    (tmp_path / "labels.csv").write_text(f"patient_id,label\n{SECRET}-1,ill\n")
 
-    labels = str(out.parent / "labels.csv")
-    intake(IntakeConfig(str(out.parent / "root"), str(out), site="Alder", labels=labels, workers=1))
+    intake(IntakeConfig(str(root), str(out), site="Alder", labels=str(tmp_path / "labels.csv"), workers=1))
 
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
     assert {name: (out / name).read_bytes() for name in tables} == tables
     assert sorted(row["label"] for row in rows(out / "manifest.csv")) == ["ill", "ill", "unlabelled", "unlabelled"]
-    intake(IntakeConfig(str(out.parent / "root"), str(out), site="Alder", workers=1))  # as the other tests expect it
+    manifest = (out / "manifest.csv").read_bytes()
+    assert "labels: 2 images have that of an earlier run, 2 have none" in intake(
+        IntakeConfig(str(root), str(out), workers=1)
+    )
+    assert (out / "manifest.csv").read_bytes() == manifest  # site and labels, which the command left out
+
+
+def test_a_table_of_names_that_another_program_saved_is_told(imported, tmp_path):
+    intake(imported)
+    names = tmp_path / "out.private/files.csv"
+    names.write_text(names.read_text().replace(",", ";"))
+
+    with pytest.raises(InputError, match=r"files\.csv: not as an intake writes it"):
+        intake(imported)
 
 
 def test_labels_that_do_not_join_are_told(tmp_path):

@@ -20,7 +20,6 @@ from cxr_isnet.deployment.archive_scoring import (
     Part,
     ScoringConfig,
     local_scorer,
-    parts_folder,
     ray_scorer,
     score_archive,
 )
@@ -49,25 +48,33 @@ def frame(tmp_path: Path) -> pd.DataFrame:
     return files_frame([str(path) for path in sorted(folder.iterdir())])
 
 
-def score(classifier: Classifier, frame: pd.DataFrame, output: Path, **options: object) -> pd.DataFrame:
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """An empty folder for parts."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    return folder
+
+
+def score(classifier: Classifier, frame: pd.DataFrame, parts: Path, **options: object) -> pd.DataFrame:
     scorer = local_scorer(classifier, ScoringConfig("model", batch_size=2))
-    return score_archive(frame, output, scorer, {"model": "m"}, batch_size=2, **options)  # type: ignore[arg-type]
+    return score_archive(frame, parts, scorer, {"model": "m"}, batch_size=2, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_the_table_is_that_of_predict_manifest(classifier: Classifier, frame: pd.DataFrame, tmp_path: Path) -> None:
-    table = score(classifier, frame, tmp_path / "p.csv")
+def test_the_table_is_that_of_predict_manifest(classifier: Classifier, frame: pd.DataFrame, parts: Path) -> None:
+    table = score(classifier, frame, parts)
 
     expected = predict_manifest(classifier, frame, model_uri="model", batch_size=2)
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert len(list(parts_folder(tmp_path / "p.csv").glob("*.parquet"))) == 3
+    assert len(list(parts.glob("*.parquet"))) == 3
 
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize(("owner", "name"), [(pd.DataFrame, "to_parquet"), (archive_scoring, "_deliver")])
 @pytest.mark.parametrize("before", [True, False])
 def test_killed_twice_it_ends_with_the_same_table_and_a_set_of_results_for_every_row(
-    owner: object, name: str, before: bool, classifier: Classifier, frame: pd.DataFrame, tmp_path: Path,
+    owner: object, name: str, before: bool, classifier: Classifier, frame: pd.DataFrame, parts: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, kill_at: Callable[..., None],
 ) -> None:  # fmt: skip
     pytest.importorskip("highdicom", reason="pip install 'cxr-isnet[dicom-results]'")
@@ -77,11 +84,11 @@ def test_killed_twice_it_ends_with_the_same_table_and_a_set_of_results_for_every
         with monkeypatch.context():
             kill_at(owner, name, call, before=before)
             with pytest.raises(Killed):
-                score(classifier, frame, tmp_path / "p.csv", results=results, results_folder=folder)
+                score(classifier, frame, parts, results=results, results_folder=folder)
         monkeypatch.undo()
         monkeypatch.setattr(archive_scoring, "PART_ROWS", 5)
 
-    table = score(classifier, frame, tmp_path / "p.csv", results=results, results_folder=folder)
+    table = score(classifier, frame, parts, results=results, results_folder=folder)
 
     expected = predict_manifest(classifier, frame, model_uri="model", batch_size=2)
     pd.testing.assert_frame_equal(table[expected.columns], expected, check_exact=True)
@@ -91,7 +98,7 @@ def test_killed_twice_it_ends_with_the_same_table_and_a_set_of_results_for_every
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_what_is_done_is_not_predicted_again(classifier: Classifier, frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_what_is_done_is_not_predicted_again(classifier: Classifier, frame: pd.DataFrame, parts: Path) -> None:
     seen: list[int] = []
     scorer = local_scorer(classifier, ScoringConfig(batch_size=2))
 
@@ -103,14 +110,14 @@ def test_what_is_done_is_not_predicted_again(classifier: Classifier, frame: pd.D
             yield number, table
 
     with pytest.raises(Killed):
-        score_archive(frame, tmp_path / "p.csv", recording, {}, batch_size=2)
+        score_archive(frame, parts, recording, {}, batch_size=2)
     rest: list[list[int]] = []
 
     def noting(parts: list[Part]) -> Iterator[Part]:
         rest.append([number for number, _ in parts])
         return scorer(parts)
 
-    table = score_archive(frame, tmp_path / "p.csv", noting, {}, batch_size=2)
+    table = score_archive(frame, parts, noting, {}, batch_size=2)
 
     assert seen == [0, 1]
     assert rest == [[2]]
@@ -119,26 +126,26 @@ def test_what_is_done_is_not_predicted_again(classifier: Classifier, frame: pd.D
 
 @pytest.mark.usefixtures("small_parts")
 def test_parts_that_come_in_another_order_make_the_same_table(
-    classifier: Classifier, frame: pd.DataFrame, tmp_path: Path
+    classifier: Classifier, frame: pd.DataFrame, parts: Path
 ) -> None:
     scorer = local_scorer(classifier, ScoringConfig("model", batch_size=2))
 
-    table = score_archive(frame, tmp_path / "p.csv", lambda parts: reversed(list(scorer(parts))), {}, batch_size=2)
+    table = score_archive(frame, parts, lambda parts: reversed(list(scorer(parts))), {}, batch_size=2)
 
     pd.testing.assert_frame_equal(table, predict_manifest(classifier, frame, model_uri="model", batch_size=2))
 
 
 @pytest.mark.parametrize("change", ["model", "rows", "batch"])
 def test_parts_of_something_else_are_refused(
-    change: str, classifier: Classifier, frame: pd.DataFrame, tmp_path: Path
+    change: str, classifier: Classifier, frame: pd.DataFrame, parts: Path
 ) -> None:
     scorer = local_scorer(classifier, ScoringConfig())
-    score_archive(frame, tmp_path / "p.csv", scorer, {"model": "m"})
+    score_archive(frame, parts, scorer, {"model": "m"})
 
     with pytest.raises(InputError, match="interrupted prediction of another"):
         score_archive(
             frame.iloc[1:] if change == "rows" else frame,
-            tmp_path / "p.csv",
+            parts,
             scorer,
             {"model": "other" if change == "model" else "m"},
             batch_size=8 if change == "batch" else 16,
@@ -176,9 +183,9 @@ def test_5000_files_scored_while_the_process_is_killed_twice(trained: Path, tmp_
     model, first, second = str(trained / "best.pt"), tmp_path / "first.parquet", tmp_path / "second.parquet"
     command = [sys.executable, "-m", "cxr_isnet", "predict", model, str(folder), "--workers", "1", "-o"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    for parts in (2, 8):
+    for done in (2, 8):
         process = subprocess.Popen([*command, str(first)], env=environment, stderr=subprocess.DEVNULL)
-        while len(list(parts_folder(first).glob("[0-9]*.parquet"))) < parts:
+        while len(list(first.with_name(".first.parquet.parts").glob("[0-9]*.parquet"))) < done:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -192,16 +199,16 @@ def test_5000_files_scored_while_the_process_is_killed_twice(trained: Path, tmp_
     assert list(table["path"]) == [str(path) for path in sorted(folder.iterdir())]
     assert int((table["error"] != "").sum()) == 50
     pd.testing.assert_frame_equal(table, pd.read_parquet(second), check_exact=True)
-    assert not parts_folder(first).exists()
+    assert not first.with_name(".first.parquet.parts").exists()
 
 
 @pytest.mark.services
 @pytest.mark.usefixtures("small_parts")
-def test_a_ray_cluster_makes_the_same_table(classifier: Classifier, frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_ray_cluster_makes_the_same_table(classifier: Classifier, frame: pd.DataFrame, parts: Path) -> None:
     pytest.importorskip("ray", reason="pip install 'cxr-isnet[ray]'")
     scorer = ray_scorer(classifier, ScoringConfig("model", batch_size=2), "local")
 
-    table = score_archive(frame, tmp_path / "p.csv", scorer, {}, batch_size=2)
+    table = score_archive(frame, parts, scorer, {}, batch_size=2)
 
     expected = predict_manifest(classifier, frame, model_uri="model", batch_size=2)
     pd.testing.assert_frame_equal(table, expected, check_exact=True)

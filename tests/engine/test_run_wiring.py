@@ -20,7 +20,7 @@ from cxr_isnet.engine.checkpointed_run import CheckpointedRun
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.trainer import Epoch
-from cxr_isnet.errors import InputError, is_disk_full
+from cxr_isnet.errors import InputError, is_of_the_disk
 
 CPU = torch.device("cpu")
 SETTINGS = {"seed": 0, "device": "cpu", "output": "a", "resume": False, "register": None, "tracking": {"uri": "x"}}
@@ -234,5 +234,5 @@ def test_a_full_disk_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space left on device") as found:
         save_state(tmp_path / "a.pt", {})
 
-    assert is_disk_full(found.value)
+    assert is_of_the_disk(found.value)
     assert found.value.filename == str(tmp_path / "a.pt")

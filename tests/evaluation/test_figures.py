@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.evaluation.figures import confusion_figure, loss_curves_figure, roc_figure
+from cxr_isnet.evaluation.page import figure_uri
 from cxr_isnet.evaluation.site import evaluate_site
 
 from .conftest import THREE, TWO
@@ -19,6 +20,14 @@ def test_two_classes_give_one_panel_with_a_curve_per_site(make_predictions):
 
     (axes,) = figure.axes
     assert [text.split(":")[0] for text in legend(axes)] == ["north", "south"]
+
+
+def test_dollar_signs_in_names_are_no_formula(make_predictions):
+    frame = make_predictions(classes=TWO, sites=(r"$\frac{", "$5 or $x_1$"))
+
+    uri = figure_uri(roc_figure(frame, TWO))
+
+    assert uri.startswith("data:image/svg+xml")
 
 
 def test_more_classes_give_a_panel_per_site_with_a_curve_per_class(make_predictions):

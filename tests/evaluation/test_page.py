@@ -1,6 +1,7 @@
 """What every page is made with: formats of numbers, the base template, outlines."""
 
 import math
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -12,6 +13,7 @@ from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.page import (
     heading,
     interval_text,
+    markdown_text,
     number,
     number_with_interval,
     outlined,
@@ -23,6 +25,14 @@ from cxr_isnet.evaluation.page import (
 
 TEMPLATES = files("cxr_isnet.evaluation").joinpath("templates")
 PAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.name.endswith(".html") and path.name != "base.html")
+
+
+@pytest.mark.parametrize(
+    "text", ["[a](javascript:b)", "![a](https://b)", "<img src=x>", "a|b", "a\n# b", "`a`", "*a*", "a\\[b]", "\x1b[31m"]
+)
+def test_a_name_in_markdown_is_a_plain_text(text):
+    """CommonMark 2.4 and 6: a backslash or an entity before what begins a link, a picture, HTML or code."""
+    assert not re.search(r"(?<!\\)(?:\\\\)*[\[\]`*|]|[<>\n\x1b]", markdown_text(text))
 
 
 @pytest.mark.parametrize("name", PAGES)

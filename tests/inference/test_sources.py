@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from PIL import Image
 
 from cxr_isnet.data import ImageConfig, prepare_image
 from cxr_isnet.errors import InputError
-from cxr_isnet.inference import SourceReader, sources
+from cxr_isnet.imaging import read_image, read_mask, read_untrusted
+from cxr_isnet.inference import Classifier, SourceReader, predict_sources, sources
 
 CRASHES, HANGS = b"crashes", b"hangs"
 
@@ -37,6 +40,25 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(source, **settings)
 
     monkeypatch.setattr(sources, "read_untrusted", read)
+
+
+def test_an_answer_that_is_no_number_is_an_error_of_its_row(classifier: Classifier) -> None:
+    """Weights that are finite, and overflow."""
+    with torch.no_grad():
+        classifier.network.class_layers.out.weight.fill_(3e38)
+
+    (row,) = predict_sources(classifier, [png(100)]).to_dict("records")
+
+    assert "no number" in row["error"]
+    assert row["predicted"] == ""
+
+
+@pytest.mark.parametrize("read", [read_untrusted, read_image, read_mask])
+def test_a_pipe_is_refused_and_not_waited_for(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+
+    with pytest.raises(InputError, match="not a file"):
+        read(tmp_path / "a.png")
 
 
 def test_images_come_in_order_whatever_happens_to_those_between(fragile: None) -> None:

@@ -34,7 +34,7 @@ def log(tmp_path):
 def table(tmp_path):
     def read(text, name="labels.csv"):
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return read_label_table(str(tmp_path / name), "unlabelled", PSEUDONYMS, ROOT)
+        return read_label_table(str(tmp_path / name), PSEUDONYMS, ROOT)
 
     return read
 
@@ -53,10 +53,23 @@ def test_labels_by_patient_examination_or_file(table, log, text):
 
 
 def test_without_a_table_every_image_has_the_given_label(log):
-    joined = read_label_table(None, "normal", PSEUDONYMS, ROOT).join(log)
+    joined = read_label_table(None, PSEUDONYMS, ROOT).join(log, "normal")
 
     assert set(labels_of(joined, log).values()) == {"normal"}
     assert joined.unlabelled == ()
+
+
+def test_labels_stay_when_a_later_run_has_no_table_and_go_with_the_next_table(table, log):
+    """The second run of a person who adds files: `--labels` left out is no decision to drop labels."""
+    ill, other = PSEUDONYMS.of("patient", "7"), PSEUDONYMS.of("patient", "8")
+    table("file,label\ny/7,ill\n").join(log)
+
+    without = read_label_table(None, PSEUDONYMS, ROOT).join(log)
+
+    assert labels_of(without, log) == {ill: "ill", other: "unlabelled"}
+    assert without.unlabelled == (file_id("x/8"),)
+    table("patient_id,label\n8,normal\n").join(log)
+    assert labels_of(read_label_table(None, PSEUDONYMS, ROOT).join(log), log) == {ill: "unlabelled", other: "normal"}
 
 
 def test_an_excel_file_is_a_table_of_labels(tmp_path, log):
@@ -65,7 +78,7 @@ def test_an_excel_file_is_a_table_of_labels(tmp_path, log):
         book.active.append(row)
     book.save(tmp_path / "labels.xlsx")
 
-    joined = read_label_table(str(tmp_path / "labels.xlsx"), "unlabelled", PSEUDONYMS, ROOT).join(log)
+    joined = read_label_table(str(tmp_path / "labels.xlsx"), PSEUDONYMS, ROOT).join(log)
 
     assert labels_of(joined, log)[PSEUDONYMS.of("patient", "7")] == "ill"
     assert [row.key for row in joined.unused] == ["9"]
@@ -152,4 +165,4 @@ def test_tables_that_do_not_do(table, text, message):
 
 def test_missing_table(tmp_path):
     with pytest.raises(InputError, match="no such table"):
-        read_label_table(str(tmp_path / "gone.csv"), "unlabelled", PSEUDONYMS, ROOT)
+        read_label_table(str(tmp_path / "gone.csv"), PSEUDONYMS, ROOT)
