@@ -5,7 +5,7 @@ from cxr_isnet.data.augmentation import AugmentConfig, RandDevicesXrayd, RandExp
 from cxr_isnet.data.datasets import CXRDataset, make_dataset, make_transform, site_names
 from cxr_isnet.data.image_store import FolderStore, ImageStore, MemoryStore, make_store
 from cxr_isnet.data.imposed_changes import IMPOSED_CHANGES, ImposedChange, blur
-from cxr_isnet.data.loaders import EpochSampler, make_loader, set_epoch
+from cxr_isnet.data.loaders import EpochSampler, loading_processes, make_loader, set_epoch
 from cxr_isnet.data.pairs import check_files, read_pair
 from cxr_isnet.data.planted_marks import MarkConfig, MarkKind, MarkMode, PlantMarkd, find_position, stamp
 from cxr_isnet.data.preparation import ImageConfig, equalize, load_image, prepare_image, prepare_mask
@@ -38,6 +38,7 @@ __all__ = [
     "fill_lungs",
     "find_position",
     "load_image",
+    "loading_processes",
     "lungs_only",
     "make_dataset",
     "make_loader",

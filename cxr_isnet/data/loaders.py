@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from cxr_isnet.errors import InputError
 
 _SHUFFLE_STREAM = 0
 _ITEM_STREAM = 1
+MOST_WORKERS = 8
+"""Loading processes of one training process: 8 of them make some thousand images a second of kept ones."""
 
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -107,6 +110,7 @@ def make_loader(
     shuffle: bool,
     seed: int,
     workers: int = 0,
+    pin_memory: bool = False,
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,
@@ -120,6 +124,7 @@ def make_loader(
         shuffle: a new order each epoch.
         seed: of order and augmentation, at least 0.
         workers: loading processes.
+        pin_memory: puts batches where a GPU copies them from while it computes.
         drop_last: leave out the last batch when it is not full.
         rank: number of this process among the distributed ones.
         world_size: number of distributed processes.
@@ -144,10 +149,24 @@ def make_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        pin_memory=pin_memory,
         drop_last=drop_last,
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def loading_processes(workers: int | None, device: torch.device) -> int:
+    """Loading processes of a training.
+
+    Args:
+        workers: as asked for; None for none on a CPU, and on a GPU for one for each core, at most `MOST_WORKERS`.
+        device: where the network computes.
+    """
+    if workers is not None:
+        return workers
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // local)) if device.type == "cuda" else 0
 
 
 def set_epoch(loader: DataLoader[Any], epoch: int) -> None:

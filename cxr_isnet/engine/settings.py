@@ -10,14 +10,20 @@ from cxr_isnet.errors import InputError
 
 
 class Precision(Enum):
-    """Arithmetic of the network; losses, and the whole step of ISNet, are float32 either way."""
+    """Arithmetic of the network; losses, and the whole step of ISNet, are float32 or, where that is chosen, TF32.
+
+    FP32: float32; on a GPU convolutions are in TF32, as torch has it.
+    TF32: On a GPU matrix products are in TF32 too, with 10 bits after the point; on a CPU the same as FP32.
+    BF16: The forward pass of what is no ISNet in bf16.
+    """
 
     FP32 = "fp32"
+    TF32 = "tf32"
     BF16 = "bf16"
 
 
 class Algorithm(Enum):
-    """Optimiser: AdamW, or SGD with momentum 0.99 as in the study."""
+    """Optimiser: AdamW, on a GPU in one kernel (fused), or SGD with momentum 0.99 as in the study."""
 
     ADAMW = "adamw"
     SGD = "sgd"
@@ -69,9 +75,12 @@ class TrainerSettings:
         epochs: Epochs in all, which the learning rate's schedule spans.
         seed: Of everything random.
         precision: Arithmetic of the network.
+        compile: Compiles the objective's forward and backward pass as one graph (torch.compile), on a GPU into CUDA
+            graphs.
     """
 
     optimizer: OptimizerConfig
     epochs: int
     seed: int
     precision: Precision = Precision.FP32
+    compile: bool = False

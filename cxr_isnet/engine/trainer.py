@@ -10,10 +10,11 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Events
@@ -31,10 +32,13 @@ from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.progress import LoggedProgress, duration
 from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision, TrainerSettings
 from cxr_isnet.engine.steps import TrainingStep, ValidationStep
+from cxr_isnet.errors import InputError
 from cxr_isnet.objectives import Objective
 
 _log = logging.getLogger(__name__)
 
+FETCH_EVERY = 50
+"""Steps after which the loss terms of a training on a GPU are fetched: each time it waits for the GPU."""
 
 Metrics = Callable[[Tensor, Tensor], Mapping[str, float]]
 """Labels (N,) and probabilities (N, classes) of a validation set, on the CPU, to numbers by name."""
@@ -59,6 +63,9 @@ class Trainer:
         settings: Optimiser, epochs, seed, precision.
         context: This process among all.
         metrics: Of a classifier's validation, beside its loss terms; None for none.
+
+    Raises:
+        InputError: An objective is to be compiled for several processes.
     """
 
     def __init__(
@@ -70,6 +77,11 @@ class Trainer:
         context: DistributedContext,
         metrics: Metrics | None = None,
     ) -> None:
+        if settings.compile and context.count > 1:
+            raise InputError(
+                f"compile is true, and there are {context.count} processes: an objective is compiled for one. Set it "
+                "to false, or start the training without torchrun"
+            )
         self.objective = objective.to(context.device)
         self._training = training
         self._validation = validation
@@ -77,7 +89,7 @@ class Trainer:
         self._context = context
         self._metrics = metrics
         steps = settings.epochs * len(training)
-        self.optimizer = _optimizer(objective, settings.optimizer)
+        self.optimizer = _optimizer(objective, settings.optimizer, context.device)
         self.scheduler = LambdaLR(self.optimizer, _warmup_cosine(steps, settings.optimizer.warmup))
         self.average = _average(objective, settings.optimizer.average)
 
@@ -97,12 +109,18 @@ class Trainer:
             after_epoch: Called with every epoch's outcome; returns whether to stop.
             completed: Epochs done before.
         """
-        step = TrainingStep(self.scheduler, self._settings.optimizer.clip, self._settings.precision is Precision.BF16)
+        on_cpu = self._context.device.type == "cpu"
+        step = TrainingStep(
+            self.scheduler,
+            self._settings.optimizer.clip,
+            self._settings.precision is Precision.BF16,
+            fetch_every=1 if on_cpu else FETCH_EVERY,
+        )
         trainer = SupervisedTrainer(
             device=self._context.device,
             max_epochs=self._settings.epochs,
             train_data_loader=self._training,
-            network=self._context.wrap(self.objective),
+            network=self._in_training(),
             optimizer=self.optimizer,
             loss_function=_loss_of_terms,
             iteration_update=step,
@@ -111,14 +129,25 @@ class Trainer:
         trainer.logger.setLevel(logging.WARNING)
         trainer.state.epoch = completed
         trainer.state.iteration = completed * len(self._training)
-        terms: list[dict[str, float]] = []
-        trainer.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, terms)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_step, terms)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch, terms, after_epoch)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch, step, after_epoch)
         if self._context.is_main and sys.stderr.isatty():
             ProgressBar(ncols=110).attach(trainer, output_transform=lambda scalars: scalars)
         if completed < self._settings.epochs:
-            trainer.run()
+            with _matrix_products(self._settings.precision, self._context.device):
+                trainer.run()
+
+    def _in_training(self) -> nn.Module:
+        """The objective as a step calls it. Its batches have one shape, as the loader leaves out one that is not full;
+        of several, inductor would compile a graph for each."""
+        if not self._settings.compile:
+            return self._context.wrap(self.objective)
+        on_gpu = self._context.device.type == "cuda"
+        compiled = torch.compile(
+            self.objective, fullgraph=True, dynamic=False, mode="reduce-overhead" if on_gpu else "default"
+        )
+        return cast(nn.Module, compiled)
 
     def state(self) -> dict[str, Any]:
         """All that moves in training, to be given to `restore`."""
@@ -148,23 +177,20 @@ class Trainer:
             for base, factor in zip(self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
         ]
 
-    def _start_epoch(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
-        terms.clear()
+    def _start_epoch(self, trainer: SupervisedTrainer) -> None:
         self._begun = time.monotonic()
         images = len(self._training) * (self._training.batch_size or 1) * self._context.count
         self._progress = LoggedProgress(f"epoch {trainer.state.epoch}", images if self._context.is_main else 0)
         set_epoch(self._training, trainer.state.epoch)
         torch.manual_seed(self._settings.seed * 1_000_003 + trainer.state.epoch * 1_009 + self._context.rank)
 
-    def _end_step(self, trainer: SupervisedTrainer, terms: list[dict[str, float]]) -> None:
-        terms.append(trainer.state.output)
+    def _end_step(self, trainer: SupervisedTrainer) -> None:
         self._progress.advance((self._training.batch_size or 1) * self._context.count)
         if self.average is not None:
             self.average.update_parameters(self.objective)
 
-    def _end_epoch(
-        self, trainer: SupervisedTrainer, terms: list[dict[str, float]], after_epoch: Callable[[Epoch], bool]
-    ) -> None:
+    def _end_epoch(self, trainer: SupervisedTrainer, step: TrainingStep, after_epoch: Callable[[Epoch], bool]) -> None:
+        terms = step.terms(trainer.state.epoch)
         self._context.synchronise_buffers(self.validated)
         validation = self._validate()
         training = self._context.mean(_means(terms, [1] * len(terms)))
@@ -185,21 +211,22 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         outputs: list[dict[str, Any]] = []
+        step = ValidationStep(self._settings.precision is Precision.BF16)
         evaluator = SupervisedEvaluator(
             device=self._context.device,
             val_data_loader=self._validation,
             network=self.validated,
-            iteration_update=ValidationStep(self._settings.precision is Precision.BF16),
+            iteration_update=step,
             decollate=False,
         )
         evaluator.logger.setLevel(logging.WARNING)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
         evaluator.run()
-        means = _means([o["terms"] for o in outputs], [o["images"] for o in outputs])
+        means = _means(step.pending.fetch("validation"), [o["images"] for o in outputs])
         if self._metrics is None:
             return means
         labels = torch.cat([o["label"] for o in outputs])
-        probability = torch.cat([o["probability"] for o in outputs])
+        probability = torch.cat([o["probability"] for o in outputs]).cpu()
         return {**means, **self._metrics(labels, probability)}
 
 
@@ -207,7 +234,21 @@ def _loss_of_terms(terms: dict[str, Tensor], label: Tensor) -> Tensor:
     return terms["loss"]
 
 
-def _optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
+@contextmanager
+def _matrix_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Lets matrix products on a GPU be in TF32 for a block, where that is chosen; then all is as before."""
+    if precision is not Precision.TF32 or device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _optimizer(objective: nn.Module, config: OptimizerConfig, device: torch.device) -> Optimizer:
     if config.algorithm is Algorithm.SGD:
         return SGD(
             objective.parameters(),
@@ -215,7 +256,8 @@ def _optimizer(objective: nn.Module, config: OptimizerConfig) -> Optimizer:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-    return AdamW(objective.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    fused = True if device.type == "cuda" else None  # None: as torch chooses
+    return AdamW(objective.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=fused)
 
 
 def _warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:

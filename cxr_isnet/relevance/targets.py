@@ -102,7 +102,7 @@ def stochastic(generator: torch.Generator | None = None, probability: float = 0.
         take_top = torch.rand(batch, generator=generator) < probability
         step = torch.randint(1, count, (batch,), generator=generator)
         top = logits.detach().argmax(1)
-        chosen = (top + step.masked_fill(take_top, 0).to(top.device)) % count
+        chosen = (top + step.masked_fill(take_top, 0).to(top.device, non_blocking=True)) % count
         return _one_hot(chosen[None], logits)
 
     return target

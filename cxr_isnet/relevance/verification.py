@@ -21,8 +21,9 @@ _IMAGES = 2  # more than one, for batch norms in training
 
 
 def has_numbers(images: Tensor) -> bool:
-    """Whether it is a tensor to calculate with, not one that torch.compile or a torch.func transform traces with."""
-    traced = isinstance(images, FakeTensor | FunctionalTensor)
+    """Whether it is a tensor to calculate with, not one that torch.compile or a torch.func transform traces with, or
+    that has a shape alone."""
+    traced = isinstance(images, FakeTensor | FunctionalTensor) or images.is_meta
     return not traced and not torch._C._functorch.is_functorch_wrapped_tensor(images)
 
 

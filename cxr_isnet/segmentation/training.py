@@ -17,6 +17,7 @@ from cxr_isnet.data import (
     AugmentConfig,
     ImageConfig,
     check_files,
+    loading_processes,
     make_dataset,
     make_loader,
     make_store,
@@ -80,7 +81,8 @@ class SegmentTrainConfig:
         patience: Ends after so many epochs without a lower validation loss; null for never.
         batch_size: Images per step, over all processes.
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
-        workers: Loading processes; 0 loads in the training process, which is fast with cached images.
+        workers: Loading processes; 0 loads in the training process; null for none on a CPU, whose cores the network
+            needs, and on a GPU for one for each core, at most 8.
         cache: Keeps the prepared images in memory.
         seed: Of everything random.
         precision: Arithmetic of the network.
@@ -103,7 +105,7 @@ class SegmentTrainConfig:
     patience: int | None = None
     batch_size: int = 8
     validation_fraction: float = 0.15
-    workers: int = 0
+    workers: int | None = None
     cache: bool = True
     seed: int = 0
     precision: Precision = Precision.FP32
@@ -123,7 +125,7 @@ class SegmentTrainConfig:
             raise InputError(f"patience is {self.patience}; it must be at least 1, or null for never")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction is {self.validation_fraction}; it must lie between 0 and 1")
-        if self.seed < 0 or self.workers < 0:
+        if self.seed < 0 or (self.workers or 0) < 0:
             raise InputError(f"seed is {self.seed} and workers {self.workers}; both must be 0 or more")
         if self.image.size % self.network.stride:
             raise InputError(
@@ -231,7 +233,8 @@ def pair_loaders(
             batch_size=batch_size,
             shuffle=train,
             seed=config.seed,
-            workers=config.workers,
+            workers=loading_processes(config.workers, context.device),
+            pin_memory=context.device.type == "cuda",
             drop_last=train,
             rank=context.rank if train else 0,
             world_size=context.count if train else 1,

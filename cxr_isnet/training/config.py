@@ -37,7 +37,8 @@ class DataConfig:
         least_masked: Share of the training images of every class of every hospital that must have a lung mask for a
             method that needs masks; 0 to 1.
         validation_fraction: Share of patients held out where the manifests do not say who belongs to which split.
-        workers: Loading processes; 0 loads in the training process, which is fast with cached images.
+        workers: Loading processes; 0 loads in the training process; null for none on a CPU, whose cores the network
+            needs, and on a GPU for one for each core, at most 8.
         cache: Keeps images that have been read: those of training, validation and external hospitals, in memory. They
             take 4.1 bytes a pixel at the size of the network's input, up to half of the machine's memory; what does not
             fit is read each time.
@@ -59,7 +60,7 @@ class DataConfig:
     masked_only: bool = False
     least_masked: float = 0.5
     validation_fraction: float = 0.2
-    workers: int = 0
+    workers: int | None = None
     cache: bool = True
     cache_folder: str | None = None
 
@@ -98,6 +99,9 @@ class TrainConfig:
         batch_size: Images per step, over all processes.
         seed: Of everything random.
         precision: Arithmetic.
+        compile: Compiles the training step with torch.compile (inductor), on a GPU into CUDA graphs. It takes a C++
+            compiler and a minute at the start, and draws other random numbers (dropout) than a step that is not
+            compiled.
         device: Where.
         resume: Resumes the unfinished training in `output`.
         resamples: Bootstrap resamples of each interval in the evaluation.
@@ -124,6 +128,7 @@ class TrainConfig:
     batch_size: int = 16
     seed: int = 0
     precision: Precision = Precision.FP32
+    compile: bool = False
     device: Device = Device.AUTO
     resume: bool = False
     resamples: int = 2000

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxr_isnet.config import as_plain
-from cxr_isnet.data import MarkMode, make_dataset, make_loader, site_names
+from cxr_isnet.data import MarkMode, loading_processes, make_dataset, make_loader, site_names
 from cxr_isnet.deployment import EXTERNAL_TAG, SEEN_TAG
 from cxr_isnet.engine import (
     CheckpointedRun,
@@ -170,7 +170,8 @@ def _loaders(
             batch_size=batch_size,
             shuffle=augment,
             seed=config.seed,
-            workers=data.workers,
+            workers=loading_processes(data.workers, context.device),
+            pin_memory=context.device.type == "cuda",
             drop_last=augment,
             rank=context.rank if augment else 0,
             world_size=context.count if augment else 1,
@@ -195,7 +196,7 @@ def _fit(
     context: DistributedContext,
 ) -> list[dict[str, Any]]:
     """Prepares and trains, or goes on where the directory's state says; returns the history."""
-    settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision)
+    settings = TrainerSettings(config.optimizer, config.epochs, config.seed, config.precision, config.compile)
     trainer = Trainer(objective, loaders.training, loaders.validation, settings, context, _validation_metrics)
     method, provenance = config.resolved()["method"], config.provenance()
 

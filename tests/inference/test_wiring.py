@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxr_isnet.data import ImageConfig, MarkConfig, make_dataset
+from cxr_isnet.data import ImageConfig, MarkConfig, MemoryStore, make_dataset
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import Settings
 from cxr_isnet.evaluation.calibration import with_temperature
@@ -248,18 +248,19 @@ def test_an_evaluation_has_the_predictions_rules_and_audit_that_it_is_given(
     pictured: list[Condition] = []
     monkeypatch.setattr(evaluate, "evaluate_tables", lambda *args: given.append(args) or f"study {len(given)}")
     monkeypatch.setattr(evaluate, "write_report", lambda *args: reported.append(args))
-    monkeypatch.setattr(evaluate, "gallery_cases", lambda *args: pictured.append(args[3]) or [])
+    monkeypatch.setattr(evaluate, "gallery_cases", lambda *args, store: pictured.append((args[3], store)) or [])
     settings = Settings(resamples=5, seed=2)
     validation, audit = pd.DataFrame({"a": [1]}), {"probes": []}
     made = predict_manifest(classifier, phantoms, model_uri="made before")
+    store = MemoryStore(classifier.image)
 
     studies = evaluate.evaluate_classifier(
         classifier, phantoms, tmp_path, [BIASED, CLEAN], settings, validation=validation,
-        predictions={"clean": made}, audit=audit, model_uri="models:/m/1",
+        predictions={"clean": made}, audit=audit, model_uri="models:/m/1", store=store,
     )  # fmt: skip
 
     assert studies == {"biased": "study 1", "clean": "study 2"}
-    assert pictured == [BIASED, CLEAN]
+    assert pictured == [(BIASED, store), (CLEAN, store)]
     assert [arguments[0] for arguments in reported] == [tmp_path / "biased", tmp_path / "clean"]
     for tables, classes, validations, chosen, found_audit, temperatures, controls in given:
         assert controls == {}
@@ -279,7 +280,7 @@ def test_without_validation_the_rule_is_not_set_by_it(
     given: list[Any] = []
     monkeypatch.setattr(evaluate, "evaluate_tables", lambda *args: given.append(args))
     monkeypatch.setattr(evaluate, "write_report", lambda *args: None)
-    monkeypatch.setattr(evaluate, "gallery_cases", lambda *args: [])
+    monkeypatch.setattr(evaluate, "gallery_cases", lambda *args, store: [])
 
     evaluate.evaluate_classifier(classifier, phantoms, tmp_path, [CLEAN], Settings(5))
 
