@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cxr_isnet.networks.lung_unet import SegmenterConfig
 from cxr_isnet.phantoms import PhantomHospital, write_hospital
 from cxr_isnet.segmentation import read_splits, train_segmenter
 from cxr_isnet.segmentation.training import SegmentTrainConfig
-from cxr_isnet.tracking import TrackingConfig, start_run
+from cxr_isnet.tracking import TrackingConfig, open_store
 from cxr_isnet.training import TrainConfig, train
 from cxr_isnet.training.config import DataConfig
 from tests.imaging.chest_files import BROKEN, write_chest
@@ -41,25 +42,27 @@ class Case:
         arguments: of a call, from the folder of inputs and the output.
         results: files below the output that must be the same whatever happened, a pattern each; of CSV tables without
             the column `model_uri`, which holds the id of the MLflow run.
-        logs: whether it logs to MLflow, in the database beside the output.
+        logs: whether it logs to MLflow.
+        store: where to; "" for the database beside the output.
     """
 
     arguments: Callable[[Path, Path], list[str]]
     results: tuple[str, ...]
     logs: bool = True
+    store: str = ""
 
     def command(self, inputs: Path, out: Path) -> list[str]:
         """The call; with `--resume true` where an unfinished run says that it would go on so."""
         words = [sys.executable, "-m", "cxr_isnet", *self.arguments(inputs, out)]
         if self.logs:
-            words.append(f"--tracking.uri=sqlite:///{out.parent / STORE}")
+            words.append(f"--tracking.uri={self.store or f'sqlite:///{out.parent / STORE}'}")
         resumes = self.arguments(inputs, out)[0] in ("train", "leave-one-site-out") or "train" in words
         return [*words, "--resume=true"] if resumes and (out / "config.yaml").is_file() else words
 
     def start(self, inputs: Path, out: Path) -> subprocess.Popen[str]:
         """Begins a call in a process group of its own."""
-        if self.logs and not (out.parent / STORE).exists():
-            shutil.copytree(inputs / "store", out.parent, dirs_exist_ok=True)
+        if self.logs and not self.store and not (out.parent / STORE).exists():
+            shutil.copy(inputs / STORE, out.parent)
         return subprocess.Popen(
             self.command(inputs, out),
             stdout=subprocess.DEVNULL,
@@ -159,9 +162,7 @@ def write_inputs(folder: Path) -> None:
     _write_unmasked(folder, manifests)
     _write_trainings(folder, manifests)
     _write_predictions(folder / "predictions.csv")
-    (folder / "store").mkdir()
-    with start_run(TrackingConfig(uri=f"sqlite:///{folder / 'store' / STORE}"), parameters={}, name="made before"):
-        pass
+    open_store(f"sqlite:///{folder / STORE}").search_experiments()  # makes its tables, which takes seconds
 
 
 def _write_unmasked(folder: Path, manifests: list[str]) -> None:
@@ -221,7 +222,7 @@ def _write_predictions(path: Path) -> None:
 def runs(store: Path) -> Counter[tuple[object, ...]]:
     """The finished runs of a store: name, and how many numbers each metric has at each step."""
     found: Counter[tuple[object, ...]] = Counter()
-    with sqlite3.connect(store) as database:
+    with closing(sqlite3.connect(store)) as database:
         for run, name in database.execute("SELECT run_uuid, name FROM runs WHERE status = 'FINISHED'"):
             numbers = database.execute(
                 "SELECT key, step, count(*) FROM metrics WHERE run_uuid = ? GROUP BY key, step ORDER BY key, step",

@@ -3,12 +3,21 @@ taken for finished."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +157,90 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert (process.returncode, killed > 0) == (0, True), shown
     case.finish(inputs, out)  # a file whose worker was killed twice is tried again
     assert_as_if_nothing_had_been("intake", out, whole)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def answers(port: int, path: str, body: bytes | None = None, seconds: float = 300) -> bytes:
+    """What a server says, waited for while it starts."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"})
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                return bytes(answer.read())
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def tracking_server(folder: Path, port: int) -> Iterator[None]:
+    """MLflow's server in processes of its own, killed at the end."""
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / STORE}", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        answers(port, "/health")
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_tracking_server_that_is_killed_ends_no_training_and_gets_what_it_missed(
+    inputs: Path, tmp_path: Path, undisturbed: Callable[[str], tuple[Path, float]]
+) -> None:
+    (whole, _), out, port = undisturbed("train"), tmp_path / "out", free_port()
+    case = replace(CASES["train"], store=f"http://127.0.0.1:{port}")
+    with tracking_server(tmp_path, port):
+        process = case.start(inputs, out)
+        while not (out / "run.json").is_file():
+            assert process.poll() is None
+            time.sleep(0.05)
+    _, shown = process.communicate(timeout=1200)
+
+    assert process.returncode == 0, shown
+    assert "A training that is resumed (--resume true) sends them" in shown
+    assert case.found(out) == case.found(whole)
+    assert not runs(tmp_path / STORE)
+    with tracking_server(tmp_path, port):
+        case.finish(inputs, out)
+    assert case.found(out) == case.found(whole)
+    assert runs(tmp_path / STORE) == runs(whole.parent / STORE)
+
+
+def test_a_server_that_is_killed_amid_a_request_leaves_no_process_and_starts_again(inputs: Path) -> None:
+    """The server alone is killed, as by a system short of memory; the processes that decode must end by themselves."""
+    port = free_port()
+    command = [sys.executable, "-m", "cxr_isnet", "serve", f"{inputs}/trained/best.pt", f"--port={port}"]
+    images = sorted((inputs / "Cedar" / "images").iterdir())
+    body = json.dumps({"inputs": [base64.b64encode(path.read_bytes()).decode() for path in images]}).encode()
+    process = subprocess.Popen([*command, "--device=cpu"], start_new_session=True)
+    answer = answers(port, "/invocations", body)
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    with ThreadPoolExecutor(8) as callers:
+        calls = [callers.submit(answers, port, "/invocations", body, 0) for _ in range(8)]
+        time.sleep(0.1)
+        process.kill()
+        process.wait()
+        assert {type(call.exception()) for call in calls} - {type(None)}
+
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert len(workers) == 2
+    process = subprocess.Popen([*command, "--device=cpu"], start_new_session=True)
+    try:
+        assert answers(port, "/invocations", body) == answer
+    finally:
+        process.terminate()
+        process.wait(60)

@@ -36,6 +36,21 @@ def test_what_contributing_adds_a_line_to_is_in_the_file_that_it_names():
     assert missing == []
 
 
+def test_tests_that_the_page_on_reliability_names_are_there_and_as_slow_as_it_says():
+    page = (PROJECT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"`(test_\w+)`( \(slow\))?", page))
+    found: dict[str, bool] = {}
+    for file in (PROJECT / "tests").rglob("test_*.py"):
+        text = file.read_text(encoding="utf-8")
+        all_slow = "pytestmark = pytest.mark.slow" in text
+        for marks, name in re.findall(r"^((?:@.*\n(?:[ )\]].*\n)*)*)def (test_\w+)", text, re.MULTILINE):
+            found[name] = all_slow or "mark.slow" in marks
+
+    assert len(named) > 50
+    assert [name for name in named if name not in found] == []
+    assert [name for name, slow in named.items() if bool(slow) != found[name]] == []
+
+
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
 

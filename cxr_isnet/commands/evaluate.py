@@ -114,7 +114,8 @@ def evaluate(config: EvaluateConfig) -> str:
     controls = {name: read_predictions(file, classes) for name, file in named_tables(config.controls).items()}
     audit = read_audit(config.audit)
     study = evaluate_tables(tables, classes, validation, config.settings(), audit, controls=controls)
-    with start_run(config.tracking, parameters=as_plain(config)) as run:
+    name = f"evaluation of {', '.join(tables)} ({output.name})"
+    with start_run(config.tracking, parameters=as_plain(config), name=name) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])
         with new_folder(config.output) as folder:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
@@ -137,9 +138,10 @@ def outlined(
 
 
 def figure_uri(figure: Figure, kind: str = "svg") -> Markup:
-    """A figure as a data URI, `svg` or `png`."""
+    """A figure as a data URI, `svg` or `png`; the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    with rc_context({"svg.hashsalt": "cxr-isnet"}):
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return _uri(buffer.getvalue(), "svg+xml" if kind == "svg" else kind)
 
 

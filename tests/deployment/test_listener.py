@@ -351,7 +351,7 @@ import sys, time
 from cxr_isnet.cli import main
 from cxr_isnet.deployment import listener
 if sys.argv[1] == "wait":
-    listener.predict_manifest = lambda *_: time.sleep(1000)
+    listener.predict_sources = lambda *_: time.sleep(1000)
 main(["listen", "--ae-title", "CXR", "--port", "0", "--model", {str(trained / "best.pt")!r}, "--callers", "PACS",
       "--spool", {str(tmp_path / "spool")!r}, "--return-to", "PACS@127.0.0.1:{archive.node.port}"])
 """

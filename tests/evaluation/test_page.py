@@ -7,10 +7,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
 from cxr_isnet.evaluation.page import (
+    figure_uri,
     heading,
     interval_text,
     markdown_text,
@@ -33,6 +35,15 @@ PAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.name.endswith("
 def test_a_name_in_markdown_is_a_plain_text(text):
     """CommonMark 2.4 and 6: a backslash or an entity before what begins a link, a picture, HTML or code."""
     assert not re.search(r"(?<!\\)(?:\\\\)*[\[\]`*|]|[<>\n\x1b]", markdown_text(text))
+
+
+def test_a_figure_is_the_same_bytes_each_time():
+    def draw():
+        figure = Figure()
+        figure.subplots().plot([0, 1], label="a")
+        return figure_uri(figure)
+
+    assert draw() == draw()
 
 
 @pytest.mark.parametrize("name", PAGES)
