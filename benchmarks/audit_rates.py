@@ -202,7 +202,7 @@ def audited(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, ob
     model, size = load_audited_model(checkpoint, size=options.size, tracking_uri="")
     frame = read_manifest(folder / "c" / "manifest.csv")
     data = load_audit_set(frame, model.classes, size, most_images=IMAGES)
-    training, _ = load_training_images(checkpoint, None, model.classes, size, most_images=2 * IMAGES)
+    training = load_training_images(checkpoint, None, model.classes, size, most_images=2 * IMAGES)
     context = AuditContext(model, data, options.resamples, training=training)
     outcomes = run_probes(context)
     alone = [o for o in outcomes if not o.probe.name.endswith("_training")]
@@ -212,7 +212,8 @@ def audited(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, ob
     found = {}
     for name, those in (("with", outcomes), ("without", with_verdicts([_untold(o) for o in alone]))):
         by = [o.probe.name for o in those if o.verdict is Verdict.FOUND]
-        found[name] = {"verdict": overall_verdict(those).value, "found by": by}
+        verdict = overall_verdict(those, training if name == "with" else None)
+        found[name] = {"verdict": verdict.value, "found by": by}
     write_json(done, {"verdicts": found})
     return found
 

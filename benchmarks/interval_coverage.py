@@ -24,8 +24,10 @@ from cxr_isnet.evaluation import DecisionRule, EvaluatedImages, Interval, SiteRe
 from cxr_isnet.evaluation.bootstrap import PatientBootstrap, patient_numbers
 from cxr_isnet.evaluation.calibration import decision_curve
 from cxr_isnet.evaluation.delong import correlated_aucs
-from cxr_isnet.evaluation.interval import IntervalMethod, difference_of_intervals
+from cxr_isnet.evaluation.interval import IntervalMethod
+from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.model_comparison import paired_differences
+from cxr_isnet.evaluation.model_evaluation import drop
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.ranking import roc_band
 from cxr_isnet.evaluation.site import evaluate_checked
@@ -110,7 +112,10 @@ def intervals(
         labels == 1, labels == 0, scores[:, 1], PatientBootstrap.of(external[0], resamples=min(resamples, 400))
     )
     at = band.specificity.index(0.8)
-    yield "ROC band at 80%", Interval(band.sensitivity[at], band.low[at], band.high[at], IntervalMethod.SCORE)
+    yield (
+        "ROC band at 80%",
+        Interval(band.sensitivity[at], band.low[at], band.high[at], IntervalMethod.SCORE, approximate=band.approximate),
+    )
     both = [probabilities(table, CLASSES)[:, 1] for table in external]
     areas = correlated_aucs(labels == 1, labels == 0, both, numbers)
     yield "DeLong AUC", areas.area(0)
@@ -123,8 +128,8 @@ def intervals(
     fitted = frozen_rule(inside, seen, CLASSES, sensitivity=None, source="")
     decisions = cross_fitted_decisions(inside, seen, CLASSES, patient_numbers(validation), sensitivity=None)
     internal, outside = evaluated(validation, decisions=decisions), evaluated(external[0], rule=fitted)
-    for name in ("auc", "balanced_accuracy", "accuracy", "macro_f1", "brier"):
-        yield f"{name}, internal minus external", difference_of_intervals(internal.metrics[name], outside.metrics[name])
+    for metric in compared_metrics():
+        yield f"{metric.name}, internal minus external", drop(metric, internal, outside)
 
 
 def coverage(

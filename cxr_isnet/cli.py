@@ -269,6 +269,7 @@ def _run(argv: list[str] | None) -> None:
     logging.basicConfig(level=level, handlers=[log], force=True)
     for noisy in ("ignite", "mlflow", "alembic", "matplotlib", "pynetdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # of each retry; what fails in the end is told
     arguments = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     command = None
     try:
@@ -278,7 +279,7 @@ def _run(argv: list[str] | None) -> None:
             with sigterm_interrupts():
                 result = command.run(config)
     except ArgumentError as error:
-        raise SystemExit(_fail(f"{error}{_hint(str(error), arguments)}", BAD_INPUT)) from None
+        raise SystemExit(_fail(f"{_reason(str(error))}{_hint(str(error), arguments)}", BAD_INPUT)) from None
     except InputError as error:
         raise SystemExit(_fail(error, BAD_INPUT)) from None
     except DivergedError as error:
@@ -533,14 +534,21 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
     parser.add_class_arguments(settings, None, skip=skip)
 
 
+def _reason(error: str) -> str:
+    """What is wrong with a setting, without the parser's account of all types that were tried."""
+    key = re.search(r'Parser key "([^"]+)":\s+Does not validate against any of the Union subtypes', error)
+    tried = re.findall(r"^ *- (?:Not of type \w+: )?(?!Expected a <class 'NoneType'>)(.+)$", error, re.MULTILINE)
+    return error if key is None or not tried else f"{key[1]}: {'; or '.join(tried)}"
+
+
 def _hint(error: str, arguments: list[str]) -> str:
     """What to do about a setting that is not understood: which is spelt most like it, and where all are listed."""
     words = [word for word in arguments if not word.startswith("-")][:2]
     command = _command(words)
-    unknown = re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", error)
+    unknown = re.search(r"(?:does not accept option '|unrecognized arguments: --|ambiguous option: --)([\w.]+)", error)
     close: list[str] = []
     if command is not None and unknown is not None:
-        close = difflib.get_close_matches(unknown[1] or unknown[2], _options(command.settings(), ""), n=1, cutoff=0.7)
+        close = difflib.get_close_matches(unknown[1], _options(command.settings(), ""), n=1, cutoff=0.7)
     return f"{f'. Did you mean {close[0]!r}?' if close else ''}\n`cxr-isnet <command> --help` lists the settings"
 
 

@@ -407,6 +407,21 @@ def test_a_setting_that_is_misspelt_is_answered_with_the_one_that_was_meant(sett
     assert f"Did you mean '{meant}'?" in message
 
 
+def test_a_value_that_is_misspelt_is_answered_with_the_values_that_there_are(run):
+    status, _, message = run("explain", "--model=m", "--images=a.png", "--output=out", "--explainer=lrpp")
+
+    assert status == BAD_INPUT
+    assert message.startswith("cxr-isnet: explainer: 'lrpp' (did you mean 'lrp'?) is none of lrp, input_gradient")
+    assert "Union" not in message
+
+
+def test_a_setting_that_is_short_of_a_letter_is_answered_with_its_name(run):
+    status, _, message = run("evaluate", "--prediction", "a.csv", "--output=out")
+
+    assert status == BAD_INPUT
+    assert "Did you mean 'predictions'?" in message
+
+
 def test_what_the_package_offers_is_imported_when_it_is_used():
     code = """
 import sys

@@ -52,23 +52,21 @@ class AuditReport:
         context: model and images that were audited.
         outcomes: of the probes.
         n_without_mask: images of the manifests that were left out.
-        without_training: why no images of the training hospitals were looked at; "" if they were.
     """
 
     context: AuditContext
     outcomes: Sequence[ProbeOutcome]
     n_without_mask: int
-    without_training: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """Verdict of the whole audit."""
-        return overall_verdict(self.outcomes)
+        return overall_verdict(self.outcomes, self.context.training)
 
     @property
     def statement(self) -> Statement:
         """What the verdict rests on."""
-        return statement(self.outcomes, self.without_training)
+        return statement(self.outcomes, self.context.training)
 
     def to_dict(self) -> dict[str, Any]:
         """Content of `audit.json`."""
@@ -94,7 +92,7 @@ class AuditReport:
 
     def _training(self) -> dict[str, Any] | None:
         found = self.context.training
-        if found is None:
+        if found is None or found.seen is None:
             return None
         held_out = 0 if found.held_out is None else len(found.held_out)
         return {"sites": list(found.seen.site_names), "n_images": len(found.seen), "n_held_out": held_out}

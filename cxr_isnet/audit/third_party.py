@@ -88,6 +88,11 @@ class AdapterConfig:
             )
         if list(self.classes.values()).count(REST) > 1:
             raise InputError(f"adapter.classes is {self.classes}: only one class can be the rest")
+        if REST in self.classes.values() and self.activation is Activation.SOFTMAX:
+            raise InputError(
+                f"adapter.classes is {self.classes} with activation softmax: its numbers share out 1 among themselves "
+                "and leave no rest. Name a column for each class; of a single logit, give the activation sigmoid"
+            )
         if REST in self.classes.values() and len(self.classes) > 2 and self.activation in _OF_LABELS:
             raise InputError(
                 f"adapter.classes is {self.classes} with activation {self.activation.value}: labels that may hold "

@@ -18,11 +18,17 @@ from cxr_isnet.audit.audit_set import AuditSet, load_audit_set
 from cxr_isnet.config import parse_settings
 from cxr_isnet.data import ImposedChange, MarkConfig, blur, dilate
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import FloatArray
+from cxr_isnet.evaluation import FloatArray, hand_till_auc
 from cxr_isnet.manifests import read_manifests
 
 CONFIG, VALIDATION = "config.yaml", Path("validation") / "clean" / "predictions.csv"
 """Beside a checkpoint: what its training was given, and the predictions of the patients that it held out."""
+
+NEARLY_ONE = 0.85
+"""AUC of the hospital alone, above which it and the class are nearly one; 85% and 15% ill in two hospitals have it."""
+LEAST_MASKED = 0.5
+"""Share of a class's training images with a lung mask, below which what is not looked at may be another hospital."""
+MOST_NAMED = 6
 
 CELLS = 8
 RIDGE = 0.3
@@ -33,12 +39,16 @@ class TrainingImages:
     """Images of the training hospitals, with the marks that the training planted.
 
     Attributes:
-        seen: Of patients whom the training may have seen.
+        seen: Of patients whom the training may have seen; None where there are none.
         held_out: Of patients whom it did not see; None where they are not known, or too few.
+        missing: Why `seen` is None; "" where it is not.
+        left_open: What no image can answer, by the manifests alone: sentences.
     """
 
-    seen: AuditSet
+    seen: AuditSet | None
     held_out: AuditSet | None = None
+    missing: str = ""
+    left_open: tuple[str, ...] = ()
 
 
 def load_training_images(
@@ -49,7 +59,7 @@ def load_training_images(
     *,
     most_images: int,
     seed: int = 0,
-) -> tuple[TrainingImages | None, str]:
+) -> TrainingImages:
     """Read the images of the training hospitals that have a lung mask.
 
     Args:
@@ -60,9 +70,6 @@ def load_training_images(
         most_images: Larger manifests are sampled down to this.
         seed: Of the sampling.
 
-    Returns:
-        The images, or None and why there are none.
-
     Raises:
         InputError: Manifests that were named cannot be used.
     """
@@ -70,18 +77,46 @@ def load_training_images(
     settings = _settings(folder) if manifests is None and folder is not None else {}
     named = list(settings.get("training") or []) if manifests is None else list(manifests)
     if not named:
-        return None, "no manifests of the training hospitals are known; name them with --training"
+        return TrainingImages(
+            None, missing="no manifests of the training hospitals are known; name them with --training"
+        )
+    left_open: tuple[str, ...] = ()
     try:
         mark = settings.get("mark")
         frame = read_manifests(named, classes=classes)
+        left_open = _left_open(frame)
         return _loaded(
             frame, _held_out(folder, frame), classes, size, most_images, seed,
-            None if mark is None else parse_settings(mark, MarkConfig, "mark"),
-        ), ""  # fmt: skip
+            None if mark is None else parse_settings(mark, MarkConfig, "mark"), left_open,
+        )  # fmt: skip
     except InputError as error:
         if manifests is not None:
             raise
-        return None, f"the images of the training hospitals cannot be read ({error})"
+        return TrainingImages(None, None, f"the images of the training hospitals cannot be read ({error})", left_open)
+
+
+def _left_open(frame: pd.DataFrame) -> tuple[str, ...]:
+    """What the rows of the training manifests leave open, whatever their images show."""
+    sentences = []
+    labels, names = pd.factorize(frame["label"], sort=True)
+    shares = pd.crosstab(frame["site"], frame["label"], normalize="index").reindex(columns=names)
+    by_hospital = hand_till_auc(labels.astype(np.int64), shares.loc[frame["site"]].to_numpy(dtype=np.float64))
+    if by_hospital > NEARLY_ONE:
+        parts = [
+            f"{site} {', '.join(f'{share:.0%} {n}' for n, share in row.items())}" for site, row in shares.iterrows()
+        ]
+        sentences.append(
+            f"class and hospital are nearly one ({'; '.join(parts[:MOST_NAMED])}): the hospital alone tells the "
+            f"classes with an AUC of {by_hospital:.2f}, and no image shows which of the two the model has learned"
+        )
+    masked = (frame["mask"] != "").groupby(frame["label"]).mean()
+    few = [f"{share:.0%} of '{label}'" for label, share in masked.items() if share < LEAST_MASKED]
+    if few:
+        sentences.append(
+            f"{' and '.join(few)} have a lung mask, and no others were looked at: complete the manifests with "
+            "`cxr-isnet segment predict`, and name those with --training"
+        )
+    return tuple(sentences)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -108,15 +143,16 @@ def _loaded(
     most_images: int,
     seed: int,
     mark: MarkConfig | None,
+    left_open: tuple[str, ...],
 ) -> TrainingImages:
     def load(rows: pd.DataFrame) -> AuditSet:
         return load_audit_set(rows.reset_index(drop=True), classes, size, mark=mark, most_images=most_images, seed=seed)
 
     seen = load(frame[~held_out] if held_out.any() else frame)
     try:
-        return TrainingImages(seen, load(frame[held_out]) if held_out.any() else None)
+        return TrainingImages(seen, load(frame[held_out]) if held_out.any() else None, left_open=left_open)
     except InputError:  # too few patients, or one class
-        return TrainingImages(seen)
+        return TrainingImages(seen, left_open=left_open)
 
 
 def background_features(images: Tensor, masks: Tensor) -> FloatArray:

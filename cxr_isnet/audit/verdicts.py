@@ -12,6 +12,7 @@ from tqdm import tqdm
 from cxr_isnet.audit.probe import AuditContext, Capability, Probe
 from cxr_isnet.audit.probes import ON_HELD_OUT, PROBES
 from cxr_isnet.audit.statistics import LEVEL, ProbeResult
+from cxr_isnet.audit.training_images import TrainingImages
 from cxr_isnet.evaluation import holm
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ RULE = (
     "probes that could be run. Within a probe the smallest p-value of its statistics is multiplied by their number "
     "(Bonferroni). A statistic's p-value is one-sided: Student's t of its distance from the threshold over its "
     "standard error, from resampled patients. The audit has found a shortcut if any probe has. It has found none among "
-    "those examined only if the model tells the classes of these images apart (the positive control) and no probe "
-    "leaves the question open; else it cannot tell."
+    "those examined only if the model tells the classes of these images apart (the positive control), no probe leaves "
+    "the question open, and class and hospital are not nearly one in training; else it cannot tell."
 )
 
 HEATMAPS_FAILED = "the heatmaps did not pass the check by random weights"
@@ -31,6 +32,7 @@ HELD_OUT = "held-out patients of the training hospitals"
 NEVER_EXAMINED = (
     "marks and devices inside the lungs",
     "signs that no imposed change resembles and that neither these images nor those of the training hospitals show",
+    "aspect, position and side of the lungs",
     "combinations of signs of which each alone does nothing",
 )
 
@@ -139,33 +141,36 @@ def with_verdicts(outcomes: Sequence[ProbeOutcome]) -> list[ProbeOutcome]:
     return kept
 
 
-def overall_verdict(outcomes: Sequence[ProbeOutcome]) -> Verdict:
+def overall_verdict(outcomes: Sequence[ProbeOutcome], training: TrainingImages | None = None) -> Verdict:
     """Verdict of the whole audit: a shortcut if any probe has found one; that there is none among those examined only
-    if the positive control was passed, and nothing is left open; else it cannot be told."""
+    if the positive control was passed, and neither a probe nor the training's manifests leave anything open; else it
+    cannot be told."""
     verdicts = [o.verdict for o in outcomes]
     if Verdict.FOUND in verdicts:
         return Verdict.FOUND
-    if Verdict.CONTROL_PASSED not in verdicts or Verdict.CANNOT_TELL in verdicts:
+    left_open = Verdict.CANNOT_TELL in verdicts or (training is not None and bool(training.left_open))
+    if Verdict.CONTROL_PASSED not in verdicts or left_open:
         return Verdict.CANNOT_TELL
     return Verdict.NONE_FOUND if Verdict.NONE_FOUND in verdicts else Verdict.CANNOT_TELL
 
 
-def statement(outcomes: Sequence[ProbeOutcome], without_training: str = "") -> Statement:
+def statement(outcomes: Sequence[ProbeOutcome], training: TrainingImages | None = None) -> Statement:
     """What the verdict rests on.
 
     Args:
         outcomes: as `run_probes` gives them.
-        without_training: why no images of the training hospitals were looked at; "" if they were.
+        training: images of the training hospitals, or why there are none.
     """
     by_verdict = {verdict: [o for o in outcomes if o.verdict is verdict] for verdict in Verdict}
     open_ones = [*by_verdict[Verdict.CONTROL_FAILED], *by_verdict[Verdict.CANNOT_TELL]]
     not_examined = [f"{o.probe.title}: {o.reason}" for o in by_verdict[Verdict.NOT_APPLICABLE]]
-    if without_training:
-        not_examined.append(f"The training hospitals: {without_training}")
+    if training is not None and training.missing:
+        not_examined.append(f"The training hospitals: {training.missing}")
+    by_manifest = () if training is None else training.left_open
     return Statement(
         found=tuple(f"{o.probe.title}: {telling(o)}" for o in by_verdict[Verdict.FOUND]),
         examined=tuple(o.probe.title for o in by_verdict[Verdict.NONE_FOUND]),
-        open=tuple(f"{o.probe.title}: {o.reason}" for o in open_ones),
+        open=(*(f"{o.probe.title}: {o.reason}" for o in open_ones), *(f"Training: {text}" for text in by_manifest)),
         not_examined=(*not_examined, *NEVER_EXAMINED),
     )
 

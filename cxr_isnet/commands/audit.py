@@ -97,7 +97,7 @@ def audit(config: AuditConfig) -> str:
     data = load_audit_set(
         frame, model.classes, size, mark=config.mark, most_images=config.most_images, seed=config.seed
     )
-    hospitals, without_training = load_training_images(
+    hospitals = load_training_images(
         config.model, config.training, model.classes, size, most_images=config.most_images, seed=config.seed
     )
     context = AuditContext(model, data, config.resamples, config.seed, config.batch_size, hospitals)
@@ -106,7 +106,7 @@ def audit(config: AuditConfig) -> str:
     tags = {"kind": "audit", **training.tags}
     with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
         run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
-        report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()), without_training)
+        report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))
         with new_folder(config.output) as folder:
             written = write_audit(folder, report)
         run.log_metrics(report.metrics(), 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cxr_isnet.commands.predict import named_files
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import image_uri, write_page
@@ -41,7 +42,7 @@ class ExplainConfig:
 
     Attributes:
         model: Checkpoint `best.pt` of a training's folder.
-        images: X-rays (PNG, JPEG or DICOM).
+        images: X-rays (PNG, JPEG or DICOM), folders of them, or patterns such as '/archive/**/*.dcm'.
         output: Folder for index.html, images.csv, and a PNG and an NPZ per image; must be empty.
         explainer: `lrp`, `input_gradient`, `grad_cam` or `attention`; null takes the method's own way.
         device: Where maps are computed.
@@ -89,14 +90,15 @@ def explain(config: ExplainConfig) -> str:
     """Draws the maps of every class for each image that can be read; returns what was written, and what failed.
 
     Raises:
-        InputError: The model cannot be explained, or no image can be read.
+        InputError: The model cannot be explained, or no image is named or can be read.
     """
     output = output_folder(config.output)
+    files = named_files("images", config.images)
     classifier = Classifier.load(config.model, config.device.found(), trust=config.trust)
     explainer = classifier.explainer(config.explainer)
     if explainer.explain is None:
         raise InputError(f"{config.model}: no heatmaps: {explainer.reason}. Try --explainer input_gradient")
-    found = [_explained(classifier, config.explainer, n, path) for n, path in enumerate(config.images, start=1)]
+    found = [_explained(classifier, config.explainer, n, path) for n, path in enumerate(files, start=1)]
     failures = [image.failure for image in found if image.case is None]
     if len(failures) == len(found):
         raise InputError("no image can be explained: " + "; ".join(failures))

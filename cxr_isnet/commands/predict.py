@@ -189,10 +189,19 @@ def read_inputs(inputs: Sequence[str]) -> pd.DataFrame:
             raise_first(problems)
             frames.append(frame)
         return join_tables(tables, frames).reset_index(drop=True)
+    return files_frame(named_files("inputs", inputs))
+
+
+def named_files(setting: str, inputs: Sequence[str]) -> list[str]:
+    """Every file that names, folders and patterns mean, once.
+
+    Raises:
+        InputError: There is none; begins with the name of the setting.
+    """
     files = [file for path in inputs for file in _files_of(Path(path))]
     if not files:
-        raise InputError(f"inputs: {', '.join(inputs) or 'none given'}: no file. Name images, folders or manifests")
-    return files_frame(list(dict.fromkeys(files)))
+        raise InputError(f"{setting}: {', '.join(inputs) or 'none given'}: no file. Name images, folders or patterns")
+    return list(dict.fromkeys(files))
 
 
 def _files_of(path: Path) -> list[str]:

@@ -135,7 +135,8 @@ def _draw_roc(
         axes.plot([], [], " ", label=f"{name}: undefined, one class only")
         return
     false_positives, true_positives, _ = roc_curve(is_positive, scores)
-    (line,) = axes.plot(false_positives, true_positives, label=f"{name}: AUC {auc:.3f}")
+    approximate = ", band ~" if band is not None and band.approximate else ""
+    (line,) = axes.plot(false_positives, true_positives, label=f"{name}: AUC {auc:.3f}{approximate}")
     if band is not None and np.isfinite(band.low).any():
         at = 1 - np.array(band.specificity)
         axes.fill_between(at, band.low, band.high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -212,7 +213,8 @@ def sites_figure(models: Sequence[ModelEvaluation]) -> Figure:
         if "auc" in model.across_sites:
             across = model.across_sites["auc"]
             rows += [(f"{model.name}: mean within sites", across.mean)]
-            rows += [(f"{model.name}: next hospital (prediction)", across.next_hospital)]
+            if np.isfinite(across.next_hospital.low):
+                rows += [(f"{model.name}: next hospital (prediction)", across.next_hospital)]
         rows += [(f"{model.name}: {site}", there.result.metrics["auc"]) for site, there in model.sites.items()]
     figure, axes = _intervals(rows)
     axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)

@@ -304,7 +304,12 @@ METRICS: tuple[ReportedMetric, ...] = (
         needs_prevalence=True,
     ),
     _of_each_class("average_precision", "average precision", family=_ranking, least_patients=60),
-    _of_each_class("sensitivity_at_specificity", f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity", family=_ranking),
+    _of_each_class(
+        "sensitivity_at_specificity",
+        f"sensitivity at {HIGH_SPECIFICITY:.0%} specificity",
+        family=_ranking,
+        least_patients=40,
+    ),
     _of_each_class(
         "partial_auc", f"partial AUC, specificity {HIGH_SPECIFICITY:.0%} to 100%", family=_ranking, least_patients=60
     ),

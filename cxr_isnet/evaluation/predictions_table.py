@@ -174,6 +174,15 @@ def relevance_excess(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
     return (frame[RELEVANCE_COLUMN] - frame[RELEVANCE_NULL_COLUMN]).to_numpy(np.float64)
 
 
+def _cure(missing: Sequence[str]) -> str:
+    """Where columns come from that a program which predicts does not know, as the end of a sentence."""
+    if set(missing) <= set(_FROM_MANIFEST):
+        return ". `cxr-isnet evaluate` takes patient, site and label from a manifest of the same images (--manifest)"
+    if all(column.startswith(PROBABILITY_PREFIX) for column in missing):
+        return ". All tables must have the same classes"
+    return ""
+
+
 def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise InputError(f"classes {list(classes)}: name two or more classes, each once")
@@ -182,7 +191,7 @@ def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> 
     if missing:
         raise InputError(
             f"{source}: column {missing[0]!r} is missing (also missing: {missing[1:]}; found: "
-            f"{list(map(str, frame.columns))}). Add it; the table needs {wanted}"
+            f"{list(map(str, frame.columns))}). Add it; the table needs {wanted}{_cure(missing)}"
         )
     known = set(wanted)
     unknown = [name for name in frame.columns if str(name).startswith(PROBABILITY_PREFIX) and name not in known]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray, classes_present, metric_of_class, ratio
-from cxr_isnet.evaluation.interval import score_interval, standard_error
+from cxr_isnet.evaluation.interval import FEW_PATIENTS, score_interval, standard_error
 
 if TYPE_CHECKING:
     from cxr_isnet.evaluation.bootstrap import PatientBootstrap
@@ -157,12 +157,14 @@ class RocBand:
         sensitivity: (S,) at each.
         low: (S,) lower ends; NaN without an interval.
         high: (S,) upper ends.
+        approximate: It rests on too few patients of a kind to be known to cover 95%.
     """
 
     specificity: tuple[float, ...]
     sensitivity: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    approximate: bool = False
 
 
 ROC_SPECIFICITIES = tuple(round(0.05 * step, 2) for step in range(21))
@@ -186,7 +188,10 @@ def roc_band(positive: BoolArray, negative: BoolArray, y_score: FloatArray, boot
     for at in reversed(range(len(lows) - 1)):  # all found: no less than at the next higher specificity
         if found[at].estimate == 1 and lows[at + 1] > lows[at]:
             lows[at] = lows[at + 1]
-    return RocBand(ROC_SPECIFICITIES, tuple(map(float, estimates)), tuple(lows), tuple(one.high for one in found))
+    highs = tuple(one.high for one in found)
+    return RocBand(
+        ROC_SPECIFICITIES, tuple(map(float, estimates)), tuple(lows), highs, approximate=patients < FEW_PATIENTS
+    )
 
 
 class HandTillAUC:

@@ -86,9 +86,12 @@ def reached(uri: str) -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        cause = str(error).partition("\n")[0][:300]
+        root: BaseException = error
+        while (inner := root.__cause__ or root.__context__) is not None:
+            root = inner
+        cause = str(root).partition("\n")[0][:300]
         raise InputError(
-            f"tracking uri {uri!r} cannot be used ({type(error).__name__}: {cause}). Start the server or correct "
+            f"tracking uri {uri!r} cannot be used ({type(root).__name__}: {cause}). Start the server or correct "
             "tracking.uri, or go without by --tracking.enabled false"
         ) from error
 

@@ -88,6 +88,7 @@ def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, An
         partitions = read_partitions(config.data, config.seed)
         check_masks(method, partitions.training, config.data)
     problems.raise_all()
+    partitions.check_files()  # may take long: behind all that is known without an image
     own = {"method": settings["method"], "network": network.name, "seed": config.seed}
     options = options_of(config.options, method)
     frozen = read_frozen_part(method, options, config)

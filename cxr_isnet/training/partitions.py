@@ -33,9 +33,21 @@ class Partitions:
     external: pd.DataFrame | None
     store: ImageStore | None = None
 
+    def check_files(self) -> None:
+        """Reads every image and mask once, into the store.
+
+        Raises:
+            InputError: Some cannot be used; names them.
+        """
+        problems, read = Problems(), read_pair if self.store is None else self.store.pair
+        for part in (self.training, self.validation, *([] if self.external is None else [self.external])):
+            with problems.noted():
+                check_files(part, read)
+        problems.raise_all()
+
 
 def read_partitions(config: DataConfig, seed: int, store: ImageStore | None = None) -> Partitions:
-    """Reads and checks the manifests and their files, and splits the training sites by patient.
+    """Reads and checks the manifests, and splits the training sites by patient; reads no image.
 
     Args:
         config: The manifests.
@@ -69,10 +81,6 @@ def read_partitions(config: DataConfig, seed: int, store: ImageStore | None = No
                 "external image must be unseen. Take them out of one of them"
             )
     store = store or make_store(config.image, cache=config.cache, folder=config.cache_folder)
-    for part in (*parts.values(), *([] if external is None else [external])):
-        with problems.noted():
-            check_files(part, read_pair if store is None else store.pair)
-    problems.raise_all()
     return Partitions(parts["train"], parts["val"], external, store)
 
 

@@ -173,6 +173,7 @@ def test_an_answer_that_is_not_understood_is_refused_before_any_work(
         ({"classes": {"ill": "0"}}, "name two or more classes"),
         ({"classes": {"a": "rest", "b": "rest"}}, "only one class can be the rest"),
         ({"classes": {"a": "rest", "b": "0", "c": "1"}, "activation": Activation.SIGMOID}, "leave no rest"),
+        ({"classes": {"a": "rest", "b": "0"}, "activation": Activation.SOFTMAX}, "leave no rest.*activation sigmoid"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], said: str) -> None:

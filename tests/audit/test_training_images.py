@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,19 +42,19 @@ def checkpoint(hospital: Path, tmp_path: Path) -> Path:
 
 
 def test_the_folder_of_a_checkpoint_says_what_it_was_trained_on_and_what_was_held_out(checkpoint: Path) -> None:
-    found, why = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
+    found = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
 
-    assert why == ""
+    assert (found.missing, found.left_open) == ("", ())
     assert (len(found.seen), len(found.held_out)) == (14, 10)
 
 
 def test_the_marks_of_the_training_are_planted(checkpoint: Path) -> None:
-    plain, _ = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
+    plain = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
     config = checkpoint.parent / "config.yaml"
     content = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump({"data": {**content["data"], "mark": {"kind": "border", "size": 0.2}}}))
 
-    marked, _ = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
+    marked = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
 
     for before, after in ((plain.seen, marked.seen), (plain.held_out, marked.held_out)):
         assert (before.images != after.images).flatten(1).any(1).all()
@@ -66,11 +67,11 @@ def test_what_cannot_be_read_is_told_if_it_was_found_and_refused_if_it_was_named
     content = {"data": {"training": [moved]}}
     (checkpoint.parent / "config.yaml").write_text(yaml.safe_dump(content))
 
-    found, why = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
+    found = load_training_images(str(checkpoint), None, CLASSES, 32, most_images=100)
 
-    assert found is None
-    assert "cannot be read" in why
-    assert moved in why
+    assert found.seen is None
+    assert "cannot be read" in found.missing
+    assert moved in found.missing
     with pytest.raises(InputError, match=r"moved\.csv"):
         load_training_images(str(checkpoint), [moved], CLASSES, 32, most_images=100)
 
@@ -84,10 +85,65 @@ def test_without_a_training_folder_nothing_is_known(content: str | None, tmp_pat
         (alone.parent / "config.yaml").write_text(content)
 
     for model in (str(alone), "models:/theirs/1"):
-        found, why = load_training_images(model, None, CLASSES, 32, most_images=100)
-        assert found is None
-        assert "name them with --training" in why
-    assert load_training_images(str(checkpoint), [], CLASSES, 32, most_images=100)[0] is None
+        found = load_training_images(model, None, CLASSES, 32, most_images=100)
+        assert found.seen is None
+        assert "name them with --training" in found.missing
+    assert load_training_images(str(checkpoint), [], CLASSES, 32, most_images=100).seen is None
+
+
+def altered(hospital: Path, folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> list[str]:
+    """The hospital's manifest with its rows changed."""
+    table = pd.read_csv(hospital, dtype=str)
+    for column in ("image", "mask"):
+        table[column] = [str(hospital.parent / name) for name in table[column]]
+    change(table).to_csv(folder / "altered.csv", index=False)
+    return [str(folder / "altered.csv")]
+
+
+def test_class_and_hospital_in_one_leave_the_verdict_open_whatever_the_images_show(
+    hospital: Path, tmp_path: Path
+) -> None:
+    named = altered(
+        hospital, tmp_path, lambda t: t.assign(site=t["label"].map({"normal": "Elm", "tuberculosis": "Fir"}))
+    )
+
+    found = load_training_images("models:/theirs/1", named, CLASSES, 32, most_images=100)
+
+    (said,) = found.left_open
+    assert found.seen is not None
+    assert all(part in said for part in ("Elm 100% normal", "Fir 0% normal, 100% tuberculosis", "AUC of 1.00"))
+
+
+@pytest.mark.parametrize(("ill_of_ten", "open_"), [(9, True), (7, False)])
+def test_hospitals_that_tell_the_classes_less_than_nearly_leave_nothing_open(
+    ill_of_ten: int, open_: bool, hospital: Path, tmp_path: Path
+) -> None:
+    def sites(table: pd.DataFrame) -> pd.DataFrame:
+        turn = table.groupby("label").cumcount() % 10
+        ill = (table["label"] == "tuberculosis").to_numpy()
+        return table.assign(site=["Elm" if (t < ill_of_ten) == i else "Fir" for t, i in zip(turn, ill, strict=True)])
+
+    found = load_training_images("models:/theirs/1", altered(hospital, tmp_path, sites), CLASSES, 32, most_images=100)
+
+    assert bool(found.left_open) is open_
+
+
+def test_a_class_whose_training_images_have_no_masks_leaves_the_verdict_open(hospital: Path, tmp_path: Path) -> None:
+    """Normals of another source than the ill, without masks: what has masks is of one source."""
+
+    def unmasked(table: pd.DataFrame) -> pd.DataFrame:
+        extra = table[table["label"] == "normal"].assign(mask="", site="Elm")
+        extra["patient_id"] = "x" + extra["patient_id"]
+        extra["image"] = [shutil.copy(path, tmp_path / f"x{Path(path).name}") for path in extra["image"]]
+        few = table[(table["label"] != "normal") | (table["label"] == "normal").cumsum().isin(range(6))]
+        return pd.concat([few.assign(site="Fir"), extra])
+
+    found = load_training_images(
+        "models:/theirs/1", altered(hospital, tmp_path, unmasked), CLASSES, 32, most_images=100
+    )
+
+    assert found.seen is not None
+    assert any("of 'normal' have a lung mask" in said and "segment predict" in said for said in found.left_open)
 
 
 def test_features_of_the_background_see_the_edge_of_the_lungs_at_most() -> None:

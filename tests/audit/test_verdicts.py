@@ -111,6 +111,16 @@ def test_what_a_probe_leaves_open_leaves_the_audit_open(context: Make) -> None:
     assert statement(results).open == ("made_up: it moves with blur",)
 
 
+def test_what_the_training_manifests_leave_open_leaves_the_audit_open_but_hides_no_shortcut(context: Make) -> None:
+    one = TrainingImages(None, left_open=("class and hospital are one",))
+    sound = run_probes(context(reads_lungs), [whole_images.PROBE, finding(1.0)])
+    caught = run_probes(context(reads_lungs), [whole_images.PROBE, finding(0.0)])
+
+    assert (overall_verdict(sound), overall_verdict(sound, one)) == (Verdict.NONE_FOUND, Verdict.CANNOT_TELL)
+    assert overall_verdict(caught, one) is Verdict.FOUND
+    assert statement(sound, one).open == ("Training: class and hospital are one",)
+
+
 def test_held_out_images_of_the_training_hospitals_show_a_shortcut_that_the_audited_ones_lack(context: Make) -> None:
     training = TrainingImages(make_set(marked=True), make_set(marked=True, seed=3))
     made = replace(context(reads_corner, make_set()), training=training)
@@ -124,7 +134,7 @@ def test_held_out_images_of_the_training_hospitals_show_a_shortcut_that_the_audi
 def test_the_statement_says_what_was_and_what_was_not_examined(context: Make) -> None:
     results = run_probes(context(reads_lungs), [*CONTROLLED, relevance_share.PROBE])
 
-    said = statement(results, without_training="no manifest is known")
+    said = statement(results, TrainingImages(None, missing="no manifest is known"))
 
     assert said.found == said.open == ()
     assert said.examined == tuple(p.title for p in CONTROLLED[1:])

@@ -105,6 +105,20 @@ def test_the_command_line(model: Path, images: list[str], tmp_path: Path, capsys
         assert drawn.width > 200
 
 
+def test_folders_and_patterns_name_images_too(model: Path, images: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "folder" / "below"
+    folder.mkdir(parents=True)
+    shutil.copy(images[2], folder / "b.png")
+    shutil.copy(images[0], folder / "a.dcm")
+
+    said = explain(ExplainConfig(str(model), [str(folder.parent), str(folder / "*.png")], str(tmp_path / "maps")))
+
+    assert said == str(tmp_path / "maps" / "index.html")
+    assert sorted(file.name for file in (tmp_path / "maps").glob("*.png")) == ["0001.png", "0002.png"]
+    with pytest.raises(InputError, match=r"images: .*\*\.gif: no file"):
+        explain(ExplainConfig(str(model), [str(folder / "*.gif")], str(tmp_path / "none")))
+
+
 def test_nothing_is_written_where_no_image_can_be_read(model: Path, images: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no image can be explained: image 1: .*; image 2: "):
         explain(ExplainConfig(str(model), [images[1], images[3]], str(tmp_path / "maps")))

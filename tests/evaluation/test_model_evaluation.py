@@ -122,6 +122,21 @@ def test_there_is_no_drop_between_two_halves_of_one_hospital(make_hospital):
     assert abs(np.mean(drops)) < 0.012
 
 
+@pytest.mark.parametrize(("patients", "prevalence", "few"), [(60, 0.15, True), (200, 0.15, True), (200, 0.5, False)])
+def test_a_drop_of_decisions_whose_threshold_rests_on_few_of_a_kind_is_approximate(
+    patients, prevalence, few, make_hospital
+):
+    """Accuracy inside minus outside covers 0.91 of 9 or 30 ill: benchmarks/interval_coverage.py."""
+    validation = make_hospital(patients, prevalence, seed=1, site="inside")
+
+    found = evaluate_model("m", make_hospital(200, 0.5, seed=2), TWO, validation, Settings(resamples=50, groups=[]))
+
+    drops = found.internal_minus_external["north"]
+    assert drops["accuracy"].approximate is few
+    assert drops["brier"].approximate is (patients == 60)  # which decides nothing, and rests on 9 ill all the same
+    assert not found.sites["north"].result.metrics["accuracy"].approximate
+
+
 def test_a_drop_of_decisions_that_cannot_be_cross_fitted_is_not_given(given):
     table, validation = given
     ill = validation["label"] == "tuberculosis"

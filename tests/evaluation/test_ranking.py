@@ -183,3 +183,12 @@ def test_the_roc_band_holds_the_curve(make_hospital):
     assert all(low <= at <= high for low, at, high in zip(band.low, band.sensitivity, band.high, strict=True))
     assert band.sensitivity == tuple(sorted(band.sensitivity, reverse=True))
     assert (np.array(band.high) - band.low)[10] > 0.05
+    assert not band.approximate
+
+
+def test_a_roc_band_of_few_patients_of_a_kind_is_approximate(make_hospital):
+    """It covers 0.99 of 60 patients with 9 ill: benchmarks/interval_coverage.py."""
+    table = make_hospital(60, 0.15, seed=2)
+    ill, score = (table["label"] == "tuberculosis").to_numpy(), table["probability_tuberculosis"].to_numpy()
+
+    assert roc_band(ill, ~ill, score, PatientBootstrap.of(table, resamples=20)).approximate

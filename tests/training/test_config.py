@@ -131,6 +131,15 @@ def test_a_batch_larger_than_the_training_set_is_reported_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
+def test_a_server_that_is_not_there_is_told_before_any_image_is_read(make_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("cxr_isnet.training.partitions.check_files", lambda *rows: pytest.fail("an image was read"))
+    lacking = {"external": [str(tmp_path / "moved.csv")]}
+
+    with pytest.raises(InputError, match=r"(?s)127\.0\.0\.1:9' cannot be used \(.*refused.*moved\.csv"):
+        train(make_config(tracking=TrackingConfig("http://127.0.0.1:9"), data=lacking))
+
+
 def test_a_store_that_mlflow_cannot_track_to_is_no_setting():
     with pytest.raises(InputError, match="MLflow cannot track to it"):
         TrackingConfig("file:///runs")

@@ -40,13 +40,14 @@ def run(context: AuditContext) -> ProbeResult:
         describe("difference of the answers of two patients", WeightedMean(by_patient), bootstrap, len(rows)),
         describe("change of the answer with the other patient's lungs", WeightedMean(by_lungs), bootstrap, len(rows)),
         one_sided_test(
-            f"{LEAST} of the first minus the second",
+            f"{LEAST} of the former minus the latter",
             WeightedMean(LEAST * by_patient - by_lungs), bootstrap, len(rows), threshold=0.0,
         ),
     )  # fmt: skip
     if by_patient.mean() < VARIES:
         return ProbeResult(statistics, reason="the answer hardly varies from patient to patient")
-    return ProbeResult(statistics, bonferroni(statistics))
+    told = f"the lungs of another patient change it by less than {LEAST} of what the whole image does"
+    return ProbeResult(statistics, bonferroni(statistics), telling=told)
 
 
 def _difference(first: FloatArray, second: FloatArray) -> FloatArray:
