@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -15,6 +20,7 @@ import yaml
 
 from cxr_isnet.cli import main
 from cxr_isnet.phantoms import PhantomHospital, write_hospital
+from tests.deployment.test_elsewhere import free_port, post, wait_for
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "two-hospitals.md"
 SMALL = {
@@ -80,7 +86,7 @@ def run(words: list[str]) -> int:
 def test_the_page_is_walked_from_a_clean_folder(clean_folder: Path) -> None:
     for program, *words in commands():
         if program != "cxr-isnet":
-            assert program == "mlflow"
+            check_the_user_interface([program, *words])
             continue
         if words[0] == "register":
             words[1] = json.loads(Path("runs/isnet/run.json").read_text())["run_id"]
@@ -92,6 +98,23 @@ def test_the_page_is_walked_from_a_clean_folder(clean_folder: Path) -> None:
     answer = mlflow.pyfunc.load_model("models:/tb-isnet/1").predict(["archive_a/0001.dcm", "no.dcm"])
     assert answer["decision"][0] in ("normal", "tuberculosis", "")
     assert answer["error"][1] != ""
+
+
+def check_the_user_interface(command: list[str]) -> None:
+    """The page's command serves the pages, and the runs that these show."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], start_new_session=True)
+    try:
+        wait_for(f"{address}/health", 300)
+        with urllib.request.urlopen(address, timeout=60) as page:
+            assert b"<title>MLflow</title>" in page.read()
+        found = post(f"{address}/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+        names = {run["info"]["run_name"] for run in found["runs"]}
+        assert {"isnet densenet_tiny seed 0 (isnet)", "audit (audit)"} <= names
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=60)
 
 
 def check_the_store(client: mlflow.MlflowClient) -> None:

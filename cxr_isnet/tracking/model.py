@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from pandas.api.types import is_float_dtype
 
 from cxr_isnet.errors import InputError
@@ -80,7 +81,7 @@ def log_model(
         example_paths: two or more image files; the first two are predicted once, and not stored.
         content: digest of what is logged; a model of the run with the same one is taken as it is, so that a run which
             was killed on the way and resumed logs and registers one model. "" logs anew.
-        description: of the registered version.
+        description: of the model and of the registered version.
         register: name in the model registry, of which it becomes the candidate; None does not register.
         metadata: further metadata of the model, JSON values.
         params: parameters of `predict` with their defaults.
@@ -103,8 +104,9 @@ def log_model(
     tags = {"classes": ", ".join(classes), "disclaimer": DISCLAIMER, **({CONTENT: content} if content else {})}
     model_id = _logged_before(run, content) if content else None
     if model_id is None:
+        noted = {**tags, MLFLOW_RUN_NOTE: description} if description else tags
         model_id = _log(
-            run, files, python_model, classes, example_paths, tags, metadata, params, code_paths, pip_requirements
+            run, files, python_model, classes, example_paths, noted, metadata, params, code_paths, pip_requirements
         )
     version = None
     if register:

@@ -36,7 +36,7 @@ def safe_key(name: str) -> str:
 def _leaves(node: object, prefix: str) -> Iterator[tuple[str, str]]:
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         node = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    if isinstance(node, Mapping) and (node or not prefix):
+    if isinstance(node, Mapping):  # an empty one has no leaf
         for key, value in node.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import tempfile
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import DISCLAIMER
@@ -155,8 +157,16 @@ def add_version(client: MlflowClient, name: str, model_id: str, tags: Mapping[st
             version = client.create_model_version(
                 name, uri, run_id=run_id, tags=named, description=description or None, model_id=model_id
             )
+        _link(client, model_id, name, int(version.version))
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return int(version.version)
+
+
+def _link(client: MlflowClient, model_id: str, name: str, version: int) -> None:
+    """Names a version on its model's page, as `mlflow.register_model` does."""
+    there = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+    linked = json.dumps([*there, {"name": name, "version": version}])
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: linked})
 
 
 def _exists(client: MlflowClient, name: str) -> bool:

@@ -130,6 +130,17 @@ def test_model_code_with_other_columns_stores_no_model(config, fake_model):
     assert not run.client.search_logged_models([run.client.get_run(run.run_id).info.experiment_id])
 
 
+def test_the_page_of_a_model_says_what_it_is_and_which_version(config, fake_model):
+    with start_run(config, parameters={}) as run:
+        logged = log_model(
+            run, **fake_model(), classes=CLASSES, example_paths=PATHS, register="named", description="of two hospitals"
+        )
+
+    tags = run.client.get_logged_model(logged.model_id).tags
+    assert tags["mlflow.note.content"] == "of two hospitals"
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "named", "version": 1}]
+
+
 def test_registering_again_gives_the_next_version(config, fake_model):
     with start_run(config, parameters={}) as run:
         versions = [

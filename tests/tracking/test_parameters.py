@@ -23,8 +23,8 @@ def test_nested_mappings_and_dataclasses_get_dotted_keys():
     assert flat == {"loss.variant": "dual", "loss.weights.background": "3.0", "seed": "1", "name": "None"}
 
 
-def test_lists_are_one_value_and_empty_mappings_are_kept():
-    assert flatten({"sites": ["a", "b"], "extra": {}}) == {"sites": "['a', 'b']", "extra": "{}"}
+def test_lists_are_one_value_and_empty_mappings_have_none():
+    assert flatten({"sites": ["a", "b"], "extra": {}}) == {"sites": "['a', 'b']"}
 
 
 def test_nothing_gives_nothing():
