@@ -109,7 +109,9 @@ def check_the_user_interface(command: list[str]) -> None:
         wait_for(f"{address}/health", 300)
         with urllib.request.urlopen(address, timeout=60) as page:
             assert b"<title>MLflow</title>" in page.read()
-        found = post(f"{address}/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+        experiments = post(f"{address}/ajax-api/2.0/mlflow/experiments/search", {"max_results": 100})["experiments"]
+        ids = [experiment["experiment_id"] for experiment in experiments]
+        found = post(f"{address}/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ids})
         names = {run["info"]["run_name"] for run in found["runs"]}
         assert {"isnet densenet_tiny seed 0 (isnet)", "audit (audit)"} <= names
     finally:
