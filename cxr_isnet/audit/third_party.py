@@ -86,8 +86,11 @@ class AdapterConfig:
                 f"adapter.classes is {self.classes}: name two or more classes. Of one probability column p, give "
                 "{healthy: rest, ill: p}"
             )
-        if list(self.classes.values()).count(REST) > 1:
+        named = [str(column) for column in self.classes.values()]
+        if named.count(REST) > 1:
             raise InputError(f"adapter.classes is {self.classes}: only one class can be the rest")
+        if len(set(named)) < len(named):
+            raise InputError(f"adapter.classes is {self.classes}: two classes are the same column. Name one for each")
         if REST in self.classes.values() and self.activation is Activation.SOFTMAX:
             raise InputError(
                 f"adapter.classes is {self.classes} with activation softmax: its numbers share out 1 among themselves "
@@ -227,9 +230,9 @@ def _asked(model: PyFuncModel, form: _Form, images: Tensor, name: str) -> pd.Dat
         try:
             answer: Any = model.predict(given)
             raw = _raw(model)
-            if np.ndim(answer) == 1 and hasattr(raw, "predict_proba"):
+            if getattr(answer, "ndim", 0) == 1 and hasattr(raw, "predict_proba"):
                 answer = raw.predict_proba(given)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {error}"
             raise InputError(
                 f"{name}: the model failed on {len(images)} images given as {form.text()}, with {said[:_LONGEST]}. Say "
@@ -249,6 +252,8 @@ def _raw(model: PyFuncModel) -> Any:
 def _table(answer: Any, name: str) -> pd.DataFrame:
     if isinstance(answer, Tensor):
         answer = answer.detach().cpu().numpy()
+    if isinstance(answer, np.ndarray) and answer.ndim > 2 and set(answer.shape[2:]) == {1}:
+        answer = answer.reshape(answer.shape[:2])
     try:
         table = answer if isinstance(answer, pd.DataFrame) else pd.DataFrame(answer)
     except ValueError as error:

@@ -140,14 +140,28 @@ def test_one_probability_leaves_the_rest_to_the_other_class(shape: tuple[int, ..
     np.testing.assert_allclose(logit.probabilities(images), 0.5)
 
 
+def test_maps_of_one_pixel_are_numbers(images: torch.Tensor) -> None:
+    """Of a network that is convolutions alone: (B, classes, 1, 1)."""
+    config = AdapterConfig(classes={"healthy": "0", "ill": "1"})
+    model = adapt(Model(lambda paths: both(grey(paths))[:, :, None, None]), "theirs", SIZE, config)
+
+    np.testing.assert_allclose(model.probabilities(images), both(images.mean((1, 2, 3)).numpy()), atol=1e-4)
+
+
 def fails(paths: list[str]) -> None:
     raise KeyError("pixel_0")
+
+
+def ends(paths: list[str]) -> None:
+    raise SystemExit(3)
 
 
 @pytest.mark.parametrize(
     ("predict", "config", "said"),
     [
         (fails, {}, r"theirs: the model failed on 2 images given as paths, with KeyError: 'pixel_0'.*--adapter.input"),
+        (ends, {}, "theirs: the model failed .*, with SystemExit: 3"),
+        (lambda p: (both(grey(p)), grey(p)), {}, r"returns tuple.*a column for each class"),
         (lambda p: both(grey(p)), {}, r"returns columns \['0', '1'\].*--adapter.classes"),
         (lambda p: named(grey(p) * np.nan), {}, "4 of the numbers not finite"),
         (lambda p: named(grey(p))[:1], {}, "hold 1 rows"),
@@ -172,6 +186,7 @@ def test_an_answer_that_is_not_understood_is_refused_before_any_work(
         ({"input": "dataframe:"}, "dataframe:COLUMN"),
         ({"classes": {"ill": "0"}}, "name two or more classes"),
         ({"classes": {"a": "rest", "b": "rest"}}, "only one class can be the rest"),
+        ({"classes": {"a": "1", "b": 1}}, "two classes are the same column"),
         ({"classes": {"a": "rest", "b": "0", "c": "1"}, "activation": Activation.SIGMOID}, "leave no rest"),
         ({"classes": {"a": "rest", "b": "0"}, "activation": Activation.SOFTMAX}, "leave no rest.*activation sigmoid"),
     ],
