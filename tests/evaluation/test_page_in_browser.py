@@ -25,6 +25,7 @@ from cxr_isnet.checks.html_report import write_html_report
 from cxr_isnet.checks.scan import ManifestScan
 from cxr_isnet.commands.demo import MethodSection, write_demo_report
 from cxr_isnet.evaluation.model_evaluation import Settings
+from cxr_isnet.evaluation.page import interval_text
 from cxr_isnet.evaluation.report import write_report
 from cxr_isnet.evaluation.study import Study, evaluate_tables
 from cxr_isnet.manifests import Place
@@ -210,7 +211,7 @@ def test_the_numbers_are_those_of_the_study(evaluation_page, study, chromium, tm
         auc = model.sites["Montgomery County"].result.metrics["auc"]
         row = re.search(rf'<tr data-model="{name}" data-site="Montgomery County">.*?</tr>', shown, re.DOTALL)
         assert row
-        assert f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})" in row.group()
+        assert interval_text(auc) in row.group()
     with Image.open(tmp_path / "page.png") as picture:
         assert picture.size == (1200, 2000)
         assert len(picture.convert("L").getcolors(256)) > 100
