@@ -18,9 +18,13 @@ from cxr_isnet.inference import (
     Classifier,
     FittedControls,
     PreparedImages,
+    check_annotations,
+    check_relevance,
     conditions,
     evaluate_classifier,
     flat_metrics,
+    read_boxes,
+    read_zone_scores,
     results_table,
 )
 from cxr_isnet.manifests import digest, read_manifests
@@ -46,6 +50,12 @@ class EvaluateModelConfig(EvaluationConfig):
             have learned from the same patients, reach on these hospitals. Empty takes those of the training in whose
             folder the checkpoint lies.
         mark: Evaluates with planted marks too; null for the images as they are.
+        boxes: Table of boxes that experts drew around findings (`image`, `x`, `y`, `width`, `height`): does the
+            relevance within the lungs lie on them? Null for none.
+        zone_scores: Table of scores of the six zones of the lungs (`image`, `A` to `F`, as the Brixia score has them):
+            does the relevance go with them? Null for none.
+        occluded: Images with a lung mask on which is tried whether hiding what is relevant changes the output, and
+            whether the lungs of other patients hold less of it; 0 for none.
         device: Where the model predicts.
         trust: Allows the checkpoint to name a method or network that is defined outside cxr-isnet, which is code.
         tracking: MLflow.
@@ -58,6 +68,9 @@ class EvaluateModelConfig(EvaluationConfig):
     audit: str | None = None
     training: list[str] = field(default_factory=list)
     mark: MarkConfig | None = None
+    boxes: str | None = None
+    zone_scores: str | None = None
+    occluded: int = 32
     device: Device = Device.AUTO
     trust: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -68,6 +81,8 @@ class EvaluateModelConfig(EvaluationConfig):
             raise InputError("manifest is an empty list: name at least one table or column mapping")
         if self.sensitivity is not None and self.validation is None:
             raise InputError(f"sensitivity is {self.sensitivity}: it needs a validation table")
+        if self.occluded < 0:
+            raise InputError(f"occluded is {self.occluded}: give a number of images, or 0 for none")
 
 
 def evaluate_model(config: EvaluateModelConfig) -> str:
@@ -85,6 +100,10 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     if config.validation is not None:
         validation = read_predictions(config.validation, classifier.classes)
     audit = read_audit(config.audit)
+    boxes = read_boxes(config.boxes) if config.boxes else None
+    zones = read_zone_scores(config.zone_scores) if config.zone_scores else None
+    for marks in filter(None, (boxes, zones)):
+        check_annotations(marks, frame, classifier.classes)
     controls = _controls(config, classifier, store)
     training = training_of(config.tracking, config.model)
     tags = {
@@ -110,11 +129,18 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
                 model_uri=config.model,
                 store=store,
             )
+            explained = classifier.explainer().explain is not None
+            relevance = check_relevance(
+                classifier, frame, hidden=config.occluded if explained else 0, boxes=boxes, zones=zones,
+                resamples=config.resamples, seed=config.seed, store=store,
+            )  # fmt: skip
+            relevance.write(folder)
             RunDirectory(folder).note_run(run.run_id, run.uri)
-        run.log_metrics(flat_metrics(studies, "external"), 0, model_id=training.model_id, dataset="external")
+        found = flat_metrics(studies, "external") | relevance.flat("external")
+        run.log_metrics(found, 0, model_id=training.model_id, dataset="external")
         for part in sorted(path for path in output.iterdir() if path.is_dir()):
             run.log_artifact(part)
-    return results_table(studies)
+    return "\n\n".join(filter(None, [results_table(studies), relevance.text()]))
 
 
 def _controls(config: EvaluateModelConfig, classifier: Classifier, store: ImageStore) -> FittedControls | None:

@@ -3,8 +3,8 @@
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
 origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs),
-`localisation` (maps against what radiologists marked), `heatmap_overlay` and `heatmap_figures`, `evaluate` (predict,
-evaluate, report).
+`localisation`, `annotations` and `relevance_checks` (maps against hiding and against what radiologists marked),
+`heatmap_overlay` and `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from cxr_isnet.inference.sources import Source, SourceReader, as_sources, conten
 from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
+    from cxr_isnet.inference.annotations import Annotations, read_boxes, read_zone_scores
     from cxr_isnet.inference.controls import (
         CONTROLS,
         MIN_PATIENTS,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         predict_batches,
         predict_manifest,
     )
+    from cxr_isnet.inference.relevance_checks import RelevanceChecks, check_annotations, check_relevance
 
 __all__ = [
     "AGAINST",
@@ -56,6 +58,7 @@ __all__ = [
     "FOR",
     "MIN_PATIENTS",
     "NO_MASK",
+    "Annotations",
     "Classifier",
     "Condition",
     "Control",
@@ -64,12 +67,15 @@ __all__ = [
     "FittedControls",
     "HeatmapCase",
     "PreparedImages",
+    "RelevanceChecks",
     "Scores",
     "Source",
     "SourceReader",
     "as_sources",
     "box_regions",
     "build_predictor",
+    "check_annotations",
+    "check_relevance",
     "comparison_figure",
     "conditions",
     "content_of",
@@ -90,6 +96,8 @@ __all__ = [
     "predict_batches",
     "predict_manifest",
     "predict_sources",
+    "read_boxes",
+    "read_zone_scores",
     "relevance_in_lung",
     "relevance_in_other_lungs",
     "relevance_null",
@@ -105,6 +113,7 @@ __all__ = [
 __getattr__ = names_on_demand(
     __name__,
     {
+        "annotations": ("Annotations", "read_boxes", "read_zone_scores"),
         "controls": (
             "CONTROLS",
             "MIN_PATIENTS",
@@ -135,6 +144,7 @@ __getattr__ = names_on_demand(
             "predict_batches",
             "predict_manifest",
         ),
+        "relevance_checks": ("RelevanceChecks", "check_annotations", "check_relevance"),
     },
 )
 """What evaluates: it brings scikit-learn, Matplotlib and pandera, which a model in use does without."""

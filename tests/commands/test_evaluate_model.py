@@ -15,6 +15,7 @@ from cxr_isnet.commands.evaluate_model import EvaluateModelConfig, evaluate_mode
 from cxr_isnet.data import ImageConfig
 from cxr_isnet.evaluation.calibration import with_temperature
 from cxr_isnet.inference import Classifier
+from cxr_isnet.manifests import read_manifest
 from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.tracking import TrackingConfig
 
@@ -126,6 +127,7 @@ def test_evaluating_the_predictions_again_gives_the_same_numbers_everywhere(
             f"--manifest=[{external_manifest}]",
             f"--output={model.parent}",
             f"--validation={validation}",
+            "--occluded=0",
             *settings,
         ]
     )
@@ -147,3 +149,41 @@ def test_evaluating_the_predictions_again_gives_the_same_numbers_everywhere(
     assert json.loads((again / "report.json").read_text()) == json.loads((model / "report.json").read_text())
     assert (again / "metrics.csv").read_bytes() == (model / "metrics.csv").read_bytes()
     assert (again / "model_card.md").read_bytes() == (model / "model_card.md").read_bytes()
+
+
+def test_relevance_is_looked_at_closer_and_against_what_experts_marked(
+    model: Path, external_manifest: Path, tmp_path: Path
+) -> None:
+    images = read_manifest(external_manifest).query("mask != ''")["image"].tolist()[:3]
+    boxes, scores = tmp_path / "boxes.csv", tmp_path / "scores.csv"
+    boxes.write_text("image,x,y,width,height\n" + "".join(f"{image},10,10,30,30\n" for image in images))
+    scores.write_text("image,A,B,C,D,E,F\n" + "".join(f"{image},0,1,2,3,3,2\n" for image in images))
+    config = EvaluateModelConfig(
+        model=str(model),
+        manifest=[str(external_manifest)],
+        output=str(tmp_path / "out"),
+        boxes=str(boxes),
+        zone_scores=str(scores),
+        occluded=4,
+        resamples=20,
+        tracking=TrackingConfig(enabled=False),
+    )
+
+    text = evaluate_model(config)
+
+    assert all(f"  {name}: " in text for name in ("occlusion_gain", "lung_excess", "on_finding", "zone_agreement"))
+    table = pd.read_csv(tmp_path / "out" / "relevance_checks.csv")
+    assert table["occlusion_gain"].notna().sum() == 4
+    assert table["on_finding"].notna().sum() == 3
+
+
+def test_without_occluded_and_tables_nothing_more_is_looked_at(
+    model: Path, external_manifest: Path, tmp_path: Path
+) -> None:
+    config = EvaluateModelConfig(
+        model=str(model), manifest=[str(external_manifest)], output=str(tmp_path / "out"), occluded=0, resamples=20,
+        tracking=TrackingConfig(enabled=False),
+    )  # fmt: skip
+
+    assert "looked at closer" not in evaluate_model(config)
+    assert not (tmp_path / "out" / "relevance_checks.csv").exists()

@@ -13,7 +13,9 @@ MADE_IMAGES = "_rendered"
 """Ending of the folder of images that had to be made, likewise."""
 
 _SHOWN = 12
-_DEPTH = 3
+_DEPTH = 4
+"""Folders between the one that is named and the set: `wget -r` makes physionet.org/files/<set>/<version>."""
+
 _FOLDERS = 1000
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".rar", ".7z")
 

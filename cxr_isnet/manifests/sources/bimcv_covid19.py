@@ -1,13 +1,16 @@
 """BIMCV-COVID19+: patients of the Valencian region with a positive test, X-rays as 16-bit PNG in a BIDS-like tree.
 
-Layout: the metadata archive and those of the subjects unpacked side by side. The PNGs hold a detector's stored values;
+Layout: the metadata archives and those of the subjects unpacked side by side: `labels_covid19_posi.tsv` is the table of
+iteration 1, `labels_covid_posi.tsv` of 1 and 2, `Labels_covid_123.tsv` of 1 to 3, whose archives unpack into
+`covid19_posi`. The PNGs hold a detector's stored values;
 the JSON beside each has the DICOM tags that say how they are rendered (photometric interpretation, window or VOI LUT,
 rescaling), and often says LATERAL where the name says `vp-pa`. Without one an image is dropped, as it may be a
 negative. The label is that of the session's report: 'COVID 19' is covid; 'COVID 19 uncertain' has no class; a normal
 X-ray of such a patient is no healthy control and has none either. The view is that of the file's name (`vp-pa`,
 `vp-ap`), which is wrong for some laterals. The hospital is not published. Not every file of `mod-rx` is a radiograph:
 only names that end in cr or dx are. Source: arXiv:2006.01174; columns `PatientID`, `ReportID`, `Labels`, `participant`,
-`age`, `gender` as public readers of the set use them.
+`age`, `gender` as public readers of the set use them, among them rilshok/BIMCV-COVID-19-interface
+(`bimcvcovid19i/data.py`), which names the archives and tables of the iterations.
 """
 
 import logging
@@ -26,7 +29,11 @@ from cxr_isnet.tables import read_table, require_columns
 
 logger = logging.getLogger(__name__)
 
-_LABELS = "derivatives/labels/labels_covid19_posi.tsv|*/derivatives/labels/labels_covid19_posi.tsv"
+_LABELS = "|".join(
+    f"{folder}derivatives/labels/{table}.tsv"
+    for folder in ("", "*/")
+    for table in ("labels_covid19_posi", "labels_covid_posi", "Labels_covid_123")
+)
 _PARTICIPANTS = "participants.tsv|*/participants.tsv"
 _IMAGES = "sub-*/ses-*/mod-rx/*.png|*/sub-*/ses-*/mod-rx/*.png"
 _VIEW = re.compile(r"_vp-([a-z-]+)_")
@@ -89,8 +96,8 @@ SOURCE = PublishedSet(
     name="bimcv_covid19",
     title="BIMCV-COVID19+",
     had_from="https://bimcv.cipf.es/bimcv-projects/bimcv-covid19",
-    layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv)
-derivatives/labels/labels_covid19_posi.tsv   (or beneath the same folder)
+    layout="""participants.tsv   (or bimcv_covid19_posi_head_iter1/participants.tsv, covid19_posi/participants.tsv)
+derivatives/labels/labels_covid19_posi.tsv, labels_covid_posi.tsv or Labels_covid_123.tsv   (or beneath the same folder)
 sub-S03044/ses-E06147/mod-rx/sub-S03044_ses-E06147_run-1_bp-chest_vp-pa_dx.png, and .json""",
     expects=(_LABELS, _PARTICIPANTS, _IMAGES),
     labels=LabelMapping({"COVID 19": Diagnosis.COVID}),

@@ -1,7 +1,7 @@
 """COVID-19 Image Repository of Hannover Medical School (ml-workgroup): COVID-19 patients only.
 
 Layout: the repository's, `data.csv` and reduced images in `png`. Ages are withheld by the publisher. Source: readme and
-data.csv of ml-workgroup/covid-19-image-repository.
+data.csv of ml-workgroup/covid-19-image-repository (sexes are `m` and `f`, views `ap` and `pa`).
 """
 
 from collections.abc import Iterator

@@ -3,8 +3,10 @@
 Layout: images as `JPCLN001.IMG` (2048 x 2048 big-endian 16-bit words, 12 bits, of the film's density: large is dark,
 which is why they are turned into pictures), or converted to PNG or JPEG by someone else, then taken as they are; masks
 as `left lung/JPCLN001.gif` and `right lung/JPCLN001.gif`, 1024 x 1024, which leave the heart out; ages and sexes in
-`CLNDAT_EN.txt` and `CNNDAT_EN.txt`; all in any folders. One image per patient; which hospital made it is not published.
-Source: Shiraishi 2000, van Ginneken 2006; layout and polarity as public readers of the set take them.
+`CLNDAT_EN.txt` and `CNNDAT_EN.txt`, or in `jsrt_metadata.csv` of Kaggle's copy; all in any folders. One image per
+patient; which hospital made it is not published. Source: Shiraishi 2000, van Ginneken 2006; layout, polarity and tables
+as public readers of the set take them (harishanand95/jsrt-parser, `jsrt.py`), columns of Kaggle's table as
+farhanxaidi/Programming_for_Big_Data holds it.
 """
 
 import re
@@ -19,6 +21,7 @@ from cxr_isnet.manifests.source_parsing.demographics import sex, years
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError, LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
+from cxr_isnet.tables import read_table, require_columns, rows_of
 
 _SIDE = 2048
 _LARGEST = 4095
@@ -53,6 +56,11 @@ def _people(root: Path) -> Iterator[tuple[str, tuple[str, float | None]]]:
     for table in matches(root, "**/C[LN]NDAT_EN.[tT][xX][tT]"):
         for name, age, word in _PERSON.findall(table.read_text(encoding="latin-1")):
             yield name, (sex(word), years(age))
+    for path in matches(root, "**/jsrt_metadata.csv"):
+        frame = read_table(path)
+        require_columns(frame, path, ("study_id", "age", "gender"))
+        for row in rows_of(frame):
+            yield Path(row["study_id"]).stem, (sex(row["gender"]), years(row["age"]))
 
 
 def _render(image: Path, target: Path) -> None:
@@ -68,7 +76,7 @@ SOURCE = PublishedSet(
     title="the JSRT database of lung nodules",
     had_from="http://db.jsrt.or.jp/eng.php",
     layout="""All247images/JPCLN001.IMG   (or .png, .jpg; in any folder)
-Clinical_Information/CLNDAT_EN.txt, CNNDAT_EN.txt   (if you have them)
+Clinical_Information/CLNDAT_EN.txt, CNNDAT_EN.txt, or jsrt_metadata.csv   (if you have them)
 scratch/fold1/masks/left lung/JPCLN001.gif, right lung/JPCLN001.gif   (SCR's lung masks, if you have them)""",
     expects=("|".join(_IMAGES + kind for kind in _KINDS),),
     labels=LabelMapping({"nodule": Diagnosis.NODULE, "non-nodule": Diagnosis.NO_NODULE}),

@@ -21,7 +21,7 @@ SITE = "NIH Clinical Center, USA"
 CALLED_NORMAL = "called_normal_by_rsna"
 CITATION = "Wang et al., ChestX-ray8, CVPR 2017 (arXiv:1705.02315)"
 _TABLE = "Data_Entry_2017*.csv"
-_IMAGES = "images/*.png|images_*/*.png|images_*/images/*.png"
+_IMAGES = "images/*.png|images_*/*.png|images_*/images/*.png|images/images_*/*.png|images/images_*/images/*.png"
 
 
 def patient_of(name: str) -> str:

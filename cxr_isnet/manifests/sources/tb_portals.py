@@ -1,7 +1,8 @@
 """NIAID TB Portals: chest X-rays of tuberculosis patients of many countries, DICOM and CSV.
 
 Layout: the table `TB_Portals_CXRs_<release>.csv` names each file in `series_instance_content_url`, relative to the
-folder into which the image archives were unpacked (some of them put `GlobalBucket/` in front). All patients have
+folder into which the image archives, 20 parts, were unpacked, together or a folder each (some put `GlobalBucket/` in
+front). All patients have
 tuberculosis, so the set has no other class. Only the country of a hospital is published. View, sex and age come from
 the DICOM header; laterals are among the files, so an image without a view in its header is dropped. Images that the
 publisher calls outliers (`cxr_outlier`) are dropped. Column names as public readers of the releases of 2023 to 2026 use
@@ -24,9 +25,10 @@ def _read(root: Path) -> Iterator[Record]:
     path = only_match(root, _TABLE)
     frame = read_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
-    folders = _image_folders(root)
-    for row in rows_of(frame):
-        name = row["series_instance_content_url"]
+    rows = list(rows_of(frame))
+    folders = _image_folders(root, {row["patient_id"] for row in rows})
+    for row in rows:
+        name = row["series_instance_content_url"].replace("\\", "/")
         image = next((folder / name for folder in folders if (folder / name).is_file()), root / name)
         findings = ("tuberculosis patient", *([_OUTLIER] if row.get("cxr_outlier") == "outlier" else []))
         yield Record(
@@ -34,8 +36,9 @@ def _read(root: Path) -> Iterator[Record]:
         )
 
 
-def _image_folders(root: Path) -> list[Path]:
-    unpacked = [folder for folder in sorted(root.glob("*CXR*")) if folder.is_dir()]
+def _image_folders(root: Path, patients: set[str]) -> list[Path]:
+    """Where archives may have been unpacked: the folder itself, and those in it that are no patient's."""
+    unpacked = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and folder.name not in patients]
     return [place for folder in (root, *unpacked) for place in (folder, folder / "GlobalBucket")]
 
 

@@ -459,3 +459,104 @@ def test_nih_notes_the_pneumonia_that_rsna_calls_normal(download):
     assert {Path(image).name: note for image, note in notes.items() if note} == {
         "00000001_001.png": "called_normal_by_rsna"
     }
+
+
+@pytest.mark.parametrize(
+    ("labels", "home"),
+    [("labels_covid_posi.tsv", "covid19_posi"), ("Labels_covid_123.tsv", "covid19_posi")],
+)
+def test_bimcv_iterations_2_and_3_name_their_tables_otherwise(labels, home, download, built):
+    """rilshok/BIMCV-COVID-19-interface, `bimcvcovid19i/data.py`: tables of iterations 1 to 2, 1 to 3."""
+    MINIATURES["bimcv_covid19"].make(download)
+    head = (download / "bimcv_covid19_posi_head_iter1").rename(download / home)
+    (head / "derivatives/labels/labels_covid19_posi.tsv").rename(head / "derivatives/labels" / labels)
+    for subject in sorted((download / "bimcv_subjects_1").glob("sub-*")):
+        subject.rename(head / subject.name)
+
+    report, _ = build("bimcv_covid19", download)
+
+    assert (report.labels, report.dropped) == (
+        built("bimcv_covid19").report.labels,
+        built("bimcv_covid19").report.dropped,
+    )
+
+
+def test_tb_portals_parts_may_each_have_a_folder_and_paths_of_windows(download, built):
+    """20 archives `<release>_NN_of_20.zip`; readers split the paths at `/` and at a backslash."""
+    MINIATURES["tb_portals"].make(download)
+    images = download / "TB_Portals_Published_CXRs_August_2023"
+    (images / "GlobalBucket" / "p2").rename(download / "part_02_of_20")
+    (download / "part_02_of_20").rename(download / "x")
+    (download / "part_02_of_20").mkdir()
+    (download / "x").rename(download / "part_02_of_20" / "p2")
+    (images / "p1").rename(download / "p1")
+    path = download / "TB_Portals_CXRs_August_2023.csv"
+    path.write_text(path.read_text().replace("p1/", "p1\\"))
+
+    assert build("tb_portals", download)[0].labels == built("tb_portals").report.labels
+
+
+@pytest.mark.parametrize("folder", ["images/images_001", "images/images_001/images", "images_001"])
+def test_nih_archives_may_lie_in_one_folder(folder, download, built):
+    MINIATURES["nih_chestxray14"].make(download)
+    old = sorted(download.glob("images_*/images/*.png"))
+    (download / folder).mkdir(parents=True, exist_ok=True)
+    for image in old:
+        image.rename(download / folder / image.name)
+
+    assert build("nih_chestxray14", download)[0].labels == built("nih_chestxray14").report.labels
+
+
+def test_nih_pictures_with_colours_and_an_opaque_layer_are_grey(download):
+    """A few hundred of the set's PNG are RGBA, as public readers of it convert them."""
+    MINIATURES["nih_chestxray14"].make(download)
+    path = next(download.rglob("00000001_000.png"))
+    grey = np.asarray(Image.open(path))
+    Image.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 255)])).save(path)
+
+    np.testing.assert_allclose(read_image(path), grey / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["vindr_cxr", "mimic_cxr_jpg"])
+def test_a_set_as_wget_leaves_physionets_is_found(source, download, built):
+    """PhysioNet's own line is `wget -r -N -c -np https://physionet.org/files/<set>/<version>/`."""
+    MINIATURES[source].make(download / "physionet.org" / "files" / source / "1.0.0")
+
+    assert build(source, download)[0].labels == built(source).report.labels
+
+
+def test_jsrt_readings_of_kaggles_copy(download):
+    """Columns as farhanxaidi/Programming_for_Big_Data's copy of `jsrt_metadata.csv` has them."""
+    for name in ("JPCLN151.png", "JPCNN001.png"):
+        xray(download / "images" / "images" / name)
+    rows = [("JPCLN151.png", 1, 14, 37, "Female", 1520, 1364, "malignant", "l.lower lobe", "metastasis")]
+    rows.append(("JPCNN001.png", "", "", 30, "Male", "", "", "non-nodule", "", ""))
+    names = ("study_id", "subtlety", "size", "age", "gender", "x", "y", "state", "position", "diagnosis")
+    table(download / "jsrt_metadata.csv", [dict(zip(names, row, strict=True)) for row in rows])
+
+    _, manifest = build("jsrt", download)
+
+    frame = read_manifests([manifest])
+    assert frame[["label", "sex", "age"]].values.tolist() == [["nodule", "F", 37], ["no_nodule", "M", 30]]
+
+
+def test_actualmed_and_hannover_with_all_columns_of_the_repositories(download):
+    """Headers of agchung/Actualmed-COVID-chestxray-dataset's metadata.csv, ml-workgroup's data.csv."""
+    described = "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,imagename,"
+    described += "artifacts/distortion,notes\n"
+    described += 'ANON56,,,,No finding,,,,PA,X-ray,CR.1.2.png,,"Negative (is excluded), date taken: 20200317"\n'
+    described += 'ANON196,,,,COVID-19,,,,AP,X-ray,CR.1.3.png,,", date taken (YYYYMMDD): 20200318"\n'
+    xray(download / "a" / "images" / "CR.1.2.png")
+    xray(download / "a" / "images" / "CR.1.3.png")
+    (download / "a" / "metadata.csv").write_text(described)
+    clinical = "patient_id,image_id,sex,age,size,weight,admission_offset,icu_admission_offset,icu_release_offset,"
+    clinical += "death_offset,modality,projection,crp_offset,crp_val,pco2_offset,pco2_val\n"
+    clinical += "042f06a9,b343e657,m,,,,0,0.0,4.0,,CR,ap,0.0,5.0,0.0,-inf\n"
+    clinical += "88b33741,2c35005f,f,,,,23,,,,DX,pa,,,,\n"
+    for name in ("b343e657", "2c35005f"):
+        xray(download / "h" / "png" / f"{name}.png")
+    (download / "h" / "data.csv").write_text(clinical)
+
+    reports = [build(source, download / folder)[0] for source, folder in (("actualmed", "a"), ("hannover", "h"))]
+
+    assert [report.labels for report in reports] == [{"covid": 1, "normal": 1}, {"covid": 2}]
