@@ -11,8 +11,8 @@ from PIL import Image
 
 from cxr_isnet.checks.local_features import FEATURE_SIDE, LocalFeatures, local_features
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation import image_features, mask_features
 from cxr_isnet.imaging import border_share, lung_areas, read_image, read_mask
-from cxr_isnet.inference import image_features, mask_features
 from cxr_isnet.manifests import file_digest
 
 THUMBNAIL = 128

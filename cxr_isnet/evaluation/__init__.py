@@ -2,7 +2,7 @@
 
 Knows tables, never networks. Reading order: `predictions_table` (what goes in), `metrics` and `confusion` (numbers),
 `bootstrap`, `delong`, `posterior` (their intervals), `site` (one site), `model_evaluation` (one model), `study`
-(several), `control_comparison` (models beside controls that see no lungs), `report` (what is written).
+(several), `controls` and `control_comparison` (models beside controls that see no lungs), `report` (what is written).
 """
 
 from cxr_isnet.evaluation.bootstrap import (
@@ -15,6 +15,17 @@ from cxr_isnet.evaluation.bootstrap import (
 from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
+from cxr_isnet.evaluation.controls import (
+    CONTROLS,
+    MIN_PATIENTS,
+    NO_MASK,
+    Control,
+    Predict,
+    cross_validate,
+    fit_control,
+    image_features,
+    mask_features,
+)
 from cxr_isnet.evaluation.figures import loss_curves_figure, plain_text
 from cxr_isnet.evaluation.groups import age_bands
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
@@ -66,8 +77,11 @@ from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
 __all__ = [
     "BCA_BOOTSTRAP",
     "COMPARISON_FILES",
+    "CONTROLS",
     "ERROR_COLUMN",
     "FILES",
+    "MIN_PATIENTS",
+    "NO_MASK",
     "POOLED",
     "PROBABILITY_PREFIX",
     "RELEVANCE_COLUMN",
@@ -75,6 +89,7 @@ __all__ = [
     "RELEVANCE_REASON_COLUMN",
     "SUM_TOLERANCE",
     "ComparedMethod",
+    "Control",
     "DecisionRule",
     "EvaluatedImages",
     "FloatArray",
@@ -85,6 +100,7 @@ __all__ = [
     "MethodComparison",
     "Metric",
     "PatientBootstrap",
+    "Predict",
     "Replicates",
     "Settings",
     "SiteResult",
@@ -98,22 +114,26 @@ __all__ = [
     "check_prevalence",
     "compare_methods",
     "comparison_text",
+    "cross_validate",
     "evaluate_folds",
     "evaluate_site",
     "evaluate_sites",
     "evaluate_table",
     "evaluate_tables",
     "figure_uri",
+    "fit_control",
     "fit_temperature",
     "flat_numbers",
     "frozen_rule",
     "hand_till_auc",
     "holm",
+    "image_features",
     "image_uri",
     "interval_text",
     "label_indices",
     "loss_curves_figure",
     "markdown_text",
+    "mask_features",
     "metric_families",
     "number_with_interval",
     "outlined",

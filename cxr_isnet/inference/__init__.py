@@ -2,7 +2,7 @@
 
 Reading order: `classifier` (the model), `explainers`, `relevance_share` and `feature_distance` (where it looks, and how
 far an image is from those it knows), `read_ahead` and `scoring` (the loop that predicts), `sources` (images of any
-origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs),
+origin to answers), `predict` (manifests to predictions tables), `controls` (classifiers that see no lungs, fitted),
 `localisation`, `annotations` and `relevance_checks` (maps against hiding and against what radiologists marked),
 `heatmap_overlay` and `heatmap_figures`, `evaluate` (predict, evaluate, report).
 """
@@ -20,18 +20,7 @@ from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from cxr_isnet.inference.annotations import Annotations, read_boxes, read_zone_scores
-    from cxr_isnet.inference.controls import (
-        CONTROLS,
-        MIN_PATIENTS,
-        NO_MASK,
-        Control,
-        FittedControls,
-        PreparedImages,
-        cross_validate,
-        fit_control,
-        image_features,
-        mask_features,
-    )
+    from cxr_isnet.inference.controls import FittedControls, PreparedImages
     from cxr_isnet.inference.evaluate import evaluate_classifier, flat_metrics, results_table, site_results
     from cxr_isnet.inference.heatmap_figures import HeatmapCase, comparison_figure, heatmap_gallery
     from cxr_isnet.inference.localisation import (
@@ -54,14 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGAINST",
-    "CONTROLS",
     "FOR",
-    "MIN_PATIENTS",
-    "NO_MASK",
     "Annotations",
     "Classifier",
     "Condition",
-    "Control",
     "Explainer",
     "FeatureReference",
     "FittedControls",
@@ -79,17 +64,13 @@ __all__ = [
     "comparison_figure",
     "conditions",
     "content_of",
-    "cross_validate",
     "evaluate_classifier",
     "files_frame",
-    "fit_control",
     "fit_reference",
     "flat_metrics",
     "heatmap_cases",
     "heatmap_gallery",
-    "image_features",
     "make_explainer",
-    "mask_features",
     "occlusion_gain",
     "overlay",
     "pointing_game",
@@ -114,18 +95,7 @@ __getattr__ = names_on_demand(
     __name__,
     {
         "annotations": ("Annotations", "read_boxes", "read_zone_scores"),
-        "controls": (
-            "CONTROLS",
-            "MIN_PATIENTS",
-            "NO_MASK",
-            "Control",
-            "FittedControls",
-            "PreparedImages",
-            "cross_validate",
-            "fit_control",
-            "image_features",
-            "mask_features",
-        ),
+        "controls": ("FittedControls", "PreparedImages"),
         "evaluate": ("evaluate_classifier", "flat_metrics", "results_table", "site_results"),
         "heatmap_figures": ("HeatmapCase", "comparison_figure", "heatmap_gallery"),
         "localisation": (

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from cxr_isnet.data import check_files, site_names
 from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import read_predictions
+from cxr_isnet.evaluation import CONTROLS, read_predictions
 from cxr_isnet.files import file_slug
-from cxr_isnet.inference import CONTROLS
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method, options_of
 from cxr_isnet.tables import write_table

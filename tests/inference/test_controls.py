@@ -5,15 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cxr_isnet.data import ImageConfig
-from cxr_isnet.inference import (
-    CONTROLS,
-    FittedControls,
-    PreparedImages,
-    cross_validate,
-    fit_control,
-    image_features,
-    mask_features,
-)
+from cxr_isnet.evaluation import CONTROLS, cross_validate, fit_control, image_features, mask_features
+from cxr_isnet.inference import FittedControls, PreparedImages
 from cxr_isnet.inference import controls as module
 from cxr_isnet.manifests import read_manifests
 

@@ -11,8 +11,20 @@ import pandas as pd
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import ControlScore, Finding, Severity
 from cxr_isnet.checks.scan import ManifestScan
-from cxr_isnet.evaluation import FloatArray, HandTillAUC, IntArray, Interval, PatientBootstrap, patient_numbers
-from cxr_isnet.inference import CONTROLS, MIN_PATIENTS, NO_MASK, Control, cross_validate, fit_control
+from cxr_isnet.evaluation import (
+    CONTROLS,
+    MIN_PATIENTS,
+    NO_MASK,
+    Control,
+    FloatArray,
+    HandTillAUC,
+    IntArray,
+    Interval,
+    PatientBootstrap,
+    cross_validate,
+    fit_control,
+    patient_numbers,
+)
 
 MAX_IMAGES = 5000
 """Images that controls learn from, or are tested on; of more, patients are drawn at random."""
