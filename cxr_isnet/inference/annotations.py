@@ -136,7 +136,7 @@ def _images(path: str, needed: tuple[str, ...]) -> tuple[pd.DataFrame, dict[int,
             f"{', '.join(map(repr, frame.columns))}. Rename its columns"
         )
     base = Path(path).resolve().parent
-    return frame, {int(row): find_file(base, cell) for row, cell in frame["image"].items()}
+    return frame, {int(row): find_file(base, cell) for row, cell in zip(frame.index, frame["image"], strict=True)}
 
 
 def _labels(frame: pd.DataFrame, images: Mapping[int, str], path: str) -> dict[str, str]:

@@ -121,9 +121,9 @@ def check_relevance(
     Raises:
         InputError: The classifier has no maps; a table is of other images, or names a class that the classifier lacks.
     """
-    for table in (boxes, zones):
-        if table is not None:
-            check_annotations(table, frame, classifier.classes)
+    for marks in (boxes, zones):
+        if marks is not None:
+            check_annotations(marks, frame, classifier.classes)
     masked = frame[frame["mask"] != ""]
     explained = partial(_explained, classifier, explanation, store)
     tables = [
