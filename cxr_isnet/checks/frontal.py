@@ -1,4 +1,7 @@
-"""Does an image look like an upright frontal chest? Two scores: similarity to a template, outliers among the others."""
+"""Is an image an outlier among the others of its tables, of which most are frontal chests?
+
+Whether it looks like an upright frontal chest by itself, `cxr_isnet.imaging.frontal_score` says.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
-
-from cxr_isnet.checks.windows import downsample, downsample_windows
-from cxr_isnet.imaging import chest_template
-
-MIN_TEMPLATE_SCORE = 0.25
-"""Correlation with the chest template below which an image is suspect."""
 
 MAX_OUTLIER_SCORE = 0.65
 """Outlier score above which an image is suspect."""
@@ -21,26 +17,11 @@ MAX_OUTLIER_SCORE = 0.65
 MIN_IMAGES = 40
 """Number of images below which no outlier score can be computed."""
 
+_CELLS = 16
+_FLAT = 1e-4
 _COMPONENTS = 10
 _NEAREST = 0.75
 _ROUNDS = 3
-
-
-def chest_template_score(images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Template matching: highest correlation of a window of each image with a schematic chest.
-
-    The template is two dark fields beside a bright middle. Needs no other image. Insensitive to much: a leg or an
-    opaque lung may pass or fail.
-
-    Args:
-        images: n times (side, side), any range.
-
-    Returns:
-        (n,) correlations, -1 to 1.
-    """
-    chest = chest_template()
-    bar = tqdm(images, desc="look for chests", unit="image", disable=None)
-    return np.array([(downsample_windows(image) @ chest).max() for image in bar], dtype=np.float32)
 
 
 def frontal_outlier_score(images: Sequence[NDArray[Any]], sites: Sequence[str]) -> NDArray[np.float32]:
@@ -55,7 +36,7 @@ def frontal_outlier_score(images: Sequence[NDArray[Any]], sites: Sequence[str]) 
     Returns:
         (n,) norms of the residual, 0 to about 1; 0 for all when there are fewer than `MIN_IMAGES`.
     """
-    vectors = downsample(images)
+    vectors = _vectors(images)
     scores = _outlier_scores(vectors)
     names = np.array(sites)
     for site in np.unique(names):
@@ -63,6 +44,17 @@ def frontal_outlier_score(images: Sequence[NDArray[Any]], sites: Sequence[str]) 
         if MIN_IMAGES <= own.sum() < len(names):
             scores[own] = np.minimum(scores[own], _outlier_scores(vectors[own]))
     return scores
+
+
+def _vectors(images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Images n times (side, side) as vectors (n, 256) of mean 0 and norm 1, of 16 x 16 cells; 0 where flat."""
+    if not len(images):
+        return np.zeros((0, _CELLS * _CELLS), dtype=np.float32)
+    size = len(images[0]) // _CELLS
+    cells = [image.reshape(_CELLS, size, _CELLS, size).mean(axis=(1, 3), dtype=np.float32).ravel() for image in images]
+    centred = np.stack(cells) - np.mean(cells, axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(np.divide(centred, norms, out=np.zeros_like(centred), where=norms > _FLAT), dtype=np.float32)
 
 
 def _outlier_scores(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,14 +4,14 @@ Reading order: `header` and `decoding` (with `codecs`), `grayscale` (stored valu
 and `shutter`), `orientation`, `dicom` (all of them together), `images` (any file), `acceptance` and `rejection`
 (which files are taken, by the words of `vocabulary` and `views`; `terms` may be quoted), `mask_shape` (what a mask
 may look like), `png` (16-bit PNG), `raw_picture` (pictures of stored values), `untrusted`, `polarity` and
-`chest_template` (what the picture says).
+`frontal` (what the picture says).
 """
 
 from typing import TYPE_CHECKING
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig, Flag
-from cxr_isnet.imaging.chest_template import CELLS, averaging_matrix, chest_template, intervals, normalise
 from cxr_isnet.imaging.dicom import Radiograph, correct_polarity, is_dicom, read_radiograph, retain_device
+from cxr_isnet.imaging.frontal import FRONTAL_ABOVE, frontal_features, frontal_score
 from cxr_isnet.imaging.header import DICOM_ERRORS, LARGEST_PIXELS, Header, open_header
 from cxr_isnet.imaging.images import PICTURE_FORMATS, image_turn, read_image, read_mask
 from cxr_isnet.imaging.mask_shape import (
@@ -24,6 +24,7 @@ from cxr_isnet.imaging.mask_shape import (
 )
 from cxr_isnet.imaging.orientation import Turn
 from cxr_isnet.imaging.png import SOFTWARE, encode_png
+from cxr_isnet.imaging.polarity import downsample
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from cxr_isnet.imaging.monai_reader import CXRReader
 
 __all__ = [
-    "CELLS",
     "DICOM_ERRORS",
+    "FRONTAL_ABOVE",
     "INTAKE_RULES",
     "LARGEST_AREA",
     "LARGEST_BORDER",
@@ -54,16 +55,15 @@ __all__ = [
     "RejectionReason",
     "Turn",
     "UntrustedImage",
-    "averaging_matrix",
     "border_share",
-    "chest_template",
     "correct_polarity",
+    "downsample",
     "encode_png",
+    "frontal_features",
+    "frontal_score",
     "image_turn",
-    "intervals",
     "is_dicom",
     "lung_areas",
-    "normalise",
     "open_header",
     "read_image",
     "read_json_header",

@@ -23,8 +23,8 @@ from cxr_isnet.imaging.acceptance import (
     body_part_term,
     check_acceptance,
 )
-from cxr_isnet.imaging.chest_template import FRONTAL_ABOVE, frontal_score
 from cxr_isnet.imaging.decoding import stored_pixels, transfer_syntax
+from cxr_isnet.imaging.frontal import FRONTAL_ABOVE, frontal_score
 from cxr_isnet.imaging.grayscale import GrayscaleLUT, invert, percentiles, render, subsample
 from cxr_isnet.imaging.header import (
     LARGEST_PIXELS,

@@ -25,8 +25,8 @@ class Provenance:
         manufacturer: Manufacturer (0008,0070).
         model: ManufacturerModelName (0008,1090).
         polarity_score: as `cxr_isnet.imaging.polarity` gives it, of the image rendered by its tags.
-        frontal_score: as `cxr_isnet.imaging.chest_template` gives it: how much the image looks like an upright frontal
-            chest.
+        frontal_score: as `cxr_isnet.imaging.frontal_score` gives it: how much the image looks like an upright frontal
+            chest; below 0 it is flagged.
         applied: steps of the rendering, in order.
         assumed: assumptions, where tags are missing or make no sense.
         flags: reasons for manual review.

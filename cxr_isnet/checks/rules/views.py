@@ -9,13 +9,9 @@ import pandas as pd
 
 from cxr_isnet.checks.check import Check
 from cxr_isnet.checks.findings import Finding, Picture, Severity, from_problem
-from cxr_isnet.checks.frontal import (
-    MAX_OUTLIER_SCORE,
-    MIN_TEMPLATE_SCORE,
-    chest_template_score,
-    frontal_outlier_score,
-)
+from cxr_isnet.checks.frontal import MAX_OUTLIER_SCORE, frontal_outlier_score
 from cxr_isnet.checks.scan import ManifestScan
+from cxr_isnet.imaging import FRONTAL_ABOVE, downsample, frontal_score
 from cxr_isnet.manifests import ColumnProblem
 
 _FRONTAL = re.compile(r"\b(AP|PA|FRONTAL|ANTEROPOSTERIOR|POSTEROANTERIOR|ANTERO-POSTERIOR|POSTERO-ANTERIOR)\b", re.I)
@@ -33,14 +29,14 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
 
 def _suspects(scan: ManifestScan) -> Iterator[Finding]:
     sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.comparable]
-    template_scores = chest_template_score(scan.thumbnails)
+    frontal_scores = [frontal_score(downsample(thumbnail)) for thumbnail in scan.thumbnails]
     outlier_scores = frontal_outlier_score(scan.thumbnails, sites)
-    for record, template, outlier in zip(scan.comparable, template_scores, outlier_scores, strict=True):
-        if template >= MIN_TEMPLATE_SCORE and outlier <= MAX_OUTLIER_SCORE:
+    for record, frontal, outlier in zip(scan.comparable, frontal_scores, outlier_scores, strict=True):
+        if frontal >= FRONTAL_ABOVE and outlier <= MAX_OUTLIER_SCORE:
             continue
         why = []
-        if template < MIN_TEMPLATE_SCORE:
-            why.append(f"similarity to a chest {template:.2f}, usual above {MIN_TEMPLATE_SCORE}")
+        if frontal < FRONTAL_ABOVE:
+            why.append(f"score of an upright frontal chest {frontal:.1f}, usual above 3")
         if outlier > MAX_OUTLIER_SCORE:
             why.append(f"difference to the other images {outlier:.2f}, usual below {MAX_OUTLIER_SCORE}")
         message = (
