@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from cxr_isnet.checks.check import Check
@@ -29,7 +30,7 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
 
 def _suspects(scan: ManifestScan) -> Iterator[Finding]:
     sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.comparable]
-    frontal_scores = [frontal_score(downsample(thumbnail)) for thumbnail in scan.thumbnails]
+    frontal_scores = [frontal_score(downsample(thumbnail.astype(np.float32))) for thumbnail in scan.thumbnails]
     outlier_scores = frontal_outlier_score(scan.thumbnails, sites)
     for record, frontal, outlier in zip(scan.comparable, frontal_scores, outlier_scores, strict=True):
         if frontal >= FRONTAL_ABOVE and outlier <= MAX_OUTLIER_SCORE:
