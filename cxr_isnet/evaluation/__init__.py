@@ -2,7 +2,7 @@
 
 Knows tables, never networks. Reading order: `predictions_table` (what goes in), `metrics` and `confusion` (numbers),
 `bootstrap`, `delong`, `posterior` (their intervals), `site` (one site), `model_evaluation` (one model), `study`
-(several), `controls` and `control_comparison` (models beside controls that see no lungs), `report` (what is written).
+(several), `control_classifiers` and `control_comparison` (models beside controls that see no lungs), `report` (what is written).
 """
 
 from cxr_isnet.evaluation.bootstrap import (
@@ -15,7 +15,7 @@ from cxr_isnet.evaluation.bootstrap import (
 from cxr_isnet.evaluation.calibration import calibration, fit_temperature, with_temperature
 from cxr_isnet.evaluation.comparison_report import COMPARISON_FILES, comparison_text, write_comparison
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
-from cxr_isnet.evaluation.controls import (
+from cxr_isnet.evaluation.control_classifiers import (
     CONTROLS,
     MIN_PATIENTS,
     NO_MASK,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from cxr_isnet.evaluation import FloatArray
 from cxr_isnet.inference.relevance_share import relevance_in_lung
@@ -122,7 +122,10 @@ def zone_relevance(maps: NDArray[Any], lungs: NDArray[Any]) -> FloatArray:
 
 
 def zone_agreement(relevance: FloatArray, scores: NDArray[Any]) -> FloatArray:
-    """Spearman's correlation of relevance and scores over the zones of each image: 0 on average by chance.
+    """Spearman's correlation of relevance and scores over the zones of each image.
+
+    Lower zones score higher in most patients, so that one map for all has a correlation too: see
+    `zone_agreement_with_others`.
 
     Args:
         relevance: (N, 6) as of `zone_relevance`.
@@ -136,6 +139,33 @@ def zone_agreement(relevance: FloatArray, scores: NDArray[Any]) -> FloatArray:
         if np.isfinite([*ours, *theirs]).all() and np.ptp(ours) > 0 and np.ptp(theirs) > 0:
             found[place] = spearmanr(ours, theirs).statistic
     return found
+
+
+def zone_agreement_with_others(relevance: FloatArray, scores: NDArray[Any], patients: NDArray[Any]) -> FloatArray:
+    """Spearman's correlation of the relevance of each image with the scores of other patients: what chance gives.
+
+    Args:
+        relevance: (N, 6) as of `zone_relevance`.
+        scores: (N, 6) that radiologists gave, in the same order.
+        patients: (N,) number of the patient.
+
+    Returns:
+        (N,) means over the images of all other patients; NaN as in `zone_agreement`, and without other patients.
+    """
+    ours, theirs = (_standard_ranks(np.asarray(values, dtype=np.float64)) for values in (relevance, scores))
+    correlations = ours @ theirs.T / len(ZONES)
+    others = (patients[:, None] != patients[None, :]) & np.isfinite(theirs).all(axis=1)
+    count = others.sum(axis=1)
+    totals = np.where(others, np.nan_to_num(correlations), 0.0).sum(axis=1)
+    defined = (count > 0) & np.isfinite(ours).all(axis=1)
+    return np.asarray(np.where(defined, totals / np.maximum(count, 1), np.nan), dtype=np.float64)
+
+
+def _standard_ranks(values: FloatArray) -> FloatArray:
+    """Ranks of every row with mean 0 and standard deviation 1; NaN for a row that is unknown or all equal."""
+    ranks = rankdata(values, axis=1, nan_policy="propagate")
+    spread = ranks.std(axis=1, keepdims=True)
+    return np.asarray((ranks - ranks.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.nan))
 
 
 def occlusion_gain(

@@ -35,6 +35,7 @@ from cxr_isnet.inference.localisation import (
     pointing_game,
     relevance_on_findings,
     zone_agreement,
+    zone_agreement_with_others,
     zone_relevance,
 )
 from cxr_isnet.inference.read_ahead import read_batches
@@ -55,7 +56,9 @@ _MEASURES = {
     "on_finding_chance": "share of the lungs that the finding fills: both by chance",
     "pointing_excess": "pointing above chance",
     "on_finding_excess": "share above chance",
-    "zone_agreement": "Spearman's correlation of relevance and scores over the six zones; 0 by chance",
+    "zone_agreement": "Spearman's correlation of relevance and scores over the six zones",
+    "zone_chance": "the same with the scores of other patients",
+    "zone_excess": "difference of the two",
 }
 """Columns of the table, with what they are."""
 
@@ -128,8 +131,10 @@ def check_relevance(
     explained = partial(_explained, classifier, explanation, store)
     tables = [
         _hidden(classifier, explained(_drawn(masked, hidden, seed), None), seed),
-        _annotated(classifier, explained, masked, boxes, _on_boxes),
-        _annotated(classifier, explained, masked, zones, _in_zones),
+        *(
+            _annotated(explained, masked, classifier.classes, *pair)
+            for pair in ((boxes, _on_boxes), (zones, _in_zones))
+        ),
     ]
     table = pd.concat([part for part in tables if len(part)] or [tables[0]], ignore_index=True)
     intervals = {}
@@ -242,32 +247,41 @@ def _hidden(classifier: Classifier, explained: Iterator[_Explained], seed: int) 
 
 
 def _annotated(
-    classifier: Classifier,
     explained: Callable[[pd.DataFrame, Mapping[str, str]], Iterator[_Explained]],
     masked: pd.DataFrame,
+    classes: Sequence[str],
     marks: Annotations | None,
-    measure: Callable[[Annotations, _Explained], dict[str, FloatArray]],
+    measure: Callable[[Annotations, _Explained], FloatArray],
 ) -> pd.DataFrame:
     """The images that a table marks, of which the class is known."""
     if marks is None:
         return pd.DataFrame()
     said = dict(zip(masked["image"], masked["label"], strict=True)) | dict(marks.labels)
     marked = set(marks.images)
-    rows = masked[[image in marked and said[image] in classifier.classes for image in masked["image"]]]
-    tables = [part.table(classifier.classes, **measure(marks, part)) for part in explained(rows, said)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    rows = masked[[image in marked and said[image] in classes for image in masked["image"]]]
+    parts = [(part.table(classes), measure(marks, part)) for part in explained(rows, said)]
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat([part for part, _ in parts], ignore_index=True)
+    found = np.concatenate([values for _, values in parts])
+    if marks.boxes:
+        pointing, shares, chance = found.T
+        values = (pointing, shares, chance, pointing - chance, shares - chance)
+        return table.assign(**dict(zip(_OF_BOXES, values, strict=True)))
+    scores = np.stack([marks.zones[image] for image in table["path"]])
+    own = zone_agreement(found, scores)
+    others = zone_agreement_with_others(found, scores, patient_numbers(table))
+    return table.assign(zone_agreement=own, zone_chance=others, zone_excess=own - others)
 
 
-def _on_boxes(marks: Annotations, part: _Explained) -> dict[str, FloatArray]:
-    boxes = [marks.boxes[image] for image in part.rows["image"]]
-    regions = box_regions(boxes, part.lungs.shape[-1])
+def _on_boxes(marks: Annotations, part: _Explained) -> FloatArray:
+    """Pointing, share on the finding and by chance (N, 3)."""
+    regions = box_regions([marks.boxes[image] for image in part.rows["image"]], part.lungs.shape[-1])
     within = part.lungs > 0.5
     pointing = pointing_game(np.where(within[:, 0], part.maps, 0.0), regions & within)
-    shares, chance = relevance_on_findings(part.maps, regions, part.lungs)
-    found = (pointing, shares, chance, pointing - chance, shares - chance)
-    return dict(zip(_OF_BOXES, found, strict=True))
+    return np.stack([pointing, *relevance_on_findings(part.maps, regions, part.lungs)], axis=1)
 
 
-def _in_zones(marks: Annotations, part: _Explained) -> dict[str, FloatArray]:
-    scores = np.stack([marks.zones[image] for image in part.rows["image"]])
-    return {"zone_agreement": zone_agreement(zone_relevance(part.maps, part.lungs), scores)}
+def _in_zones(marks: Annotations, part: _Explained) -> FloatArray:
+    """Relevance of the zones (N, 6)."""
+    return zone_relevance(part.maps, part.lungs)

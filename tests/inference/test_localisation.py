@@ -11,6 +11,7 @@ from cxr_isnet.inference.localisation import (
     pointing_game,
     relevance_on_findings,
     zone_agreement,
+    zone_agreement_with_others,
     zone_relevance,
 )
 
@@ -88,3 +89,16 @@ def test_hiding_what_a_classifier_uses_changes_its_output_more_than_hiding_at_ra
 
     assert occlusion_gain(predict, images, right, np.ones(3, dtype=int)).min() > 0.2
     assert occlusion_gain(predict, images, wrong, np.ones(3, dtype=int)).max() < 0.1
+
+
+def test_agreement_with_other_patients_is_the_mean_over_them_one_by_one():
+    generator = np.random.default_rng(0)
+    relevance, scores, patients = generator.random((5, 6)), generator.integers(0, 4, (5, 6)), np.array([0, 0, 1, 2, 3])
+    scores[4], relevance[3, 2] = 2, np.nan
+
+    found = zone_agreement_with_others(relevance, scores, patients)
+
+    for place in range(5):
+        others = [other for other in range(4) if patients[other] != patients[place]]
+        one_by_one = [zone_agreement(relevance[[place]], scores[[other]])[0] for other in others]
+        np.testing.assert_allclose(found[place], np.mean(one_by_one))

@@ -11,7 +11,8 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.inference.annotations import read_boxes, read_zone_scores
 from cxr_isnet.inference.relevance_checks import check_relevance
-from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.manifests import read_manifest
+from cxr_isnet.networks import NetworkConfig, build_network
 from cxr_isnet.objectives import Explanation
 
 SIDE = 64
@@ -160,3 +161,28 @@ def test_a_table_of_other_images_or_classes_is_an_error(classifier, frame, tmp_p
         checked(classifier, frame, zones=read_zone_scores(other))
     with pytest.raises(InputError, match="names 'covid'; the classifier's classes are normal, ill"):
         checked(classifier, frame, zones=read_zone_scores(labelled))
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_maps_of_an_untrained_network_agree_with_real_zone_scores_by_chance(published_sets, real_data_folder, tmp_path):
+    """Scores of two radiologists on images of ieee8023 (Signoroni et al. 2021); NIH's boxes."""
+    annotations = real_data_folder / "annotations"
+    scores = pd.read_csv(annotations / "brixia_scores_for_covid_ieee8023.csv", dtype=str)
+    scores["image"] = [str(real_data_folder / path) for path in scores["path"]]
+    scores.drop(columns=["filename", "path", "S-Global", "J-Global"]).to_csv(tmp_path / "zones.csv", index=False)
+    boxes = pd.read_csv(annotations / "nih_boxes_1024px.csv").rename(columns={"w": "width", "h": "height"})
+    boxes["image"] = [str(real_data_folder / path) for path in boxes["path"]]
+    boxes.assign(image_width=1024, image_height=1024).to_csv(tmp_path / "boxes.csv", index=False)
+    torch.manual_seed(0)
+    config = NetworkConfig("densenet_tiny")
+    classes = ("normal", "other_pneumonia", "covid")
+    untrained = Classifier(build_network(config, 3, 64).eval(), config, classes, ImageConfig(64), "cross_entropy")
+    frame = read_manifest(published_sets / "ieee8023" / "manifest.csv")
+
+    found = checked(untrained, frame, zones=read_zone_scores(str(tmp_path / "zones.csv")))
+
+    assert found.table["zone_agreement"].notna().sum() >= 80
+    assert abs(found.intervals["zone_excess"].estimate) < 0.1
+    assert abs(found.intervals["zone_agreement"].estimate) > 0.2  # lower zones score higher in most
+    assert len(read_boxes(str(tmp_path / "boxes.csv")).images) == 44
