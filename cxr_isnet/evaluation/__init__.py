@@ -2,7 +2,8 @@
 
 Knows tables, never networks. Reading order: `predictions_table` (what goes in), `metrics` and `confusion` (numbers),
 `bootstrap`, `delong`, `posterior` (their intervals), `site` (one site), `model_evaluation` (one model), `study`
-(several), `control_classifiers` and `control_comparison` (models beside controls that see no lungs), `report` (what is written).
+(several), `control_classifiers` and `control_comparison` (models beside controls that see no lungs), `report` (what is
+written).
 """
 
 from cxr_isnet.evaluation.bootstrap import (
