@@ -6,18 +6,19 @@
 
 Reading order: `recorder` (the forward pass as a list of steps; `kept`: what some of them keep), `trace` (the structure
 of that list), `transposes`, `nonlinear` and `epsilon` (the rules and the backward pass of relevance), `first_layer`
-(z^B, flat, w^2), `layer_rules` (gamma, z+ of a layer), `presets` (which rule where), `alpha_beta` (z+ of a network),
-`targets` (the explained quantity), `verification` (is the record the network?), `lrp` (the module of all of it),
-`in_graph` (under torch.compile).
+(z^B, flat, w^2), `layer_rules` (gamma, z+ of a layer), `places` and `presets` (which rule where), `alpha_beta` (z+ of a
+network), `targets` (the explained quantity), `verification` (is the record the network?), `lrp` (the module of all of
+it), `in_graph` (under torch.compile).
 """
 
 from cxr_isnet.relevance.alpha_beta import ALPHA_BETA_TABLE, AlphaBetaRules, AlphaBetaStart, SignedRule
-from cxr_isnet.relevance.epsilon import EPSILON_TABLE, At, EpsilonPoints, EpsilonRules
+from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonPoints, EpsilonRules
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.first_layer import BoxRule, FlatRule, WSquareRule
 from cxr_isnet.relevance.layer_rules import AlphaBetaRule, EpsilonRule, GammaRule, Layer, LayerRule
 from cxr_isnet.relevance.lrp import LRP, Relevance, Rules
 from cxr_isnet.relevance.nonlinear import gate
+from cxr_isnet.relevance.places import At
 from cxr_isnet.relevance.presets import (
     EpsilonAlpha2Beta1,
     EpsilonAlpha2Beta1Flat,

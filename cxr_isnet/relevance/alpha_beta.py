@@ -242,9 +242,9 @@ class AlphaBetaRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int]) -> AlphaBetaPropagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, wanted: frozenset[int]) -> AlphaBetaPropagation:
         """Propagation of these rules through one network; arguments and errors as for `EpsilonRules.prepare`."""
-        carries = carrying_nodes(trace, set())
+        carries = carrying_nodes(trace, set(), frozenset({IMAGE}))  # contributions come from there
         known = {node.index for node in trace.nodes if node.operation == "relu" or node.operation in self.table}
         check_rules(trace, known, carries, type(self).__name__)
         first = None if box is None else FirstLayer.find(trace, box)
@@ -258,7 +258,7 @@ class AlphaBetaRules:
                     need.update(node.inputs)
             elif node.index in need:
                 need.update(node.inputs)
-        return AlphaBetaPropagation(self, trace, first, layers, frozenset(need), carries)
+        return AlphaBetaPropagation(self, trace, first, wanted, frozenset(need), carries)
 
 
 @dataclass(frozen=True)
@@ -268,12 +268,12 @@ class AlphaBetaPropagation:
     rules: AlphaBetaRules
     trace: Trace
     first_layer: FirstLayer | None
-    layers: frozenset[int]
+    wanted: frozenset[int]
     need_negative: frozenset[int]
     carries: frozenset[int]
 
     def __call__(self, run: ForwardPass, seed: Tensor) -> dict[int, Tensor]:
-        """Relevance of the image and of the steps in `layers`.
+        """Relevance of the steps in `wanted`.
 
         Args:
             run: a forward pass.
@@ -293,7 +293,7 @@ class AlphaBetaPropagation:
             signal = signals.pop(node.index, None)
             if signal is None:
                 continue
-            if node.index in self.layers or node.index == IMAGE:
+            if node.index in self.wanted:
                 found[node.index] = _relevance(signal, parts[node.index])
             if self.first_layer is not None and node.index == self.first_layer.last:
                 found[IMAGE] = self.first_layer.relevance(run, _relevance(signal, parts[node.index]))

@@ -9,17 +9,17 @@ input.
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer, FirstRule
-from cxr_isnet.relevance.layer_rules import LAYERS, LayerRule
+from cxr_isnet.relevance.layer_rules import LayerRule
 from cxr_isnet.relevance.nonlinear import NONLINEAR, gate
+from cxr_isnet.relevance.places import AnyRule, choose_rules
 from cxr_isnet.relevance.signal import inverse, per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
 from cxr_isnet.relevance.transposes import TRANSPOSES, Convolution, Rule
@@ -62,55 +62,6 @@ EPSILON_TABLE: Mapping[Hashable, Rule] = {
 """Rule of every operation, by its name in ATen. A gate lets no relevance through (`gate`)."""
 
 
-AnyRule = Rule | FirstRule
-"""What a table can hold."""
-
-
-@dataclass(frozen=True)
-class At:
-    """Key of a table: the layers (convolutions and linear ones) at some place of a network.
-
-    Attributes:
-        path: module path, as in ``named_modules``, that they are or lie in; ``*`` and ``?`` as in names of files. Empty
-            for anywhere.
-        depth: their position among the layers in the order in which they are run: 0 the first, -1 the last; or the
-            first and the last position of a range. None for any.
-        operations: names of the ATen operations that are meant.
-
-    Example:
-        >>> table = {**EPSILON_TABLE, At("features"): GammaRule(), At(depth=0): FlatRule()}
-        >>> table[At(depth=(1, 3))] = AlphaBetaRule(alpha=2, beta=-1)
-    """
-
-    path: str = ""
-    depth: int | tuple[int, int] | None = None
-    operations: tuple[Hashable, ...] = LAYERS
-
-    def holds(self, trace: Trace, node: Node, layers: Sequence[int]) -> bool:
-        """Whether a node is meant; `layers` are those of the network, in order."""
-        if node.operation not in self.operations:
-            return False
-        if self.depth is not None:
-            if node.index not in layers:
-                return False
-            low, high = self.depth if isinstance(self.depth, tuple) else (self.depth, self.depth)
-            position, count = layers.index(node.index), len(layers)
-            if not low % count <= position <= (high % count if high < count else high):
-                return False
-        if not self.path:
-            return True
-        if not trace.named:
-            raise RelevanceError(
-                f"At('{self.path}') is looked for in a pass that has no names of modules, as one of a network that "
-                "skips other parts at every step: give depths or operations instead of paths"
-            )
-        return self.exists([node.name.rsplit(".", i)[0] for i in range(node.name.count(".") + 1)])
-
-    def exists(self, paths: Iterable[str]) -> bool:
-        """Whether one of the module paths is meant."""
-        return not self.path or any(fnmatchcase(path, self.path) for path in paths)
-
-
 class EpsilonPoints(Enum):
     """Where relevance is damped by z / (z + epsilon sign z).
 
@@ -130,7 +81,7 @@ class EpsilonRules:
     Attributes:
         epsilon: stabiliser in units of the activations, >= 0; typical 1e-2. An activation well below it is silenced.
         points: where epsilon acts.
-        table: operation, class of modules or `At` -> rule. To give a module of your own a rule:
+        table: operation, class of modules or place (`At`) -> rule. To give a module of your own a rule:
             ``table={**EPSILON_TABLE, MyModule: my_rule}``, with ``my_rule(call, signal)`` returning the signal
             (K * B, ...) at each tensor input. To give an operation another one, take its name in ATen as the key:
             ``{**EPSILON_TABLE, "softmax": gate}``. To give some layers another one: ``{**EPSILON_TABLE,
@@ -145,13 +96,13 @@ class EpsilonRules:
         if self.epsilon < 0:
             raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
 
-    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int]) -> EpsilonPropagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, wanted: frozenset[int]) -> EpsilonPropagation:
         """Propagation of these rules through one network.
 
         Args:
             trace: the network.
             box: rule of the layer that reads the image, where the table has none of its own for it; or None.
-            layers: nodes whose relevance is wanted beside the image's.
+            wanted: nodes whose relevance is wanted; what lies below the last of them needs no rules.
 
         Raises:
             MissingRuleError: if relevance would pass a node that the table does not know.
@@ -159,12 +110,12 @@ class EpsilonRules:
         """
         rules = choose_rules(trace, self.table)
         gates = {index for index, rule in rules.items() if rule is gate}
-        carries = carrying_nodes(trace, gates)
+        carries = carrying_nodes(trace, gates, wanted)
         check_rules(trace, rules, carries, type(self).__name__)
-        first = _first_layer(trace, rules, box)
-        folds = fold_batch_norms(trace, rules, layers)
+        first = _first_layer(trace, rules, box) if IMAGE in wanted else None
+        folds = fold_batch_norms(trace, rules, wanted)
         points = _reference_points(trace) if self.points is EpsilonPoints.REFERENCE else frozenset()
-        return EpsilonPropagation(self, trace, rules, first, layers, folds, points, carries)
+        return EpsilonPropagation(self, trace, rules, first, wanted, folds, points, carries)
 
 
 @dataclass(frozen=True)
@@ -175,13 +126,13 @@ class EpsilonPropagation:
     trace: Trace
     rules: Mapping[int, AnyRule]
     first_layer: FirstLayer | None
-    layers: frozenset[int]
+    wanted: frozenset[int]
     folds: Folds
     points: frozenset[int]
     carries: frozenset[int]
 
     def __call__(self, run: ForwardPass, seed: Tensor) -> dict[int, Tensor]:
-        """Relevance of the image and of the steps in `layers`.
+        """Relevance of the steps in `wanted`.
 
         Args:
             run: a forward pass.
@@ -197,17 +148,17 @@ class EpsilonPropagation:
             if signal is None:
                 continue
             output = run.values[node.index]
-            if node.index in self.layers or node.index == IMAGE:
+            if node.index in self.wanted:
                 found[node.index] = times(signal, wide(output))
             if self.first_layer is not None and node.index == self.first_layer.last:
                 found[IMAGE] = self.first_layer.relevance(run, times(signal, wide(output)))
                 break
-            if node.index == IMAGE:
-                break
+            if not self.carries.intersection(node.inputs):
+                continue
             for source, part in zip(node.inputs, self._parts(run, node, signal), strict=True):
                 if part is not None and source in self.carries:
                     signals[source] = signals[source] + part if source in signals else part
-        for index in {IMAGE, *self.layers} - found.keys():  # nothing reaches it
+        for index in self.wanted - found.keys():  # nothing reaches it
             found[index] = seed.new_zeros(seed.shape[0], *run.values[index].shape[1:])
         return found
 
@@ -256,18 +207,6 @@ def relevant_inputs(node: Node) -> tuple[int, ...]:
     return node.inputs[:1] if node.operation == "div" else node.inputs
 
 
-def choose_rules(trace: Trace, table: Mapping[Hashable, AnyRule]) -> dict[int, AnyRule]:
-    """The rule of every node that the table has one for: the last `At` that fits, else that of its operation."""
-    places = [(place, rule) for place, rule in table.items() if isinstance(place, At)]
-    layers = [node.index for node in trace.nodes if node.operation in LAYERS]
-    rules = {node.index: table[node.operation] for node in trace.nodes if node.operation in table}
-    for node in trace.nodes:
-        for place, rule in places:
-            if place.holds(trace, node, layers):
-                rules[node.index] = rule
-    return rules
-
-
 def _first_layer(trace: Trace, rules: Mapping[int, AnyRule], box: BoxRule | None) -> FirstLayer | None:
     """The layer that reads the image, where it has a rule for that."""
     given = [index for index, rule in rules.items() if isinstance(rule, FirstRule)]
@@ -289,9 +228,10 @@ def _first_layer(trace: Trace, rules: Mapping[int, AnyRule], box: BoxRule | None
     return None if own else FirstLayer.find(trace, box)
 
 
-def carrying_nodes(trace: Trace, gates: Container[int]) -> frozenset[int]:
-    """Nodes that relevance can reach the image from: made of it by something else than a gate, and no condition."""
-    carries = {IMAGE}
+def carrying_nodes(trace: Trace, gates: Container[int], wanted: frozenset[int]) -> frozenset[int]:
+    """Nodes that relevance can reach one that is wanted from: made of it by something else than a gate, and no
+    condition."""
+    carries = set(wanted)
     for node in trace.nodes:
         if node.floating and node.index not in gates and carries.intersection(relevant_inputs(node)):
             carries.add(node.index)
@@ -309,18 +249,20 @@ def check_rules(trace: Trace, rules: Container[int], carries: frozenset[int], na
 
     Raises:
         MissingRuleError: for the last node in the network that has none.
-        RelevanceError: if no relevance can reach the image at all.
+        RelevanceError: if no relevance can reach what is wanted at all.
     """
     if trace.output not in carries:
         raise RelevanceError(
-            "no relevance reaches the image: the network ends in a gate, as a sigmoid. Let it return logits"
+            "no relevance reaches the image or the layer: every way to it from the logits ends in a gate, as a sigmoid "
+            "or a divisor, or in numbers that are not real. Let the network return logits"
         )
     reached = {trace.output}
     for node in reversed(trace.nodes):
-        if node.index in reached and node.index != IMAGE:
+        sources = [i for i in relevant_inputs(node) if i in carries]
+        if node.index in reached and sources:
             if node.index not in rules:
                 raise MissingRuleError(node.name, node.module or f'"{node.operation}"', name)
-            reached.update(i for i in relevant_inputs(node) if i in carries)
+            reached.update(sources)
 
 
 @dataclass(frozen=True)
@@ -334,11 +276,11 @@ class Folds:
         return node in self.before.values() or node in self.behind.values()
 
 
-def fold_batch_norms(trace: Trace, rules: Mapping[int, AnyRule], layers: frozenset[int]) -> Folds:
+def fold_batch_norms(trace: Trace, rules: Mapping[int, AnyRule], wanted: frozenset[int]) -> Folds:
     """Batch norms whose factor can be multiplied into a weight, which saves passes over whole maps.
 
     Behind a convolution that nothing else reads; or before one, as batch norm -> ReLU -> convolution, because the
-    factor commutes with the gate of the ReLU. Not across a node in `layers`, whose relevance would miss the factor, nor
+    factor commutes with the gate of the ReLU. Not across a node in `wanted`, whose relevance would miss the factor, nor
     where a rule is of the user's own, who knows nothing of it.
     """
 
@@ -348,14 +290,14 @@ def fold_batch_norms(trace: Trace, rules: Mapping[int, AnyRule], layers: frozens
     behind = {
         source: norm
         for source, norm in trace.batch_norm_of.items()
-        if source not in layers and stock(norm) and (stock(source) or isinstance(rules.get(source), LayerRule))
+        if source not in wanted and stock(norm) and (stock(source) or isinstance(rules.get(source), LayerRule))
     }
     before: dict[int, int] = {}
     for node in trace.nodes:
         index = node.index
-        if node.operation == "batch_norm" and stock(index) and index not in behind.values() and index not in layers:
+        if node.operation == "batch_norm" and stock(index) and index not in behind.values() and index not in wanted:
             relu = trace.sole_reader(index, "relu")
-            conv = None if relu is None or relu in layers else trace.sole_reader(relu, "conv2d")
+            conv = None if relu is None or relu in wanted else trace.sole_reader(relu, "conv2d")
             if conv is not None and stock(relu) and stock(conv):
                 before[conv] = index
     return Folds(before, behind)

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cxr_isnet.relevance.epsilon import At, EpsilonRules
+from cxr_isnet.relevance.epsilon import EpsilonRules
 from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
 from cxr_isnet.relevance.first_layer import Bound, BoxRule
 from cxr_isnet.relevance.in_graph import enroll, in_graph
+from cxr_isnet.relevance.places import At
 from cxr_isnet.relevance.recorder import record
 from cxr_isnet.relevance.targets import Target, per_class_or_highest
 from cxr_isnet.relevance.trace import IMAGE, ForwardPass, Trace, wide
@@ -37,13 +38,13 @@ class Rules(Protocol):
     def table(self) -> Mapping[Any, object]:
         """Operation -> rule."""
 
-    def prepare(self, trace: Trace, box: BoxRule | None, layers: frozenset[int], /) -> Propagation:
+    def prepare(self, trace: Trace, box: BoxRule | None, wanted: frozenset[int], /) -> Propagation:
         """Propagation of these rules through one network.
 
         Args:
             trace: the network.
             box: rule of the layer that reads the image, where these rules have none of their own for it; or None.
-            layers: nodes whose relevance is wanted beside the image's.
+            wanted: nodes whose relevance is wanted, `IMAGE` among them or not.
 
         Raises:
             MissingRuleError: if relevance would pass a node that the table does not know.
@@ -55,7 +56,8 @@ class Relevance:
     """Relevance maps of a batch.
 
     Attributes:
-        image: (B, K, C, H, W) float32 or wider: relevance of every pixel, K maps per image.
+        image: (B, K, C, H, W) float32 or wider: relevance of every pixel, K maps per image; none of the C channels, if
+            the image's relevance was not asked for.
         layers: by module path, relevance (B, K, C', h, w) of that module's output.
     """
 
@@ -79,6 +81,7 @@ class LRP(nn.Module):
             for every channel; None to apply `rules` there. A table that has another rule for that layer keeps it.
         first_epsilon: stabiliser of that rule.
         layers: module paths, as in ``named_modules``, whose outputs' relevance is wanted too.
+        to_image: propagate to the image; otherwise to `layers` only, and what is below them needs no rules.
 
     Raises:
         RelevanceError: if the network cannot be followed or has an operation without a rule; the message names it.
@@ -104,6 +107,7 @@ class LRP(nn.Module):
         image_range: tuple[Bound, Bound] | None = (0.0, 1.0),
         first_epsilon: float = 1e-2,
         layers: Sequence[str] = (),
+        to_image: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -116,9 +120,11 @@ class LRP(nn.Module):
         given = (rule for one in self._propagations for rule in one.table.values() if isinstance(rule, BoxRule))
         self._range = next(given, self._box)
         self._range_told = False
-        self._layers = tuple(layers)
+        self._layers, self._to_image = tuple(layers), to_image
         self._prepared: dict[Any, list[Propagation]] = {}
         modules = dict(network.named_modules())
+        if not layers and not to_image:
+            raise RelevanceError("neither the image's relevance is wanted nor a layer's: name layers")
         for name in layers:
             if name not in modules:
                 known = ", ".join(n for n in modules if n)
@@ -178,13 +184,16 @@ class LRP(nn.Module):
         batch = run.logits.shape[0]
         with torch.autocast(run.logits.device.type, enabled=False):
             found = [propagation(run, seed.flatten(0, 1)) for propagation in self._prepared[structure]]
-        indices = (IMAGE, *run.layers.values())
-        return tuple(torch.cat([_by_image(f[index], batch) for f in found], 1) for index in indices)
+        maps = [torch.cat([_by_image(f[i], batch) for f in found], 1) for i in run.layers.values()]
+        if self._to_image:
+            return (torch.cat([_by_image(f[IMAGE], batch) for f in found], 1), *maps)
+        image = run.values[IMAGE]
+        return (wide(image).new_empty(batch, maps[0].shape[1], 0, *image.shape[2:]), *maps)
 
     def _prepare(self, run: ForwardPass) -> None:
         """Rules for a structure not seen before."""
         trace = run.trace()
-        wanted = frozenset(trace.layers.values())
+        wanted = frozenset(trace.layers.values()) | ({IMAGE} if self._to_image else set())
         if len(self._prepared) >= _STRUCTURES:
             self._prepared.clear()
         self._prepared[run.structure()] = [rules.prepare(trace, self._box, wanted) for rules in self._propagations]

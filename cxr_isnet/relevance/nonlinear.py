@@ -61,6 +61,36 @@ def scaling(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     return tuple(found)
 
 
+def multiply_add(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """a + value * b * c: the sum passes the signal on, the product shares it out as `scaling`."""
+    maps, inputs = by_map(signal, call.output), dict(zip(_references(call), call.inputs, strict=True))
+    carries = dict(zip(inputs, call.carries, strict=True))
+    factor = call.step.kwargs.get("value", 1) / max(1, sum(carries.get(i, False) for i in (1, 2)))
+    found: list[Tensor | None] = []
+    for i, x in inputs.items():
+        if not carries[i]:
+            found.append(None)
+            continue
+        other = 1.0 if i == 0 else factor * wide(inputs[3 - i] if 3 - i in inputs else call.step.args[3 - i])
+        found.append(summed_to(maps * other, x))
+    return tuple(found)
+
+
+def _references(call: Call) -> list[int]:
+    return [i for i, argument in enumerate(call.step.args[:3]) if isinstance(argument, Ref)]
+
+
+def thresholding(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """`activation`, where it leaves 0 at 0."""
+    threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
+    if threshold < 0 or value != 0:
+        raise RelevanceError(
+            f"'{call.name}' puts {value} in the place of what is below {threshold}: relevance is given for 0 there, "
+            "and a threshold of 0 or more"
+        )
+    return activation(call, signal)
+
+
 def product(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Matrix product: its vector-Jacobian product, shared out evenly among the factors that carry relevance."""
     if call.step.operation in ("addmm", "baddbmm") and isinstance(call.step.args[0], Ref):
@@ -166,8 +196,8 @@ def instance_norm(call: Call, signal: Tensor) -> tuple[Tensor]:
     return (_normalised(call, weighted, x, tuple(range(2, x.dim())), None, eps),)
 
 
-_ACTIVATIONS = """abs celu elu gelu hardshrink hardswish leaky_relu mish pow prelu relu6 selu silu softshrink softsign
-square tanh tanhshrink""".split()  # noqa: SIM905
+_ACTIVATIONS = """abs celu elu gelu hardshrink hardswish leaky_relu mish pow prelu relu6 rrelu selu silu softshrink
+softsign sqrt square tanh tanhshrink""".split()  # noqa: SIM905
 _GATES = (
     """sigmoid hardsigmoid rsqrt reciprocal std var norm linalg_vector_norm linalg_norm std_mean var_mean""".split()  # noqa: SIM905
 )
@@ -177,6 +207,7 @@ NONLINEAR: Mapping[Hashable, Rule] = {
     **dict.fromkeys(_GATES, gate),
     **dict.fromkeys(("matmul", "bmm", "einsum", "addmm", "baddbmm", "mm", "mv"), product),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), clamping),
+    "addcmul": multiply_add,
     "div": division,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
@@ -186,4 +217,5 @@ NONLINEAR: Mapping[Hashable, Rule] = {
     "rms_norm": rms_norm,
     "scaled_dot_product_attention": attention,
     "softmax": softmax,
+    "threshold": thresholding,
 }

@@ -13,9 +13,10 @@ Source:
 
 from __future__ import annotations
 
-from cxr_isnet.relevance.epsilon import EPSILON_TABLE, AnyRule, At, EpsilonRules
+from cxr_isnet.relevance.epsilon import EPSILON_TABLE, EpsilonRules
 from cxr_isnet.relevance.first_layer import Bound, BoxRule, FirstRule, FlatRule
 from cxr_isnet.relevance.layer_rules import CONVOLUTIONS, AlphaBetaRule, EpsilonRule, GammaRule
+from cxr_isnet.relevance.places import AnyRule, At
 
 
 def EpsilonPlus(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> EpsilonRules:

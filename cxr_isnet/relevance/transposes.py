@@ -169,10 +169,10 @@ def addition(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     return tuple(signal if carries else None for carries in call.carries)
 
 
-def reshaping(call: Call, signal: Tensor) -> tuple[Tensor]:
-    """The signal in the shape of the input."""
-    (x, *_) = call.inputs
-    return (by_map(signal, call.output).reshape(-1, *x.shape[1:]),)
+def reshaping(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """The signal in the shape of the input; another input, as of `reshape_as`, only tells the shape."""
+    (x, *others) = call.inputs
+    return (by_map(signal, call.output).reshape(-1, *x.shape[1:]), *(None for _ in others))
 
 
 def mean(call: Call, signal: Tensor) -> tuple[Tensor]:
@@ -232,15 +232,6 @@ def identity(call: Call, signal: Tensor) -> tuple[Tensor]:
     return (signal,)
 
 
-def padding(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
-    """What is not padding; a padding made of the image is a `RelevanceError`."""
-    if call.argument(2, "mode", "constant") not in ("constant",):
-        raise RelevanceError(
-            f"'{call.name}' pads with mode='{call.argument(2, 'mode')}': relevance is given for padding with a constant"
-        )
-    return linear_map(call, signal)
-
-
 _LINEAR = """adaptive_avg_pool1d adaptive_avg_pool3d avg_pool1d avg_pool3d chunk channel_shuffle
 col2im conv_transpose1d conv_transpose2d conv_transpose3d conv1d conv3d cumsum diagonal expand expand_as
 flip gather getitem im2col index_select masked_fill narrow neg pixel_shuffle pixel_unshuffle repeat repeat_interleave
@@ -248,7 +239,8 @@ roll rot90 rsub select split split_with_sizes sub tensor_split tile unbind unfol
 upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
 upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d where stack
 max amax maximum minimum min amin topk max_pool1d_with_indices max_pool3d_with_indices adaptive_max_pool1d
-adaptive_max_pool2d adaptive_max_pool3d grid_sampler tril triu hstack vstack dstack _weight_norm""".split()  # noqa: SIM905
+adaptive_max_pool2d adaptive_max_pool3d grid_sampler tril triu hstack vstack dstack _weight_norm pad logsumexp sort
+lerp""".split()  # noqa: SIM905
 
 TRANSPOSES: Mapping[Hashable, Rule] = {
     **dict.fromkeys(_LINEAR, linear_map),
@@ -265,6 +257,5 @@ TRANSPOSES: Mapping[Hashable, Rule] = {
     "feature_dropout": dropout,
     "max_pool2d_with_indices": max_pool,
     "mean": mean,
-    "pad": padding,
     "sum": total,
 }

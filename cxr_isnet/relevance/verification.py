@@ -79,10 +79,13 @@ def _aside(network: nn.Module, images: Tensor) -> Iterator[Callable[[Tensor], An
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     state = random.getstate()
     devices = [images.device] if images.is_cuda else []
+    fused = torch.backends.mha.get_fastpath_enabled()  # attention in one kernel, which rounds otherwise than its parts
     with torch.random.fork_rng(devices):
         try:
+            torch.backends.mha.set_fastpath_enabled(False)
             yield lambda x: torch.func.functional_call(network, buffers, (x,))
         finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
             random.setstate(state)
 
 

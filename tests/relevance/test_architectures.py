@@ -16,6 +16,8 @@ from torch.testing import assert_close
 
 from cxr_isnet.relevance import EPSILON_TABLE, LRP, EpsilonRules, gate, sum_of_logits
 
+from .conftest import check_gradient
+
 
 class SqueezeAndExcite(nn.Module):
     """Inverted bottleneck with swish, depthwise convolution and a gate for each channel, as in EfficientNet."""
@@ -161,21 +163,14 @@ def pictures() -> Tensor:
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_logits_are_the_networks_and_the_gradient_is_that_of_the_maps(
-    make: Callable[[], nn.Module], training: bool, pictures: Tensor
+    make: Callable[[], nn.Module], training: bool, pictures: Tensor, constant_statistics: Callable[[], None]
 ) -> None:
     network = make().train(training)
     plain, lrp = copy.deepcopy(network), LRP(network, EpsilonRules(0.1), image_range=None)
     logits, relevance = lrp(pictures)
     assert torch.equal(logits, plain(pictures))
     assert relevance.image.any()
-    names = [name for name, _ in lrp.named_parameters()]
-    if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) and training:
-        return  # its statistics are constants of the relevance pass: see test_lrp
-
-    def explain(*values: Tensor) -> Tensor:
-        return torch.func.functional_call(lrp, dict(zip(names, values, strict=True)), (pictures,))[1].image
-
-    assert torch.autograd.gradcheck(explain, tuple(lrp.parameters()), fast_mode=True, atol=1e-6)
+    check_gradient(lrp, pictures, constant_statistics)
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -27,6 +28,7 @@ class Net(nn.Module):
         super().__init__()
         self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
         self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.act, self.w = nn.ReLU(inplace=True), nn.Parameter(torch.rand(4, 1, 1))
         self.body = body
 
     def forward(self, x: Tensor) -> Any:
@@ -75,6 +77,23 @@ FOLLOWED = {
     "linear layer over columns before a batch norm": lambda net, x: net.norm(
         F.linear(x, torch.ones(4, x.shape[3]))
     ).relu(),
+    "reflected padding": lambda net, x: F.relu(F.pad(x, (1, 1, 1, 1), mode="reflect")),
+    "the shape of another tensor": lambda net, x: F.relu(x.flatten(1).reshape_as(x)),
+    "multiply and add": lambda net, x: F.relu(torch.addcmul(x, net.norm.weight.view(4, 1, 1), x, value=0.5)),
+    "product in a sum": lambda net, x: F.relu(torch.addcmul(net.w, F.relu(x), net.w)),
+    "sorted": lambda net, x: F.relu(x).flatten(2).sort(-1).values[..., 8:].unflatten(2, (-1, 4)),
+    "smooth maximum": lambda net, x: net.head(torch.logsumexp(x.flatten(2), 2)),
+    "interpolated": lambda net, x: torch.lerp(F.relu(x), net.second(x), 0.3),
+    "threshold": lambda net, x: F.threshold(x, 0.1, 0.0),
+    "shared in-place activation": lambda net, x: net.act(net.second(net.act(net.second(x)))),
+    "mask": lambda net, x: x.masked_fill(x < 0, 0.0) + torch.where(x > 0, x, 0.1 * x) + x * (x > 0),
+    "recomputed": lambda net, x: torch.utils.checkpoint.checkpoint(
+        lambda v: F.relu(net.second(v)), x, use_reentrant=False
+    ),
+    "pools by the image's own size": lambda net, x: net.head(F.avg_pool2d(F.relu(x), x.size()[2:]).flatten(1)),
+    "dropped paths, in place": lambda net, x: F.relu(
+        x + (net.second(x).mul_(torch.rand(3, 1, 1, 1).floor_().add_(0.5)) if net.training else net.second(x))
+    ),
     "weight made of weights": lambda net, x: F.conv2d(
         F.relu(x), net.second.weight - net.second.weight.mean((1, 2, 3), True)
     ),
@@ -272,6 +291,22 @@ def test_images_out_of_range_are_told_once(images: Tensor) -> None:
     with pytest.warns(UserWarning, match=r"outside image_range \(0.0, 1.0\).*image_range="):
         lrp(images * 255)
     lrp(images * 255)
+
+
+def test_a_layers_map_needs_no_rules_below_it(images: Tensor) -> None:
+    below = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Softplus())
+    above = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(126, 2))
+    network = nn.Sequential(below, *above)
+    lrp = LRP(network, EpsilonRules(0.1), layers=["0"], to_image=False)
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, network(images))
+    assert relevance.image.shape == (3, 2, 0, 9, 8)
+    expected = LRP(above, EpsilonRules(0.1), image_range=None)(below(images))[1].image
+    assert_close(relevance.layers["0"], expected)
+    with pytest.raises(RelevanceError, match="no relevance rule for Softplus"):
+        LRP(network, EpsilonRules(0.1), layers=["0"])(images)
+    with pytest.raises(RelevanceError, match="name layers"):
+        LRP(network, to_image=False)
 
 
 # ---- rules of one's own
