@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, find_backbone
+from cxr_isnet.objectives.balance import TrainingSet
 from cxr_isnet.objectives.isnet import ISNetOptions
 from cxr_isnet.objectives.methods import find_method
 from tests.objective_maker import make_objective
@@ -263,3 +264,34 @@ def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(m
 def _built(method, options):
     torch.manual_seed(1)
     return make_objective(method, TINY, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "classes", "told"),
+    [
+        ("isnet", 14, "about 15 times"),
+        ("isnet", 5, ""),
+        ("isnet_selective", 14, ""),
+        ("isnet_grad_input", 6, "about 7"),
+    ],
+)
+def test_what_many_classes_cost_is_said_at_the_start_of_a_training(method, classes, told, caplog):
+    objective = make_objective(method, TINY, classes)
+
+    zeros = torch.zeros(3, dtype=torch.int64)
+    objective.see_training_set(TrainingSet(zeros, zeros, classes, 1))
+
+    assert (told in caplog.text and "isnet_selective" in caplog.text) if told else not caplog.text
+
+
+def test_inner_layers_can_be_named(batch):
+    objective = make_objective("isnet", TINY, 3, layers=["features.pool0"])
+
+    objective.measure(batch)
+
+    assert {name.rpartition(".")[0] for name in objective.finish_estimation()} == {"image", "features.pool0"}
+
+
+def test_an_inner_layer_that_the_network_lacks_is_reported():
+    with pytest.raises(InputError, match=r"no module 'features\.pool9'.*features\.pool0"):
+        make_objective("isnet", TINY, 3, layers=["features.pool9"])

@@ -20,7 +20,7 @@ _TORCHVISION = {
         64,
     ),
     "googlenet": 64,
-    "inception_v3": 96,
+    "inception_v3": 160,
     "maxvit_t": 224,
     "vit_b_16": 32,
 }
@@ -78,10 +78,7 @@ def _monai() -> dict[str, tuple[Callable[[], nn.Module], int]]:
         "SEResNet50": (lambda: nets.SEResNet50(**image, num_classes=CLASSES), 64),
         "SEResNext50": (lambda: nets.SEResNext50(**image, num_classes=CLASSES), 64),
         "UNet": (lambda: Pooled(nets.UNet(**seg, **levels, num_res_units=2)), 32),
-        "ViT": (
-            lambda: nets.ViT(**vit, hidden_size=48, mlp_dim=96, num_layers=2, num_heads=3, num_classes=CLASSES),
-            32,
-        ),
+        "ViT": (lambda: nets.ViT(**vit, num_classes=CLASSES), 32),
         "resnet18": (lambda: nets.resnet18(**residual, conv1_t_stride=2), 64),
         "resnet50": (lambda: nets.resnet50(**residual, conv1_t_stride=2), 64),
     }

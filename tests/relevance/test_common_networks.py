@@ -24,9 +24,9 @@ def in_use(network: nn.Module, size: int) -> None:
     with torch.no_grad():
         for _ in range(3):
             network(torch.rand(2, CHANNELS, size, size))
-    for parameter in list(network.parameters())[-2:]:
-        if not parameter.any():
-            nn.init.normal_(parameter)
+    for weight in [p for p in network.parameters() if p.dim() > 1][-1:]:
+        if not weight.any():
+            nn.init.normal_(weight)
 
 
 @pytest.mark.slow
