@@ -20,7 +20,7 @@ _TORCHVISION = {
         64,
     ),
     "googlenet": 64,
-    "inception_v3": 160,
+    "inception_v3": 299,
     "maxvit_t": 224,
     "vit_b_16": 32,
 }
