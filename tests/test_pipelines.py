@@ -14,12 +14,13 @@ from PIL import Image
 
 from cxr_isnet.cli import main
 from cxr_isnet.manifests import read_manifest
-from cxr_isnet.networks import NetworkConfig
+from cxr_isnet.networks import TIMM, NetworkConfig
 from cxr_isnet.objectives import METHODS, find_method
 from cxr_isnet.phantoms import PhantomHospital
 from cxr_isnet.phantoms.writer import draw_patient
 from cxr_isnet.shipped import recipes
 from cxr_isnet.training import plan_trials, read_experiment_config
+from tests import third_party
 from tests.manifests.sources.conftest import MINIATURES
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
@@ -179,18 +180,22 @@ def test_a_recipe_names_shipped_column_mappings_and_says_in_a_line_what_it_is(na
     assert re.match(r"# (.+\n# )*.+[.:]\n", text)
 
 
-def test_a_comparison_plans_its_methods_on_the_recipe_that_it_names() -> None:
-    for recipe in (path for path, word in COMMANDS.items() if word == "compare"):
-        content = yaml.safe_load(recipe.read_text())
-        experiment = read_experiment_config(content["experiment"])
+@pytest.mark.parametrize("recipe", sorted(p for p, w in COMMANDS.items() if w == "compare"), ids=lambda path: path.stem)
+def test_a_comparison_plans_its_methods_on_the_recipe_that_it_names(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    experiment = read_experiment_config(content["experiment"])
 
-        trials = plan_trials(experiment, Path("out"), content["methods"], content.get("variants", {}), content["seeds"])
+    trials = plan_trials(experiment, Path("out"), content["methods"], content.get("variants", {}), content["seeds"])
 
-        rows = len(content["methods"]) + len(content.get("variants", {}))
-        assert len(trials) == rows * len(content["seeds"])
-        for trial in trials:
-            method = find_method(trial.config.method)
-            method.check_network(trial.config.network or NetworkConfig(method.network), 224)
+    rows = len(content["methods"]) + len(content.get("variants", {}))
+    assert len(trials) == rows * len(content["seeds"])
+    assert content.get("reference", "isnet") in {*content["methods"], *content.get("variants", {})}
+    for trial in trials:
+        method = find_method(trial.config.method)
+        network = trial.config.network or NetworkConfig(method.network)
+        if network.name.startswith(TIMM):
+            third_party.timm()
+        method.check_network(network, 224)
 
 
 def test_the_demonstration_of_the_comparison_has_every_method() -> None:

@@ -80,17 +80,6 @@ def _references(call: Call) -> list[int]:
     return [i for i, argument in enumerate(call.step.args[:3]) if isinstance(argument, Ref)]
 
 
-def thresholding(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
-    """`activation`, where it leaves 0 at 0."""
-    threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
-    if threshold < 0 or value != 0:
-        raise RelevanceError(
-            f"'{call.name}' puts {value} in the place of what is below {threshold}: relevance is given for 0 there, "
-            "and a threshold of 0 or more"
-        )
-    return activation(call, signal)
-
-
 def product(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Matrix product: its vector-Jacobian product, shared out evenly among the factors that carry relevance."""
     if call.step.operation in ("addmm", "baddbmm") and isinstance(call.step.args[0], Ref):
@@ -217,5 +206,4 @@ NONLINEAR: Mapping[Hashable, Rule] = {
     "rms_norm": rms_norm,
     "scaled_dot_product_attention": attention,
     "softmax": softmax,
-    "threshold": thresholding,
 }

@@ -84,7 +84,6 @@ FOLLOWED = {
     "sorted": lambda net, x: F.relu(x).flatten(2).sort(-1).values[..., 8:].unflatten(2, (-1, 4)),
     "smooth maximum": lambda net, x: net.head(torch.logsumexp(x.flatten(2), 2)),
     "interpolated": lambda net, x: torch.lerp(F.relu(x), net.second(x), 0.3),
-    "threshold": lambda net, x: F.threshold(x, 0.1, 0.0),
     "shared in-place activation": lambda net, x: net.act(net.second(net.act(net.second(x)))),
     "mask": lambda net, x: x.masked_fill(x < 0, 0.0) + torch.where(x > 0, x, 0.1 * x) + x * (x > 0),
     "recomputed": lambda net, x: torch.utils.checkpoint.checkpoint(
