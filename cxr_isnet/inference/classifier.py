@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,11 +23,17 @@ from cxr_isnet.engine import damaged, load_network, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference
+from cxr_isnet.inference.read_ahead import in_batches
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Explanation, Method, find_method, refuse_foreign_code
 
 _BEFORE_FORMAT_3 = {"resnet18": "resnet18_stride1", "resnet50": "resnet50_stride1"}
 """What networks are called now by whose name checkpoints of formats 1 and 2 mean others."""
+
+_log = logging.getLogger(__name__)
+
+BF16_TOLERANCE = 1e-3
+"""Largest change of a probability with which bf16 is used where it is asked for."""
 
 
 @dataclass
@@ -169,7 +177,13 @@ class Classifier:
         return scaled.softmax(1).cpu()
 
     def predict(
-        self, paths: Sequence[str | os.PathLike[str]], batch_size: int = 16, *, calibrated: bool = False
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        batch_size: int = 16,
+        *,
+        calibrated: bool = False,
+        workers: int = 2,
+        bf16: bool = False,
     ) -> pd.DataFrame:
         """Columns `path` and `probability_<class>`, one row per file (PNG, JPEG or DICOM), in order.
 
@@ -177,17 +191,36 @@ class Classifier:
             paths: The files.
             batch_size: Files at a time.
             calibrated: As for `probabilities`.
+            workers: Threads that read and decode ahead of the network, two batches at most; 0 reads in between.
+            bf16: Computes in bf16 with channels last, which takes a third of the time on many processors, if the first
+                batch's probabilities then are within 0.001 of those of float32; else, with a warning, in float32.
 
         Raises:
             InputError: If a file cannot be read; the message names it.
         """
         rows: list[Tensor] = []
-        for start in range(0, len(paths), batch_size):
-            batch = [self.load_image(path) for path in paths[start : start + batch_size]]
-            rows.append(self.probabilities(torch.stack(batch), calibrated=calibrated))
+        compute = self.probabilities
+        for images in in_batches(self.load_image, paths, batch_size, workers):
+            batch = torch.stack(images)
+            if bf16 and not rows:
+                compute = self._in_bf16(batch).probabilities
+            rows.append(compute(batch, calibrated=calibrated))
         table = torch.cat(rows).double().numpy() if rows else torch.empty(0, len(self.classes)).numpy()
         columns: Mapping[str, Any] = {f"probability_{name}": table[:, i] for i, name in enumerate(self.classes)}
         return pd.DataFrame({"path": [os.fspath(p) for p in paths], **columns})
+
+    def _in_bf16(self, images: Tensor) -> Classifier:
+        """The classifier in bf16, if its probabilities of these images are near enough; else itself, with a warning."""
+        fast = replace(self, network=_InBf16(self.network))
+        change = float((fast.probabilities(images) - self.probabilities(images)).abs().max())
+        if change <= BF16_TOLERANCE:  # which NaN is not
+            return fast
+        _log.warning(
+            "bf16 changes probabilities of the first images by %.2g, more than %g: computing in float32",
+            change,
+            BF16_TOLERANCE,
+        )
+        return self
 
     def load_image(self, path: str | os.PathLike[str]) -> Tensor:
         """A file as the network gets it: (1, size, size) in [0, 1]; raises `InputError` if it cannot be read."""
@@ -211,6 +244,20 @@ class Classifier:
 
     def _method(self) -> Method:
         return find_method(self.method)
+
+
+class _InBf16(nn.Module):
+    """A network in bf16, its convolutions with channels last. The network that it is made from stays as it is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: nn.Module = copy.deepcopy(network)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits
 
 
 def build_predictor(

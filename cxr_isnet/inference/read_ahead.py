@@ -1,14 +1,16 @@
-"""Items of a data set in batches, read ahead of the network by processes of which any may crash."""
+"""Items of a data set in batches, read ahead of the network by processes of which any may crash; files, by threads."""
 
 from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils.data import Dataset
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ReadItem = tuple[dict[Any, Any], str]
 """An item, and the reason why it could not be read, "" where it could."""
 
+Read = TypeVar("Read")
 BATCHES_AHEAD = 2
 _POLL_S = 0.2
 
@@ -50,6 +53,34 @@ def read_batches(dataset: Dataset[Any], batch_size: int, workers: int) -> Iterat
         finally:
             stop.set()
             thread.join()
+
+
+def in_batches(
+    read: Callable[[Any], Read], paths: Sequence[Any], batch_size: int, workers: int
+) -> Iterator[list[Read]]:
+    """Files in order, in batches, read by threads ahead of what is done with them. The first error ends it.
+
+    Args:
+        read: Reads a file.
+        paths: The files.
+        batch_size: Files of a batch; the last may have fewer.
+        workers: Reading threads; 0 reads when a batch is asked for.
+    """
+    starts = range(0, len(paths), batch_size)
+    if workers == 0:
+        for start in starts:
+            yield [read(path) for path in paths[start : start + batch_size]]
+        return
+    pool, waiting = ThreadPoolExecutor(workers), deque[list[Future[Read]]]()
+    try:
+        for start in starts:
+            waiting.append([pool.submit(read, path) for path in paths[start : start + batch_size]])
+            if len(waiting) > BATCHES_AHEAD:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def received(result: bytes | TaskFailure) -> ReadItem:

@@ -58,6 +58,34 @@ def test_the_size_of_the_batches_does_not_matter(classifier, image_paths):
     pd.testing.assert_frame_equal(one_by_one, together, rtol=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+def test_reading_ahead_changes_nothing(workers, classifier, image_paths):
+    table = classifier.predict(image_paths, batch_size=3, workers=workers)
+
+    images = torch.stack([classifier.load_image(path) for path in image_paths])
+    expected = torch.cat([classifier.probabilities(part) for part in images.split(3)])
+    assert torch.equal(torch.from_numpy(table.iloc[:, 1:].to_numpy()), expected.double())
+
+
+def test_bf16_is_used_where_it_gives_nearly_the_same_and_changes_no_classifier(classifier, image_paths, caplog):
+    before = classifier.predict(image_paths, 4)
+
+    fast = classifier.predict(image_paths, 4, bf16=True)
+
+    assert caplog.records == []
+    assert not fast.equals(before)
+    assert (fast.iloc[:, 1:] - before.iloc[:, 1:]).abs().to_numpy().max() < 2e-3
+    assert classifier.predict(image_paths, 4).equals(before)
+    assert all(weight.is_contiguous() for weight in classifier.network.parameters())
+
+
+def test_where_bf16_gives_something_else_it_is_not_used_and_said(classifier, image_paths, monkeypatch, caplog):
+    monkeypatch.setattr("cxr_isnet.inference.classifier.BF16_TOLERANCE", 1e-7)
+
+    assert classifier.predict(image_paths, 4, bf16=True).equals(classifier.predict(image_paths, 4))
+    assert "more than 1e-07: computing in float32" in caplog.text
+
+
 def test_no_files_give_an_empty_table(classifier):
     table = classifier.predict([])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from cxr_isnet.data import CXRDataset, ImageConfig, make_dataset
+from cxr_isnet.errors import InputError
 from cxr_isnet.inference import files_frame
-from cxr_isnet.inference.read_ahead import read_batches
+from cxr_isnet.inference.read_ahead import in_batches, read_batches
 
 
 @pytest.fixture
@@ -70,3 +72,47 @@ def test_who_stops_early_leaves_no_process(dataset: CXRDataset) -> None:
     batches.close()
 
     assert len(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 7, 8])
+def test_files_come_in_order_and_in_batches_whichever_is_read_first(count: int, workers: int) -> None:
+    def read(path: int) -> int:
+        if path % 2 == 0:
+            time.sleep(0.002)  # so that a later one is read before it
+        return -path
+
+    batches = list(in_batches(read, range(count), 4, workers))
+
+    assert [-value for batch in batches for value in batch] == list(range(count))
+    assert [len(batch) for batch in batches] == [4] * (count // 4) + [count % 4] * bool(count % 4)
+
+
+def test_files_are_read_while_the_batch_before_them_is_at_work_but_not_all_of_them() -> None:
+    read: list[int] = []
+    batches = in_batches(lambda path: read.append(path), range(100), 2, 1)
+
+    next(batches)
+    deadline = time.monotonic() + 5
+    while len(read) < 6 and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+    assert len(read) == 6  # this batch and two ahead
+    batches.close()
+
+
+def test_a_file_that_cannot_be_read_ends_it_there_and_leaves_the_rest_unread() -> None:
+    read: list[int] = []
+
+    def failing(path: int) -> int:
+        read.append(path)
+        if path == 2:
+            raise InputError("2.png: not a readable image")
+        return path
+
+    batches = in_batches(failing, range(1000), 2, 2)
+    assert next(batches) == [0, 1]
+    with pytest.raises(InputError, match=r"2\.png"):
+        next(batches)
+
+    assert len(read) < 20
