@@ -1,14 +1,19 @@
 """Fixtures that the tests of several packages share."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
+import sqlalchemy
 import torch
+from mlflow.store.db import utils as db_utils
 
 from cxr_isnet.audit.probes import imposed_changes
 from cxr_isnet.data import ImageConfig
@@ -100,6 +105,26 @@ def trained(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return Path(config.output)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def new_stores_of_mlflow_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of one that MLflow has made: it takes a second of migrations for each new SQLite file."""
+    make, made = db_utils._initialize_tables, tmp_path_factory.mktemp("mlflow") / "new.db"
+
+    def copied(engine: sqlalchemy.Engine) -> None:
+        target = engine.url.database
+        if engine.dialect.name != "sqlite" or not target or sqlalchemy.inspect(engine).get_table_names():
+            make(engine)
+            return
+        if not made.exists():
+            make(sqlalchemy.create_engine(f"sqlite:///{made}"))
+        with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(target)) as new:
+            source.backup(new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db_utils, "_initialize_tables", copied)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_store_of_mlflow_is_left_set() -> Iterator[None]:
     """MLflow's global store is none again after each test, whichever test has set it."""
@@ -114,11 +139,11 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
-    """A maker of configs: no tracking, the plain classifier, two epochs, unless shown otherwise."""
+@pytest.fixture(scope="session")
+def make_config_in(phantom_manifest: Path) -> Callable[..., TrainConfig]:
+    """A maker of configs with outputs in a folder: no tracking, the plain classifier, two epochs, unless said otherwise."""
 
-    def make(output: str = "run", *, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+    def make(folder: Path, output: str = "run", *, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
         images = {"training": [str(phantom_manifest)], "classes": CLASSES, "image": ImageConfig(size=32)}
         settings = {
             "method": "cross_entropy",
@@ -131,9 +156,15 @@ def make_config(phantom_manifest: Path, tmp_path: Path) -> Callable[..., TrainCo
             "tracking": TrackingConfig(enabled=False),
         }
         chosen = DataConfig(**{**images, "validation_fraction": 0.34, **(data or {})})
-        return TrainConfig(chosen, str(tmp_path / output), **{**settings, **changes})
+        return TrainConfig(chosen, str(folder / output), **{**settings, **changes})
 
     return make
+
+
+@pytest.fixture
+def make_config(make_config_in: Callable[..., TrainConfig], tmp_path: Path) -> Callable[..., TrainConfig]:
+    """The same for the folder of the test."""
+    return partial(make_config_in, tmp_path)
 
 
 @pytest.fixture

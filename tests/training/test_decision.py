@@ -22,11 +22,12 @@ from cxr_isnet.training.partitions import read_partitions
 CLASSES = ("normal", "tuberculosis")
 
 
-@pytest.fixture
-def finished(make_config, tmp_path):
+@pytest.fixture(scope="module")
+def finished(make_config_in, tmp_path_factory):
     """A training that has ended, with planted marks, tracked and registered."""
-    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    config = make_config(epochs=1, data={"mark": MarkConfig(0.2)}, tracking=tracking, register="lungs")
+    folder = tmp_path_factory.mktemp("finished")
+    tracking = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}")
+    config = make_config_in(folder, epochs=1, data={"mark": MarkConfig(0.2)}, tracking=tracking, register="lungs")
     return config, train(config)
 
 
@@ -55,7 +56,7 @@ def test_it_is_fitted_on_the_clean_validation_images_and_shipped(finished, phant
         np.testing.assert_array_equal(answer[table.columns[1:]], table.iloc[:, 1:])
 
 
-def test_a_training_that_is_resumed_ships_the_same(finished, tmp_path):
+def test_a_training_that_is_resumed_ships_the_same(finished):
     config, metrics = finished
 
     again = train(replace(config, resume=True, register=None))
