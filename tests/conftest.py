@@ -141,7 +141,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def make_config_in(phantom_manifest: Path) -> Callable[..., TrainConfig]:
-    """A maker of configs with outputs in a folder: no tracking, the plain classifier, two epochs, unless said otherwise."""
+    """A maker of configs for a folder: no tracking, the plain classifier, two epochs, unless shown otherwise."""
 
     def make(folder: Path, output: str = "run", *, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
         images = {"training": [str(phantom_manifest)], "classes": CLASSES, "image": ImageConfig(size=32)}
