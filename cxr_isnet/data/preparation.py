@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import read_image
 
-SMALLEST_SIZE = 32
+SMALLEST_SIZE, LARGEST_SIZE = 32, 4096
 HISTOGRAM_BINS = 1024
 BLACK = 2 / 255
 """Grey value up to which a pixel counts as outside the field of view."""
@@ -38,8 +38,8 @@ class ImageConfig:
     equalize: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < SMALLEST_SIZE:
-            raise InputError(f"image size is {self.size} pixels; give at least {SMALLEST_SIZE}")
+        if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
+            raise InputError(f"image size is {self.size} pixels; give {SMALLEST_SIZE} to {LARGEST_SIZE}")
 
 
 def prepare_image(image: NDArray[np.float32], config: ImageConfig) -> Tensor:

@@ -216,10 +216,15 @@ class _UnusableWindowError(Exception):
     """A window or VOI LUT that would show nothing."""
 
 
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
 def _apply_window(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
     """Applies one of the three functions of C.11.2.1.2 and C.11.2.1.3, scaled to [0, 1]."""
     center, width = header.number("WindowCenter"), header.number("WindowWidth")
     function = header.text("VOILUTFunction").upper() or "LINEAR"
+    if function not in _FUNCTIONS:  # not quoted: it may be any text
+        raise _UnusableWindowError("a VOI LUT function that the standard does not know")
     smallest = 1.0 if function == "LINEAR" else 0.0
     if center is None or width is None or width <= smallest:
         raise _UnusableWindowError(f"{function} window of center {center} and width {width}")
@@ -228,10 +233,8 @@ def _apply_window(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
         shown = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (x - center) / width, -700.0, 700.0)))
     elif function == "LINEAR_EXACT":
         shown = np.clip((x - center) / width + 0.5, 0.0, 1.0)
-    elif function == "LINEAR":
-        shown = np.clip((x - (center - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
     else:
-        raise _UnusableWindowError("a VOI LUT function that the standard does not know")
+        shown = np.clip((x - (center - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
     note = f"window {function} center {center:g} width {width:g}"
     return replace(lut, values=shown, applied=(*lut.applied, note))
 

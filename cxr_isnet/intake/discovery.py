@@ -75,7 +75,10 @@ def resolved_root(root: Path) -> Path:
     Raises:
         InputError: there is no such folder or file.
     """
-    found = root.resolve()
+    try:
+        found = root.resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise InputError(f"root '{root}' cannot be followed. Correct the path") from error
     if found.is_file() and found.name.upper() == _DICOMDIR_NAME:
         return found.parent
     if not found.is_dir() and not found.is_file():

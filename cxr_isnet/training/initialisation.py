@@ -84,8 +84,8 @@ def read_experiment_config(path: str | Path) -> TrainConfig:
 def read_config(path: Path, kind: type[Config]) -> Config:
     """A YAML file as a config of this kind; raises `InputError` if it cannot be read, or has a fault."""
     try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a readable config: {error}") from error
     return parse_config(settings, kind, str(path))
 

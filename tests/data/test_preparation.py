@@ -112,6 +112,7 @@ def test_input_of_the_right_size_is_not_shared():
     assert (array == 0.25).all()
 
 
-def test_too_small_a_size_is_refused():
-    with pytest.raises(InputError, match="image size is 8"):
-        ImageConfig(size=8)
+@pytest.mark.parametrize("size", [8, 5000])
+def test_a_size_that_no_network_has_is_refused(size):
+    with pytest.raises(InputError, match=f"image size is {size}"):
+        ImageConfig(size=size)

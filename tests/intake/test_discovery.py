@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import Header
 from cxr_isnet.intake import discovery
-from cxr_isnet.intake.discovery import find_files
+from cxr_isnet.intake.discovery import find_files, resolved_root
 
 
 def found(root, **settings):
@@ -186,3 +186,10 @@ def test_stamps_change_with_the_content(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(InputError, match="neither a folder nor a file"):
         list(find_files(tmp_path / "nowhere"))
+
+
+def test_a_root_that_is_a_link_to_itself_is_told(tmp_path):
+    (tmp_path / "root").symlink_to("root")
+
+    with pytest.raises(InputError, match=r"root .* Correct the path"):
+        resolved_root(tmp_path / "root")

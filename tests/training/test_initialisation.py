@@ -199,3 +199,13 @@ def test_a_faulty_recipe_is_named(tmp_path, text, fault):
     path.write_text(text)
     with pytest.raises(InputError, match=rf"(?s)faulty\.yaml: {fault}"):
         initial_checkpoint(str(path), train, TINY)
+
+
+@pytest.mark.parametrize(
+    "content", ["output: Z\u00fcrich\n".encode("latin-1"), b"\xff\xfe\0", b"a: [\n", b"[" * 100_000]
+)
+def test_a_config_that_is_no_yaml_is_told(content, tmp_path):
+    (tmp_path / "a.yaml").write_bytes(content)
+
+    with pytest.raises(InputError, match="not a readable config"):
+        read_experiment_config(tmp_path / "a.yaml")
