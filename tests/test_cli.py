@@ -1,14 +1,18 @@
 """The command line: what it prints, what it returns, how it refuses."""
 
 import errno
+import inspect
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, make_dataclass
+from enum import Enum
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -18,9 +22,11 @@ from cxr_isnet.cli import BAD_INPUT, COMMANDS, DIVERGED, Group, main
 from cxr_isnet.commands import train as train_command
 from cxr_isnet.commands.evaluate import named_tables
 from cxr_isnet.commands.manifest import BuildConfig
+from cxr_isnet.config import parse_settings
 from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import DivergedError, InputError, Terminated
 from cxr_isnet.imaging.acceptance import AcceptanceConfig
+from cxr_isnet.losses import ForegroundForm
 from cxr_isnet.networks import BACKBONES
 from cxr_isnet.objectives import METHODS
 
@@ -70,6 +76,33 @@ def test_help_lists_the_commands_with_what_they_are_for(words, run):
     entries = COMMANDS if not words else COMMANDS[words[0]].commands
     assert status == 0
     assert all(name in shown and entry.about.split()[0] in shown for name, entry in entries.items())
+
+
+def closed_sets(kind: object, seen: set[type]) -> set[type[Enum]]:
+    """Every enum among the types of a dataclass of settings, and of those inside it."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return {kind}
+    if is_dataclass(kind):
+        if kind in seen:
+            return set()
+        seen.add(kind)
+        return {enum for hint in get_type_hints(kind).values() for enum in closed_sets(hint, seen)}
+    return {enum for inner in get_args(kind) for enum in closed_sets(inner, seen)}
+
+
+SPELT = sorted({e for _, c in EVERY_COMMAND for e in closed_sets(c.settings(), set())}, key=lambda e: e.__name__)
+
+
+@pytest.mark.parametrize("kind", SPELT, ids=lambda kind: kind.__name__)
+def test_a_setting_of_a_closed_set_is_given_as_it_is_saved_wherever_its_module_is_used(kind):
+    """By its value, alone and in a list, once the module that defines it is imported: checkpoints hold it so."""
+    source = Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+    beside = re.search(rf"^spell_by_value\(.*\b{kind.__name__}\b", source, re.MULTILINE)
+    assert beside or kind in (ForegroundForm,)  # the losses import torch only; the objectives that use it spell it
+    settings = make_dataclass("Settings", [("one", kind), ("several", tuple[kind, ...])])
+    for member in kind:
+        found = parse_settings({"one": member.value, "several": [member.value]}, settings, "settings")
+        assert (found.one, found.several) == (member, (member,))
 
 
 LISTINGS = [["methods"], ["methods", "isnet"], ["networks"], ["networks", "densenet121"]]

@@ -89,7 +89,7 @@ def load_training_images(
             frame, _held_out(folder, frame), classes, size, most_images, seed,
             None if mark is None else parse_settings(mark, MarkConfig, "mark"), left_open,
         )  # fmt: skip
-    except InputError as error:
+    except (InputError, ValueError) as error:  # ValueError: a mark of another version's config
         if manifests is not None:
             raise
         return TrainingImages(None, None, f"the images of the training hospitals cannot be read ({error})", left_open)

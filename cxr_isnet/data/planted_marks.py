@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.phantoms import Corner, glyphs
 
@@ -51,6 +52,9 @@ class MarkKind(StrEnum):
     GRADIENT = "gradient"
     BLUR = "blur"
     INSIDE = "inside"
+
+
+spell_by_value(MarkKind)
 
 
 @dataclass(frozen=True)

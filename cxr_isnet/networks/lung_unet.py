@@ -8,6 +8,7 @@ from enum import StrEnum
 from monai.networks.nets import UNet
 from torch import nn
 
+from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
 
 LUNG_PROBABILITY = 0.5
@@ -19,6 +20,9 @@ class Heart(StrEnum):
 
     LEFT_OUT = "left_out"
     INCLUDED = "included"
+
+
+spell_by_value(Heart)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_isnet.config import spell_by_value
+
 
 class Corner(StrEnum):
     """A corner of the displayed image."""
@@ -13,6 +15,9 @@ class Corner(StrEnum):
     TOP_RIGHT = "top_right"
     BOTTOM_LEFT = "bottom_left"
     BOTTOM_RIGHT = "bottom_right"
+
+
+spell_by_value(Corner)
 
 
 GLYPH_SIDE = 7

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cxr_isnet.config import as_plain, is_import_path, spell_by_value
-from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig, MarkKind
+from cxr_isnet.config import as_plain, is_import_path
+from cxr_isnet.data import AugmentConfig, ImageConfig, MarkConfig
 from cxr_isnet.engine import Device, OptimizerConfig, Precision
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import BalanceConfig, MethodOptions, find_method, resolved_options
-from cxr_isnet.phantoms import Corner
 from cxr_isnet.tracking import TrackingConfig, check_registered_name, environment
-
-spell_by_value(Corner, MarkKind)
 
 HOW_READ = ("workers", "cache", "cache_folder")
 """Settings of data that decide how images are read, and not what a network learns."""
