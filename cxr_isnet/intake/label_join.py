@@ -208,7 +208,10 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     for number, value, label in zip(frame.index, frame[key], frame["label"], strict=True):
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
-        pseudonym = pseudonyms.of_file(root, value) if key == "file" else pseudonyms.of(_KINDS[key], value)
+        if key == "file":
+            pseudonym = pseudonyms.of_file(root, value.replace("\\", "/"))  # as Windows writes paths
+        else:
+            pseudonym = pseudonyms.of(_KINDS[key], value)
         if rows.setdefault(pseudonym, LabelRow(int(number), value, label)).label != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
     return LabelTable(path, key, rows)

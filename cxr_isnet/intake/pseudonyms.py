@@ -169,7 +169,8 @@ def patient_age(header: Header) -> float | None:
 
 def is_placeholder(patient: str) -> bool:
     """Whether a PatientID stands for nobody, as "ANONYMOUS": the images of all patients would count as those of one."""
-    return _PLACEHOLDER.fullmatch("".join(filter(str.isalnum, patient.upper()))) is not None
+    letters = "".join(filter(str.isalnum, patient.upper()))
+    return not letters or _PLACEHOLDER.fullmatch(letters) is not None
 
 
 def patient_sex(header: Header) -> str:

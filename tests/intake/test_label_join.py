@@ -43,7 +43,10 @@ def labels_of(joined, log):
     return {row.patient: joined.label_of(row) for row in log.accepted()}
 
 
-@pytest.mark.parametrize("text", ["patient_id,label\n7,ill\n", "Label;Accession\nill;A7\n", "file,label\nx/7,ill\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["patient_id,label\n7,ill\n", "Label;Accession\nill;A7\n", "file,label\nx/7,ill\n", "file,label\nx\\7,ill\n"],
+)
 def test_labels_by_patient_examination_or_file(table, log, text):
     joined = table(text).join(log)
 

@@ -127,7 +127,7 @@ def test_sex():
     assert [of(value) for value in ("m", "F", "O", "male", "")] == ["M", "F", "O", "", ""]
 
 
-@pytest.mark.parametrize("patient", ["ANONYMOUS", "Anonymized", "anon", "Anonimo", "0000", "XXX", "N/A"])
+@pytest.mark.parametrize("patient", ["ANONYMOUS", "Anonymized", "anon", "Anonimo", "0000", "XXX", "N/A", "----", "?"])
 def test_a_patient_of_no_name_is_a_placeholder(patient):
     assert is_placeholder(patient)
 
