@@ -53,21 +53,30 @@ class BackgroundSwap(Objective):
         """`loss`, and `swapped`: images with another background."""
         image, swapped = batch["image"], torch.zeros_like(batch["has_mask"])
         if self.training:
-            image, swapped = self._swapped(batch)
+            image, swapped = swap_backgrounds(batch, self._probability)
         logits = self.network(image)
         loss = self.classification_loss(logits, batch)
         return {"logits": logits, "loss": loss, "swapped": swapped.sum().to(loss.dtype)}
 
-    def _swapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's images (B, 1, H, W), and which of them (B,) have another's background."""
-        image, mask = batch["image"], batch["mask"]
-        masked = usable_masks(mask, batch["has_mask"]).nonzero().flatten()
-        donor = torch.arange(len(image), device=image.device)
-        donor[masked] = masked[torch.randperm(len(masked)).to(image.device)]
-        chosen = (torch.rand(len(image)) < self._probability).to(image.device)
-        chosen = chosen & (donor != torch.arange(len(image), device=image.device))
-        pasted = paste_lungs(image, mask, image[donor], mask[donor], image.mean(0, keepdim=True))
-        return torch.where(chosen[:, None, None, None], pasted, image), chosen
+
+def swap_backgrounds(batch: Batch, probability: float) -> tuple[Tensor, Tensor]:
+    """Images of a batch whose lungs lie on the background of another image of the batch.
+
+    Args:
+        batch: Images without a lung mask keep their background and give it to none.
+        probability: That an image with a mask gets another background, in [0, 1].
+
+    Returns:
+        The images (B, 1, H, W), and which of them (B,) have another's background.
+    """
+    image, mask = batch["image"], batch["mask"]
+    masked = usable_masks(mask, batch["has_mask"]).nonzero().flatten()
+    donor = torch.arange(len(image), device=image.device)
+    donor[masked] = masked[torch.randperm(len(masked)).to(image.device)]
+    chosen = (torch.rand(len(image)) < probability).to(image.device)
+    chosen = chosen & (donor != torch.arange(len(image), device=image.device))
+    pasted = paste_lungs(image, mask, image[donor], mask[donor], image.mean(0, keepdim=True))
+    return torch.where(chosen[:, None, None, None], pasted, image), chosen
 
 
 def _build(network: nn.Module, backbone: Backbone, options: BackgroundSwapOptions) -> BackgroundSwap:

@@ -15,6 +15,7 @@ from cxr_isnet.config import spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.losses import BoundEstimator, ForegroundForm, HeatmapLossConfig, RelevanceBounds, heatmap_loss
 from cxr_isnet.networks import Backbone, as_they_are
+from cxr_isnet.objectives.background_swap import swap_backgrounds
 from cxr_isnet.objectives.balance import TrainingSet
 from cxr_isnet.objectives.method import Method
 from cxr_isnet.objectives.objective import Batch, Objective
@@ -52,6 +53,8 @@ class ISNetOptions:
         deep_supervision: Penalise relevance at the network's inner layers too.
         layers: Module paths of these inner layers, as in `named_modules`; empty for those that the network names.
         bound_estimation_epochs: Epochs of plain training before the bounds C1 and C2 are measured.
+        background_swap: Probability in [0, 1] that, in training, an image's lungs lie on the background of another
+            image, as in the method `background_swap`.
         bounds: (C1, C2) for all maps instead of measuring them; not with deep supervision or `isnet_dual`, whose maps
             each need their own.
     """
@@ -62,6 +65,7 @@ class ISNetOptions:
     deep_supervision: bool = True
     layers: tuple[str, ...] = ()
     bound_estimation_epochs: int = 2
+    background_swap: float = 0.0
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class ISNetOptions:
             )
         if self.bounds is not None and not 0 < self.bounds[0] < self.bounds[1]:
             raise InputError(f"bounds are {self.bounds}; needed: 0 < C1 < C2, or leave them out and they are measured")
+        if not 0 <= self.background_swap <= 1:
+            raise InputError(f"background_swap is {self.background_swap}; it must lie in [0, 1]")
         if self.epsilon < 0:
             raise InputError(f"epsilon is {self.epsilon}; it must be 0 or more")
         for name in ("decay", "layer_decay"):
@@ -165,7 +171,10 @@ class ISNet(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and its terms `classification`, `heatmap`, `background`, `foreground`; `masked`: images with mask."""
         with torch.autocast(batch["image"].device.type, enabled=False):
-            logits, maps = self._maps(batch["image"])
+            image = batch["image"]
+            if self.training and self._options.background_swap > 0:
+                image, _ = swap_backgrounds(batch, self._options.background_swap)
+            logits, maps = self._maps(image)
             terms = heatmap_loss(maps, batch["mask"], batch["has_mask"], self._bounds_by_layer(), self._options.loss)
             classification = self.classification_loss(logits, batch)
             weight = self._options.heatmap_weight
