@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -36,6 +37,9 @@ COLUMN_MAPPINGS = {
     "tb_mixed_held_out_normal": ("shenzhen", {"normal"}),
     "tb_mixed_normal": ("rsna_pneumonia", {"normal"}),
     "covid_ieee8023": ("ieee8023", {"covid", "other_pneumonia", "normal"}),
+    "covid_mixed_ill": ("ieee8023", {"covid"}),
+    "covid_mixed_held_out_ill": ("ieee8023", {"covid"}),
+    "covid_mixed_held_out_pneumonia": ("ieee8023", {"other_pneumonia"}),
     "covid_nih": ("nih_chestxray14", {"normal", "other_pneumonia"}),
     "covid_actualmed": ("actualmed", {"covid", "normal"}),
 }
@@ -72,6 +76,19 @@ def montgomery_download(folder: Path) -> Path:
         lungs, columns = np.asarray(chest.lungs, dtype=bool), np.arange(64)
         save(folder / "ManualMask" / "rightMask" / name, lungs & (columns < 32))
         save(folder / "ManualMask" / "leftMask" / name, lungs & (columns >= 32))
+    return folder
+
+
+def ieee8023_download(folder: Path) -> Path:
+    """The miniature of the ieee8023 collection, with so many more patients with COVID-19 that each tenth has some."""
+    MINIATURES["ieee8023"].make(folder)
+    home = folder / "covid-chestxray-dataset"
+    rows = pd.read_csv(home / "metadata.csv", dtype=str, keep_default_na=False)
+    covid = rows[(rows["finding"] == "Pneumonia/Viral/COVID-19") & (rows["view"] == "PA")].iloc[[0]]
+    more = pd.concat([covid.assign(patientid=str(100 + n), filename=f"more_{n}.png") for n in range(40)])
+    for name in more["filename"]:
+        save(home / "images" / name, np.linspace(0, 1, 64 * 64).reshape(64, 64))
+    pd.concat([rows, more]).to_csv(home / "metadata.csv", index=False)
     return folder
 
 
@@ -161,6 +178,8 @@ def test_a_column_mapping_reads_what_manifest_build_writes(
     download.mkdir()
     if mapping.startswith("tb_mixed") and source == "shenzhen":
         shenzhen_download(download, 40)  # so many that each tenth of the patients has some
+    elif mapping.startswith("covid_mixed"):
+        ieee8023_download(download)
     else:
         MINIATURES[source].make(download)
 

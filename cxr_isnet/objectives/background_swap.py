@@ -70,11 +70,13 @@ def swap_backgrounds(batch: Batch, probability: float) -> tuple[Tensor, Tensor]:
         The images (B, 1, H, W), and which of them (B,) have another's background.
     """
     image, mask = batch["image"], batch["mask"]
-    masked = usable_masks(mask, batch["has_mask"]).nonzero().flatten()
-    donor = torch.arange(len(image), device=image.device)
-    donor[masked] = masked[torch.randperm(len(masked)).to(image.device)]
-    chosen = (torch.rand(len(image)) < probability).to(image.device)
-    chosen = chosen & (donor != torch.arange(len(image), device=image.device))
+    masked = usable_masks(mask, batch["has_mask"])
+    kept = (~masked).to(image.dtype)
+    draws = torch.rand(2, len(image), device=image.device)
+    takers = kept.argsort(stable=True)  # those with a mask first, in their order,
+    givers = (draws[0] + kept).argsort()  # and in a random one: no image has to be looked at, which would stop a GPU
+    donor = torch.empty_like(takers).scatter_(0, takers, givers)
+    chosen = masked & (draws[1] < probability) & (donor != torch.arange(len(image), device=image.device))
     pasted = paste_lungs(image, mask, image[donor], mask[donor], image.mean(0, keepdim=True))
     return torch.where(chosen[:, None, None, None], pasted, image), chosen
 

@@ -30,10 +30,13 @@ def batch() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def make(batch: dict[str, torch.Tensor]) -> Callable[..., Objective]:
-    """A maker of objectives with the same first weights each, their bounds measured on the batch."""
+    """A maker of objectives with the same first weights each, their bounds measured on the batch; ISNets show the
+    images as they are unless told otherwise."""
 
     def objective(method: str, **options: Any) -> Objective:
         torch.manual_seed(1)
+        if method.startswith("isnet"):
+            options = {"background_swap": 0.0, **options}
         built = make_objective(method, NetworkConfig("densenet_tiny"), CLASSES, **options)
         if built.bound_estimation_epochs:
             built.eval().measure(batch)

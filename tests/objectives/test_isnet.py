@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig, find_backbone
+from cxr_isnet.objectives.background_swap import swap_backgrounds
 from cxr_isnet.objectives.balance import TrainingSet
 from cxr_isnet.objectives.isnet import ISNetOptions
 from cxr_isnet.objectives.methods import find_method
@@ -222,6 +223,7 @@ def test_given_cuts_are_refused_where_several_maps_need_their_own(method, deep_s
         ({"heatmap_weight": -0.1}, r"heatmap_weight is -0.1.*\[0, 1\]"),
         ({"bound_estimation_epochs": 0}, "bound_estimation_epochs is 0.*at least 1"),
         ({"bounds": [2.0, 0.5]}, "0 < C1 < C2"),
+        ({"background_swap": 1.5}, r"background_swap is 1.5.*\[0, 1\]"),
         ({"epsilon": -1.0}, "epsilon is -1.0.*0 or more"),
         ({"loss": {"decay": 1.5}}, r"loss.decay is 1.5.*\[0, 1\]"),
         ({"loss": {"activation": 0.0}}, "loss.activation is 0.0.*above 0"),
@@ -259,6 +261,28 @@ def test_a_batch_can_be_learnt_by_heart_and_its_relevance_moved_into_the_lungs(m
 
     assert float(terms["classification"].detach()) < 0.2 * first["classification"]
     assert float(terms["background"].detach()) < 0.7 * first["background"]
+
+
+@pytest.mark.parametrize("method", ["isnet", "isnet_selective", "isnet_dual", "isnet_grad_input"])
+def test_with_swapped_backgrounds_a_step_is_one_on_the_images_of_the_background_swap(method, make, batch):
+    swapping, plain = make(method, background_swap=1.0), make(method)
+    torch.manual_seed(5)
+    shown, swapped = swap_backgrounds(batch, 1.0)
+    assert swapped.any()
+    torch.manual_seed(5)
+
+    found, expected = swapping(batch), plain({**batch, "image": shown})
+
+    assert {name: float(found[name]) for name in ("loss", "classification", "heatmap")} == {
+        name: float(expected[name]) for name in ("loss", "classification", "heatmap")
+    }
+    assert float(found["heatmap"]) != float(plain(batch)["heatmap"])
+
+
+def test_validation_images_keep_their_background(make, batch):
+    swapping, plain = make("isnet", background_swap=1.0).eval(), make("isnet").eval()
+
+    assert torch.equal(swapping(batch)["loss"], plain(batch)["loss"])
 
 
 def _built(method, options):
