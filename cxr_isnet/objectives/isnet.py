@@ -54,7 +54,8 @@ class ISNetOptions:
         layers: Module paths of these inner layers, as in `named_modules`; empty for those that the network names.
         bound_estimation_epochs: Epochs of plain training before the bounds C1 and C2 are measured.
         background_swap: Probability in [0, 1] that, in training, an image's lungs lie on the background of another
-            image, as in the method `background_swap`.
+            image, as in the method `background_swap`. 0 is ISNet as published, whose penalty does not see a background
+            that switches neurons on and off and leaves the decision to their biases.
         bounds: (C1, C2) for all maps instead of measuring them; not with deep supervision or `isnet_dual`, whose maps
             each need their own.
     """
@@ -65,7 +66,7 @@ class ISNetOptions:
     deep_supervision: bool = True
     layers: tuple[str, ...] = ()
     bound_estimation_epochs: int = 2
-    background_swap: float = 0.0
+    background_swap: float = 1.0
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

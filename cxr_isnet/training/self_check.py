@@ -1,6 +1,6 @@
 """The self-check at the end of a training: on validation images, does the network read the background?
 
-It reads the validation images once, predicts each in a few changed forms, and takes no external image. It finds what it
+It predicts each validation image in a few changed forms, and takes no external image. It finds what it
 looks for and no more; `cxr-isnet audit` asks further questions.
 """
 
@@ -10,13 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from cxr_isnet.data import ImageStore, MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset
+from cxr_isnet.data import ImageStore, MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset, paste_lungs
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     Interval,
@@ -31,8 +34,15 @@ from cxr_isnet.evaluation import (
 )
 from cxr_isnet.inference import Classifier, score
 
+FOREIGN_DROP = 0.1
+"""Drop of the AUC on the backgrounds of another class, to the upper end of its interval, that counts as a sign: the
+seam between two images costs a little by itself."""
+
 READS_MARK = 0.1
 """Change of the probabilities (total variation distance) from which a planted mark counts as read."""
+
+MEAN_OF = 100
+"""Images at most whose mean fills the lungs of a background."""
 
 UNCERTAIN = 0.7
 """AUC of the background from which an interval that reaches down to one half is too few images, not a little."""
@@ -46,6 +56,10 @@ class SelfCheck:
         images: How many there are.
         background_auc: AUC with the lungs blackened, and with the mark of the class where marks were planted in
             training: what the background alone tells this network.
+        foreign_auc: AUC with the lungs of each image on the background of one of another class, by the class of the
+            lungs. As high as on the images themselves where the network reads the lungs; below one half where it goes
+            by the background.
+        own_auc: AUC on the images themselves, to compare with.
         relevance_excess: Share of the relevance in the lungs minus that of the same maps elsewhere in the image, mean.
         mark_change: Mean change of the probabilities when the planted mark of the image's class is replaced by another
             class's: half the sum of the absolute changes; NaN where the lungs leave no room.
@@ -55,6 +69,8 @@ class SelfCheck:
 
     images: int
     background_auc: Interval
+    foreign_auc: Interval
+    own_auc: Interval
     relevance_excess: Interval
     mark_change: float
     sign: bool
@@ -65,6 +81,7 @@ class SelfCheck:
         return {
             "images": float(self.images),
             "background_auc": self.background_auc.estimate,
+            "foreign_background_auc": self.foreign_auc.estimate,
             "relevance_excess": self.relevance_excess.estimate,
             "mark_change": self.mark_change,
             "sign_of_a_shortcut": float(self.sign),
@@ -75,6 +92,8 @@ class SelfCheck:
         return {
             "images": self.images,
             "background_auc": self.background_auc.to_dict(),
+            "foreign_background_auc": self.foreign_auc.to_dict(),
+            "own_background_auc": self.own_auc.to_dict(),
             "relevance_excess": self.relevance_excess.to_dict(),
             "mark_change": self.mark_change if math.isfinite(self.mark_change) else None,
             "sign_of_a_shortcut": self.sign,
@@ -110,52 +129,87 @@ def self_check(
     if frame["label"].nunique() < 2:
         return None
     count, own_and_other = len(classifier.classes), (MarkMode.BIASED, MarkMode.SWAPPED)
-    planted: Form = dict if mark is None else PlantMarkd(mark, MarkMode.BIASED, count)
-    forms: list[Form] = [lambda item: _without_lungs(planted(item))]
+    planted: Change = dict if mark is None else PlantMarkd(mark, MarkMode.BIASED, count)
+    dataset = make_dataset(frame, classifier.classes, classifier.image, store=store)
+    read: Form = lru_cache(maxsize=2)(dataset.__getitem__)  # the forms of an image come one behind the other
+    forms: list[Form] = [
+        lambda place: _without_lungs(planted(dict(read(place)))),
+        _ForeignBackgrounds(read, frame["label"].to_numpy(), planted, settings.seed),
+    ]
     if mark is None:
         with suppress(InputError):  # more classes than there are marks
-            forms += [PlantMarkd(MarkConfig(), mode, count) for mode in own_and_other]
-    dataset = make_dataset(frame, classifier.classes, classifier.image, store=store)
-    found = score(classifier, _InForms(dataset, forms), title="self-check").probabilities()
-    hidden, *marked = found.reshape(len(frame), len(forms), -1).swapaxes(0, 1)
+            forms += [_marked(read, PlantMarkd(MarkConfig(), mode, count)) for mode in own_and_other]
+    found = score(classifier, _InForms(len(frame), forms), title="self-check").probabilities()
+    hidden, foreign, *marked = found.reshape(len(frame), len(forms), -1).swapaxes(0, 1)
     if mark is not None:
         marked = [probabilities(tables[mode.value], classifier.classes) for mode in own_and_other]
-    table = tables["clean"].copy()
-    table[probability_columns(classifier.classes)] = hidden
-    table = table.iloc[np.flatnonzero(np.isfinite(hidden).all(1))]
-    background = evaluate_site(table, classifier.classes, resamples=settings.resamples, seed=settings.seed)
+    own = probabilities(tables["clean" if mark is None else MarkMode.BIASED.value], classifier.classes)
+    background, on_foreign, on_own = (
+        _auc(tables["clean"], classifier, found, settings) for found in (hidden, foreign, own)
+    )
     excess = _excess(tables["clean"], settings)
     change = np.abs(marked[0] - marked[1]).sum(1) / 2 if marked else np.zeros(0)
     change = change[np.isfinite(change)]  # NaN where the lungs leave no room for the mark
     mean = float(change.mean()) if len(change) else math.nan
-    return _in_words(len(frame), background.metrics["auc"], excess, mean, trained_with_marks=mark is not None)
+    return _in_words(len(frame), background, on_foreign, on_own, excess, mean, trained_with_marks=mark is not None)
 
 
-Form = Callable[[dict[Any, Any]], dict[Any, Any]]
-"""An item of the data set to the item as the network is to see it."""
+Change = Callable[[dict[Any, Any]], dict[Any, Any]]
+"""An item of the data set to one that is changed."""
+
+Form = Callable[[int], dict[Any, Any]]
+"""An image's place in the data set to an item as the network is to see it."""
 
 
 class _InForms(Dataset[dict[Any, Any]]):
-    """Every image in several forms, one behind the other; read once where they are asked for in order."""
+    """Every image in several forms, one behind the other."""
 
-    def __init__(self, dataset: Dataset[Any], forms: Sequence[Form]) -> None:
-        self._dataset = dataset
+    def __init__(self, images: int, forms: Sequence[Form]) -> None:
+        self._images = images
         self._forms = forms
-        self._read: tuple[int, dict[Any, Any]] = (-1, {})
 
     def __len__(self) -> int:
-        return len(self._dataset) * len(self._forms)  # type: ignore[arg-type] # every data set here has a length
+        return self._images * len(self._forms)
 
     def __getitem__(self, place: int) -> dict[Any, Any]:
         index, form = divmod(place, len(self._forms))
-        if self._read[0] != index:
-            self._read = (index, self._dataset[index])
-        return self._forms[form](dict(self._read[1]))
+        return self._forms[form](index)
+
+
+def _marked(read: Form, plant: Change) -> Form:
+    return lambda place: plant(dict(read(place)))
+
+
+class _ForeignBackgrounds:
+    """The lungs of each image on the background of one of another class, drawn by the seed."""
+
+    def __init__(self, read: Form, labels: NDArray[Any], planted: Change, seed: int) -> None:
+        self._read = read
+        self._planted = planted
+        draw = np.random.default_rng(seed)
+        self._donors = [int(draw.choice(np.flatnonzero(labels != label))) for label in labels]
+        few = draw.permutation(len(labels))[:MEAN_OF]
+        self._mean = torch.stack([read(int(place))["image"] for place in few]).mean(0)[None]
+
+    def __call__(self, place: int) -> dict[Any, Any]:
+        item, donor = (self._planted(dict(self._read(i))) for i in (place, self._donors[place]))
+        image, mask, background, lungs = (
+            part[None] for part in (item["image"], item["mask"], donor["image"], donor["mask"])
+        )
+        return {**item, "image": paste_lungs(image, mask, background, lungs, self._mean)[0]}
 
 
 def _without_lungs(item: dict[Any, Any]) -> dict[Any, Any]:
     """An item with black lungs, and with them the rim into which blur carries what is in the lungs."""
     return {**item, "image": background_only(item["image"][None], item["mask"][None], 0.0)[0]}
+
+
+def _auc(table: pd.DataFrame, classifier: Classifier, found: NDArray[Any], settings: Settings) -> Interval:
+    """AUC of probabilities (N, classes) for the images of a table; those that are NaN are left out."""
+    table = table.copy()
+    table[probability_columns(classifier.classes)] = found
+    table = table.iloc[np.flatnonzero(np.isfinite(found).all(1))]
+    return evaluate_site(table, classifier.classes, resamples=settings.resamples, seed=settings.seed).metrics["auc"]
 
 
 def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
@@ -164,9 +218,17 @@ def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
 
 
 def _in_words(
-    images: int, background: Interval, excess: Interval, change: float, *, trained_with_marks: bool
+    images: int,
+    background: Interval,
+    foreign: Interval,
+    own: Interval,
+    excess: Interval,
+    change: float,
+    *,
+    trained_with_marks: bool,
 ) -> SelfCheck:
     reads_background = (background.low if math.isfinite(background.low) else background.estimate) > 0.5
+    goes_along = (foreign.high if math.isfinite(foreign.high) else foreign.estimate) < own.estimate - FOREIGN_DROP
     unfocused = math.isfinite(excess.estimate) and not excess.low > 0
     reads_mark = change > READS_MARK
     said = [
@@ -179,6 +241,11 @@ def _in_words(
             else "the background tells it little."
         )
     ]
+    said.append(
+        f"With the lungs on the background of an image of another class its AUC is {interval_text(foreign)}, on the "
+        f"images themselves {interval_text(own)}: "
+        + ("it goes along with the background." if goes_along else "it goes by the lungs.")
+    )
     if math.isfinite(excess.estimate):
         said.append(
             f"The lungs hold {interval_text(excess)} more of the relevance than where the same maps are moved about"
@@ -190,7 +257,7 @@ def _in_words(
             f"Another class's mark in place of the own one changes its probabilities by {change:.3f} ({kind}): "
             + ("it reads the mark." if reads_mark else "it does not read the mark.")
         )
-    sign = reads_background or unfocused or reads_mark
+    sign = reads_background or goes_along or unfocused or reads_mark
     verdict = "a sign of a shortcut" if sign else "no sign of a shortcut among those looked for"
     said.insert(0, f"Self-check on {images} validation images: {verdict}.")
-    return SelfCheck(images, background, excess, change, sign, tuple(said))
+    return SelfCheck(images, background, foreign, own, excess, change, sign, tuple(said))
