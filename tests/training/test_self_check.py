@@ -66,7 +66,7 @@ def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phant
 
 
 def test_a_network_that_reads_the_lungs_does_as_well_on_foreign_backgrounds(phantoms):
-    mask = torch.stack([item["mask"] for item in make_dataset(phantoms, CLASSES, ImageConfig(SIZE), cache=False)])
+    mask = torch.stack([item["mask"] for item in make_dataset(phantoms, CLASSES, ImageConfig(SIZE))])
     row, column = (int(place) for place in np.argwhere(mask.amin(0)[0].numpy() > 0)[0])  # lung in every image
     pixel = Reads(slice(row, row + 1), slice(column, column + 1), 0.5, 8.0)
 
