@@ -1,7 +1,9 @@
-"""Where networks run, and how the processor treats denormal numbers."""
+"""Where networks run, how the processor treats denormal numbers, and memory that nobody uses."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -50,3 +52,15 @@ def denormals_as_zero() -> Iterator[None]:
 def _flushing() -> bool:
     smallest = torch.tensor(torch.finfo(torch.float32).tiny)
     return float(smallest / 2) == 0.0
+
+
+def return_free_memory() -> None:
+    """Gives memory that is free inside the process back to the system, where the C library is glibc; else does nothing.
+
+    The signals of relevance come in many sizes, and what glibc keeps between them grew, in a training of ISNet
+    (`densenet_small`, 96 px, 16 images at a time), from 3 to 11 GB within eight epochs.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

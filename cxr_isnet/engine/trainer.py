@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from cxr_isnet.data import set_epoch
 from cxr_isnet.engine.checkpoint import damaged, load_weights
+from cxr_isnet.engine.devices import return_free_memory
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.progress import LoggedProgress, duration
 from cxr_isnet.engine.settings import Algorithm, OptimizerConfig, Precision, TrainerSettings
@@ -193,6 +194,7 @@ class Trainer:
         terms = step.terms(trainer.state.epoch)
         self._context.synchronise_buffers(self.validated)
         validation = self._validate()
+        return_free_memory()
         training = self._context.mean(_means(terms, [1] * len(terms)))
         epoch = Epoch(trainer.state.epoch, training, validation)
         seconds = time.monotonic() - self._begun

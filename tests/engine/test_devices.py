@@ -1,7 +1,11 @@
+import ctypes
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
-from cxr_isnet.engine.devices import denormals_as_zero
+from cxr_isnet.engine.devices import denormals_as_zero, return_free_memory
 
 
 def denormal_is_zero() -> bool:
@@ -24,3 +28,16 @@ def test_denormals_are_zero_in_the_block_and_as_before_after_it(before):
 
     assert within
     assert denormal_is_zero() is before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_that_is_free_but_kept_is_given_back():
+    def resident() -> int:
+        return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
+
+    chunks = [bytes(65_000) for _ in range(4_000)]
+    del chunks[:-1]  # what is left at the end keeps the C library from shrinking its heap
+    kept = resident()
+    return_free_memory()
+
+    assert kept - resident() > 150e6

@@ -181,6 +181,15 @@ def test_training_and_validation_run_in_the_configured_precision(precision: Prec
         assert set(objective.seen("bf16", training=training)) == {precision is Precision.BF16}
 
 
+def test_every_epoch_gives_free_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr("cxr_isnet.engine.trainer.return_free_memory", lambda: calls.append(None))
+
+    fit(Slope(), 3)
+
+    assert len(calls) == 3
+
+
 def test_every_epoch_trains_in_training_mode_with_gradients_and_validates_in_evaluation_mode_without() -> None:
     objective = Slope()
 
