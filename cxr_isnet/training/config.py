@@ -96,15 +96,15 @@ class TrainConfig:
         batch_size: Images per step, over all processes.
         seed: Of everything random.
         precision: Arithmetic.
-        compile: Compiles the training step with torch.compile (inductor), on a GPU into CUDA graphs. It takes a C++
-            compiler and a minute at the start, and draws other random numbers (dropout) than a step that is not
-            compiled.
         device: Where.
         resume: Resumes the unfinished training in `output`.
         resamples: Bootstrap resamples of each interval in the evaluation.
         tracking: MLflow.
         register: Name under which the model is registered; null for not.
         balance: Groups of training images that count the same, by class or by class and hospital.
+        compile: Compiles the training step with torch.compile (inductor), on a GPU into CUDA graphs. It takes a C++
+            compiler and a minute at the start, and draws other random numbers (dropout) than a step that is not
+            compiled.
 
     Example:
         >>> data = DataConfig(training=["hospital_a/manifest.csv"], classes=["normal", "tuberculosis"])
@@ -125,13 +125,13 @@ class TrainConfig:
     batch_size: int = 16
     seed: int = 0
     precision: Precision = Precision.FP32
-    compile: bool = False
     device: Device = Device.AUTO
     resume: bool = False
     resamples: int = 2000
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     register: str | None = None
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    compile: bool = False
 
     def __post_init__(self) -> None:
         wrong = [
