@@ -199,6 +199,8 @@ def output_folder(output: str, *, may_hold: bool = False) -> Path:
     if (path / _COMPLETE).is_dir():
         with suppress(InputError), exclusive(path):  # else a process that lives is about to end it
             _move_out_of(path / _COMPLETE)
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"output '{path}' is a link that leads nowhere: correct it, or name another folder")
     if path.is_file() or (not may_hold and path.is_dir() and not is_empty(path)):
         raise InputError(f"output '{path}' is a file{'' if may_hold else ' or not empty'}: name another folder")
     return path

@@ -210,3 +210,10 @@ def test_a_new_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", fail)
     with pytest.raises(InputError, match="Read-only file system"), new_folder(str(tmp_path / "out")):
         pass
+
+
+def test_an_output_that_is_a_link_to_itself_is_told(tmp_path):
+    (tmp_path / "out").symlink_to("out")
+
+    with pytest.raises(InputError, match="leads nowhere"):
+        output_folder(str(tmp_path / "out"))

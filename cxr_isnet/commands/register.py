@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cxr_isnet.deployment import GateConfig, read_gate, register, rollback
-from cxr_isnet.tracking import TrackingConfig, check_registered_name, open_store, resolve_uri
+from cxr_isnet.tracking import TrackingConfig, check_registered_name, open_store, reached, resolve_uri
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ def register_run(config: RegisterConfig) -> tuple[str, int]:
         InputError: The gate or the run cannot be used, or the name stands for another method.
     """
     gate = GateConfig() if config.gate is None else read_gate(config.gate)
-    client = open_store(resolve_uri(config.tracking.uri))
-    found = register(client, config.run, config.name, gate, dry_run=config.dry_run)
+    uri = resolve_uri(config.tracking.uri)
+    with reached(uri):
+        found = register(open_store(uri), config.run, config.name, gate, dry_run=config.dry_run)
     if found.version is None:
         done = "dry run: nothing was changed"
     else:
@@ -69,7 +70,9 @@ def roll_back(config: RollbackConfig) -> str:
     Raises:
         InputError: There is no champion, or the version before was deleted.
     """
-    was, now = rollback(open_store(resolve_uri(config.tracking.uri)), config.name)
+    uri = resolve_uri(config.tracking.uri)
+    with reached(uri):
+        was, now = rollback(open_store(uri), config.name)
     if now is None:
         return f"models:/{config.name}/{was} was the first @champion: no version has the alias now"
     return f"models:/{config.name}/{now} is @champion again, as it was before version {was}"

@@ -26,7 +26,7 @@ from pandas.api.types import is_float_dtype
 from cxr_isnet.errors import InputError
 from cxr_isnet.tracking.registry import add_version, registry_lock
 from cxr_isnet.tracking.run import MlflowRun, Run
-from cxr_isnet.tracking.store import fluent_store, resolve_uri
+from cxr_isnet.tracking.store import FAULTS, fluent_store, resolve_uri
 
 CHECKPOINT = "checkpoint"
 CONTENT = "content_sha256"
@@ -190,7 +190,7 @@ def model_files(model_uri: str, tracking_uri: str) -> Iterator[Path]:
             try:
                 with fluent_store(resolve_uri(tracking_uri)):
                     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=temporary))
-            except (MlflowException, OSError) as error:
+            except FAULTS as error:
                 raise InputError(
                     f"model '{model_uri}': neither a file nor a model of the store {tracking_uri}: {error}"
                 ) from error

@@ -58,3 +58,17 @@ def test_a_bad_name_or_gate_is_reported(uri: str, tmp_path: Path, capsys: pytest
             main([*words, f"--tracking.uri={uri}"])
         assert stopped.value.code == 2
         assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["register", "abc", "--name=x"], ["rollback", "x"], ["predict", "models:/x/1", "a.png", "-o", "a.csv"]]
+)
+def test_a_store_that_is_no_database_is_told(command: list[str], tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "junk").write_bytes(b"no database" * 100)
+
+    with pytest.raises(SystemExit) as end:
+        main([*command, f"--tracking.uri=sqlite:///{tmp_path / 'junk'}"])
+
+    assert end.value.code == 2
+    assert "not a database" in capsys.readouterr().err
