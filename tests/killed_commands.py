@@ -129,8 +129,8 @@ CASES = {
     ),
     "audit": Case(
         lambda inputs, out: [
-            *("audit", f"{inputs}/trained/best.pt", f"{inputs}/Cedar/manifest.csv", "--resamples=20", "-o", f"{out}"),
-            *("--device=cpu", "--training=[]"),
+            *("audit", f"{inputs}/trained/best.pt", f"{inputs}/Birch/manifest.csv", f"{inputs}/Cedar/manifest.csv"),
+            *("--resamples=20", "-o", f"{out}", "--device=cpu", "--training=[]"),
         ],
         ("audit.json", "audit.html"),
     ),
