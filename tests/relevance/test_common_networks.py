@@ -67,6 +67,7 @@ FAMILIES: dict[str, dict[str, float]] = {
     "convnext_tiny": {},
     "densenet121": {},
     "efficientnet_b0": {"drop_path_rate": 0.2},
+    "resnet50": {},
 }
 
 
