@@ -68,6 +68,7 @@ FAMILIES: dict[str, dict[str, float]] = {
     "densenet121": {},
     "efficientnet_b0": {"drop_path_rate": 0.2},
     "resnet50": {},
+    "vit_base_patch16_224": {"img_size": 64},
 }
 
 
