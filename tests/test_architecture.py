@@ -5,14 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from dataclasses import is_dataclass
-from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
-from jsonargparse.typing import get_registered_type
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cxr_isnet"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts)
@@ -61,25 +57,3 @@ def test_every_table_for_people_has_the_one_writer() -> None:
     writing = re.compile(r"\.to_csv\((?!index=False\)\.encode)|csv\.writer|DictWriter")  # a digest is not a table
 
     assert [str(path.relative_to(PACKAGE)) for path in FILES if writing.search(path.read_text())] == ["files.py"]
-
-
-def test_a_setting_with_a_closed_set_of_values_is_spelled_by_its_value() -> None:
-    """As configs that a run writes spell it; else they cannot be read again."""
-    named = re.compile("(Config|Options|Settings|Limits)$")
-    modules = (path.relative_to(PACKAGE.parent).with_suffix("").parts for path in FILES if path.stem[:2] != "__")
-    settings = [
-        kind
-        for module in modules
-        for name, kind in vars(import_module(".".join(module))).items()
-        if named.search(name) and isinstance(kind, type) and is_dataclass(kind)
-    ]
-    kinds = {
-        part
-        for setting in settings
-        for hint in get_type_hints(setting).values()
-        for part in (hint, *get_args(hint))
-        if isinstance(part, type) and issubclass(part, Enum)
-    }
-
-    assert len(kinds) > 10
-    assert [kind.__name__ for kind in kinds if not get_registered_type(kind)] == []
