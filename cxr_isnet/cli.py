@@ -537,8 +537,16 @@ def _add_settings(parser: ArgumentParser, command: Command) -> None:
 def _reason(error: str) -> str:
     """What is wrong with a setting, without the parser's account of all types that were tried."""
     key = re.search(r'Parser key "([^"]+)":\s+Does not validate against any of the Union subtypes', error)
-    tried = re.findall(r"^ *- (?:Not of type \w+: )?(?!Expected a <class 'NoneType'>)(.+)$", error, re.MULTILINE)
-    return error if key is None or not tried else f"{key[1]}: {'; or '.join(tried)}"
+    _, _, account = error.partition("Errors:\n")
+    tried = re.split(r"^ *- ", account.partition("Given value type")[0], flags=re.MULTILINE)[1:]
+    reasons = [_innermost(item) for item in tried if not item.startswith("Expected a <class 'NoneType'>")]
+    return error if key is None or not reasons else f"{key[1]}: {'; or '.join(reasons)}"
+
+
+def _innermost(account: str) -> str:
+    """The last line of one type's account, behind the settings inside it that it is about."""
+    last = re.sub(r"^Not of type \w+: ", "", account.strip().splitlines()[-1].strip())
+    return ": ".join([*re.findall(r'Parser key "([^"]+)"', account), last])
 
 
 def _hint(error: str, arguments: list[str]) -> str:

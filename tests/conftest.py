@@ -1,5 +1,6 @@
 """Fixtures that the tests of several packages share."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -123,6 +124,14 @@ def new_stores_of_mlflow_are_copies(tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(db_utils, "_initialize_tables", copied)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_as_it_was() -> Iterator[None]:
+    """Whatever level a command set for its process."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(autouse=True)

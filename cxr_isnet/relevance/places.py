@@ -28,6 +28,7 @@ class At:
         operations: names of the ATen operations that are meant.
 
     Example:
+        >>> from cxr_isnet.relevance import EPSILON_TABLE, AlphaBetaRule, FlatRule, GammaRule
         >>> table = {**EPSILON_TABLE, At("features"): GammaRule(), At(depth=0): FlatRule()}
         >>> table[At(depth=(1, 3))] = AlphaBetaRule(alpha=2, beta=-1)
     """

@@ -148,7 +148,6 @@ def test_what_has_no_relevance_is_refused_with_a_reason(function: Callable[[Tens
         explain(Function(function), torch.rand(2, 1, 3, 3))
 
 
-def test_a_padding_other_than_a_constant_is_refused() -> None:
-    conv = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
-    with pytest.raises(RelevanceError, match="padding"):
-        explain(nn.Sequential(conv.double(), nn.Flatten()), torch.rand(1, 1, 5, 5))
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_a_padding_gives_relevance_to_the_pixels_that_it_repeats(mode: str) -> None:
+    assert_is_transpose(nn.Conv2d(4, 3, 3, padding=1, padding_mode=mode))
