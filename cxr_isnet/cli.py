@@ -23,7 +23,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from cxr_isnet import __version__
-from cxr_isnet.config import is_import_path
+from cxr_isnet.config import is_import_path, read_yaml
 from cxr_isnet.errors import DivergedError, InputError, Terminated, is_of_the_disk, sigterm_interrupts
 from cxr_isnet.files import SafeFormatter, without_controls
 from cxr_isnet.shipped import locate, recipes
@@ -422,10 +422,7 @@ def _config(name: str) -> str:
         close = difflib.get_close_matches(name, recipes(), n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Recipes: {', '.join(recipes())}"
         raise InputError(f"config '{name}': there is no such file or recipe. {hint}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"config '{path}': not readable as YAML: {error}") from error
+    content = read_yaml(path)
     renamed = _with_new_names(content)
     return str(path) if renamed == content else json.dumps(renamed)
 

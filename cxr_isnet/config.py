@@ -10,12 +10,17 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
 from cxr_isnet.errors import InputError
+
+MOST_ALIASES = 20
+"""Places of a YAML file at which a part of it is repeated; a few dozen can stand for billions of values."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -145,6 +150,28 @@ def spell_by_value(*kinds: type[Enum]) -> None:
     """Lets settings of these types be given as their lower-case values, in capitals or not: `cpu`, `CPU`."""
     for kind in kinds:
         register_type(kind, serializer=lambda member: member.value, deserializer=_reader(kind))
+
+
+def read_yaml(path: Path, what: str = "config", *, text_only: bool = False) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: the file.
+        what: what it is to be, in the error.
+        text_only: every value is text, in which 03 stays 03.
+
+    Raises:
+        InputError: It cannot be read, is not UTF-8 or no YAML, is nested too deeply, or repeats parts of itself more
+            often than any config needs.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+        if aliases > MOST_ALIASES:
+            raise ValueError(f"it repeats parts of itself {aliases} times, by *NAME; write them out")
+        return yaml.load(text, yaml.BaseLoader if text_only else yaml.SafeLoader)  # nosec B506
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable {what}: {error}") from error
 
 
 def as_plain(value: Any) -> Any:

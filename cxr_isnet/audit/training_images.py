@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from cxr_isnet.audit.audit_set import AuditSet, load_audit_set
-from cxr_isnet.config import parse_settings
+from cxr_isnet.config import parse_settings, read_yaml
 from cxr_isnet.data import ImposedChange, MarkConfig, blur, dilate
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import FloatArray, hand_till_auc
@@ -121,9 +120,8 @@ def _left_open(frame: pd.DataFrame) -> tuple[str, ...]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return dict(content["data"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return dict(read_yaml(folder / CONFIG)["data"])
+    except (KeyError, TypeError, ValueError):
         return {}
 
 

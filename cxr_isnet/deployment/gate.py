@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from cxr_isnet.config import parse_settings, spell_by_value
+from cxr_isnet.config import parse_settings, read_yaml, spell_by_value
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
     RELEVANCE_COLUMN,
@@ -99,9 +98,8 @@ class GateConfig:
 def read_gate(path: str | Path) -> GateConfig:
     """A gate from a YAML file; raises `InputError` naming the file and its fault."""
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        return parse_settings(settings, GateConfig, "gate")
-    except (OSError, yaml.YAMLError, ValueError) as error:
+        return parse_settings(read_yaml(Path(path), "gate") or {}, GateConfig, "gate")
+    except ValueError as error:
         raise InputError(f"{path}: not a gate: {error}. Its rules: {', '.join(GateConfig.__annotations__)}") from error
 
 

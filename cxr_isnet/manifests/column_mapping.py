@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from cxr_isnet.config import expand_variables
+from cxr_isnet.config import expand_variables, read_yaml
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.schema import MANIFEST_COLUMNS
 from cxr_isnet.tables import match_columns
@@ -104,11 +103,7 @@ def read_column_mapping(path: Path) -> ColumnMapping:
     Raises:
         InputError: not a column mapping, or a variable without a value.
     """
-    try:
-        # BaseLoader makes nothing but text, in which 03 stays 03
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # nosec B506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable column mapping: {error}") from error
+    content = read_yaml(path, "column mapping", text_only=True)
     if not isinstance(content, dict) or "table" not in content:
         raise InputError(f"{path}: a column mapping needs the key 'table' (data_manifests/README.md)")
     unknown = sorted(str(key) for key in content if key not in _KEYS)

@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import yaml
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cxr_isnet.config import parse_settings
+from cxr_isnet.config import parse_settings, read_yaml
 from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
@@ -83,11 +82,7 @@ def read_experiment_config(path: str | Path) -> TrainConfig:
 
 def read_config(path: Path, kind: type[Config]) -> Config:
     """A YAML file as a config of this kind; raises `InputError` if it cannot be read, or has a fault."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable config: {error}") from error
-    return parse_config(settings, kind, str(path))
+    return parse_config(read_yaml(path), kind, str(path))
 
 
 def parse_config(settings: Any, kind: type[Config], source: str) -> Config:
