@@ -176,7 +176,9 @@ class Run(ABC):
 class MlflowRun(Run):
     """Run in an MLflow store, through a client of its own: no global state, so several runs may be open."""
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str, *, tables: bool = False):
+    def __init__(
+        self, client: MlflowClient, uri: str, run_id: str, *, tables: bool = False, resumed: bool = False
+    ) -> None:
         """Set up for a run that exists and is running.
 
         Args:
@@ -184,11 +186,13 @@ class MlflowRun(Run):
             uri: tracking URI of the store.
             run_id: id of the run.
             tables: as of `TrackingConfig`.
+            resumed: it may hold some of what will be logged, which is then not sent again.
         """
         self.client = client
         self.uri = uri
         self.run_id = run_id
         self._tables = tables
+        self._resumed = resumed
         self._digests: dict[str, str] = {}
         self._unsent: list[tuple[str, Callable[[], object]]] = []
         self._retry_at = 0.0
@@ -221,7 +225,14 @@ class MlflowRun(Run):
         now = int(time.time() * 1000)
         of = {"model_id": model_id, "dataset_name": dataset, "dataset_digest": self._digests.get(dataset or "")}
         entries = [Metric(safe_key(name), float(value), now, step, **of) for name, value in metrics.items()]
-        self.send(f"metrics of step {step}", lambda: self._log_entries(entries))
+        self.send(f"metrics of step {step}", lambda: self._log_entries(self._lacking(entries)))
+
+    def _lacking(self, entries: list[Metric]) -> list[Metric]:
+        """Those that the run does not hold: it may have been killed behind some of them."""
+        if not self._resumed:
+            return entries
+        held = {_point(old) for entry in entries for old in self.client.get_metric_history(self.run_id, entry.key)}
+        return [entry for entry in entries if _point(entry) not in held]
 
     def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
         self.send(f"metrics of steps {min(steps)} to {max(steps)}", lambda: self._log_lacking(steps))
@@ -314,6 +325,11 @@ class MlflowRun(Run):
             )
 
 
+def _point(metric: Metric) -> tuple[object, ...]:
+    """What tells a point of a metric from its others."""
+    return metric.key, metric.step, str(metric.value), metric.model_id, metric.dataset_name, metric.dataset_digest
+
+
 def _is_outage(error: Exception) -> bool:
     """Whether the store may take later what it does not take now."""
     if isinstance(error, MlflowException):
@@ -395,6 +411,7 @@ def start_run(
     if not config.enabled or _rank() != 0:
         return NullRun()
     uri = resolve_uri(config.uri)
+    resumed = run_id is not None
     with reached(uri):
         client = open_store(uri)
         if run_id is None:
@@ -402,7 +419,7 @@ def start_run(
             run_id = str(client.create_run(experiment, run_name=config.run_name or name).info.run_id)
         else:
             resume_run(client, uri, run_id)
-        run = MlflowRun(client, uri, run_id, tables=config.tables)
+        run = MlflowRun(client, uri, run_id, tables=config.tables, resumed=resumed)
         try:
             flat = flatten(parameters)
             run.log_parameters(flat)

@@ -302,3 +302,19 @@ def test_a_store_is_tried_before_the_work(config, monkeypatch):
     check_store(TrackingConfig("http://127.0.0.1:9", enabled=False))
     check_store(config)
     assert MlflowClient(config.uri).get_experiment_by_name(config.experiment) is None
+
+
+def test_a_run_that_goes_on_does_not_get_the_points_twice_that_it_holds(config):
+    with start_run(config, parameters={}) as run:
+        run.log_metrics({"auc": 0.8, "broken": math.nan}, 2)
+
+    for _ in range(2):
+        with start_run(config, parameters={}, run_id=run.run_id) as again:
+            again.log_metrics({"auc": 0.8, "broken": math.nan, "brier": 0.1}, 2)
+            again.log_metrics({"auc": 0.8}, 3)
+
+    client = MlflowClient(run.uri)
+    points = {
+        name: [m.step for m in client.get_metric_history(run.run_id, name)] for name in ("auc", "broken", "brier")
+    }
+    assert points == {"auc": [2, 3], "broken": [2], "brier": [2]}
