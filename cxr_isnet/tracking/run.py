@@ -325,9 +325,9 @@ class MlflowRun(Run):
             )
 
 
-def _point(metric: Metric) -> tuple[object, ...]:
-    """What tells a point of a metric from its others."""
-    return metric.key, metric.step, str(metric.value), metric.model_id, metric.dataset_name, metric.dataset_digest
+def _point(metric: Metric) -> tuple[str, int, str]:
+    """What tells a point of a metric from its others; its model and data set are not in the history."""
+    return metric.key, metric.step, str(metric.value)
 
 
 def _is_outage(error: Exception) -> bool:
