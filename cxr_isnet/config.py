@@ -152,7 +152,7 @@ def spell_by_value(*kinds: type[Enum]) -> None:
         register_type(kind, serializer=lambda member: member.value, deserializer=_reader(kind))
 
 
-def read_yaml(path: Path, what: str = "config", *, text_only: bool = False) -> Any:
+def read_yaml(path: Path, what: str = "a readable config", *, text_only: bool = False) -> Any:
     """The content of a YAML file.
 
     Args:
@@ -171,7 +171,7 @@ def read_yaml(path: Path, what: str = "config", *, text_only: bool = False) -> A
             raise ValueError(f"it repeats parts of itself {aliases} times, by *NAME; write them out")
         return yaml.load(text, yaml.BaseLoader if text_only else yaml.SafeLoader)  # nosec B506
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable {what}: {error}") from error
+        raise InputError(f"{path}: not {what}: {error}") from error
 
 
 def as_plain(value: Any) -> Any:

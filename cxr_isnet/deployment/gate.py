@@ -97,8 +97,9 @@ class GateConfig:
 
 def read_gate(path: str | Path) -> GateConfig:
     """A gate from a YAML file; raises `InputError` naming the file and its fault."""
+    settings = read_yaml(Path(path), "a gate") or {}
     try:
-        return parse_settings(read_yaml(Path(path), "gate") or {}, GateConfig, "gate")
+        return parse_settings(settings, GateConfig, "gate")
     except ValueError as error:
         raise InputError(f"{path}: not a gate: {error}. Its rules: {', '.join(GateConfig.__annotations__)}") from error
 

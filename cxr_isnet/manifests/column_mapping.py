@@ -103,7 +103,7 @@ def read_column_mapping(path: Path) -> ColumnMapping:
     Raises:
         InputError: not a column mapping, or a variable without a value.
     """
-    content = read_yaml(path, "column mapping", text_only=True)
+    content = read_yaml(path, "a readable column mapping", text_only=True)
     if not isinstance(content, dict) or "table" not in content:
         raise InputError(f"{path}: a column mapping needs the key 'table' (data_manifests/README.md)")
     unknown = sorted(str(key) for key in content if key not in _KEYS)
