@@ -366,8 +366,9 @@ def decision_curve(
         model.append(float(gains.mean()))
         errors.append(np.nan if patients is None else _error_over_patients(gains, patients))
     kinds = () if patients is None else [len(np.unique(patients[rows])) for rows in (y_true, ~y_true)]
-    reach = student_quantile(min(kinds, default=0)) * np.array(errors)
-    reach = np.where(np.isfinite(reach) & (reach > 0), reach, np.nan)
+    spread = np.where(np.array(errors) > 0, errors, np.nan)
+    reach = student_quantile(min(kinds, default=0)) * spread
+    reach = np.where(np.isfinite(reach), reach, np.nan)
     ends = (np.array(model) - reach, np.array(model) + reach)
     return DecisionCurve(at, tuple(model), tuple(map(float, everyone)), *(tuple(map(float, end)) for end in ends))
 

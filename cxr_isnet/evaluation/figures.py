@@ -263,5 +263,5 @@ def _intervals(rows: Sequence[tuple[str, Interval]]) -> tuple[Figure, Axes]:
         if np.isfinite(interval.low):
             axes.plot([interval.low, interval.high], [place, place], color="#1f4e79", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [text for text, _ in rows], fontsize=8)
-    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlim=(0, 1.02), ylim=(max(1, len(rows)) - 0.5, -0.5))
     return figure, axes

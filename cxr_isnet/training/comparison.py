@@ -235,7 +235,7 @@ Outcome = tuple[Trial, str, float]
 def _in_processes(jobs: Sequence[_Job], parallel: int) -> Iterator[Outcome]:
     """Trains in processes, so many at a time; a process that dies fails its training alone."""
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // parallel)
+    threads = min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) // parallel))
     gpus = torch.cuda.device_count()
     queue = list(jobs)
     running: dict[Any, tuple[Any, _Job, int, Connection, float]] = {}
