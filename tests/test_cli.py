@@ -109,7 +109,7 @@ LISTINGS = [["methods"], ["methods", "isnet"], ["networks"], ["networks", "dense
 TELLING = """
 import contextlib, io, json, sys
 from cxr_isnet.cli import main
-from cxr_isnet.stand_ins import HEAVY
+from cxr_isnet.cli.stand_ins import HEAVY
 
 def told(words):
     shown = io.StringIO()

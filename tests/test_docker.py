@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cxr_isnet.cli import _parse, _with_underscores
+from cxr_isnet.cli.parser import parse
+from cxr_isnet.cli.spelling import with_underscores
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCKERFILE = PROJECT / "docker" / "Dockerfile"
@@ -157,12 +158,12 @@ def test_no_password_has_a_default() -> None:
 
 @pytest.mark.parametrize("name", ["trainer", "listener"])
 def test_commands_are_understood_by_the_command_line(name: str, tmp_path: Path) -> None:
-    words = [_with_underscores(word) for word in SERVICES[name]["command"]]
+    words = [with_underscores(word) for word in SERVICES[name]["command"]]
     if name == "trainer":
         (tmp_path / "train.yaml").write_text("output: out\ndata: {training: [a.csv], classes: [a, b]}\n")
         words[-1] = str(tmp_path / "train.yaml")
 
-    command, config = _parse(words)
+    command, config = parse(words)
 
     assert command.module == words[0].removesuffix("er")
     if name == "listener":

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr_isnet import cli
+from cxr_isnet.cli.parser import parse
+from cxr_isnet.cli.spelling import with_underscores, without_old_spellings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "archive" not in p.parts)]
@@ -93,9 +94,9 @@ def test_the_pages_show_commands_and_examples():
     ("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS]
 )
 def test_every_command_that_is_shown_is_understood(page, words, documented_files, capsys):
-    arguments = [cli._with_underscores(word) for word in words if word != "--print_config"]
+    arguments = [with_underscores(word) for word in words if word != "--print_config"]
 
-    cli._parse(cli._without_old_spellings(arguments))
+    parse(without_old_spellings(arguments))
 
     assert capsys.readouterr().err == ""  # no old spelling
 
