@@ -1,7 +1,8 @@
 """The self-check at the end of a training: on validation images, does the network read the background?
 
 It predicts each validation image in a few changed forms, and takes no external image. It finds what it
-looks for and no more; `cxr-isnet audit` asks further questions.
+looks for and no more; `cxr-isnet audit` asks further questions. As the audit, it has three answers: of a network that
+does not tell the classes apart on the images themselves, finding no shortcut means nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +50,20 @@ UNCERTAIN = 0.7
 """AUC of the background from which an interval that reaches down to one half is too few images, not a little."""
 
 
+class SelfCheckVerdict(StrEnum):
+    """What a self-check comes to.
+
+    Attributes:
+        SIGN: at least one of its numbers is a sign of a shortcut.
+        NO_SIGN: none is, of a network that tells the classes apart, on its own backgrounds and on foreign ones.
+        CANNOT_TELL: none is, but the network does not tell the classes apart, or the images are too few.
+    """
+
+    SIGN = "a sign of a shortcut"
+    NO_SIGN = "no sign of a shortcut among those looked for"
+    CANNOT_TELL = "cannot tell"
+
+
 @dataclass(frozen=True)
 class SelfCheck:
     """What a network does on validation images that have a lung mask.
@@ -63,7 +79,7 @@ class SelfCheck:
         relevance_excess: Share of the relevance in the lungs minus that of the same maps elsewhere in the image, mean.
         mark_change: Mean change of the probabilities when the planted mark of the image's class is replaced by another
             class's: half the sum of the absolute changes; NaN where the lungs leave no room.
-        sign: Whether any of them is a sign of a shortcut.
+        verdict: What they come to.
         sentences: The same in words.
     """
 
@@ -73,18 +89,18 @@ class SelfCheck:
     own_auc: Interval
     relevance_excess: Interval
     mark_change: float
-    sign: bool
+    verdict: SelfCheckVerdict
     sentences: tuple[str, ...]
 
     def flat(self) -> dict[str, float]:
-        """The numbers by name."""
+        """The numbers by name; `sign_of_a_shortcut` is 1 or 0, and NaN where that cannot be told."""
         return {
             "images": float(self.images),
             "background_auc": self.background_auc.estimate,
             "foreign_background_auc": self.foreign_auc.estimate,
             "relevance_excess": self.relevance_excess.estimate,
             "mark_change": self.mark_change,
-            "sign_of_a_shortcut": float(self.sign),
+            "sign_of_a_shortcut": _AS_NUMBER[self.verdict],
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +112,7 @@ class SelfCheck:
             "own_background_auc": self.own_auc.to_dict(),
             "relevance_excess": self.relevance_excess.to_dict(),
             "mark_change": self.mark_change if math.isfinite(self.mark_change) else None,
-            "sign_of_a_shortcut": self.sign,
+            "verdict": self.verdict.value,
             "sentences": list(self.sentences),
         }
 
@@ -151,7 +167,7 @@ def self_check(
     change = np.abs(marked[0] - marked[1]).sum(1) / 2 if marked else np.zeros(0)
     change = change[np.isfinite(change)]  # NaN where the lungs leave no room for the mark
     mean = float(change.mean()) if len(change) else math.nan
-    return _in_words(len(frame), background, on_foreign, on_own, excess, mean, trained_with_marks=mark is not None)
+    return in_words(len(frame), background, on_foreign, on_own, excess, mean, trained_with_marks=mark is not None)
 
 
 Change = Callable[[dict[Any, Any]], dict[Any, Any]]
@@ -217,7 +233,10 @@ def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
     return bootstrap.intervals({"excess": WeightedMean(relevance_excess(predictions))})["excess"]
 
 
-def _in_words(
+_AS_NUMBER = {SelfCheckVerdict.SIGN: 1.0, SelfCheckVerdict.NO_SIGN: 0.0, SelfCheckVerdict.CANNOT_TELL: math.nan}
+
+
+def in_words(
     images: int,
     background: Interval,
     foreign: Interval,
@@ -227,24 +246,36 @@ def _in_words(
     *,
     trained_with_marks: bool,
 ) -> SelfCheck:
-    reads_background = (background.low if math.isfinite(background.low) else background.estimate) > 0.5
+    """The numbers of a self-check in words, with what they come to; arguments as the attributes of `SelfCheck`."""
+    told_apart = _above_chance(own)
+    reads_background = _above_chance(background)
     goes_along = (foreign.high if math.isfinite(foreign.high) else foreign.estimate) < own.estimate - FOREIGN_DROP
     unfocused = math.isfinite(excess.estimate) and not excess.low > 0
     reads_mark = change > READS_MARK
+    few_for_background = not reads_background and background.estimate >= UNCERTAIN
+    few_for_foreign = not goes_along and not _above_chance(foreign)
     said = [
         f"With the lungs blackened its AUC is {interval_text(background)}: "
         + (
             "the background alone tells it the classes."
             if reads_background
             else "too few images to say whether the background tells it the classes."
-            if background.estimate >= UNCERTAIN
+            if few_for_background
             else "the background tells it little."
         )
     ]
     said.append(
         f"With the lungs on the background of an image of another class its AUC is {interval_text(foreign)}, on the "
         f"images themselves {interval_text(own)}: "
-        + ("it goes along with the background." if goes_along else "it goes by the lungs.")
+        + (
+            "it goes along with the background."
+            if goes_along
+            else "it does not tell the classes apart, so that this says nothing."
+            if not told_apart
+            else "too few images to say whether it goes by the lungs."
+            if few_for_foreign
+            else "it goes by the lungs."
+        )
     )
     if math.isfinite(excess.estimate):
         said.append(
@@ -257,7 +288,17 @@ def _in_words(
             f"Another class's mark in place of the own one changes its probabilities by {change:.3f} ({kind}): "
             + ("it reads the mark." if reads_mark else "it does not read the mark.")
         )
-    sign = reads_background or goes_along or unfocused or reads_mark
-    verdict = "a sign of a shortcut" if sign else "no sign of a shortcut among those looked for"
-    said.insert(0, f"Self-check on {images} validation images: {verdict}.")
-    return SelfCheck(images, background, foreign, own, excess, change, sign, tuple(said))
+    verdict, why = SelfCheckVerdict.NO_SIGN, ""
+    if reads_background or goes_along or unfocused or reads_mark:
+        verdict = SelfCheckVerdict.SIGN
+    elif not told_apart:
+        verdict, why = SelfCheckVerdict.CANNOT_TELL, ": the classes are not told apart on validation images"
+    elif few_for_background or few_for_foreign:
+        verdict, why = SelfCheckVerdict.CANNOT_TELL, ": too few validation images"
+    said.insert(0, f"Self-check on {images} validation images: {verdict}{why}.")
+    return SelfCheck(images, background, foreign, own, excess, change, verdict, tuple(said))
+
+
+def _above_chance(auc: Interval) -> bool:
+    """Whether an AUC lies above one half, to the lower end of its interval where it has one."""
+    return (auc.low if math.isfinite(auc.low) else auc.estimate) > 0.5

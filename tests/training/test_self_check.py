@@ -1,18 +1,21 @@
 """The self-check on networks whose habits are known: one reads the background, one the lungs, one a mark."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from cxr_isnet.data import CXRDataset, ImageConfig, MarkConfig, make_dataset
-from cxr_isnet.evaluation import Settings, check_predictions, hand_till_auc
+from cxr_isnet.evaluation import Interval, Settings, check_predictions, hand_till_auc
+from cxr_isnet.evaluation.interval import IntervalMethod
 from cxr_isnet.inference import Classifier, conditions, predict_manifest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.training.self_check import self_check
+from cxr_isnet.training.self_check import SelfCheckVerdict, in_words, self_check
 
 CLASSES = ("normal", "tuberculosis")
 SIZE = 32
@@ -55,7 +58,7 @@ def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phant
 
     found = check(top_of_the_mark, phantoms, MarkConfig(0.2, margin=0.03))
 
-    assert found.sign
+    assert found.verdict is SelfCheckVerdict.SIGN
     assert found.background_auc.estimate > 0.9
     assert found.mark_change > 0.3
     assert found.own_auc.estimate > 0.9
@@ -65,31 +68,81 @@ def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phant
     assert "too few images to say whether the background tells it the classes" in " ".join(found.sentences)  # 12
 
 
-def test_a_network_that_reads_the_lungs_does_as_well_on_foreign_backgrounds(phantoms):
-    mask = torch.stack([item["mask"] for item in make_dataset(phantoms, CLASSES, ImageConfig(SIZE))])
-    row, column = (int(place) for place in np.argwhere(mask.amin(0)[0].numpy() > 0)[0])  # lung in every image
-    pixel = Reads(slice(row, row + 1), slice(column, column + 1), 0.5, 8.0)
+def lung_pixels(frame: pd.DataFrame) -> list[tuple[int, int]]:
+    """Places that are lung in every image, those first whose value tells the classes apart best."""
+    items = list(make_dataset(frame, CLASSES, ImageConfig(SIZE)))
+    everywhere = torch.stack([item["mask"] for item in items]).amin(0)[0]
+    pixels = torch.stack([item["image"] for item in items])[:, 0]
+    ill = (frame["label"] == CLASSES[1]).to_numpy()
+    places = [(int(row), int(column)) for row, column in np.argwhere(everywhere.numpy() > 0)]
+    return sorted(places, key=lambda place: -roc_auc_score(ill, pixels[:, *place]))
 
-    found = check(pixel, phantoms, None)
 
-    assert found.foreign_auc.estimate == found.own_auc.estimate
+def reads(place: tuple[int, int]) -> Reads:
+    return Reads(*(slice(at, at + 1) for at in place), 0.5, 8.0)
+
+
+@pytest.fixture
+def many(phantoms, tmp_path):
+    """The same images of twice as many patients: enough for an interval that does not reach one half."""
+    copies = []
+    for number in range(2):
+        files = [tmp_path / f"{number}_{Path(image).name}" for image in phantoms["image"]]
+        for image, file in zip(phantoms["image"], files, strict=True):
+            file.symlink_to(image)
+        patients = phantoms["patient_id"] + f" {number}"
+        copies.append(phantoms.assign(image=[str(file) for file in files], patient_id=patients))
+    return pd.concat(copies, ignore_index=True)
+
+
+def test_a_network_that_reads_the_lungs_does_as_well_on_foreign_backgrounds(many):
+    found = check(reads(lung_pixels(many)[0]), many, None)
+
+    assert found.verdict is SelfCheckVerdict.NO_SIGN
+    assert found.foreign_auc.estimate == found.own_auc.estimate > 0.8
     assert "goes by the lungs" in " ".join(found.sentences)
+    assert found.flat()["sign_of_a_shortcut"] == 0
 
 
-def test_a_constant_network_shows_no_sign(phantoms):
+def test_of_classes_that_are_not_told_apart_it_cannot_tell(many):
+    at_chance = lung_pixels(many)[-1]  # as good on foreign backgrounds as on own ones, and no better than a coin
+
+    found = check(reads(at_chance), many, None)
+
+    assert found.own_auc.low < 0.5
+    assert found.verdict is SelfCheckVerdict.CANNOT_TELL
+    assert "cannot tell: the classes are not told apart on validation images" in found.sentences[0]
+    assert "by the lungs" not in " ".join(found.sentences)
+    assert np.isnan(found.flat()["sign_of_a_shortcut"])
+    assert found.to_dict()["verdict"] == "cannot tell"
+
+
+def test_of_few_images_on_foreign_backgrounds_it_cannot_tell():
+    def interval(estimate: float, low: float, high: float) -> Interval:
+        return Interval(estimate, low, high, IntervalMethod.DELONG)
+
+    little, own, share = interval(0.5, 0.4, 0.6), interval(0.9, 0.8, 0.96), interval(0.3, 0.2, 0.4)
+
+    found = in_words(12, little, interval(0.7, 0.45, 0.87), own, share, 0.0, trained_with_marks=False)
+
+    assert found.verdict is SelfCheckVerdict.CANNOT_TELL
+    assert "too few validation images" in found.sentences[0]
+    assert "too few images to say whether it goes by the lungs" in found.sentences[2]
+
+
+def test_of_a_constant_network_it_cannot_tell(phantoms):
     found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None)
 
-    assert not found.sign
+    assert found.verdict is SelfCheckVerdict.CANNOT_TELL
     assert found.background_auc.estimate == 0.5
     assert found.mark_change == 0
     assert found.relevance_excess.estimate == pytest.approx(0.8 - np.mean(areas(phantoms)))
-    assert "no sign of a shortcut" in found.sentences[0]
 
 
 def test_relevance_no_more_than_by_chance_is_a_sign(phantoms):
     found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None, share=0.1)
 
-    assert found.sign
+    assert found.verdict is SelfCheckVerdict.SIGN
     assert "no more than by chance" in " ".join(found.sentences)
 
 
