@@ -28,6 +28,7 @@ from cxr_isnet.training import (
     TrainConfig,
     Trial,
     controls_of,
+    heatmap_weights,
     plan_trials,
     read_experiment_config,
     run_trials,
@@ -142,6 +143,8 @@ def _compare_on(experiment: TrainConfig, config: CompareConfig, remembered: Mapp
             controls=controls_of(experiment.data, config.seeds),
             costs={name: trial_costs(found) for name, found in finished.items()},
             failed=failed,
+            penalties=heatmap_weights(trials, config.reference),
+            lungs_alone="lungs_only",
         )
         write_comparison(output, comparison, _gallery(experiment, finished))
         for row in comparison.methods:

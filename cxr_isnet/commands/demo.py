@@ -23,6 +23,7 @@ from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, cond
 from cxr_isnet.manifests import read_manifests
 from cxr_isnet.objectives import find_method
 from cxr_isnet.phantoms import write_study
+from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig, train
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class DemoConfig:
         patients: X-rays per phantom hospital.
         methods: Methods to train, in this order.
         train: The training of each; its method and output are set here, its manifests are those of the phantom
-            hospitals `<output>/data/hospital_a`, `_b` (training) and `_c` (external test), whatever it names.
+            hospitals `<output>/data/hospital_a`, `_b` (training) and `_c` (external test), whatever it names. Its runs
+            are logged to `<output>/mlflow.db` unless it names another store than the default.
     """
 
     train: TrainConfig
@@ -83,7 +85,10 @@ def demo(config: DemoConfig) -> str:
     _clear(output)
     training, external = write_study(output / "data", patients=config.patients, seed=config.train.seed)
     data = replace(config.train.data, training=training, external=external)
-    config = replace(config, train=replace(config.train, data=data))
+    tracking = config.train.tracking
+    if tracking.uri == TrackingConfig().uri:
+        tracking = replace(tracking, uri=f"sqlite:///{output / 'mlflow.db'}")
+    config = replace(config, train=replace(config.train, data=data, tracking=tracking))
     results: dict[str, dict[str, Any]] = {}
     for method in config.methods:
         folder = output / method

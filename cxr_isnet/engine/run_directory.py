@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cxr_isnet.config import read_yaml
 from cxr_isnet.engine.checkpoint import FORMAT, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, remove_partial_files, write_json
@@ -109,7 +110,7 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_partial_files(self.path)
-        kept = yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else None
+        kept = self._kept_settings() if self.config_file.is_file() else None
         if kept is None or kept.get("epochs") != settings.get("epochs"):
             self.metrics_file.unlink(missing_ok=True)
             text = dict(settings) if kept is None else {**kept, "epochs": settings["epochs"]}
@@ -185,13 +186,17 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def _kept_settings(self) -> dict[str, Any]:
+        """The settings that the training was begun with."""
+        content = read_yaml(self.config_file, "the settings of a training")
+        if not isinstance(content, dict):
+            raise InputError(f"{self.config_file}: holds no settings of a training. Restore the file")
+        return content
+
     def _check_same(self, settings: Mapping[str, Any]) -> None:
         if not self.config_file.is_file():
             raise InputError(f"output '{self.path}' holds files, but no training to resume: name another folder")
-        try:
-            before, now = dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8"))), dict(settings)
-        except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
-            raise InputError(f"{self.config_file}: not readable: {error}. Restore the file") from error
+        before, now = self._kept_settings(), dict(settings)
         differing = _differences(before, now)
         if differing:
             key, old, new = differing[0]

@@ -90,8 +90,26 @@ def findings(comparison: MethodComparison) -> list[str]:
         lost = row.biased_minus_swapped
         if lost is not None and lost.estimate > 0.05:
             found.append(f"{row.name} reads the planted mark: its AUC falls by {lost.estimate:.3f} when it is swapped.")
-    found += [f"{name} failed: {reason}" for name, reason in comparison.failed.items()]
+    found += [*_penalty(comparison), *(f"{name} failed: {reason}" for name, reason in comparison.failed.items())]
     return found
+
+
+def _penalty(comparison: MethodComparison) -> list[str]:
+    """Which weight of the penalty the in-domain rule takes; nothing where there are not two to choose from."""
+    rows = {row.name: row for row in comparison.methods}
+    offered = {name: weight for name, weight in comparison.penalties.items() if name in rows}
+    if comparison.lungs_alone not in rows or len(set(offered.values())) < 2:
+        return []
+    auc = rows[comparison.lungs_alone].in_domain_auc.estimate
+    lungs = f"what the lungs alone tell in-domain ({comparison.lungs_alone}: {auc:.3f})"
+    chosen = comparison.chosen_penalty
+    weights = ", ".join(f"{weight:g}" for weight in sorted(set(offered.values())))
+    if chosen is None:
+        return [f"No weight of the penalty among {weights} reaches {lungs}: try a smaller one, or train longer."]
+    return [
+        f"Of the weights of the penalty {weights}, {offered[chosen]:g} is the largest that reaches {lungs} within its "
+        f"interval: take {chosen}. No external image has a part in this choice."
+    ]
 
 
 def _several(comparison: MethodComparison) -> int:

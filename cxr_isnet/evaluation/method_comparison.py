@@ -96,6 +96,8 @@ class MethodComparison:
         controls: A row for each control that sees no lungs: what it reaches, a shortcut reaches.
         failed: Training to why it failed.
         settings: How the predictions were evaluated.
+        penalties: Rows that differ in the weight of the penalty on the background alone, with that weight.
+        lungs_alone: Row of the method that sees the lungs alone; "" where there is none.
     """
 
     classes: tuple[str, ...]
@@ -106,6 +108,24 @@ class MethodComparison:
     controls: tuple[ComparedMethod, ...]
     failed: Mapping[str, str]
     settings: Settings
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    lungs_alone: str = ""
+
+    @property
+    def chosen_penalty(self) -> str | None:
+        """The row with the largest penalty whose in-domain AUC reaches, within its interval, what the lungs alone tell.
+
+        A larger one takes disease away that the lungs do show; a smaller one leaves more of the background in. External
+        hospitals have no part in it. None where no row reaches it, there are not two penalties, or no row is of the
+        lungs alone.
+        """
+        rows = {row.name: row.in_domain_auc for row in self.methods}
+        weights = {name: weight for name, weight in self.penalties.items() if name in rows}
+        if self.lungs_alone not in rows or len(set(weights.values())) < 2:
+            return None
+        wanted = rows[self.lungs_alone].estimate
+        reached = [name for name in weights if max(rows[name].estimate, rows[name].high) >= wanted]
+        return max(reached, key=lambda name: weights[name], default=None)
 
 
 def compare_methods(
@@ -117,6 +137,8 @@ def compare_methods(
     controls: Mapping[str, Sequence[TrainingTables]] | None = None,
     costs: Mapping[str, Mapping[str, float]] | None = None,
     failed: Mapping[str, str] | None = None,
+    penalties: Mapping[str, float] | None = None,
+    lungs_alone: str = "",
 ) -> MethodComparison:
     """Evaluates methods that were trained several times, and tests each against one of them.
 
@@ -127,7 +149,7 @@ def compare_methods(
         settings: How.
         controls: As `methods`, of predictors that see no lungs.
         costs: Method to its costs.
-        failed: As of `MethodComparison`.
+        failed, penalties, lungs_alone: As of `MethodComparison`.
 
     Raises:
         InputError: There is no training at all, or two trainings were evaluated on other external images.
@@ -158,7 +180,18 @@ def compare_methods(
         _Repeated.of(tables, classes, settings).row(name) for name, tables in (controls or {}).items() if tables
     )
     sites = tuple(next(iter(evaluated.values())).sites)
-    return MethodComparison(tuple(classes), reference, sites, conditions, rows, below, dict(failed or {}), settings)
+    return MethodComparison(
+        tuple(classes),
+        reference,
+        sites,
+        conditions,
+        rows,
+        below,
+        dict(failed or {}),
+        settings,
+        dict(penalties or {}),
+        lungs_alone,
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cxr_isnet.training.config import DataConfig, TrainConfig
 if TYPE_CHECKING:
     from cxr_isnet.training.comparison import (
         Trial,
+        heatmap_weights,
         plan_trials,
         run_trials,
         trial_costs,
@@ -45,6 +46,7 @@ __all__ = [
     "fold_controls",
     "fold_tables",
     "galleries",
+    "heatmap_weights",
     "plan",
     "plan_trials",
     "read_experiment_config",
@@ -61,7 +63,15 @@ __all__ = [
 __getattr__ = names_on_demand(
     __name__,
     {
-        "comparison": ("Trial", "plan_trials", "run_trials", "trial_costs", "trial_tables", "with_settings"),
+        "comparison": (
+            "Trial",
+            "heatmap_weights",
+            "plan_trials",
+            "run_trials",
+            "trial_costs",
+            "trial_tables",
+            "with_settings",
+        ),
         "controls": ("controls_of", "fitted_controls"),
         "experiment": ("train",),
         "initialisation": ("read_experiment_config",),

@@ -108,6 +108,32 @@ def plan_trials(
     return tuple(trials)
 
 
+def heatmap_weights(trials: Sequence[Trial], reference: str) -> dict[str, float]:
+    """Rows that are the reference's training but for the weight P of the heatmap loss, and that weight.
+
+    Args:
+        trials: Of the comparison.
+        reference: A row.
+
+    Returns:
+        Name of the row to P, the reference among them; empty where its method has no such weight.
+    """
+    first = {trial.method: trial.config for trial in reversed(trials)}
+
+    def apart(config: TrainConfig) -> tuple[Any, float | None]:
+        method = find_method(config.method)
+        options = as_plain(options_of(config.options, method))
+        weight = options.pop("heatmap_weight", None)
+        plain = {**as_plain(config), "options": options}
+        return {key: value for key, value in plain.items() if key not in ("output", "seed")}, weight
+
+    same, weight = apart(first[reference])
+    if weight is None:
+        return {}
+    found = {name: apart(config) for name, config in first.items()}
+    return {name: weight for name, (settings, weight) in found.items() if settings == same and weight is not None}
+
+
 def _with_fitting_network(config: TrainConfig) -> TrainConfig:
     """The method's own network in place of the experiment's, where it is made for one of another class."""
     wanted = find_method(config.method).network_class

@@ -15,7 +15,6 @@ from cxr_isnet.engine.devices import Device
 from cxr_isnet.errors import InputError
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives.methods import options_by_method
-from cxr_isnet.tracking import TrackingConfig
 from cxr_isnet.training import TrainConfig
 from cxr_isnet.training.config import DataConfig
 
@@ -38,7 +37,6 @@ def miniature(output: Path) -> DemoConfig:
         device=Device.CPU,
         resamples=20,
         options=options_by_method({"isnet": {"bound_estimation_epochs": 1}}),
-        tracking=TrackingConfig(uri=f"sqlite:///{output}/mlflow.db"),
     )
     return DemoConfig(train=train, output=str(output), patients=8)
 

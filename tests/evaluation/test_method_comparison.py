@@ -171,3 +171,44 @@ def test_report_table_and_json_have_the_same_numbers(tmp_path):
     assert "&lt;b&gt;no&lt;/b&gt;" in page
     assert "not a medical device" in page
     assert "gain, seed 0 failed" in comparison_text(comparison)
+
+
+@pytest.mark.parametrize(
+    ("strengths", "chosen"),
+    [
+        ({0.2: 2.0, 0.5: 2.0, 0.8: 0.0}, "isnet_0.5"),  # the largest that still tells what the lungs tell
+        ({0.2: 2.0, 0.5: 0.0, 0.8: 0.0}, "isnet_0.2"),
+        ({0.2: 0.0, 0.5: 0.0}, None),
+        ({0.5: 2.0}, None),  # nothing to choose from
+    ],
+)
+def test_the_penalty_is_chosen_by_what_the_lungs_alone_tell_in_domain(strengths, chosen):
+    outside = trained(0.0, seed=9).external  # the same for all, whatever they do in-domain
+    methods = {
+        f"isnet_{weight}": [TrainingTables(trained(strength).validation, outside)]
+        for weight, strength in strengths.items()
+    }
+    methods["lungs_only"] = [TrainingTables(trained(2.0).validation, outside)]
+
+    comparison = compare_methods(
+        methods,
+        CLASSES,
+        next(iter(methods)),
+        SETTINGS,
+        penalties={f"isnet_{weight}": weight for weight in strengths},
+        lungs_alone="lungs_only",
+    )
+
+    assert comparison.chosen_penalty == chosen
+    told = [sentence for sentence in findings(comparison) if "weight" in sentence]
+    assert len(told) == (len(strengths) > 1)
+    assert all((f"take {chosen}" in sentence) == (chosen is not None) for sentence in told)
+
+
+def test_no_penalty_is_chosen_without_a_row_of_the_lungs_alone():
+    methods = {"weak": [trained(2.0)], "strong": [trained(2.0)]}
+
+    comparison = compare_methods(methods, CLASSES, "weak", SETTINGS, penalties={"weak": 0.2, "strong": 0.8})
+
+    assert comparison.chosen_penalty is None
+    assert not any("weight" in sentence for sentence in findings(comparison))

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import controls as inference_controls
-from cxr_isnet.training.comparison import Trial, plan_trials, trial_tables, with_settings
+from cxr_isnet.training.comparison import Trial, heatmap_weights, plan_trials, trial_tables, with_settings
 from cxr_isnet.training.controls import controls_of
 from cxr_isnet.training.partitions import read_partitions
 
@@ -54,6 +54,18 @@ def test_a_variant_keeps_all_other_settings(make_config, tmp_path):
 def test_a_plan_that_cannot_be_is_refused(make_config, tmp_path, methods, variants, seeds, named):
     with pytest.raises(InputError, match=named):
         plan_trials(make_config(), tmp_path, methods, variants, seeds)
+
+
+def test_the_rows_that_differ_in_the_weight_of_the_heatmap_loss_alone_are_found(make_config, tmp_path):
+    variants = {
+        "weak": {"method": "isnet", "options": {"isnet": {"heatmap_weight": 0.2}}},
+        "weak_and_longer": {"method": "isnet", "epochs": 9, "options": {"isnet": {"heatmap_weight": 0.3}}},
+        "as_published": {"method": "isnet", "options": {"isnet": {"background_swap": 0.0}}},
+    }
+    trials = plan_trials(make_config(), tmp_path, ["cross_entropy", "isnet"], variants, [0, 1])
+
+    assert heatmap_weights(trials, "isnet") == {"isnet": 0.5, "weak": 0.2}
+    assert heatmap_weights(trials, "cross_entropy") == {}
 
 
 def test_no_settings_change_nothing(make_config):

@@ -205,6 +205,20 @@ def test_a_damaged_state_is_reported(make_config, content: Callable[[Path], byte
         train(replace(config, resume=True))
 
 
+@pytest.mark.parametrize("content", ["epochs: [", "- a list", "", "\xff"])
+def test_settings_that_were_damaged_are_reported_with_their_file(make_config, content):
+    config = make_config()
+    RunDirectory(Path(config.output)).begin({"epochs": 1}, [], "", "")
+    file = Path(config.output) / "config.yaml"
+    file.write_text(content, encoding="latin-1")
+
+    with pytest.raises(InputError, match=r"config\.yaml") as error:
+        train(replace(config, resume=True))
+
+    assert file.read_text(encoding="latin-1") == content
+    assert "settings of a training" in str(error.value)
+
+
 def test_a_training_that_an_older_version_began_is_not_resumed(make_config):
     config = make_config(epochs=1)
     train(config)
