@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.losses import usable_masks
@@ -33,10 +37,11 @@ class RightReasonsOptions:
 class RightReasons(Objective):
     """loss = cross-entropy + weight * mean over the images with a mask of the squared input gradients outside it.
 
-    The gradient is that of the sum over the classes of the log probabilities, by the pixels of one image, of the
-    network as it is in use: with the running statistics of its batch norms, through which no image sees the others of
-    its batch. It is taken of a sum over the batch: of a mean over B images the penalty would be 1 / B^2, and its weight
-    depend on the size of the batch.
+    The gradient is that of the sum over the classes of the log probabilities, by the pixels of one image. Batch norms
+    are affine in it: their statistics, those of the batch in training, are constants, so that no image sees the others
+    of its batch. They are not the running ones in training: a network may classify by the batch's and satisfy the
+    penalty by the running ones, where it then tells nothing. The gradient is taken of a sum over the batch: of a mean
+    over B images the penalty would be 1 / B^2, and its weight depend on the size of the batch.
 
     Source:
         Ross, Hughes, Doshi-Velez, Right for the right reasons, IJCAI 2017, without the penalty on the weights, which
@@ -52,9 +57,10 @@ class RightReasons(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and its terms `classification` and `penalty`; `masked`: images with mask."""
-        logits = self.network(batch["image"])
+        with _batch_statistics(self.network) as statistics:
+            logits = self.network(batch["image"])
         classification = self.classification_loss(logits, batch)
-        gradient = self._gradient(batch["image"])
+        gradient = self._gradient(batch["image"], statistics)
         usable = usable_masks(batch["mask"], batch["has_mask"])
         outside = (1 - batch["mask"]) * usable[:, None, None, None]
         penalty = (gradient.float() * outside).square().sum() / usable.sum().clamp(min=1)
@@ -66,17 +72,42 @@ class RightReasons(Objective):
             "masked": usable.sum().to(penalty.dtype),
         }
 
-    def _gradient(self, image: Tensor) -> Tensor:
-        """Of the sum of all log probabilities by the pixels, (B, 1, H, W), of the network as it is in use."""
+    def _gradient(self, image: Tensor, statistics: Mapping[str, Tensor]) -> Tensor:
+        """Of the sum of all log probabilities by the pixels, (B, 1, H, W), with these statistics as running ones."""
         training = self.training
         pixels = image.detach().requires_grad_()
         self.network.eval()
         try:
-            log_probabilities = F.log_softmax(self.network(pixels).float(), 1)
+            logits = functional_call(self.network, dict(statistics), (pixels,))
         finally:
             self.network.train(training)
+        log_probabilities = F.log_softmax(logits.float(), 1)
         (gradient,) = torch.autograd.grad(log_probabilities.sum(), pixels, create_graph=training)
         return gradient
+
+
+@contextmanager
+def _batch_statistics(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Mean and variance, each (C,), of what comes into every batch norm that trains, by the name of its running one."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, values: Tensor, dtype: torch.dtype) -> None:
+        channels = values.detach().to(dtype).transpose(0, 1).flatten(1)
+        found[f"{name}.running_var"], found[f"{name}.running_mean"] = torch.var_mean(channels, 1, correction=0)
+
+    def hook(name: str, dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda norm, given: keep(name, given[0], dtype)
+
+    hooks = [
+        norm.register_forward_pre_hook(hook(name, norm.running_mean.dtype))
+        for name, norm in network.named_modules()
+        if isinstance(norm, _BatchNorm) and norm.training and norm.running_mean is not None
+    ]
+    try:
+        yield found
+    finally:
+        for registered in hooks:
+            registered.remove()
 
 
 def _build(network: nn.Module, backbone: Backbone, options: RightReasonsOptions) -> RightReasons:

@@ -60,7 +60,11 @@ def test_the_loss_is_that_of_explicit_loops(training):
 
     found = log_probabilities(network, batch["image"].numpy())
     classification = -np.mean([found[i, label] for i, label in enumerate(batch["label"])])
-    penalty = penalty_by_differences(network.eval(), batch)  # of the network in use
+    if training:  # the statistics of the batch, held while a pixel moves
+        hidden = network[0](batch["image"]).detach()
+        network[1].running_mean.copy_(hidden.mean((0, 2, 3)))
+        network[1].running_var.copy_(hidden.var((0, 2, 3), correction=0))
+    penalty = penalty_by_differences(network.eval(), batch)
     assert float(terms["penalty"].detach()) == pytest.approx(penalty, rel=1e-3)  # float32 within
     assert float(terms["classification"].detach()) == pytest.approx(classification, rel=1e-5)
     assert float(terms["loss"].detach()) == pytest.approx(classification + 0.7 * penalty, rel=1e-3)
@@ -74,6 +78,18 @@ def test_the_penalty_does_not_depend_on_the_size_of_the_batch():
     twice = {key: torch.cat((value, value)) for key, value in batch.items()}
 
     torch.testing.assert_close(objective(twice)["penalty"], objective(batch)["penalty"])
+
+
+def test_in_training_the_penalty_is_of_the_network_that_classifies_whatever_the_running_statistics_are():
+    """A network whose running statistics lag could otherwise classify by the batch's and be penalised by these."""
+    network, batch = small_case()
+    objective = RightReasons(network, RightReasonsOptions()).train()
+    before = objective(batch)["penalty"]
+
+    network[1].running_mean.fill_(50.0)
+    network[1].running_var.fill_(1e6)
+
+    torch.testing.assert_close(objective(batch)["penalty"], before)
 
 
 def test_batch_statistics_move_once_a_step_and_training_goes_on(make, batch):
