@@ -24,10 +24,11 @@ class RightReasonsOptions:
     """Settings of right for the right reasons.
 
     Attributes:
-        weight: Of the penalty, 0 or more. On phantoms with a planted mark, 1 is a nudge and 100 stops learning.
+        weight: Of the penalty, 0 or more. On phantoms with a planted mark (64 px) none from 0.1 to 100 kept it out; with
+            1 the answer moved least when the mark was swapped.
     """
 
-    weight: float = 10.0
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.weight < 0:
