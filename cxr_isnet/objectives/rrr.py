@@ -24,8 +24,8 @@ class RightReasonsOptions:
     """Settings of right for the right reasons.
 
     Attributes:
-        weight: Of the penalty, 0 or more. On phantoms with a planted mark (64 px) none from 0.1 to 100 kept it out; with
-            1 the answer moved least when the mark was swapped.
+        weight: Of the penalty, 0 or more. On phantoms with a planted mark (64 px) none from 0.1 to 100 kept it out;
+            with 1 the answer moved least when the mark was swapped.
     """
 
     weight: float = 1.0
