@@ -92,10 +92,9 @@ def test_killed_at_random_moments_and_started_again_it_ends_as_if_nothing_had_be
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 20 MB, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of 20 MB, in memory; as deep as the undisturbed output, as tables name files by their way from there."""
+    folder = tmp_path_factory.mktemp("disk")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("no right to mount a disk")
