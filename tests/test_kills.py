@@ -91,37 +91,42 @@ def test_killed_at_random_moments_and_started_again_it_ends_as_if_nothing_had_be
     assert_as_if_nothing_had_been(name, out, whole)
 
 
-@pytest.fixture
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A disk of 20 MB, in memory; as deep as the undisturbed output, as tables name files by their way from there."""
-    folder = tmp_path_factory.mktemp("disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
+@contextmanager
+def mounted(folder: Path, size: int) -> Iterator[None]:
+    """A disk of so many bytes, in memory."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if done.returncode:
         pytest.skip("no right to mount a disk")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_disk_that_fills_is_one_message_and_room_lets_it_go_on(
-    name: str, inputs: Path, small_disk: Path, undisturbed: Callable[[str], tuple[Path, float]]
+    name: str, inputs: Path, tmp_path_factory: pytest.TempPathFactory, undisturbed: Callable[[str], tuple[Path, float]]
 ) -> None:
-    case, (whole, _), out = CASES[name], undisturbed(name), small_disk / "out"
-    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    store = whole.parent / STORE
-    filler = small_disk / "filler"
-    filler.write_bytes(b"\0" * (DISK - needed // 2 - (store.stat().st_size if store.exists() else 0)))
-    out.mkdir()
+    case, (whole, _) = CASES[name], undisturbed(name)
+    disk = tmp_path_factory.mktemp("disk")  # as deep as the undisturbed one: tables name files by their way from there
+    needed = sum(path.stat().st_size for path in whole.parent.rglob("*") if path.is_file())
+    size = DISK + 2 * needed  # what is written anew stands beside the old for a moment
+    begun = (inputs / STORE).stat().st_size if case.logs else 0
 
-    process = case.start(inputs, out)
-    _, shown = process.communicate(timeout=600)
+    with mounted(disk, size):
+        out, filler = disk / "out", disk / "filler"
+        filler.write_bytes(b"\0" * (size - begun - (needed - begun) // 2))
+        out.mkdir()
 
-    assert process.returncode == 2, shown
-    assert "Traceback" not in shown
-    assert "space" in shown
-    filler.unlink()
-    case.finish(inputs, out)
-    assert_as_if_nothing_had_been(name, out, whole)
+        process = case.start(inputs, out)
+        _, shown = process.communicate(timeout=600)
+
+        assert process.returncode == 2, shown
+        assert "Traceback" not in shown
+        assert "space" in shown
+        filler.unlink()
+        case.finish(inputs, out)
+        assert_as_if_nothing_had_been(name, out, whole)
 
 
 @pytest.mark.parametrize("name", CASES)
