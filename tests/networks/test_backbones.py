@@ -66,3 +66,13 @@ def test_dropout_asked_of_a_network_without_is_reported():
 def test_an_unknown_network_is_reported_with_the_networks_there_are(lookup):
     with pytest.raises(InputError, match=r"network.name is 'vgg16'; known: densenet121.*resnet50"):
         lookup("vgg16")
+
+
+@pytest.mark.parametrize("name", [backbone.name for backbone in BACKBONES])
+def test_running_statistics_follow_a_training_of_a_few_hundred_steps(name):
+    """At a momentum of 0.01 they are a third of those of the first step still after 100 steps."""
+    network = build_network(NetworkConfig(name), 2, 64)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    assert all(norm.momentum == 0.1 for norm in norms if norm.track_running_stats)
