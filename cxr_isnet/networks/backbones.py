@@ -181,8 +181,8 @@ _EFFICIENTNET_LAYERS = ("_blocks.1", "_blocks.2", "_blocks.4", "_blocks.6")  # t
 def _efficientnet(classes: int, image_size: int, dropout: float) -> nn.Module:
     """EfficientNet-B0 (Tan, Le, ICML 2019) as MONAI builds it, without the weights of ImageNet.
 
-    Its batch norms average as those of the other networks, over 10 steps. MONAI's averages over 100 suit ImageNet: after
-    the few hundred steps of a small training, the network in use would still be another than the one that was trained.
+    Its batch norms average as those of the other networks, over 10 steps. MONAI's average over 100, as suits ImageNet:
+    after the few hundred steps of a small training, the network in use would still be another than the one trained.
     """
     norm = ("batch", {"eps": 1e-3, "momentum": 0.1})
     return EfficientNetBN("efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=classes, norm=norm)
