@@ -4,6 +4,7 @@ import torch
 from cxr_isnet.data import make_dataset, make_loader
 from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.settings import TrainerSettings
+from cxr_isnet.training import bound_estimation
 from cxr_isnet.training.bound_estimation import estimate_bounds
 from cxr_isnet.training.partitions import read_partitions
 from tests.objective_maker import make_objective
@@ -48,6 +49,22 @@ def test_the_bounds_are_those_of_a_trained_network(estimated):
     _, _, longer = estimated(bound_estimation_epochs=2)
 
     assert short["image.mean"] != longer["image.mean"]
+
+
+def test_the_bounds_do_not_depend_on_how_slowly_the_running_statistics_follow(estimated, monkeypatch):
+    _, _, usual = estimated(bound_estimation_epochs=1)
+    build = bound_estimation.CrossEntropy
+
+    def slow(network):
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1e-4
+        return build(network)
+
+    monkeypatch.setattr(bound_estimation, "CrossEntropy", slow)
+    _, _, lagging = estimated(bound_estimation_epochs=1)
+
+    assert lagging == pytest.approx(usual, rel=1e-4)
 
 
 def test_given_bounds_and_plain_classifiers_are_not_measured(estimated):

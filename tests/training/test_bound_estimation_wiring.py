@@ -39,6 +39,7 @@ class Measuring(Objective):
                 "training": self.network.training,
                 "gradients": torch.is_grad_enabled(),
                 "weight": self.network[2].weight.clone(),
+                "mean": self.network[1].running_mean.clone(),
             }
         )
 
@@ -77,7 +78,7 @@ def test_the_plain_training_takes_its_own_number_of_epochs_over_the_training_ima
 
     epochs = [objective.trained[start : start + 3] for start in range(0, len(objective.trained), 3)]
 
-    assert len(epochs) == 3
+    assert len(epochs) == 3 + 1  # the last takes the statistics of the batch norms
     assert all(sorted(grey for batch in epoch for grey in batch) == [0, 1, 2, 3, 4, 5] for epoch in epochs)
     assert epochs[0] != epochs[1]
 
@@ -90,6 +91,13 @@ def test_every_image_is_measured_once_in_order_by_the_trained_network_as_it_is_i
     assert all(torch.equal(m["weight"], objective.measured[0]["weight"]) for m in objective.measured)
     assert not torch.equal(objective.measured[0]["weight"], first["2.weight"])
     assert bounds == {"measurements": 2.0}
+
+
+def test_it_is_measured_with_the_batch_statistics_of_the_whole_training_set(estimated):
+    objective, _, _, _ = estimated
+
+    for measurement in objective.measured:  # each picture is of one grey, 0 to 5
+        torch.testing.assert_close(measurement["mean"], torch.full((4,), 2.5))
 
 
 def test_weights_and_batch_statistics_are_put_back(estimated):
