@@ -18,7 +18,7 @@ from torch import Tensor
 from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
 from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer, FirstRule
 from cxr_isnet.relevance.layer_rules import LayerRule
-from cxr_isnet.relevance.nonlinear import NONLINEAR, gate
+from cxr_isnet.relevance.nonlinear import NONLINEAR, attention, constant_attention, gate, softmax
 from cxr_isnet.relevance.places import AnyRule, choose_rules
 from cxr_isnet.relevance.signal import inverse, per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
@@ -106,9 +106,10 @@ class EpsilonRules:
 
         Raises:
             MissingRuleError: if relevance would pass a node that the table does not know.
-            RelevanceError: if a rule of the first layer is given to another.
+            RelevanceError: if a rule of the first layer is given to another, or one of softmaxes would be left out
+                inside an attention.
         """
-        rules = choose_rules(trace, self.table)
+        rules = _with_their_softmax(trace, choose_rules(trace, self.table), self.table)
         gates = {index for index, rule in rules.items() if rule is gate}
         carries = carrying_nodes(trace, gates, wanted)
         check_rules(trace, rules, carries, type(self).__name__)
@@ -205,6 +206,22 @@ def check_parts(parts: object, call: Call, signal: Tensor) -> None:
 def relevant_inputs(node: Node) -> tuple[int, ...]:
     """Inputs that relevance goes on to: of a quotient the dividend."""
     return node.inputs[:1] if node.operation == "div" else node.inputs
+
+
+def _with_their_softmax(
+    trace: Trace, rules: dict[int, AnyRule], table: Mapping[Hashable, AnyRule]
+) -> dict[int, AnyRule]:
+    """The rules, those of fused attention by the table's rule of the softmax inside it."""
+    for index, inner in choose_rules(trace, table, {"scaled_dot_product_attention": "softmax"}).items():
+        if rules.get(index) is not attention or inner is softmax:
+            continue
+        if inner is not gate:
+            raise RelevanceError(
+                f"the table's rule of softmaxes is not that of the one inside '{trace.nodes[index].name}', which is a "
+                'single operation there: give "scaled_dot_product_attention" a rule too, or write attention out'
+            )
+        rules[index] = constant_attention
+    return rules
 
 
 def _first_layer(trace: Trace, rules: Mapping[int, AnyRule], box: BoxRule | None) -> FirstLayer | None:

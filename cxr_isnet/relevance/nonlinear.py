@@ -109,6 +109,22 @@ def softmax(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
 
 def attention(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Scaled dot product attention as the product, softmax and product that it is made of."""
+    q, k, v, weights, scale = _attention_of(call)
+    maps = by_map(signal, call.output) / 2
+    to_values = weights.transpose(-2, -1) @ maps
+    to_weights = maps @ v.transpose(-2, -1)
+    to_scores = weights * (to_weights - (to_weights * weights).sum(-1, keepdim=True)) * (scale / 2)
+    return tuple(m.flatten(0, 1) for m in (to_scores @ k, to_scores.transpose(-2, -1) @ q, to_values))
+
+
+def constant_attention(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """Scaled dot product attention whose weights count as constants: all relevance goes to the values (CP-LRP)."""
+    weights = _attention_of(call)[3]
+    return (None, None, (weights.transpose(-2, -1) @ by_map(signal, call.output)).flatten(0, 1))
+
+
+def _attention_of(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """Queries, keys, values (B, ..., n, d), weights (B, ..., n, n) and scale of the scores."""
     if call.argument(4, "dropout_p", 0.0):
         raise RelevanceError(f"'{call.name}' drops attention inside torch's own kernel: set its dropout to 0")
     if call.step.kwargs.get("enable_gqa"):
@@ -125,12 +141,7 @@ def attention(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    weights = scores.softmax(-1)
-    maps = by_map(signal, call.output) / 2
-    to_values = weights.transpose(-2, -1) @ maps
-    to_weights = maps @ v.transpose(-2, -1)
-    to_scores = weights * (to_weights - (to_weights * weights).sum(-1, keepdim=True)) * (scale / 2)
-    return tuple(m.flatten(0, 1) for m in (to_scores @ k, to_scores.transpose(-2, -1) @ q, to_values))
+    return q, k, v, scores.softmax(-1), scale
 
 
 def layer_norm(call: Call, signal: Tensor) -> tuple[Tensor]:

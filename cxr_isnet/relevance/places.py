@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from cxr_isnet.relevance.errors import RelevanceError
@@ -62,12 +62,20 @@ class At:
         return not self.path or any(fnmatchcase(path, self.path) for path in paths)
 
 
-def choose_rules(trace: Trace, table: Mapping[Hashable, AnyRule]) -> dict[int, AnyRule]:
-    """The rule of every node that the table has one for: the last `At` that fits, else that of its operation."""
+def choose_rules(
+    trace: Trace, table: Mapping[Hashable, AnyRule], inside: Mapping[Hashable, Hashable] | None = None
+) -> dict[int, AnyRule]:
+    """The rule of every node that the table has one for: the last `At` that fits, else that of its operation.
+
+    With `inside`, instead the rules of operations that are a part of another: by that other, as attention, the part.
+    """
     places = [(place, rule) for place, rule in table.items() if isinstance(place, At)]
     layers = [node.index for node in trace.nodes if node.operation in LAYERS]
-    rules = {node.index: table[node.operation] for node in trace.nodes if node.operation in table}
-    for node in trace.nodes:
+    nodes = trace.nodes
+    if inside is not None:
+        nodes = tuple(replace(node, operation=inside[node.operation]) for node in nodes if node.operation in inside)
+    rules = {node.index: table[node.operation] for node in nodes if node.operation in table}
+    for node in nodes:
         for place, rule in places:
             if place.holds(trace, node, layers):
                 rules[node.index] = rule

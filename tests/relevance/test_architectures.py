@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from monai.networks.nets import EfficientNetBN, ViT
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from cxr_isnet.relevance import EPSILON_TABLE, LRP, EpsilonRules, gate, sum_of_logits
+from cxr_isnet.relevance import EPSILON_TABLE, LRP, At, EpsilonRules, RelevanceError, gate, sum_of_logits
 
 from .conftest import check_gradient
 
@@ -184,13 +184,24 @@ def test_maps_do_not_depend_on_the_rest_of_the_batch_nor_on_the_other_maps(
     assert_close(lrp(pictures, sum_of_logits)[1].image, together.sum(1, keepdim=True), rtol=1e-9, atol=1e-13)
 
 
-def test_fused_attention_is_attention_written_out(pictures: Tensor) -> None:
+@pytest.mark.parametrize(
+    "key", [None, "softmax", At(operations=("softmax",))], ids=["AttnLRP", "CP-LRP", "CP-LRP, by place"]
+)
+def test_fused_attention_is_attention_written_out(pictures: Tensor, key: Hashable) -> None:
     torch.manual_seed(1)
     written = Transformer(fused=False).eval()
     fused = Transformer(fused=True).eval()
     fused.load_state_dict(written.state_dict())
-    maps = [LRP(network, image_range=None)(pictures)[1].image for network in (written, fused)]
+    rules = EpsilonRules(table=EPSILON_TABLE if key is None else {**EPSILON_TABLE, key: gate})
+    maps = [LRP(network, rules, image_range=None)(pictures)[1].image for network in (written, fused)]
     assert_close(maps[0], maps[1], rtol=1e-9, atol=1e-13)
+
+
+def test_a_rule_of_softmaxes_that_fused_attention_would_leave_out_is_refused() -> None:
+    rules = EpsilonRules(table={**EPSILON_TABLE, "softmax": lambda call, signal: (signal,)})
+    LRP(Transformer(fused=False), rules)
+    with pytest.raises(RelevanceError, match='give "scaled_dot_product_attention" a rule too'):
+        LRP(Transformer(fused=True), rules)
 
 
 # ---- the rules, by their papers

@@ -68,6 +68,8 @@ FAMILIES: dict[str, dict[str, float]] = {
     "densenet121": {},
     "efficientnet_b0": {"drop_path_rate": 0.2},
     "resnet50": {},
+    "swin_tiny_patch4_window7_224": {"img_size": 64},
+    "vgg16": {},
     "vit_base_patch16_224": {"img_size": 64},
 }
 
