@@ -173,6 +173,8 @@ def _again(call: SignedCall, tensors: list[Tensor]) -> Tensor:
 def _add(call: SignedCall, tensors: list[Tensor]) -> Tensor:
     if len(tensors) != 2:
         raise RelevanceError(f"'{call.call.name}' adds a constant, whose contribution LRP-alpha-beta has no rule for")
+    if call.call.step.kwargs.get("alpha", 1) != 1:
+        raise RelevanceError(f"'{call.call.name}' adds with a factor alpha, which LRP-alpha-beta has no rule for")
     return tensors[0] + tensors[1]
 
 

@@ -13,9 +13,10 @@ from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+import torch
 from torch import Tensor
 
-from cxr_isnet.relevance.errors import MissingRuleError, RelevanceError
+from cxr_isnet.relevance.errors import OWN_MODULE, MissingRuleError, RelevanceError, UnfitRuleError
 from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer, FirstRule
 from cxr_isnet.relevance.layer_rules import LayerRule
 from cxr_isnet.relevance.nonlinear import NONLINEAR, attention, constant_attention, gate, softmax
@@ -28,7 +29,9 @@ from cxr_isnet.relevance.transposes import TRANSPOSES, Convolution, Rule
 def convolution(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Transposed convolution; batch norms next to it are multiplied into the weight, far smaller than a map."""
     if call.inputs[0].dim() != 4 or len(call.inputs) > 1:
-        raise RelevanceError(f"'{call.name}' convolves something else than a batch of images with a fixed weight")
+        raise RelevanceError(
+            f"'{call.name}' convolves something else than a batch of images with a fixed weight. {OWN_MODULE}"
+        )
     weight = call.argument(1, "weight")
     if call.norm_behind is not None:
         weight = weight * call.norm_behind.scale[:, None, None, None]
@@ -60,6 +63,8 @@ EPSILON_TABLE: Mapping[Hashable, Rule] = {
     "batch_norm": batch_norm,
 }
 """Rule of every operation, by its name in ATen. A gate lets no relevance through (`gate`)."""
+STOCK = frozenset(EPSILON_TABLE.values())
+"""The rules of this package."""
 
 
 class EpsilonPoints(Enum):
@@ -180,7 +185,14 @@ class EpsilonPropagation:
         )
         rule = self.rules[node.index]
         assert not isinstance(rule, FirstRule)
-        parts = rule(call, signal)
+        try:
+            parts = rule(call, signal)
+        except (RelevanceError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if rule not in STOCK:
+                raise  # the user's own
+            raise UnfitRuleError(node.operation, node.name, error) from error
         check_parts(parts, call, signal)
         return parts
 

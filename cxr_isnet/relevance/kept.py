@@ -43,10 +43,36 @@ class _Times:
         return x * self.factors
 
 
+def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None, Any]:
+    """Scaled dot product attention and its weights after dropout; None without dropout."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if not given.get("dropout_p"):
+        return func(*args, **kwargs), None, func
+    # what torch's kernels that drop do not tell: the form that it has for all devices draws as they do on the CPU
+    output, dropped = torch._scaled_dot_product_attention_math(**given)
+    return output, dropped, _Dropped((dropped != 0).to(dropped.dtype) / (1 - given["dropout_p"]), names)
+
+
+@dataclass(frozen=True)
+class _Dropped:
+    """Attention with the same weights dropped."""
+
+    factors: Tensor
+    names: tuple[str, ...]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs, "dropout_p": 0.0}
+        weights = torch._scaled_dot_product_attention_math(**given)[1]
+        attended: Tensor = weights * self.factors @ given["value"]
+        return attended
+
+
 KEEPING: Mapping[str, Callable[..., tuple[Tensor, Any, Any]]] = {
     "batch_norm": _batch_norm,
     "dropout": _dropout,
     "feature_dropout": _dropout,
+    "scaled_dot_product_attention": _attention,
 }
 """By operation: called with the function and its arguments, gives the output, what is kept, and a function that gives
 the output again for another input."""

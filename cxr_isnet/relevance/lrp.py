@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.relevance.epsilon import EpsilonRules
-from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
+from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError, UnfitRuleError
 from cxr_isnet.relevance.first_layer import Bound, BoxRule
 from cxr_isnet.relevance.in_graph import enroll, in_graph
 from cxr_isnet.relevance.places import At
@@ -21,6 +21,8 @@ from cxr_isnet.relevance.targets import Target, per_class_or_highest
 from cxr_isnet.relevance.trace import IMAGE, ForwardPass, Trace, wide
 from cxr_isnet.relevance.verification import example_images, has_numbers, takes, verified
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_TRIES = 4  # examples of images, where a rule does not fit the first
 _STRUCTURES = 64  # kept per network: more than one if parts of it are skipped at random
 
 
@@ -123,6 +125,10 @@ class LRP(nn.Module):
         self._layers, self._to_image = tuple(layers), to_image
         self._prepared: dict[Any, list[Propagation]] = {}
         modules = dict(network.named_modules())
+        wrapped = next((m for m in modules.values() if isinstance(m, _PARALLEL)), None)
+        if wrapped is not None:
+            kind = type(wrapped).__name__
+            raise RelevanceError(f"the network is in a {kind}, which calls copies of it: make it {kind}(LRP(network))")
         if not layers and not to_image:
             raise RelevanceError("neither the image's relevance is wanted nor a layer's: name layers")
         for name in layers:
@@ -200,6 +206,8 @@ class LRP(nn.Module):
 
     def _try_out(self) -> None:
         """One pass over images of the right shape, if it can be guessed, so that what has no rule is told at once."""
+        unfit: UnfitRuleError | None = None
+        tried = 0
         for images in example_images(self.network):
             if not takes(self.network, images):
                 continue
@@ -208,9 +216,15 @@ class LRP(nn.Module):
             except NotLogitsError:
                 continue
             self._prepare(run)
+            tried += 1
             try:
                 with torch.no_grad():
                     self.propagate(run, torch.ones_like(wide(run.logits))[None])
+            except UnfitRuleError as error:  # perhaps of images that are too small, or of other channels
+                unfit = unfit or error
+                if tried < _TRIES:
+                    continue
+                raise unfit from error
             except RelevanceError:
                 raise
             except Exception as error:  # a rule of the user's own; it will say so again when it is used

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.signal import by_map, epsilon_gate, inverse, per_channel, summed_to, times
 from cxr_isnet.relevance.trace import Call, Ref, wide
-from cxr_isnet.relevance.transposes import Rule, linear_map
+from cxr_isnet.relevance.transposes import Rule, linear_map, linear_map_of
 
 
 def gate(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
@@ -99,6 +100,26 @@ def division(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     return (summed_to(by_map(signal, call.output) / divisor, x), *(None for _ in call.inputs[1:]))
 
 
+def by_first(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """Linear in the first input; where it samples, by the others, counts as a constant."""
+    return linear_map_of(call, signal, [i == 0 and carries for i, carries in enumerate(call.carries)])
+
+
+def interpolation(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """a + w (b - a): linear in a and b; w counts as a constant."""
+    live = [i for i, argument in enumerate(call.step.args[:3]) if isinstance(argument, Ref)]
+    return linear_map_of(call, signal, [i < 2 and c for i, c in zip(live, call.carries, strict=True)])
+
+
+def gated_half(call: Call, signal: Tensor) -> tuple[Tensor]:
+    """a sigmoid(b), a and b the halves of the input: the gate counts as a constant."""
+    (x,) = call.inputs
+    dim = call.argument(1, "dim", -1) % x.dim()
+    scale = wide(x).chunk(2, dim)[1].sigmoid()
+    maps = by_map(signal, call.output) * scale
+    return (torch.cat([maps, torch.zeros_like(maps)], dim + 1).flatten(0, 1),)
+
+
 def softmax(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Its vector-Jacobian product (AttnLRP, equation 10, in terms of G)."""
     y = wide(call.output)
@@ -109,39 +130,74 @@ def softmax(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
 
 def attention(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Scaled dot product attention as the product, softmax and product that it is made of."""
-    q, k, v, weights, scale = _attention_of(call)
-    maps = by_map(signal, call.output) / 2
-    to_values = weights.transpose(-2, -1) @ maps
-    to_weights = maps @ v.transpose(-2, -1)
-    to_scores = weights * (to_weights - (to_weights * weights).sum(-1, keepdim=True)) * (scale / 2)
-    return tuple(m.flatten(0, 1) for m in (to_scores @ k, to_scores.transpose(-2, -1) @ q, to_values))
+    parts = _Attention.of(call)
+    from_q, from_k, from_v = (parts.inputs.get(i) is not None and call.carries[parts.inputs[i]] for i in range(3))
+    maps = by_map(signal, call.output) / max(1, (from_q or from_k) + from_v)
+    to_weights = parts.dropped * (maps @ parts.v.transpose(-2, -1))
+    to_scores = to_weights - parts.weights * to_weights.sum(-1, keepdim=True)
+    to_scores = to_scores * (parts.scale / max(1, from_q + from_k))
+    return parts.each(
+        to_scores @ parts.k if from_q else None,
+        to_scores.transpose(-2, -1) @ parts.q if from_k else None,
+        parts.dropped.transpose(-2, -1) @ maps if from_v else None,
+    )
 
 
 def constant_attention(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Scaled dot product attention whose weights count as constants: all relevance goes to the values (CP-LRP)."""
-    weights = _attention_of(call)[3]
-    return (None, None, (weights.transpose(-2, -1) @ by_map(signal, call.output)).flatten(0, 1))
+    parts = _Attention.of(call)
+    return parts.each(None, None, parts.dropped.transpose(-2, -1) @ by_map(signal, call.output))
 
 
-def _attention_of(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-    """Queries, keys, values (B, ..., n, d), weights (B, ..., n, n) and scale of the scores."""
-    if call.argument(4, "dropout_p", 0.0):
-        raise RelevanceError(f"'{call.name}' drops attention inside torch's own kernel: set its dropout to 0")
-    if call.step.kwargs.get("enable_gqa"):
-        raise RelevanceError(f"'{call.name}' shares keys among heads (enable_gqa): repeat them instead")
-    q, k, v = (wide(x) for x in call.inputs[:3])
-    if len(call.inputs) != 3:
-        raise RelevanceError(
-            f"'{call.name}' is attention whose mask depends on the image, or whose key or value does not"
-        )
-    scale = call.step.kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
-    scores = (q @ k.transpose(-2, -1)) * scale
-    mask = call.argument(3, "attn_mask", None)
-    if call.argument(5, "is_causal", False):
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    return q, k, v, scores.softmax(-1), scale
+@dataclass(frozen=True)
+class _Attention:
+    """What scaled dot product attention is made of.
+
+    Attributes:
+        q: queries (B, ..., n, d).
+        k: keys (B, ..., m, d).
+        v: values (B, ..., m, e).
+        weights: softmax of the scores (B, ..., n, m).
+        dropped: the same after dropout.
+        scale: factor of the scores.
+        inputs: of queries 0, keys 1, values 2, which of the step's inputs they are; a learned query is none.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    weights: Tensor
+    dropped: Tensor
+    scale: float
+    inputs: Mapping[int, int]
+
+    @classmethod
+    def of(cls, call: Call) -> _Attention:
+        """Those of a recorded step."""
+        if call.step.kwargs.get("enable_gqa"):
+            raise RelevanceError(f"'{call.name}' shares keys among heads (enable_gqa): repeat them instead")
+        args, kwargs = call.step.args, call.step.kwargs
+        given = [*args[:3], *(kwargs[name] for name in ("query", "key", "value")[len(args[:3]) :])]
+        which = [i for i, argument in enumerate(given) if isinstance(argument, Ref)]
+        if len(which) != len(call.inputs):
+            raise RelevanceError(f"'{call.name}' is attention whose mask depends on the image: write attention out")
+        found = dict(zip(which, call.inputs, strict=True))
+        q, k, v = (wide(found.get(i, argument)) for i, argument in enumerate(given))
+        scale = kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
+        scores = (q @ k.transpose(-2, -1)) * scale
+        mask = call.argument(3, "attn_mask", None)
+        if call.argument(5, "is_causal", False):
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        weights = scores.softmax(-1)
+        dropped = weights if call.kept is None else wide(call.kept)
+        return cls(q, k, v, weights, dropped, scale, {i: position for position, i in enumerate(which)})
+
+    def each(self, *maps: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Maps (K, B, ...) of queries, keys and values to a signal for each of the step's inputs."""
+        found = (maps[i] for i in self.inputs)
+        return tuple(None if m is None else m.flatten(0, 1) for m in found)
 
 
 def layer_norm(call: Call, signal: Tensor) -> tuple[Tensor]:
@@ -196,22 +252,25 @@ def instance_norm(call: Call, signal: Tensor) -> tuple[Tensor]:
     return (_normalised(call, weighted, x, tuple(range(2, x.dim())), None, eps),)
 
 
-_ACTIVATIONS = """abs celu elu gelu hardshrink hardswish leaky_relu mish pow prelu relu6 rrelu selu silu softshrink
-softsign sqrt square tanh tanhshrink""".split()  # noqa: SIM905
-_GATES = (
-    """sigmoid hardsigmoid rsqrt reciprocal std var norm linalg_vector_norm linalg_norm std_mean var_mean""".split()  # noqa: SIM905
-)
+_ACTIVATIONS = """abs arctan asinh atan celu elu erf expm1 gelu hardshrink hardswish leaky_relu log1p mish pow prelu
+relu6 rrelu selu silu sin sinh softshrink softsign sqrt square tanh tanhshrink""".split()  # noqa: SIM905
+_GATES = """sigmoid hardsigmoid rsqrt reciprocal std var norm linalg_vector_norm linalg_norm std_mean var_mean sign sgn
+heaviside""".split()  # noqa: SIM905
+_PRODUCTS = "matmul bmm einsum addmm baddbmm mm mv bilinear tensordot dot inner outer".split()  # noqa: SIM905
 
 NONLINEAR: Mapping[Hashable, Rule] = {
     **dict.fromkeys(_ACTIVATIONS, activation),
     **dict.fromkeys(_GATES, gate),
-    **dict.fromkeys(("matmul", "bmm", "einsum", "addmm", "baddbmm", "mm", "mv"), product),
+    **dict.fromkeys(_PRODUCTS, product),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), clamping),
     "addcmul": multiply_add,
     "div": division,
+    "glu": gated_half,
+    "grid_sampler": by_first,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,
+    "lerp": interpolation,
     "mul": scaling,
     "relu": relu,
     "rms_norm": rms_norm,

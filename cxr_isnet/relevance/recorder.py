@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.errors import OWN_MODULE, RelevanceError
 from cxr_isnet.relevance.kept import KEEPING
 from cxr_isnet.relevance.trace import ForwardPass, Ref, Step, find_logits
 
@@ -51,14 +51,20 @@ _ATEN_NAMES = {
     "swapaxes": "transpose",
     "swapdims": "transpose",
     "moveaxis": "movedim",
-    "view_as": "reshape",
-    "reshape_as": "reshape",
     "view": "reshape",
 }
 _READS_VALUES = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__", "is_nonzero"}
 _OF_SHAPE_ONLY = {
     *("new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "empty_like", "zeros_like", "ones_like"),
     *("full_like", "rand_like", "randn_like", "randint_like"),
+}
+# Of the second tensor these take the shape or the type alone.
+_LIKE_ANOTHER: Mapping[str, tuple[str, Callable[..., Any], str]] = {
+    "view_as": ("reshape", Tensor.reshape, "shape"),
+    "reshape_as": ("reshape", Tensor.reshape, "shape"),
+    "expand_as": ("expand", Tensor.expand, "shape"),
+    "type_as": ("to", Tensor.to, "dtype"),
+    "to": ("to", Tensor.to, "dtype"),
 }
 _POOLS: Mapping[Any, Callable[..., Any]] = {
     F.max_pool1d: F.max_pool1d_with_indices,
@@ -117,7 +123,16 @@ def record(
     recorder = Recorder(images)
     with recorder.hooks(network, whole, layers, named), recorder:
         output = (run or network)(images)
-    return recorder.forward_pass(find_logits(output, images.shape[0]), layers, named)
+    logits = find_logits(output, images.shape[0])
+    if not recorder.has_seen(logits):
+        scripted = [name for name, module in network.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+        what = f", as the scripted '{scripted[0]}'" if scripted else ""
+        raise RelevanceError(
+            "the logits were not made of the image by torch functions that can be followed; the last of these was at "
+            f"{recorder.last()}. What comes then is compiled, scripted or calculates outside of torch{what}. "
+            f"{OWN_MODULE}"
+        )
+    return recorder.forward_pass(logits, layers, named)
 
 
 class Recorder(TorchFunctionMode):
@@ -133,6 +148,7 @@ class Recorder(TorchFunctionMode):
         self._alive: list[Any] = [images]  # an id is that of one object only while it lives
         self._by_storage: dict[int, list[int]] = {}
         self._stale: dict[int, str] = {}
+        self._readers: dict[int, list[int]] = {}  # of constants that are no parameters, by storage
         self._opening: set[Any] = set()
         self._layers: dict[str, int] = {}
         self._stack: list[tuple[str, str]] = []
@@ -141,14 +157,17 @@ class Recorder(TorchFunctionMode):
         self._thread = threading.get_ident()
         self._note_storage(images, 0)
 
+    def has_seen(self, tensor: Tensor) -> bool:
+        """Whether it was made by what was recorded."""
+        return id(tensor) in self._index
+
+    def last(self) -> str:
+        """The last step, in words."""
+        return f"'{self._names[-1][0]}' ({self._steps[-1].operation})"
+
     def forward_pass(self, logits: Tensor, layers: Collection[str], named: bool) -> ForwardPass:
         """What was recorded."""
-        output = self._index.get(id(logits))
-        if output is None:
-            raise RelevanceError(
-                "the logits were not made of the image by torch functions that can be followed: a part of the network "
-                "is compiled, scripted or calculates outside of torch"
-            )
+        output = self._index[id(logits)]
         missing = [name for name in layers if name not in self._layers]
         if missing:
             raise RelevanceError(f"module '{missing[0]}' is not called in the forward, or returns nothing of the image")
@@ -223,11 +242,17 @@ class Recorder(TorchFunctionMode):
                 return _POOLS[func](*args, **kwargs)[0]
         if type(func) is FunctionType and func not in self._opening:
             return self._open(func, args, kwargs)
-        if not self._depends(args) and not self._depends(tuple(kwargs.values())):
-            return func(*args, **kwargs)
         name = func.__name__.partition(".")[0]
         if name == "__get__":
             name = getattr(func.__self__, "__name__", name)
+        in_place = (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name in _ATEN_NAMES)
+        if in_place or name == "__setitem__" or "out" in kwargs:
+            self._keep_constants(kwargs.get("out", args[0] if args else None))
+        if name in _LIKE_ANOTHER and len(args) == 2 and isinstance(args[1], Tensor):
+            name, func, what = _LIKE_ANOTHER[name]
+            args = (args[0], getattr(args[1], what))
+        if not self._depends(args) and not self._depends(tuple(kwargs.values())):
+            return func(*args, **kwargs)
         if name in _READS_VALUES:
             raise RelevanceError(
                 f"the forward must not branch on the data: '{self._where(name)[0]}' reads values of the image ({name})."
@@ -235,7 +260,7 @@ class Recorder(TorchFunctionMode):
             )
         if name in _OF_SHAPE_ONLY:
             return func(*args, **kwargs)
-        if (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name in _ATEN_NAMES):
+        if in_place:
             return self._in_place(func, name, args, kwargs)
         if name == "__setitem__" or "out" in kwargs:
             raise RelevanceError(
@@ -283,10 +308,8 @@ class Recorder(TorchFunctionMode):
         """Keeps what was there before: relevance may need it, and other readers have read it."""
         target = args[0]
         index = self._index.get(id(target))
-        if index is None:
-            raise RelevanceError(
-                f"'{self._where(name)[0]}' writes the image's values into a tensor made before it ({name})"
-            )
+        if index is None:  # a constant until now, as a buffer; its views that were made before are found out later
+            return self._write(func, name, args, kwargs)
         for other in self._by_storage.get(_storage(target), ()):
             value = self._values[other]
             if other != index and self._index.get(id(value)) == other:
@@ -305,6 +328,34 @@ class Recorder(TorchFunctionMode):
         self._append(operation, function, args, kwargs, target, kept)
         return target
 
+    def _keep_constants(self, target: Any) -> None:
+        """Before a tensor is changed in place: steps that have read it, as a buffer, keep what they have read."""
+        if not isinstance(target, Tensor) or id(target) in self._index:
+            return
+        storage = _storage(target)
+        for index in self._readers.pop(storage, ()):
+            step = self._steps[index]
+
+            def keep(argument: Any, storage: int = storage) -> Any:
+                if isinstance(argument, Tensor) and _storage(argument) == storage:
+                    return argument.clone()
+                if isinstance(argument, tuple | list):
+                    return type(argument)(keep(item) for item in argument)
+                return argument
+
+            kwargs = {key: keep(value) for key, value in step.kwargs.items()}
+            self._steps[index] = replace(step, args=keep(step.args), kwargs=kwargs)
+
+    def _write(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The image's values written into a tensor that was made without them."""
+        target: Tensor = args[0]
+        before = target.detach().clone()
+        func(*args, **kwargs)
+        operation = _ATEN_NAMES.get(name, name.rstrip("_"))
+        index = self._append(operation, _OnCopy(func), (before, *args[1:]), kwargs, target)
+        self._values[index] = target.clone()  # a buffer changes again before the backward pass
+        return target
+
     def _append(
         self,
         operation: Any,
@@ -313,13 +364,15 @@ class Recorder(TorchFunctionMode):
         kwargs: Mapping[str, Any],
         output: Tensor,
         kept: Any = None,
-    ) -> None:
+    ) -> int:
         inputs: list[int] = []
 
         def refer(argument: Any) -> Any:
             if isinstance(argument, Tensor):
                 index = self._index.get(id(argument))
                 if index is None:
+                    if not isinstance(argument, nn.Parameter):
+                        self._readers.setdefault(_storage(argument), []).append(len(self._steps))
                     return argument
                 if id(argument) in self._stale:
                     raise RelevanceError(
@@ -354,6 +407,7 @@ class Recorder(TorchFunctionMode):
         self._index[id(output)] = index
         self._alive.append(output)
         self._note_storage(output, index)
+        return index
 
     def _note_storage(self, tensor: Tensor, index: int) -> None:
         self._by_storage.setdefault(_storage(tensor), []).append(index)

@@ -22,14 +22,19 @@ def times(signal: Tensor, factor: Tensor) -> Tensor:
 
 def by_map(signal: Tensor, like: Tensor) -> Tensor:
     """Signal (K * B, ...) as (K, *shape of `like`), whose first dimension is B."""
-    if like.dim() == 0:
-        raise RelevanceError("the mean or sum over a whole batch mixes images: reduce over channels or pixels")
+    _check_batch(like)
     maps: Tensor = signal.reshape(-1, *like.shape)
     return maps
 
 
+def _check_batch(tensor: Tensor) -> None:
+    if tensor.dim() == 0:
+        raise RelevanceError("the mean or sum over a whole batch mixes images: reduce over channels or pixels")
+
+
 def summed_to(maps: Tensor, like: Tensor) -> Tensor:
     """Maps (K, *broadcast shape) to signals (K * B, ...) of a tensor that was broadcast."""
+    _check_batch(like)
     added = maps.dim() - 1 - like.dim()
     if added:
         maps = maps.sum(tuple(range(1, 1 + added)))

@@ -241,14 +241,14 @@ class ForwardPass:
         inputs = tuple(self.values[i] for i in step.inputs)
         return Call(step, name, inputs, self.values[index], self.kept[index], norm_behind=norm, **settings)
 
-    def replayed(self, images: Tensor) -> Tensor:
-        """Logits of other images by the steps alone, with the same random factors."""
+    def replayed(self, images: Tensor) -> list[Tensor]:
+        """Outputs of all steps for other images, with the same random factors."""
         values: list[Tensor] = []
         for i, step in enumerate(self.steps):
             values.append(
                 images if i == IMAGE else step.function(*_filled(step.args, values), **_filled(step.kwargs, values))
             )
-        return values[self.output]
+        return values
 
 
 def _filled(argument: Any, values: Sequence[Any]) -> Any:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.errors import OWN_MODULE, RelevanceError
 from cxr_isnet.relevance.signal import by_map, summed_to, times
 from cxr_isnet.relevance.trace import Call, wide
 
@@ -24,8 +24,13 @@ Rule = Callable[[Call, Tensor], tuple[Tensor | None, ...]]
 
 def linear_map(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
     """Vector-Jacobian product: for what is linear in its inputs, or picks winners among them; map by map."""
+    return linear_map_of(call, signal, call.carries)
+
+
+def linear_map_of(call: Call, signal: Tensor, which: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """`linear_map` by some of the inputs; the others count as constants."""
     inputs = [wide(x) for x in call.inputs]
-    live = [i for i, carries in enumerate(call.carries) if carries]
+    live = [i for i, one in enumerate(which) if one]
 
     def function(*values: Tensor) -> Tensor:
         given: list[Tensor] = list(inputs)
@@ -148,7 +153,9 @@ def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
     """To each input its own part; a concatenation of batches is a `RelevanceError`."""
     dim = call.argument(1, "dim", 0) % call.output.dim()
     if dim == 0:
-        raise RelevanceError(f"'{call.name}' concatenates along the batch: relevance of images cannot be separated")
+        raise RelevanceError(
+            f"'{call.name}' concatenates along the batch: relevance of images cannot be separated. {OWN_MODULE}"
+        )
     tensors = call.step.args[0] if call.step.args else call.step.kwargs["tensors"]
     if len(tensors) != len(call.inputs):  # constants among them, as a class token
         return linear_map(call, signal)  # type: ignore[return-value]
@@ -158,15 +165,20 @@ def concatenation(call: Call, signal: Tensor) -> tuple[Tensor, ...]:
 
 
 def addition(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
-    """To each summand the whole signal; a sum of images with broadcasting or a factor is a `RelevanceError`."""
-    live = [x for x, carries in zip(call.inputs, call.carries, strict=True) if carries]
-    if len(live) > 1 and any(x.shape != call.output.shape for x in live):
-        raise RelevanceError(f"'{call.name}' adds tensors of different shapes; relevance is given for equal ones")
+    """To each summand the whole signal, summed over where the summand was broadcast."""
     if call.step.kwargs.get("alpha", 1) != 1:
-        raise RelevanceError(f"'{call.name}' adds with a factor alpha: multiply in a module with a rule")
-    if live[0].shape != call.output.shape:  # a constant made it larger
-        signal = summed_to(by_map(signal, call.output), live[0])
-    return tuple(signal if carries else None for carries in call.carries)
+        return linear_map(call, signal)
+    found: list[Tensor | None] = []
+    for x, carries in zip(call.inputs, call.carries, strict=True):
+        whole = x.shape == call.output.shape
+        found.append((signal if whole else summed_to(by_map(signal, call.output), x)) if carries else None)
+    return tuple(found)
+
+
+def copying(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """A copy over another tensor: the signal to what is copied, summed over where it was broadcast."""
+    found = summed_to(by_map(signal, call.output), call.inputs[-1])
+    return (*(None for _ in call.inputs[1:]), found)
 
 
 def reshaping(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
@@ -205,7 +217,8 @@ def _kept_dims(call: Call, signal: Tensor) -> tuple[Tensor, list[int]]:
     dims = sorted(d % x.dim() for d in ((given,) if isinstance(given, int) else given))
     if 0 in dims:
         raise RelevanceError(
-            f"'{call.name}' reduces over the images of a batch: relevance of images cannot be separated"
+            f"'{call.name}' reduces over the images of a batch: relevance of images cannot be separated. Reduce over "
+            "channels or pixels, or take a batch norm of torch"
         )
     maps = by_map(signal, call.output)
     if call.output.dim() < x.dim():
@@ -227,9 +240,9 @@ def dropout(call: Call, signal: Tensor) -> tuple[Tensor]:
     return (signal if call.kept is None else times(signal, call.kept),)
 
 
-def identity(call: Call, signal: Tensor) -> tuple[Tensor]:
-    """The signal as it is."""
-    return (signal,)
+def identity(call: Call, signal: Tensor) -> tuple[Tensor | None, ...]:
+    """The signal as it is; another input, as of `type_as`, only tells the type."""
+    return (signal, *(None for _ in call.inputs[1:]))
 
 
 _LINEAR = """adaptive_avg_pool1d adaptive_avg_pool3d avg_pool1d avg_pool3d chunk channel_shuffle
@@ -239,8 +252,9 @@ roll rot90 rsub select split split_with_sizes sub tensor_split tile unbind unfol
 upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
 upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d where stack
 max amax maximum minimum min amin topk max_pool1d_with_indices max_pool3d_with_indices adaptive_max_pool1d
-adaptive_max_pool2d adaptive_max_pool3d grid_sampler tril triu hstack vstack dstack _weight_norm pad logsumexp sort
-lerp""".split()  # noqa: SIM905
+adaptive_max_pool2d adaptive_max_pool3d tril triu hstack vstack dstack _weight_norm pad logsumexp sort
+median kthvalue take_along_dim as_strided scatter scatter_add index_add index_copy nan_to_num column_stack block_diag
+fractional_max_pool2d fractional_max_pool3d max_unpool1d max_unpool2d max_unpool3d""".split()  # noqa: SIM905
 
 TRANSPOSES: Mapping[Hashable, Rule] = {
     **dict.fromkeys(_LINEAR, linear_map),
@@ -253,6 +267,7 @@ TRANSPOSES: Mapping[Hashable, Rule] = {
     "add": addition,
     "avg_pool2d": average_pool,
     "cat": concatenation,
+    "copy": copying,
     "dropout": dropout,
     "feature_dropout": dropout,
     "max_pool2d_with_indices": max_pool,

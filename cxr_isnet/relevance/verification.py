@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cxr_isnet.relevance.errors import RelevanceError
+from cxr_isnet.relevance.errors import OWN_MODULE, RelevanceError
 from cxr_isnet.relevance.recorder import record
 from cxr_isnet.relevance.trace import ForwardPass, find_logits
 
@@ -40,7 +41,7 @@ def verified(network: nn.Module, images: Tensor, whole: Collection[type], layers
         RelevanceError: if the network is more than the torch functions that were seen.
     """
     images = images.detach()
-    with torch.no_grad():
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         others = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
         with _aside(network, images) as run:
             try:
@@ -54,13 +55,24 @@ def verified(network: nn.Module, images: Tensor, whole: Collection[type], layers
                 ) from error
         with _aside(network, images) as run:
             expected = find_logits(run(others), others.shape[0])
-        if not torch.equal(expected.nan_to_num(), found.replayed(others).nan_to_num()):
+        if not torch.equal(expected.nan_to_num(), found.replayed(others)[found.output].nan_to_num()):
+            with _aside(network, images) as run:
+                place = _first_difference(found, record(network, others, whole, layers, run=run), others)
             raise RelevanceError(
-                "the network's logits of other images are not those of what it did to these: a part of it does not go "
-                "through torch functions (as a scripted or compiled module, or numpy), changes a tensor behind them, "
-                "or is a number read from the images. Make that part a module of its own, and give the module a rule"
+                f"the network's logits of other images are not those of what it did to these{place}: a part of it does "
+                "not go through torch functions (as a scripted or compiled module, or numpy), changes a tensor behind "
+                f"them, or is a number read from the images. {OWN_MODULE}"
             )
     return found
+
+
+def _first_difference(run: ForwardPass, other: ForwardPass, images: Tensor) -> str:
+    """Where the steps of a pass, repeated for the images of another pass, first give something else than that one."""
+    for i, (mine, value) in enumerate(zip(run.replayed(images), other.values, strict=False)):
+        same = run.steps[i].operation == other.steps[i].operation and mine.shape == value.shape
+        if not same or not torch.equal(mine.nan_to_num(), value.nan_to_num()):
+            return f", from '{run.names[i][0]}' ({run.steps[i].operation}) on"
+    return ""
 
 
 def takes(network: nn.Module, images: Tensor) -> bool:

@@ -65,7 +65,39 @@ def over_columns(net: Net, x: Tensor) -> Tensor:
     return F.relu(net.norm(F.linear(x, torch.ones(4, x.shape[3]))))
 
 
+def writes_into_a_constant(net: Net, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y.copy_(F.relu(x))
+    return F.relu(y.add_(net.second(x)))
+
+
+def buffer_read_before_it_changes(net: Net, x: Tensor) -> Tensor:
+    y = F.relu(x + net.norm.running_var.view(4, 1, 1))
+    net.norm.running_var.mul_(0.5).add_(0.1)
+    return F.relu(y - net.norm.running_var.view(4, 1, 1))
+
+
+def buffer_of_features(net: Net, x: Tensor) -> Tensor:
+    net.norm.running_mean.lerp_(x.detach().mean((0, 2, 3)), 0.1)
+    return F.relu(net.second(x))
+
+
+def attention_with_dropout(net: Net, x: Tensor) -> Tensor:
+    t = F.adaptive_avg_pool2d(x, 3).flatten(2)
+    y = F.scaled_dot_product_attention(t, 2 * t, t + 1, dropout_p=0.3 if net.training else 0.0)
+    return net.head(y.mean(2))
+
+
+def attention_of_a_learned_query(net: Net, x: Tensor) -> Tensor:
+    t = F.adaptive_avg_pool2d(x, 3).flatten(2)
+    query = net.w.view(1, 4, 1).expand(len(x), 4, 9)
+    return net.head(F.scaled_dot_product_attention(query, t, value=t).mean(2))
+
+
 FOLLOWED = {
+    "writes into a constant": writes_into_a_constant,
+    "buffer that is read before it changes": buffer_read_before_it_changes,
+    "buffer of features": buffer_of_features,
     "another thing in training": lambda net, x: F.relu(x) * 2 if net.training else F.relu(net.second(F.relu(x))),
     "in-place sum of a tensor that is read before and after": in_place_sum,
     "in-place relu of a tensor that is read before and after": in_place_relu,
@@ -99,6 +131,20 @@ FOLLOWED = {
 }
 
 
+NOT_PIECEWISE_LINEAR = {
+    "attention with dropout": attention_with_dropout,
+    "attention of a learned query": attention_of_a_learned_query,
+    "a gate of both halves": lambda net, x: F.glu(torch.cat([F.relu(x), net.second(x)], 1), 1),
+    "sampled where the image says": lambda net, x: F.grid_sample(
+        F.relu(x), net.second(x)[:, :2].permute(0, 2, 3, 1), align_corners=False
+    ),
+    "interpolated as the image says": lambda net, x: torch.lerp(F.relu(x), net.second(x), x.sigmoid()),
+    "bilinear": lambda net, x: net.head(
+        F.bilinear(x.mean((2, 3)), x.amax((2, 3)), net.second.weight.flatten(2)[..., :4])
+    ),
+}
+
+
 def alike(net: nn.Module) -> None:
     """Sets what is drawn at random."""
     random.seed(0)
@@ -112,7 +158,7 @@ def test_logits_buffers_and_gradients_are_those_of_the_network_and_maps_are_righ
 ) -> None:
     images = torch.rand(3, 1, 8, 8)
     network = randomise(Net(body)).train(training)
-    plain = copy.deepcopy(network)
+    plain, before = copy.deepcopy(network), copy.deepcopy(network.state_dict())
     lrp = LRP(network, EpsilonRules(0.0), image_range=None)
     alike(plain)
     expected = plain(images)
@@ -124,6 +170,7 @@ def test_logits_buffers_and_gradients_are_those_of_the_network_and_maps_are_righ
         assert torch.equal(one, other)
 
     def explained(x: Tensor) -> Tensor:
+        plain.load_state_dict(before)
         alike(plain)
         found = plain(x)
         return found if isinstance(found, Tensor) else found[0]
@@ -133,15 +180,60 @@ def test_logits_buffers_and_gradients_are_those_of_the_network_and_maps_are_righ
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", [n for n in FOLLOWED if "Python" not in n and "linear" not in n])
+@pytest.mark.parametrize("body", NOT_PIECEWISE_LINEAR.values(), ids=NOT_PIECEWISE_LINEAR)
+def test_logits_are_those_of_the_network(body: Callable[[Net, Tensor], Tensor], training: bool) -> None:
+    images = torch.rand(3, 1, 8, 8)
+    network = Net(body).train(training)
+    lrp = LRP(network, image_range=None)
+    alike(network)
+    expected = network(images)
+    alike(network)
+    logits, relevance = lrp(images)
+    assert torch.equal(logits, expected)
+    assert relevance.image.any()
+
+
+@pytest.mark.parametrize(
+    ("gated", "weight"),
+    [
+        (lambda v, w: F.glu(v, 1), lambda v: v[:, 1:].sigmoid()),
+        (lambda v, w: torch.lerp(v[:, :1], w, v[:, 1:]), lambda v: 1 - v[:, 1:]),
+        (lambda v, w: F.grid_sample(v[:, :1], v[:, 1:].expand(-1, 2, -1, -1).permute(0, 2, 3, 1)), None),
+    ],
+    ids=["glu", "lerp", "grid_sample"],
+)
+def test_what_scales_or_samples_counts_as_a_constant(
+    gated: Callable[[Tensor, Tensor], Tensor], weight: Callable[[Tensor], Tensor] | None
+) -> None:
+    """All relevance lies at the values, none at the gate: AttnLRP's and LRP's rule of gates (Arras et al. 2019)."""
+
+    class Gated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return gated(x, torch.zeros(len(x), 1, 3, 3)).flatten(1)
+
+    images = torch.rand(2, 2, 3, 3)
+    logits, relevance = LRP(Gated(), EpsilonRules(0.0), image_range=None)(images)
+    assert not relevance.image[:, :, 1].any()
+    assert_close(relevance.image.sum((2, 3, 4)), logits)
+    if weight is not None:
+        assert_close(relevance.image.sum(1)[:, :1], images[:, :1] * weight(images))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "name", [n for n in (*FOLLOWED, *NOT_PIECEWISE_LINEAR) if "Python" not in n and "linear" not in n]
+)
 def test_gradient_by_the_weights(name: str, training: bool) -> None:
     images = torch.rand(3, 1, 6, 6)
-    lrp = LRP(randomise(Net(FOLLOWED[name])).train(training), EpsilonRules(0.05))
+    body = {**FOLLOWED, **NOT_PIECEWISE_LINEAR}[name]
+    lrp = LRP(randomise(Net(body)).train(training), EpsilonRules(0.05))
+    buffers = dict(lrp.named_buffers())
     names = [n for n, p in lrp.named_parameters()]
 
     def explain(*values: Tensor) -> Tensor:
         alike(lrp)
-        return torch.func.functional_call(lrp, dict(zip(names, values, strict=True)), (images,))[1].image
+        state = dict(zip(names, values, strict=True)) | {n: b.clone() for n, b in buffers.items()}
+        return torch.func.functional_call(lrp, state, (images,))[1].image
 
     assert torch.autograd.gradcheck(explain, tuple(lrp.parameters()), fast_mode=True, atol=1e-6)
 
@@ -152,10 +244,10 @@ def writes(net: Net, x: Tensor) -> Tensor:
     return y
 
 
-def writes_into_a_constant(net: Net, x: Tensor) -> Tensor:
+def writes_behind_a_view(net: Net, x: Tensor) -> Tensor:
     y = torch.zeros_like(x)
-    y.copy_(F.relu(x))
-    return y
+    y[:, :2].add_(F.relu(x[:, :2]))
+    return y + x
 
 
 def changes_a_view(net: Net, x: Tensor) -> Tensor:
@@ -168,7 +260,7 @@ REFUSED = {
     "__float__": lambda net, x: F.relu(x) * float(x.mean()),
     "item": lambda net, x: F.relu(x) * x.mean().item(),
     "writes into a part of a tensor": writes,
-    "writes the image's values into a tensor": writes_into_a_constant,
+    "from 'add' \\(add\\) on.*changes a tensor behind them": writes_behind_a_view,
     "view of.*Do not work in place": changes_a_view,
     "returned a tuple of.*auxiliary": lambda net, x: (net.head(x.mean((2, 3))), net.head(F.relu(x).mean((2, 3)))),
     "ends in a gate": lambda net, x: net.head(F.relu(x).mean((2, 3))).sigmoid(),
@@ -185,6 +277,22 @@ def test_what_cannot_be_followed_is_refused_at_construction(message: str, traini
         LRP(Net(REFUSED[message]).train(training))
 
 
+def test_a_parallel_network_is_refused() -> None:
+    with pytest.raises(RelevanceError, match=r"make it DataParallel\(LRP\(network\)\)"):
+        LRP(nn.DataParallel(randomise(ConvNet())))
+
+
+def test_a_rule_that_does_not_fit_an_operation_names_it_and_the_way_out() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.zeros(2, 1, 4, 4).scatter(2, torch.zeros(2, 1, 2, 4, dtype=torch.int64), x).flatten(1)
+
+    with pytest.raises(
+        RelevanceError, match=r"rule of \"scatter\" does not fit its use at '0'.*give the module a rule"
+    ):
+        LRP(nn.Sequential(Odd()), image_range=None)
+
+
 def test_what_calculates_behind_torch_functions_is_refused() -> None:
     class Scripted(nn.Module):
         def __init__(self) -> None:
@@ -195,7 +303,7 @@ def test_what_calculates_behind_torch_functions_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.rest(self.first(x))
 
-    with pytest.raises(RelevanceError, match="scripted"):
+    with pytest.raises(RelevanceError, match=r"last of these was at 'first' \(conv2d\).*the scripted 'rest'"):
         LRP(Scripted())
 
 

@@ -119,6 +119,18 @@ def test_layers(layer: nn.Module) -> None:
         pytest.param(lambda x: torch.flatten(x, 2).flatten(1), id="flatten"),
         pytest.param(lambda x: F.adaptive_avg_pool2d(x, (2, 2)).flatten(start_dim=1), id="adaptive pool"),
         pytest.param(lambda x: F.max_pool2d(x, kernel_size=2, stride=1).flatten(1), id="max pool"),
+        pytest.param(lambda x: x + x.mean((2, 3), keepdim=True) + x[:, :1], id="sum of different shapes"),
+        pytest.param(lambda x: torch.add(x, x.flip(2), alpha=2), id="sum with a factor"),
+        pytest.param(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), id="unpool"),
+        pytest.param(lambda x: x.flatten(2).median(2).values + x.flatten(2).kthvalue(3).values, id="median"),
+        pytest.param(lambda x: torch.take_along_dim(x, x.argsort(2), 2), id="taken by its own order"),
+        pytest.param(lambda x: torch.tensordot(x, torch.arange(12.0).view(4, 3), ([1], [0])), id="tensordot"),
+        pytest.param(
+            lambda x: torch.zeros(2, 9, 7, 6).index_add(1, torch.tensor([1, 1, 8, 0]), x), id="added by an index"
+        ),
+        pytest.param(lambda x: x * x.sign().expand_as(x), id="sign"),
+        pytest.param(lambda x: (x > 0.5).type_as(x) * x, id="a mask of the image's type"),
+        pytest.param(lambda x: torch.arange(6.0).expand_as(x) * x, id="a factor of the image's shape"),
     ],
 )
 def test_functions(function: Callable[[Tensor], Tensor]) -> None:
@@ -138,9 +150,8 @@ def test_in_training_dropout_passes_what_it_passed(dropout: nn.Module) -> None:
     ("function", "message"),
     [
         (lambda x: torch.cat([x, x]).flatten(1), "concatenates along the batch"),
-        (lambda x: (x + x.mean((2, 3), keepdim=True)).flatten(1), "different shapes"),
-        (lambda x: torch.add(x, x, alpha=2).flatten(1), "alpha"),
-        (lambda x: x.flatten(1) + x.mean(), "mean over a whole batch|different shapes"),
+        (lambda x: x.flatten(1) + x.mean(), "mean or sum over a whole batch"),
+        (lambda x: F.conv2d(x, x.mean(0, keepdim=True)).flatten(1), "fixed weight. Put that part into a module"),
     ],
 )
 def test_what_has_no_relevance_is_refused_with_a_reason(function: Callable[[Tensor], Tensor], message: str) -> None:
