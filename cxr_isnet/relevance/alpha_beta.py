@@ -26,7 +26,8 @@ from cxr_isnet.relevance import transposes
 from cxr_isnet.relevance.epsilon import carrying_nodes, check_parts, check_rules
 from cxr_isnet.relevance.errors import RelevanceError
 from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer
-from cxr_isnet.relevance.signal import per_channel, times
+from cxr_isnet.relevance.layer_rules import check_shares
+from cxr_isnet.relevance.signal import check_not_negative, per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
 from cxr_isnet.relevance.transposes import Convolution
 
@@ -239,10 +240,8 @@ class AlphaBetaRules:
     start: AlphaBetaStart = AlphaBetaStart.LOGIT
 
     def __post_init__(self) -> None:
-        if abs(self.alpha + self.beta - 1) > 1e-9 or self.beta > 0:
-            raise RelevanceError(f"alpha={self.alpha}, beta={self.beta}: alpha + beta must be 1 and beta at most 0")
-        if self.epsilon < 0:
-            raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
+        check_shares(self.alpha, self.beta)
+        check_not_negative("epsilon", self.epsilon)
 
     def prepare(self, trace: Trace, box: BoxRule | None, wanted: frozenset[int]) -> AlphaBetaPropagation:
         """Propagation of these rules through one network; arguments and errors as for `EpsilonRules.prepare`."""

@@ -21,7 +21,7 @@ from cxr_isnet.relevance.first_layer import BoxRule, FirstLayer, FirstRule
 from cxr_isnet.relevance.layer_rules import LayerRule
 from cxr_isnet.relevance.nonlinear import NONLINEAR, attention, constant_attention, gate, softmax
 from cxr_isnet.relevance.places import AnyRule, choose_rules
-from cxr_isnet.relevance.signal import inverse, per_channel, times
+from cxr_isnet.relevance.signal import check_not_negative, inverse, per_channel, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Node, Trace, wide
 from cxr_isnet.relevance.transposes import TRANSPOSES, Convolution, Rule
 
@@ -98,8 +98,7 @@ class EpsilonRules:
     table: Mapping[Hashable, AnyRule] = field(default_factory=lambda: EPSILON_TABLE)
 
     def __post_init__(self) -> None:
-        if self.epsilon < 0:
-            raise RelevanceError(f"epsilon is {self.epsilon}; it must be 0 or more")
+        check_not_negative("epsilon", self.epsilon)
 
     def prepare(self, trace: Trace, box: BoxRule | None, wanted: frozenset[int]) -> EpsilonPropagation:
         """Propagation of these rules through one network.

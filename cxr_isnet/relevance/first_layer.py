@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.signal import inverse, times
+from cxr_isnet.relevance.signal import check_not_negative, inverse, times
 from cxr_isnet.relevance.trace import IMAGE, Call, ForwardPass, Trace, wide
 from cxr_isnet.relevance.transposes import Convolution, linear_map
 
@@ -73,10 +73,13 @@ class FlatRule:
     """Every input of an output gets the same.
 
     Attributes:
-        epsilon: stabiliser of the denominator.
+        epsilon: stabiliser of the denominator, >= 0.
     """
 
     epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_not_negative("epsilon", self.epsilon)
 
     def relevance(self, layer: _Reading, relevance: Tensor) -> Tensor:
         """Relevance of the image from that of the layer's output (K * B, C', h, w)."""
@@ -88,10 +91,13 @@ class WSquareRule:
     """By the squared weights, whatever the input is.
 
     Attributes:
-        epsilon: stabiliser of the denominator.
+        epsilon: stabiliser of the denominator, >= 0.
     """
 
     epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_not_negative("epsilon", self.epsilon)
 
     def relevance(self, layer: _Reading, relevance: Tensor) -> Tensor:
         """Relevance of the image from that of the layer's output (K * B, C', h, w)."""
@@ -106,7 +112,7 @@ class BoxRule:
     Attributes:
         low: smallest value an image can have.
         high: largest value.
-        epsilon: stabiliser of the denominator.
+        epsilon: stabiliser of the denominator, >= 0.
         biases: biases take their share of relevance, by the bounds that the rule gives them. zennit leaves them out.
     """
 
@@ -118,6 +124,7 @@ class BoxRule:
     def __post_init__(self) -> None:
         if not torch.as_tensor(self.high).gt(torch.as_tensor(self.low)).all():
             raise RelevanceError(f"image_range is ({self.low}, {self.high}); the second must be larger")
+        check_not_negative("epsilon", self.epsilon)
 
     def relevance(self, layer: _Reading, relevance: Tensor) -> Tensor:
         """Relevance of the image from that of the layer's output (K * B, C', h, w)."""
@@ -236,6 +243,11 @@ def _by_weight(layer: _Reading, relevance: Tensor, weight: Tensor, bias: Tensor 
 def _by_channel(bound: Bound, image: Tensor) -> float | Tensor:
     if isinstance(bound, int | float):
         return bound
+    if len(bound) not in (1, image.shape[1]):
+        raise RelevanceError(
+            f"image_range has {len(bound)} values for images of {image.shape[1]} channels: give one for all, or one "
+            "for each"
+        )
     return torch.as_tensor(bound, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
 
 

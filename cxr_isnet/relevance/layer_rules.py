@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from cxr_isnet.relevance.errors import RelevanceError
-from cxr_isnet.relevance.signal import inverse, times
+from cxr_isnet.relevance.signal import check_not_negative, inverse, times
 from cxr_isnet.relevance.trace import Call, wide
 from cxr_isnet.relevance.transposes import Convolution
 
@@ -93,6 +93,9 @@ class LayerRule(ABC):
 
     epsilon: float = 1e-6
 
+    def __post_init__(self) -> None:
+        check_not_negative("epsilon", self.epsilon)
+
     def __call__(self, call: Call, signal: Tensor) -> tuple[Tensor]:
         layer = Layer.of(call)
         return (self.share(layer, signal),)
@@ -111,6 +114,12 @@ class EpsilonRule(LayerRule):
         return layer.back(damped, layer.weight)
 
 
+def check_shares(alpha: float, beta: float) -> None:
+    """Raises `RelevanceError` for shares that are none of LRP-alpha-beta."""
+    if abs(alpha + beta - 1) > 1e-9 or beta > 0:
+        raise RelevanceError(f"alpha={alpha}, beta={beta}: alpha + beta must be 1 and beta at most 0")
+
+
 @dataclass(frozen=True)
 class AlphaBetaRule(LayerRule):
     """By positive and negative contributions apart; by default z+, the positive alone.
@@ -124,8 +133,8 @@ class AlphaBetaRule(LayerRule):
     beta: float = 0.0
 
     def __post_init__(self) -> None:
-        if abs(self.alpha + self.beta - 1) > 1e-9 or self.beta > 0:
-            raise RelevanceError(f"alpha={self.alpha}, beta={self.beta}: alpha + beta must be 1 and beta at most 0")
+        super().__post_init__()
+        check_shares(self.alpha, self.beta)
 
     def share(self, layer: Layer, signal: Tensor) -> Tensor:
         plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
@@ -146,6 +155,10 @@ class GammaRule(LayerRule):
     """
 
     gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative("gamma", self.gamma)
 
     def share(self, layer: Layer, signal: Tensor) -> Tensor:
         weight, bias, gamma = layer.weight, layer.bias, self.gamma

@@ -161,6 +161,8 @@ class LRP(nn.Module):
             RelevanceError: if the target gives a signal of another shape than (K, B, classes), or the network does in
                 this mode what has no rule.
         """
+        if not len(images):
+            raise RelevanceError(f"no images: a batch of shape {tuple(images.shape)}")
         compiling = torch.compiler.is_compiling()
         if compiling:
             logits, backward = in_graph(self, images)
@@ -188,7 +190,8 @@ class LRP(nn.Module):
         if structure not in self._prepared:  # while it is compiled; or a part of the network is skipped at random
             self._prepare(run)
         batch = run.logits.shape[0]
-        with torch.autocast(run.logits.device.type, enabled=False):
+        device = run.logits.device.type
+        with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
             found = [propagation(run, seed.flatten(0, 1)) for propagation in self._prepared[structure]]
         maps = [torch.cat([_by_image(f[i], batch) for f in found], 1) for i in run.layers.values()]
         if self._to_image:
@@ -209,6 +212,8 @@ class LRP(nn.Module):
         unfit: UnfitRuleError | None = None
         tried = 0
         for images in example_images(self.network):
+            if not has_numbers(images):
+                return  # a network that has shapes alone
             if not takes(self.network, images):
                 continue
             try:

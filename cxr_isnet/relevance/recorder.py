@@ -392,7 +392,10 @@ class Recorder(TorchFunctionMode):
             operation = "reciprocal"  # a constant divided by what depends on the image
         if operation == "pow" and not (isinstance(args[0], Ref) and isinstance(args[1], int | float) and args[1] > 0):
             operation = "reciprocal"  # infinite, or not 0, at 0
-        step = Step(operation, function, args, kwargs, tuple(inputs))
+        device = output.device.type
+        autocasts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        autocast = torch.get_autocast_dtype(device) if autocasts else None
+        step = Step(operation, function, args, kwargs, tuple(inputs), autocast)
         value = output
         if (
             self._with_grad and not torch.is_grad_enabled()

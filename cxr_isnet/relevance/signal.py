@@ -11,6 +11,12 @@ from torch import Tensor
 from cxr_isnet.relevance.errors import RelevanceError
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """Raises `RelevanceError` for a setting that must be 0 or more."""
+    if not value >= 0:
+        raise RelevanceError(f"{name} is {value}; it must be 0 or more")
+
+
 def times(signal: Tensor, factor: Tensor) -> Tensor:
     """Signal (K * B, ...) times factor (B, ...), the factor broadcast over the maps instead of copied."""
     batch = factor.shape[0]

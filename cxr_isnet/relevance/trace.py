@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cxr_isnet.relevance.errors import NotLogitsError, RelevanceError
@@ -33,6 +34,7 @@ class Step:
         args: positional arguments; outputs of other steps appear as `Ref`, everything else, as weights, is itself.
         kwargs: keyword arguments, likewise.
         inputs: indices of the steps read, in order of appearance.
+        autocast: dtype that autocast took for it, or None. Relevance does without.
     """
 
     operation: Hashable
@@ -40,6 +42,7 @@ class Step:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     inputs: tuple[int, ...]
+    autocast: torch.dtype | None = None
 
     def again(self, inputs: Sequence[Any]) -> Any:
         """The output for other values in place of the inputs, in order of appearance; computed in their dtype."""
@@ -245,9 +248,11 @@ class ForwardPass:
         """Outputs of all steps for other images, with the same random factors."""
         values: list[Tensor] = []
         for i, step in enumerate(self.steps):
-            values.append(
-                images if i == IMAGE else step.function(*_filled(step.args, values), **_filled(step.kwargs, values))
-            )
+            if i == IMAGE:
+                values.append(images)
+                continue
+            with torch.autocast(images.device.type, step.autocast, step.autocast is not None):
+                values.append(step.function(*_filled(step.args, values), **_filled(step.kwargs, values)))
         return values
 
 

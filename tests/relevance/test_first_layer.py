@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from cxr_isnet.relevance import LRP, EpsilonPoints, EpsilonRules, RelevanceError, sum_of_logits
 
-from .networks import randomise
+from .networks import ConvNet, randomise
 from .oracle import Oracle
 
 
@@ -137,3 +137,8 @@ def test_a_black_patch_at_epsilon_zero_gives_no_nan(points: EpsilonPoints, image
 def test_an_empty_image_range_is_refused() -> None:
     with pytest.raises(RelevanceError, match=r"image_range is \(1\.0, 0\.0\)"):
         LRP(first_layer_only(bias=True, norm=True), EpsilonRules(), image_range=(1.0, 0.0))
+
+
+def test_bounds_of_another_number_of_channels_are_refused(images: Tensor) -> None:
+    with pytest.raises(RelevanceError, match="image_range has 3 values for images of 2 channels"):
+        LRP(randomise(ConvNet()), image_range=([0.0, 0.0, 0.0], 1.0))

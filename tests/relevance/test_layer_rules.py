@@ -249,3 +249,22 @@ def test_a_batch_norm_behind_a_layer_is_part_of_it_and_one_before_it_is_not() ->
     merged.conv0 = torch.nn.utils.fuse_conv_bn_eval(merged.conv0, merged.norm0)
     merged.norm0 = nn.Identity()
     assert_close(LRP(merged, EpsilonPlus())(images)[1].image, LRP(network, EpsilonPlus())(images)[1].image)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GammaRule(gamma=-0.1),
+        lambda: GammaRule(-0.1),
+        lambda: EpsilonRule(float("nan")),
+        lambda: AlphaBetaRule(-1.0),
+        lambda: FlatRule(-1.0),
+        lambda: WSquareRule(-1.0),
+        lambda: BoxRule(epsilon=-1.0),
+        lambda: EpsilonRules(-1.0),
+        lambda: LRP(nn.Flatten(), first_epsilon=-1.0),
+    ],
+)
+def test_a_setting_below_0_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(RelevanceError, match="must be 0 or more"):
+        make()

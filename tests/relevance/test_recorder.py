@@ -393,6 +393,36 @@ def test_narrow_networks_are_explained_in_float32(dtype: torch.dtype, images: Te
     assert relevance.image.isfinite().all()
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_autocast_of_the_whole_network_or_of_a_part(inside: bool) -> None:
+    def body(net: Net, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside or torch.is_autocast_enabled("cpu")):
+            y = net.second(F.relu(x))
+        return F.relu(y.float())
+
+    network, images = Net(body).float().eval(), torch.rand(3, 1, 8, 8, dtype=torch.float32)
+    lrp = LRP(network)
+    with torch.autocast("cpu", torch.bfloat16, enabled=not inside):
+        expected = network(images)
+        logits, relevance = lrp(images)
+    assert torch.equal(logits, expected)
+    assert relevance.image.dtype == torch.float32
+    relevance.image.square().sum().backward()
+    assert network.second.weight.grad.isfinite().all()
+
+
+def test_a_network_without_numbers_has_maps_without_numbers() -> None:
+    with torch.device("meta"):
+        network = ConvNet()
+    relevance = LRP(network)(torch.empty(2, 2, 9, 8, device="meta"))[1]
+    assert relevance.image.shape == (2, 3, 2, 9, 8)
+
+
+def test_a_batch_without_images_is_refused(images: Tensor) -> None:
+    with pytest.raises(RelevanceError, match="no images"):
+        LRP(randomise(ConvNet()))(images[:0])
+
+
 def test_images_out_of_range_are_told_once(images: Tensor) -> None:
     lrp = LRP(randomise(ConvNet()))
     with pytest.warns(UserWarning, match=r"outside image_range \(0.0, 1.0\).*image_range="):
