@@ -183,9 +183,12 @@ def _efficientnet(classes: int, image_size: int, dropout: float) -> nn.Module:
 
     Its batch norms average as those of the other networks, over 10 steps. MONAI's average over 100, as suits ImageNet:
     after the few hundred steps of a small training, the network in use would still be another than the one trained.
+    And its last layer starts as theirs: MONAI scales it by the number of classes, for two of them to logits of some 4.
     """
     norm = ("batch", {"eps": 1e-3, "momentum": 0.1})
-    return EfficientNetBN("efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=classes, norm=norm)
+    network = EfficientNetBN("efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=classes, norm=norm)
+    network._fc.reset_parameters()
+    return network
 
 
 def _timm(name: str) -> Backbone:

@@ -76,3 +76,14 @@ def test_running_statistics_follow_a_training_of_a_few_hundred_steps(name):
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
     assert all(norm.momentum == 0.1 for norm in norms if norm.track_running_stats)
+
+
+@pytest.mark.parametrize("name", [backbone.name for backbone in BACKBONES])
+def test_a_network_begins_near_equal_probabilities(name):
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(name), 2, 64).train()
+
+    logits = network(torch.rand(8, 1, 64, 64))
+    loss = nn.functional.cross_entropy(logits if torch.is_tensor(logits) else logits[0], torch.arange(8) % 2)
+
+    assert float(loss.detach()) < 1.5  # ln 2 for equal ones
