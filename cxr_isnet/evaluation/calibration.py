@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
+from scipy.sparse import csr_array
 from scipy.special import expit, logit, logsumexp
 
 from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray, metric_of_class, ratio
@@ -104,7 +105,7 @@ def calibration(y_true: BoolArray, y_prob: FloatArray) -> Calibration:
 
 def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
-    place = np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
+    place = _bin_of(y_prob)
     bins = []
     for index in range(BINS):
         here = place == index
@@ -112,6 +113,10 @@ def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
         means = (float(y_prob[here].mean()), float(y_true[here].mean())) if n else (np.nan, np.nan)
         bins.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), n, *means))
     return tuple(bins)
+
+
+def _bin_of(y_prob: FloatArray) -> IntArray:
+    return np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
 
 
 def _logistic_fits(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], float]:
@@ -155,25 +160,37 @@ class CalibrationMetrics:
         """
         of_class = ("brier", "ece", "calibration_slope", "calibration_intercept", "expected_observed")
         self.names: tuple[str, ...] = ("brier", *(metric_of_class(m, name) for name in classes for m in of_class))
-        known = y_true >= 0
-        parts = [_sums_of_class(y_true[known] == index, y_score[known, index]) for index in range(len(classes))]
-        self._fits = [fits for fits, _ in parts]
-        self._sums = np.zeros((len(y_true), 1 + len(classes) * _SUMS))
-        self._sums[known] = np.concatenate([np.ones((int(known.sum()), 1)), *(sums for _, sums in parts)], axis=1)
+        known = np.flatnonzero(y_true >= 0)
+        self._fits: list[tuple[float, float]] = []
+        self._sums = np.zeros((1 + len(classes) * _SUMS, len(y_true)))
+        self._sums[0, known] = 1
+        places: list[IntArray] = []
+        for index in range(len(classes)):
+            of_class, of_score = y_true[known] == index, y_score[known, index]
+            slope_and_intercept, sums = _sums_of_class(of_class, of_score)
+            self._fits.append(slope_and_intercept)
+            for row, values in enumerate(sums, start=1 + index * _SUMS):
+                self._sums[row, known] = values
+            places.append(index * BINS + _bin_of(of_score))
+        errors = (y_score[known] - (y_true[known, None] == np.arange(len(classes)))).T.ravel()
+        cells = (np.tile(known, len(classes)), np.concatenate(places))
+        self._bins = csr_array((errors, cells), shape=(len(y_true), len(classes) * BINS))
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        sums = weights @ self._sums
+        sums = weights @ self._sums.T
+        gaps = np.abs(weights @ self._bins).reshape(len(weights), len(self._fits), BINS).sum(axis=2)
         images = sums[:, 0]
         columns: list[FloatArray] = []
         squares = np.zeros(len(weights))
-        for (slope, intercept), start in zip(self._fits, range(1, sums.shape[1], _SUMS), strict=True):
-            square, expected, observed, g0, g1, h0, h1, h2, ga, ha, *bins = sums[:, start : start + _SUMS].T
+        for index, (slope, intercept) in enumerate(self._fits):
+            start = 1 + index * _SUMS
+            square, expected, observed, g0, g1, h0, h1, h2, ga, ha = sums[:, start : start + _SUMS].T
             squares += square
             step = ratio(h0 * g1 - h1 * g0, h0 * h2 - h1**2)
             told_apart = (observed > 0) & (observed < images)
             found = (
                 ratio(square, images),
-                ratio(np.abs(bins).sum(axis=0), images),
+                ratio(gaps[:, index], images),
                 np.where(told_apart, slope + step, np.nan),
                 np.where(told_apart, intercept + ratio(ga, ha), np.nan),
                 ratio(expected, observed),
@@ -182,23 +199,20 @@ class CalibrationMetrics:
         return np.stack([ratio(squares / 2, images), *columns], axis=1)
 
 
-_SUMS = 10 + BINS
+_SUMS = 10
 
 
-def _sums_of_class(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], FloatArray]:
-    """Slope and intercept of a class, and (N, `_SUMS`) of what their weighted sums give every metric of it."""
+def _sums_of_class(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], list[FloatArray]]:
+    """Slope and intercept of a class, and `_SUMS` arrays (N,) whose weighted sums give every metric of it but ECE."""
     (start, slope), intercept = _logistic_fits(y_true, y_prob)
     x, label = _logits(y_prob), y_true.astype(np.float64)
     fitted = expit(np.nan_to_num(start) + (slope if np.isfinite(slope) else 1.0) * x)
     shifted = expit(np.nan_to_num(intercept) + x)
     spread = fitted * (1 - fitted)
-    place = np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
-    bins = np.zeros((len(x), BINS))
-    bins[np.arange(len(x)), place] = y_prob - label
     error = label - fitted
     columns = [(y_prob - label) ** 2, y_prob, label, error, error * x, spread, spread * x, spread * x**2]
     columns += [label - shifted, shifted * (1 - shifted)]
-    return (slope, intercept), np.concatenate([np.stack(columns, axis=1), bins], axis=1)
+    return (slope, intercept), columns
 
 
 @dataclass(frozen=True)
@@ -361,10 +375,11 @@ def decision_curve(
     prevalence = float(y_true.mean())
     everyone = prevalence - (1 - prevalence) * odds
     model, errors = [], []
+    count = 0 if patients is None else len(np.unique(patients))
     for threshold, weight in zip(at, odds, strict=True):
         gains = np.where(y_prob >= threshold, np.where(y_true, 1.0, -weight), 0.0)
         model.append(float(gains.mean()))
-        errors.append(np.nan if patients is None else _error_over_patients(gains, patients))
+        errors.append(np.nan if patients is None else _error_over_patients(gains, patients, count))
     kinds = () if patients is None else [len(np.unique(patients[rows])) for rows in (y_true, ~y_true)]
     spread = np.where(np.array(errors) > 0, errors, np.nan)
     reach = student_quantile(min(kinds, default=0)) * spread
@@ -373,8 +388,7 @@ def decision_curve(
     return DecisionCurve(at, tuple(model), tuple(map(float, everyone)), *(tuple(map(float, end)) for end in ends))
 
 
-def _error_over_patients(values: FloatArray, patients: IntArray) -> float:
-    """Standard error of the mean of images, of which patients have several."""
+def _error_over_patients(values: FloatArray, patients: IntArray, count: int) -> float:
+    """Standard error of the mean of images, of which so many patients have several."""
     sums = np.bincount(patients, weights=values - values.mean())
-    count = len(np.unique(patients))
     return float(np.sqrt((sums**2).sum() * count / (count - 1))) / len(values) if count > 1 else float("nan")

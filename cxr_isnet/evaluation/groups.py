@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
 
@@ -18,7 +18,7 @@ from cxr_isnet.evaluation.interval import (
     student_interval,
 )
 from cxr_isnet.evaluation.metrics import Scale, group_metrics
-from cxr_isnet.evaluation.site import evaluate_checked
+from cxr_isnet.evaluation.site import SiteResult, evaluate_checked
 from cxr_isnet.evaluation.thresholds import DecisionRule
 
 USUAL_GROUPS = ("sex", "age_band", "view", "device", "manufacturer", "site")
@@ -100,6 +100,7 @@ def groupings(
     resamples: int,
     seed: int,
     rule: DecisionRule,
+    sites: Mapping[str, SiteResult] | None = None,
 ) -> tuple[tuple[Grouping, ...], dict[str, str]]:
     """Results by group, a grouping per column; and of the usual columns those that were skipped, with the reason.
 
@@ -110,6 +111,7 @@ def groupings(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         rule: from probabilities to the class that is predicted.
+        sites: what `evaluate_checked` found with these settings of all rows of a site, which is not done again.
 
     Raises:
         InputError: there is no such column, or it was asked for and has more than `MOST_GROUPS` values.
@@ -131,7 +133,13 @@ def groupings(
         values, names = _values(frame, column)
         if len(names) > MOST_GROUPS:
             raise InputError(f"column {column!r} has {len(names)} values, too many to group by; at most {MOST_GROUPS}")
-        results = [_evaluate_group(frame[values == name], name, classes, resamples, seed, rule) for name in names]
+        known = (sites or {}) if column == "site" else {}
+        results = []
+        for name in names:
+            rows, result = frame[values == name], known.get(name)
+            if len(rows) and (result is None or result.n_images != len(rows)):
+                result = evaluate_checked(rows, classes, resamples=resamples, seed=seed, rule=rule)
+            results.append(_of_group(name, result, len(classes)))
         found.append(_grouping(column, results))
     return tuple(found), skipped
 
@@ -156,13 +164,11 @@ def _values(frame: pd.DataFrame, column: str) -> tuple[pd.Series[str], list[str]
     return values, names + [UNKNOWN] * bool((values == UNKNOWN).any())
 
 
-def _evaluate_group(
-    frame: pd.DataFrame, name: str, classes: Sequence[str], resamples: int, seed: int, rule: DecisionRule
-) -> GroupResult:
-    if frame.empty:
+def _of_group(name: str, result: SiteResult | None, n_classes: int) -> GroupResult:
+    """What is shown of a group; None is an empty one."""
+    if result is None:
         return GroupResult(name, 0, 0, {metric.name: _UNDEFINED for metric in group_metrics()})
-    result = evaluate_checked(frame, classes, resamples=resamples, seed=seed, rule=rule)
-    lacking = len(result.classes_present) < len(classes)
+    lacking = len(result.classes_present) < n_classes
     shown = {
         metric.name: _UNDEFINED if lacking and metric.needs_every_class else result.metrics[metric.name]
         for metric in group_metrics()

@@ -211,7 +211,7 @@ def evaluate_model(
         sites=sites,
         across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
         internal_minus_external={site: _differences(fold, there) for site, there in sites.items() if fold},
-        **_groups(table, classes, rule, settings),
+        **_groups(table, classes, rule, settings, sites),
         flow=_flow(table),
     )
 
@@ -259,7 +259,7 @@ def evaluate_model_folds(
         sites=sites,
         across_sites=results_across_sites({site: there.result for site, there in sites.items()}),
         internal_minus_external={site: _differences(fold, sites[site]) for site, fold in fitted.items()},
-        **_groups(table, classes, rule, settings),
+        **_groups(table, classes, rule, settings, sites),
         flow=_flow(table),
         folds=fitted,
     )
@@ -278,9 +278,21 @@ def _fitted(name: str, model_uri: str, validation: pd.DataFrame, classes: Sequen
     return Fold(model_uri, rule, temperature, internal, decisions is not None)
 
 
-def _groups(table: pd.DataFrame, classes: Sequence[str], rule: DecisionRule, settings: Settings) -> dict[str, Any]:
+def _groups(
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    rule: DecisionRule,
+    settings: Settings,
+    sites: Mapping[str, SiteEvaluation],
+) -> dict[str, Any]:
     groups, skipped = groupings(
-        table, classes, settings.groups, resamples=settings.resamples, seed=settings.seed, rule=rule
+        table,
+        classes,
+        settings.groups,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        rule=rule,
+        sites={site: there.result for site, there in sites.items()},
     )
     return {"groups": groups, "skipped_groups": skipped}
 

@@ -20,6 +20,46 @@ if TYPE_CHECKING:
     from cxr_isnet.evaluation.bootstrap import PatientBootstrap
 
 
+class ScoreOrder:
+    """The images of two kinds in the order of their scores, as all metrics of the order need them.
+
+    Attributes:
+        positive_scores: (P,) ascending.
+        negative_scores: (Q,) ascending.
+    """
+
+    def __init__(self, positive: BoolArray, negative: BoolArray, y_score: FloatArray):
+        """Sort once.
+
+        Args:
+            positive: (N,) images of the positive class.
+            negative: (N,) images of the negative class; images in neither do not count.
+            y_score: (N,) higher means more positive.
+        """
+        self._positives, self.positive_scores = _by_score(positive, y_score)
+        self._negatives, self.negative_scores = _by_score(negative, y_score)
+
+    def __call__(self, weights: FloatArray) -> OrderedWeights:
+        """Weights (R, N) in that order."""
+        positive = np.take(weights, self._positives, axis=1)
+        return OrderedWeights(positive, _cumulative(positive), _cumulative(np.take(weights, self._negatives, axis=1)))
+
+
+@dataclass(frozen=True)
+class OrderedWeights:
+    """Weights by score, ascending.
+
+    Attributes:
+        positive: (R, P) of the positive images.
+        positives_below: (R, P + 1) sums of them before every place, and of all.
+        negatives_below: (R, Q + 1) the same of the negative images.
+    """
+
+    positive: FloatArray
+    positives_below: FloatArray
+    negatives_below: FloatArray
+
+
 class OneVsRest:
     """Two metrics of one class: `auc`, the area under the ROC curve, and `average_precision`.
 
@@ -28,58 +68,35 @@ class OneVsRest:
     (scikit-learn's `average_precision_score`). Both are NaN without images of the class or without any other.
     """
 
-    def __init__(
-        self,
-        positive: BoolArray,
-        negative: BoolArray,
-        y_score: FloatArray,
-    ):
-        """Sort once.
-
-        Args:
-            positive: (N,) images of the positive class.
-            negative: (N,) images of the negative class; images in neither do not count.
-            y_score: (N,) higher means more positive.
-        """
-        self._positives, ones = _by_score(positive, y_score)
-        self._negatives, others = _by_score(negative, y_score)
+    def __init__(self, order: ScoreOrder):
+        """Find every positive's place among the negatives once."""
+        ones, others = order.positive_scores, order.negative_scores
         self._below = np.searchsorted(others, ones, side="left")
         self._not_above = np.searchsorted(others, ones, side="right")
         self._tied = bool((self._below != self._not_above).any())
         self._first_alike = np.searchsorted(ones, ones, side="left")
 
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        positive, cumulative_negatives, negatives_below = self._sorted(weights)
-        positives, negatives = positive.sum(axis=1), cumulative_negatives[:, -1]
-        pairs = self._ordered_pairs(positive, cumulative_negatives, negatives_below)
-        true_positives = positives[:, None] - np.take(_cumulative(positive), self._first_alike, axis=1)
-        false_positives = negatives[:, None] - negatives_below
-        predicted = true_positives + false_positives
-        precision = np.divide(true_positives, predicted, out=np.zeros_like(predicted), where=true_positives > 0)
-        average = np.einsum("rn,rn->r", positive, precision)
+    def __call__(self, weights: OrderedWeights) -> FloatArray:
+        positives, negatives = weights.positives_below[:, -1], weights.negatives_below[:, -1]
+        negatives_below = np.take(weights.negatives_below, self._below, axis=1)
+        pairs = self._ordered_pairs(weights, negatives_below)
+        true_positives = positives[:, None] - np.take(weights.positives_below, self._first_alike, axis=1)
+        predicted = true_positives + (negatives[:, None] - negatives_below)
+        precision = true_positives / np.maximum(predicted, np.finfo(np.float64).tiny)  # of no image: 0
+        average = np.einsum("rn,rn->r", weights.positive, precision)
         average = np.where(negatives > 0, ratio(average, positives), np.nan)
         return np.stack([ratio(pairs, positives * negatives), average], axis=1)
 
-    def auc(self, weights: FloatArray) -> FloatArray:
-        """The AUC alone: weights (R, N) to values (R,)."""
-        positive, cumulative_negatives, negatives_below = self._sorted(weights)
-        pairs = self._ordered_pairs(positive, cumulative_negatives, negatives_below)
-        return ratio(pairs, positive.sum(axis=1) * cumulative_negatives[:, -1])
+    def auc(self, weights: OrderedWeights) -> FloatArray:
+        """The AUC alone (R,)."""
+        pairs = self._ordered_pairs(weights, np.take(weights.negatives_below, self._below, axis=1))
+        return ratio(pairs, weights.positives_below[:, -1] * weights.negatives_below[:, -1])
 
-    def _sorted(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """By score: weights of the positives, cumulative weights of the negatives, and of those below each positive."""
-        positive = np.take(weights, self._positives, axis=1)
-        cumulative_negatives = _cumulative(np.take(weights, self._negatives, axis=1))
-        return positive, cumulative_negatives, np.take(cumulative_negatives, self._below, axis=1)
-
-    def _ordered_pairs(
-        self, positive: FloatArray, cumulative_negatives: FloatArray, negatives_below: FloatArray
-    ) -> FloatArray:
+    def _ordered_pairs(self, weights: OrderedWeights, negatives_below: FloatArray) -> FloatArray:
         """Weight of the (positive, negative) pairs in the right order, ties half."""
         if self._tied:
-            not_above = np.take(cumulative_negatives, self._not_above, axis=1)
-            negatives_below = (negatives_below + not_above) / 2
-        return np.asarray(np.einsum("rn,rn->r", positive, negatives_below), dtype=np.float64)
+            negatives_below = (negatives_below + np.take(weights.negatives_below, self._not_above, axis=1)) / 2
+        return np.asarray(np.einsum("rn,rn->r", weights.positive, negatives_below), dtype=np.float64)
 
 
 HIGH_SPECIFICITY = 0.9
@@ -93,44 +110,42 @@ class AtSpecificity:
     step of the ROC curve; it is found anew for every weighting.
     """
 
-    def __init__(self, positive: BoolArray, negative: BoolArray, y_score: FloatArray, specificities: Sequence[float]):
-        """Sort once; arguments as of `OneVsRest`, and S specificities in [0, 1]."""
-        self._positives, ones = _by_score(positive, y_score)
-        self._negatives, others = _by_score(negative, y_score)
-        self._not_above = np.searchsorted(ones, others, side="right")
-        self._specificities = tuple(specificities)
+    def __init__(self, order: ScoreOrder, specificities: Sequence[float]):
+        """Find every negative's place among the positives once; S specificities in [0, 1]."""
+        self._not_above = np.searchsorted(order.positive_scores, order.negative_scores, side="right")
+        self._without = not len(order.positive_scores) or not len(order.negative_scores)
+        self._specificities = np.asarray([*specificities, HIGH_SPECIFICITY], dtype=np.float64)
 
-    def __call__(self, weights: FloatArray) -> FloatArray:
+    def __call__(self, weights: OrderedWeights) -> FloatArray:
         """Sensitivities (R, S), and the partial AUC (R,) last: (R, S + 1); NaN without images of both kinds."""
-        if not len(self._positives) or not len(self._negatives):
-            return np.full((len(weights), len(self._specificities) + 1), np.nan)
-        missed = np.take(_cumulative(np.take(weights, self._positives, axis=1)), self._not_above, axis=1)
-        below = _cumulative(np.take(weights, self._negatives, axis=1))
-        positives, negatives = np.take(weights, self._positives, axis=1).sum(axis=1), below[:, -1]
-        reached = 1 - ratio(missed, np.broadcast_to(positives[:, None], missed.shape))
-        found = []
-        for specificity in self._specificities:
-            enough = below[:, 1:] >= specificity * negatives[:, None] - 1e-9
-            last = enough.argmax(axis=1)[:, None]
-            found.append(np.take_along_axis(reached, last, axis=1)[:, 0])
-        width = 1 - HIGH_SPECIFICITY
-        high, low = (
-            np.minimum(1 - ratio(b, np.broadcast_to(negatives[:, None], b.shape)), width)
-            for b in (below[:, :-1], below[:, 1:])
-        )
-        partial = ((high - low) * reached).sum(axis=1) / width
-        return np.stack([*found, np.where(negatives > 0, partial, np.nan)], axis=1)
+        if self._without:
+            return np.full((len(weights.positive), len(self._specificities)), np.nan)
+        positives, below = weights.positives_below[:, -1:], weights.negatives_below
+        negatives = below[:, -1:]
+        enough = self._specificities * negatives - 1e-9
+        last = np.stack([np.searchsorted(row[1:], wanted) for row, wanted in zip(below, enough, strict=True)])
+
+        missed = np.take_along_axis(weights.positives_below, self._not_above[last[:, :-1]], axis=1)
+        found = 1 - ratio(missed, np.broadcast_to(positives, missed.shape))
+        width, first = 1 - HIGH_SPECIFICITY, int(last[:, -1].min())  # below it no specificity is high
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reached = 1 - np.take(weights.positives_below, self._not_above[first:], axis=1) / positives
+            alarms = np.minimum(1 - below[:, first:] / negatives, width)
+        partial = ((alarms[:, :-1] - alarms[:, 1:]) * reached).sum(axis=1) / width
+        defined = (positives > 0) & (negatives > 0)
+        return np.concatenate([found, np.where(defined, partial[:, None], np.nan)], axis=1)
 
 
 class RankAUC:
     """Area under the ROC curve of one class: the `auc` of `OneVsRest`."""
 
     def __init__(self, positive: BoolArray, negative: BoolArray, y_score: FloatArray):
-        """Sort once; arguments as of `OneVsRest`."""
-        self._class = OneVsRest(positive, negative, y_score)
+        """Sort once; arguments as of `ScoreOrder`."""
+        self._order = ScoreOrder(positive, negative, y_score)
+        self._class = OneVsRest(self._order)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        return self._class.auc(weights)
+        return self._class.auc(self._order(weights))
 
 
 def _by_score(rows: BoolArray, y_score: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -171,14 +186,15 @@ ROC_SPECIFICITIES = tuple(round(0.05 * step, 2) for step in range(21))
 
 
 def roc_band(positive: BoolArray, negative: BoolArray, y_score: FloatArray, bootstrap: PatientBootstrap) -> RocBand:
-    """Sensitivity over specificity with a pointwise band; arguments as of `OneVsRest`, resampled as the bootstrap
+    """Sensitivity over specificity with a pointwise band; arguments as of `ScoreOrder`, resampled as the bootstrap
     says."""
-    curve = AtSpecificity(positive, negative, y_score, ROC_SPECIFICITIES)
-    estimates = curve(np.ones((1, len(y_score))))[0, :-1]
+    order = ScoreOrder(positive, negative, y_score)
+    curve = AtSpecificity(order, ROC_SPECIFICITIES)
+    estimates = curve(order(np.ones((1, len(y_score)))))[0, :-1]
     if np.isnan(estimates).all():
         unknown = (math.nan,) * len(ROC_SPECIFICITIES)
         return RocBand(ROC_SPECIFICITIES, unknown, unknown, unknown)
-    drawn = np.concatenate([curve(weights) for weights in bootstrap.weights()])
+    drawn = np.concatenate([curve(order(weights)) for weights in bootstrap.weights()])
     patients = min(len(np.unique(bootstrap.patients[rows])) for rows in (positive, negative))
     found = [
         score_interval(float(estimate), standard_error(drawn[:, at], patients), patients)
@@ -264,25 +280,21 @@ class RankingMetrics:
             y_score: (N, C) probabilities.
             classes: C names.
         """
-        self._by_class = [
-            OneVsRest(y_true == index, (y_true >= 0) & (y_true != index), y_score[:, index])
+        orders = [
+            ScoreOrder(y_true == index, (y_true >= 0) & (y_true != index), y_score[:, index])
             for index in range(len(classes))
         ]
+        self._by_class = [(order, OneVsRest(order), AtSpecificity(order, [HIGH_SPECIFICITY])) for order in orders]
         self._over_classes = HandTillAUC(y_true, y_score) if len(classes) > 2 else None
-        self._at_specificity = [
-            AtSpecificity(y_true == index, (y_true >= 0) & (y_true != index), y_score[:, index], [HIGH_SPECIFICITY])
-            for index in range(len(classes))
-        ]
         of_class = ("auc", "average_precision", "sensitivity_at_specificity", "partial_auc")
         by_class = [metric_of_class(metric, name) for name in classes for metric in of_class]
         self.names: tuple[str, ...] = ("auc", *by_class)
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        by_class = [
-            part
-            for both in zip(self._by_class, self._at_specificity, strict=True)
-            for part in (one(weights) for one in both)
-        ]
+        by_class: list[FloatArray] = []
+        for order, one_vs_rest, at_specificity in self._by_class:
+            ordered = order(weights)
+            by_class += [one_vs_rest(ordered), at_specificity(ordered)]
         auc = by_class[2][:, 0] if self._over_classes is None else self._over_classes(weights)
         return np.concatenate([auc[:, None], *by_class], axis=1)
 

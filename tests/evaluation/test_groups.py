@@ -94,6 +94,16 @@ def test_spellings_of_one_group_are_one_group(make_predictions):
     assert {group.group: group.n_images for group in by_view.groups} == {"AP": 30, "PA": 20, UNKNOWN: 10}
 
 
+def test_a_site_that_is_known_already_is_not_taken_for_a_group_of_more_rows(make_predictions):
+    frame = make_predictions(sites=("north", "North"))
+    known = {"north": evaluate_site(frame[frame["site"] == "north"], THREE, resamples=50)}
+
+    ((grouping,), _) = groupings(frame, THREE, ["site"], resamples=50, seed=0, rule=ARGMAX, sites=known)
+
+    (group,) = grouping.groups
+    assert group.n_images == len(frame) > known["north"].n_images
+
+
 def test_the_interval_of_the_gap_holds_the_true_one_although_the_worst_was_chosen():
     """Four groups that do not differ: the worst and the best of them seem to."""
     generator = np.random.default_rng(0)

@@ -15,6 +15,7 @@ from cxr_isnet.evaluation.ranking import (
     OneVsRest,
     RankAUC,
     RankingMetrics,
+    ScoreOrder,
     hand_till_auc,
     roc_band,
 )
@@ -33,6 +34,11 @@ def draw(n_images=200, n_classes=3, decimals=1, seed=0):
 def written_out(weights, labels, scores):
     chosen = np.repeat(np.arange(len(labels)), weights.astype(int))
     return labels[chosen], scores[chosen]
+
+
+def one_vs_rest(positive, scores, weights):
+    order = ScoreOrder(positive, ~positive, scores)
+    return OneVsRest(order)(order(weights))
 
 
 def sklearn_auc(labels, scores):
@@ -108,7 +114,7 @@ def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
     labels, scores, weights = draw(decimals=decimals)
     weights[0] = 1
 
-    found = OneVsRest(labels == 1, labels != 1, scores[:, 1])(weights)
+    found = one_vs_rest(labels == 1, scores[:, 1], weights)
 
     for (auc, average), row in zip(found, weights, strict=True):
         chosen_labels, chosen = written_out(row, labels, scores)
@@ -120,7 +126,7 @@ def test_average_precision_is_that_of_scikit_learn_on_every_resample(decimals):
 def test_a_class_alone_has_neither_an_auc_nor_an_average_precision(present):
     everyone = np.full(3, present)
 
-    ((auc, average),) = OneVsRest(everyone, ~everyone, np.array([0.1, 0.2, 0.3]))(np.ones((1, 3)))
+    ((auc, average),) = one_vs_rest(everyone, np.array([0.1, 0.2, 0.3]), np.ones((1, 3)))
 
     assert np.isnan([auc, average]).all()
 
@@ -145,7 +151,7 @@ def test_the_family_holds_the_auc_over_classes_and_both_metrics_of_each_class(cl
 
     np.testing.assert_allclose(found["auc"], HandTillAUC(labels, scores)(weights))
     for index, name in enumerate(classes):
-        auc, average = OneVsRest(labels == index, labels != index, scores[:, index])(weights).T
+        auc, average = one_vs_rest(labels == index, scores[:, index], weights).T
         np.testing.assert_allclose(found[f"auc of {name}"], auc)
         np.testing.assert_allclose(found[f"average_precision of {name}"], average)
 
@@ -156,7 +162,8 @@ def test_sensitivity_at_a_specificity_and_the_partial_auc_are_those_of_the_writt
     score = np.round(generator.normal(size=90) + positive, 1)  # with ties
     rows = np.stack([np.ones(90), generator.integers(0, 3, 90)]).astype(float)
 
-    found = AtSpecificity(positive, ~positive, score, [0.8, 0.9])(rows)
+    order = ScoreOrder(positive, ~positive, score)
+    found = AtSpecificity(order, [0.8, 0.9])(order(rows))
 
     for (at_80, at_90, partial), row in zip(found, rows, strict=True):
         ones, others = (
