@@ -12,7 +12,6 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ import pandas as pd
 from cxr_isnet.errors import InputError
 
 if TYPE_CHECKING:
+    from _csv import Reader
+
     import openpyxl
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff
 _BOMS |= {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FOREIGN = {b"\xd0\xcf\x11\xe0": "an Excel file of the old form (.xls) or with a password", b"%PDF": "a PDF"}
 _FOREIGN |= {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture"}
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _NOT_WESTERN = re.compile(
     r"[^\W\d_][^\w\s!-/:-@[-`{-~\u2018\u2019\u2013\u2014\u2026\xb7\xa0\xad][^\W\d_]"  # a symbol inside a word
     r"|[a-z][À-ÖØ-ÞŠŽŒŸ]"  # a capital behind a small letter
@@ -127,7 +129,7 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
             f"{path}: not a readable table: each line is one quoted cell. Save it anew as CSV, or as .xlsx"
         )
     frame = pd.read_csv(
-        io.StringIO(text, newline=""),
+        io.BytesIO(text.encode()),
         sep=separator,
         header=None,
         names=list(range(width)),
@@ -147,14 +149,16 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
     return frame.set_axis(header, axis="columns")
 
 
-def _records(text: str, separator: str) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+def _records(text: str, separator: str) -> Reader:
+    """The `csv.reader` of a text: line by line, where a StringIO would hold it again with four bytes a character."""
+    lines = (found[0] for found in _LINE.finditer(text))
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
 
 def _widths(text: str, separator: str, columns: int) -> tuple[int, list[int]]:
     """Cells of the longest row, and the lines of the rows with text behind the last column."""
     width, wrong = columns, []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    reader = _records(text, separator)
     for row in reader:
         if len(row) > columns:
             width = max(width, len(row))
