@@ -65,12 +65,16 @@ class ManifestScan:
         return [record.thumbnail for record in self.comparable if record.thumbnail is not None]
 
     def rows(self, image: str) -> pd.DataFrame:
-        """Rows of an image."""
-        return self.frame.iloc[self._positions[image]]
+        """Rows of an image, without further columns: it is asked for every image, and each column costs."""
+        return self._own_columns.iloc[self._positions[image]]
 
     def places(self, image: str) -> tuple[Place, ...]:
         """Places of the rows of an image."""
         return tuple(self.frame.index[self._positions[image]])
+
+    @cached_property
+    def _own_columns(self) -> pd.DataFrame:
+        return self.frame[[name for name in self.frame.columns if name in MANIFEST_COLUMNS]]
 
     @cached_property
     def _positions(self) -> Mapping[str, list[int]]:

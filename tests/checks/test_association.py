@@ -46,8 +46,20 @@ def test_v_of_one_row_is_not_defined():
 def test_permutation_p_agrees_with_the_exact_test():
     counts = np.array([[12, 5], [6, 13]])
 
-    assert permutation_p(counts, resamples=20_000) == pytest.approx(stats.fisher_exact(counts).pvalue, abs=0.01)
+    assert permutation_p(counts, resamples=20_000, enough=20_000) == pytest.approx(
+        stats.fisher_exact(counts).pvalue, abs=0.01
+    )
 
 
 def test_permutation_p_of_a_strong_association_is_the_smallest_possible():
     assert permutation_p(np.array([[40, 0], [0, 40]]), resamples=99) == 0.01
+
+
+def test_a_permutation_test_that_stops_early_is_as_valid():
+    """At most 5% of tables without an association have p up to 0.05, and 50% up to 0.5."""
+    tables = stats.random_table([30, 40, 30], [60, 40], seed=1).rvs(size=400).reshape(400, 3, 2).astype(int)
+
+    found = np.array([permutation_p(table, seed=seed) for seed, table in enumerate(tables)])
+
+    assert (found <= 0.05).mean() == pytest.approx(0.05, abs=0.03)
+    assert (found <= 0.5).mean() == pytest.approx(0.5, abs=0.07)

@@ -59,3 +59,4 @@ def test_further_columns_that_identify_images_are_left_out(phantom_table, tmp_pa
 
     assert {"image", "patient_id", "ward"} <= set(scan.frame.columns)
     assert "note" not in scan.frame.columns
+    assert "ward" not in scan.rows(scan.frame["image"].iloc[0]).columns, "what is asked for every image stays narrow"

@@ -29,7 +29,8 @@ def find(scan: ManifestScan) -> Iterator[Finding]:
 
 
 def _suspects(scan: ManifestScan) -> Iterator[Finding]:
-    sites = [scan.rows(record.path)["site"].iloc[0] for record in scan.comparable]
+    site_of = dict(zip(reversed(scan.frame["image"].array), reversed(scan.frame["site"].array), strict=True))
+    sites = [site_of[record.path] for record in scan.comparable]
     frontal_scores = [frontal_score(downsample(thumbnail.astype(np.float32))) for thumbnail in scan.thumbnails]
     outlier_scores = frontal_outlier_score(scan.thumbnails, sites)
     for record, frontal, outlier in zip(scan.comparable, frontal_scores, outlier_scores, strict=True):
