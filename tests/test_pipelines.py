@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from cxr_isnet.shipped import recipes
 from cxr_isnet.training import plan_trials, read_experiment_config
 from tests import third_party
 from tests.manifests.sources.conftest import MINIATURES
+from tests.manifests.sources.files import dicom, table, xray
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 COMMANDS = {path: path.name.split("_")[0].removesuffix(".yaml") for path in PIPELINES.glob("*.yaml")}
@@ -92,6 +95,40 @@ def ieee8023_download(folder: Path) -> Path:
     return folder
 
 
+def nih_download(folder: Path) -> Path:
+    """The miniature of NIH's set, with twenty more patients."""
+    MINIATURES["nih_chestxray14"].make(folder)
+    with (folder / "Data_Entry_2017.csv").open("a") as entries:
+        for number in range(20):
+            name = f"0000{1000 + number}_000.png"
+            finding = ("No Finding", "Pneumonia")[number % 2]
+            entries.write(f"{name},{finding},0,{1000 + number},40,F,PA,2682,2749,0.143,0.143,\n")
+            xray(folder / "images_002" / "images" / name)
+    return folder
+
+
+def rsna_download(folder: Path) -> Path:
+    """Twelve normal images in the layout of the RSNA challenge; its table of NIH's names is not needed."""
+    names = [f"0004{number:04x}" for number in range(12)]
+    table(
+        folder / "stage_2_detailed_class_info.csv",
+        [{"patientId": name, "class": "Normal"} for name in names],
+    )
+    for name in names:
+        dicom(folder / "stage_2_train_images" / f"{name}.dcm", jpeg=True, ViewPosition="AP", PatientAge="051Y")
+    return folder
+
+
+def actualmed_download(folder: Path) -> Path:
+    MINIATURES["actualmed"].make(folder)
+    return folder
+
+
+def jsrt_download(folder: Path) -> Path:
+    MINIATURES["jsrt"].make(folder)
+    return folder
+
+
 def save(path: Path, picture: np.ndarray) -> None:
     """A picture in [0, 1] as a file of 8-bit grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +189,49 @@ def test_the_way_of_the_readme_from_two_downloads_to_a_tested_model(tmp_path: Pa
     assert hospital["n_images"] == 8
     assert hospital["metrics"]["auc"]["estimate"] is not None
     assert sorted(path.name for path in empty_folder.iterdir()) == ["data", "runs"]
+
+
+SEGMENTED = {"shenzhen": lambda at: shenzhen_download(at, 40), "jsrt": jsrt_download, "ieee8023": ieee8023_download}
+"""Public sets that the segmenter of `segmentation/public` learns from."""
+
+TESTED = {"montgomery": montgomery_download, "actualmed": actualmed_download}
+"""And those that are tested on."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [("tb_mixed", {"rsna_pneumonia": rsna_download}), ("covid_mixed", {"nih_chestxray14": nih_download})],
+)
+def test_the_way_from_downloads_over_a_segmenter_that_a_recipe_tells_ends_in_a_tested_model(
+    recipe: str, more: dict[str, Callable[[Path], Path]], tmp_path: Path, empty_folder: Path
+) -> None:
+    for source, download in {**SEGMENTED, **TESTED, **more}.items():
+        (tmp_path / source).mkdir()
+        main(["manifest", "build", source, str(download(tmp_path / source))])
+    small = {
+        "segment train": ["--image.size=32", "--network.channels=[8, 16]", "--epochs=15", "--batch_size=4"]
+        + ["--optimizer.average=0", "--augment.devices=0", "--tracking.enabled=false"],
+        "segment predict": [f"--limits.{name}={value}" for name, value in ANY_MASK.items()],
+    }
+    comment = (PIPELINES / f"{recipe}.yaml").read_text(encoding="utf-8").replace("\n#    ", "")
+    told = re.findall(r"^#   cxr-isnet (segment \w+)(.*)$", comment, flags=re.MULTILINE)
+    for command, arguments in told:
+        main([*command.split(), *shlex.split(arguments), *small[command]])
+    quick = ["--data.image.size=32", "--network.name=densenet_tiny", "--epochs=1", "--batch_size=4", "--resamples=10"]
+    main(["train", "--config", recipe, "--tracking.enabled=false", *quick])
+
+    assert [command for command, _ in told] == list(small)
+    config = read_experiment_config(PIPELINES / f"{recipe}.yaml")
+    completed = read_manifest(config.data.training[0])
+    assert set(completed.loc[completed["mask"] != "", "label"]) == set(config.data.classes)
+    external = json.loads((Path(config.output) / "metrics.json").read_text())["external"]["clean"]
+    assert len([site for site in external if site != "pooled"]) == 2
+    assert sum("held out" in site for site in external) == 1
+
+
+ANY_MASK = {"smallest_area": 0, "largest_area": 1, "symmetry": 0, "border": 1, "fragments": 1, "agreement": 0}
+"""Limits that flag no mask, as of a segmenter that has hardly learnt."""
 
 
 def test_a_set_built_again_is_read_from_its_download_not_from_the_masks_made_of_it(empty_folder: Path) -> None:
