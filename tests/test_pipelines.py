@@ -209,7 +209,13 @@ def test_the_way_from_downloads_over_a_segmenter_that_a_recipe_tells_ends_in_a_t
     for source, download in {**SEGMENTED, **TESTED, **more}.items():
         (tmp_path / source).mkdir()
         main(["manifest", "build", source, str(download(tmp_path / source))])
-    learning = ["--image.size=32", "--network.channels=[8, 16]", "--epochs=15", "--batch_size=4", "--optimizer.average=0"]
+    learning = [
+        "--image.size=32",
+        "--network.channels=[8, 16]",
+        "--epochs=15",
+        "--batch_size=4",
+        "--optimizer.average=0",
+    ]
     small = {
         "segment train": [*learning, "--augment.devices=0", "--tracking.enabled=false"],
         "segment predict": [f"--limits.{name}={value}" for name, value in ANY_MASK.items()],
