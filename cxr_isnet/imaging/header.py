@@ -57,6 +57,23 @@ _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _BARE_BIG_ENDIAN = re.compile(rb"\x00[\x02\x08]..[A-Z]{2}", re.DOTALL)
 
 
+_UNPACK = "a compressed file or an archive that is no zip. Unpack it"
+_PICTURE = "a picture and not DICOM. Take it in by `cxr-isnet manifest build folder`"
+_OTHERS: dict[bytes, tuple[RejectionReason, str]] = {
+    **dict.fromkeys(
+        [b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd"],
+        (RejectionReason.ARCHIVE, _UNPACK),
+    ),
+    b"PK\x03\x04": (RejectionReason.ARCHIVE, "a zip archive by another name, or an office document. Name it .zip"),
+    **dict.fromkeys(
+        [b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8"], (RejectionReason.NOT_DICOM, _PICTURE)
+    ),
+}
+"""What a file is that is no DICOM, by its first bytes, with the remedy."""
+
+_TAR, _TAR_AT = b"ustar", 257
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Silences pydicom's warnings, which may quote any tag, a person's name among them.
@@ -133,14 +150,12 @@ def read_header(stream: BinaryIO, most_inflated: int = MOST_INFLATED) -> Dataset
         The data set without pixel data.
 
     Raises:
-        RejectedFile: not DICOM, the header does not parse, or the file inflates to more.
+        RejectedFile: not DICOM, an archive, the header does not parse, or the file inflates to more.
     """
     stream.seek(0)
     head = stream.read(PREAMBLE + 4)
     if not starts_like_dicom(head):
-        raise RejectedFile(
-            RejectionReason.NOT_DICOM, "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew"
-        )
+        raise RejectedFile(*_what_it_is(head + stream.read(_TAR_AT + len(_TAR) - len(head))))
     _check_deflated(stream, most_inflated)
     stream.seek(0)
     try:
@@ -150,6 +165,16 @@ def read_header(stream: BinaryIO, most_inflated: int = MOST_INFLATED) -> Dataset
     if not len(dataset):
         raise RejectedFile(RejectionReason.BROKEN, "the file holds no data element. Copy the file anew from its source")
     return dataset
+
+
+def _what_it_is(head: bytes) -> tuple[RejectionReason, str]:
+    if not head:
+        return RejectionReason.NOT_DICOM, "the file is empty. Copy it anew from its source"
+    if head[_TAR_AT:] == _TAR:
+        return RejectionReason.ARCHIVE, _UNPACK
+    nothing_known = "no DICOM prefix after 128 bytes: not a DICOM file. Remove it, or copy it anew"
+    found = (told for start, told in _OTHERS.items() if head.startswith(start))
+    return next(found, (RejectionReason.NOT_DICOM, nothing_known))
 
 
 def _check_deflated(stream: BinaryIO, most: int) -> None:

@@ -1,14 +1,20 @@
+import bz2
+import gzip
 import logging
+import lzma
+import tarfile
 import warnings
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from cxr_isnet.imaging.acceptance import INTAKE_RULES, AcceptanceConfig
 from cxr_isnet.imaging.dicom import read_radiograph
 from cxr_isnet.imaging.header import Header, open_header, quiet_pydicom, read_header
-from cxr_isnet.imaging.rejection import RejectedFile
+from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
 from tests.imaging.chest_files import SECRET, chest_bytes, write_chest
 
 
@@ -91,6 +97,48 @@ def test_a_header_that_does_not_open_is_rejected_without_the_files_name(tmp_path
 
     assert rejected.value.reason.value == reason
     assert SECRET not in str(rejected.value)
+
+
+def packed(kind: str) -> bytes:
+    """A DICOM file in an archive, as an archive program writes it."""
+    stream, content = BytesIO(), chest_bytes()
+    if kind == "tar":
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            entry = tarfile.TarInfo("a.dcm")
+            entry.size = len(content)
+            archive.addfile(entry, BytesIO(content))
+    elif kind == "zip":
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("a.dcm", content)
+    else:
+        return {"gz": gzip, "bz2": bz2, "xz": lzma}[kind].compress(content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [*((kind, "Unpack it") for kind in ("tar", "gz", "bz2", "xz")), ("zip", "Name it .zip")]
+)
+def test_an_archive_of_images_is_told_apart_from_what_is_no_image(kind, remedy):
+    with pytest.raises(RejectedFile, match=remedy) as rejected:
+        read_header(BytesIO(packed(kind)))
+
+    assert rejected.value.reason is RejectionReason.ARCHIVE
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("PNG", "manifest build folder"), ("JPEG", "manifest build folder")])
+def test_a_picture_is_sent_where_pictures_are_taken(kind, remedy):
+    stream = BytesIO()
+    Image.new("L", (40, 40)).save(stream, kind)
+
+    with pytest.raises(RejectedFile, match=remedy) as rejected:
+        read_header(stream)
+
+    assert rejected.value.reason is RejectionReason.NOT_DICOM
+
+
+def test_an_empty_file_is_told_as_that():
+    with pytest.raises(RejectedFile, match="empty"):
+        read_header(BytesIO())
 
 
 def with_text(keyword, text, **elements):
