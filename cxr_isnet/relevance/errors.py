@@ -27,5 +27,6 @@ class MissingRuleError(RelevanceError):
         super().__init__(
             f"no relevance rule for {what} (at '{name}' in the network). Give one: "
             f"{rules}(table={{**{rules}().table, {what}: your_rule}}), where your_rule is like those in "
-            "cxr_isnet/relevance; or use an operation that has one."
+            "cxr_isnet/relevance (docs/how-to/relevance-rule.md); for a module of your own as one step, its class is "
+            "the key. Or use an operation that has one."
         )
