@@ -234,7 +234,7 @@ def _transformed(found: Sequence[Interval], scale: Scale) -> tuple[FloatArray, F
     """
     values, errors = [], []
     for one in found:
-        if scale in (Scale.REAL, Scale.EXCESS):
+        if scale is Scale.REAL:
             values.append(one.estimate)
             errors.append(_error(one))
         elif scale is Scale.RATIO:

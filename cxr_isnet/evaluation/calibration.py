@@ -103,9 +103,22 @@ def calibration(y_true: BoolArray, y_prob: FloatArray) -> Calibration:
     )
 
 
+def bin_of(y_prob: FloatArray) -> IntArray:
+    """The bin (N,) that each probability falls into."""
+    return np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
+
+
+def recalibrated(y_true: BoolArray, y_prob: FloatArray) -> FloatArray:
+    """The probabilities (N,) after logistic recalibration on the same images, of the intercept alone where there is no
+    slope; NaN where a class is lacking."""
+    (start, slope), intercept = _logistic_fits(y_true, y_prob)
+    at, factor = (start, slope) if np.isfinite(slope) else (intercept, 1.0)
+    return np.asarray(expit(at + factor * _logits(y_prob)), dtype=np.float64)
+
+
 def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
-    place = _bin_of(y_prob)
+    place = bin_of(y_prob)
     bins = []
     for index in range(BINS):
         here = place == index
@@ -113,10 +126,6 @@ def _bins(y_true: BoolArray, y_prob: FloatArray) -> tuple[ReliabilityBin, ...]:
         means = (float(y_prob[here].mean()), float(y_true[here].mean())) if n else (np.nan, np.nan)
         bins.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), n, *means))
     return tuple(bins)
-
-
-def _bin_of(y_prob: FloatArray) -> IntArray:
-    return np.clip((y_prob * BINS).astype(np.int64), 0, BINS - 1)
 
 
 def _logistic_fits(y_true: BoolArray, y_prob: FloatArray) -> tuple[tuple[float, float], float]:
@@ -171,7 +180,7 @@ class CalibrationMetrics:
             self._fits.append(slope_and_intercept)
             for row, values in enumerate(sums, start=1 + index * _SUMS):
                 self._sums[row, known] = values
-            places.append(index * BINS + _bin_of(of_score))
+            places.append(index * BINS + bin_of(of_score))
         errors = (y_score[known] - (y_true[known, None] == np.arange(len(classes)))).T.ravel()
         cells = (np.tile(known, len(classes)), np.concatenate(places))
         self._bins = csr_array((errors, cells), shape=(len(y_true), len(classes) * BINS))

@@ -36,6 +36,7 @@ class IntervalMethod(StrEnum):
         LOG: estimate times or over exp(t standard errors of its logarithm), of a bootstrap over patients.
         STUDENT: estimate -+ t standard errors of a bootstrap over patients.
         MOVER: of a difference, recovered from the intervals of its two parts.
+        TEST_INVERSION: every value that a test on the observed one does not reject (`calibration_error`).
         SIMULTANEOUS: of a number that was chosen among several; covers at least 95%.
         META: over sites taken as a sample of hospitals (`across_sites`).
         BCA: bootstrap over patients, bias-corrected and accelerated (`bootstrap`).
@@ -49,6 +50,7 @@ class IntervalMethod(StrEnum):
     LOG = "log"
     STUDENT = "student"
     MOVER = "mover"
+    TEST_INVERSION = "test_inversion"
     SIMULTANEOUS = "simultaneous"
     META = "meta"
     BCA = "bca"

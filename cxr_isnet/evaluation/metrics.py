@@ -20,6 +20,7 @@ import numpy as np
 
 from cxr_isnet.evaluation import confusion
 from cxr_isnet.evaluation.calibration import CalibrationMetrics
+from cxr_isnet.evaluation.calibration_error import ece_interval
 from cxr_isnet.evaluation.confusion import (
     BoolArray,
     ConfusionMatrices,
@@ -131,18 +132,11 @@ class Scale(Enum):
         SHARE: in [0, 1]: the score interval.
         RATIO: positive, with 1 in the middle: from the logarithm.
         REAL: any: estimate -+ t standard errors.
-        EXCESS: not negative, and of few images above that of many, as resamples are again: -+ t standard errors of what
-            is left when that excess is taken off.
     """
 
     SHARE = "share"
     RATIO = "ratio"
     REAL = "real"
-    EXCESS = "excess"
-
-
-NEVER = 10**9
-"""As `ReportedMetric.least_patients`: the interval is known not to cover 95% of however many patients."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +159,8 @@ class ReportedMetric:
         scale: of its values.
         rests_on: images that it needs of each kind.
         least_patients: of the smallest kind; with fewer its interval is marked as approximate.
+        own_interval: where no interval is made of resamples, what makes it of images, the patient (N,) of each, the
+            index of the class and the patients of the smallest kind.
     """
 
     name: str
@@ -182,6 +178,7 @@ class ReportedMetric:
     scale: Scale = Scale.SHARE
     rests_on: RestsOn = labelled
     least_patients: int = FEW_PATIENTS
+    own_interval: Callable[[EvaluatedImages, IntArray, int, int], Interval] | None = None
 
     def __post_init__(self) -> None:
         if (self.of_confusion is None) == (self.family is None):
@@ -201,10 +198,6 @@ class ReportedMetric:
             found = score_interval(estimate, standard_error(defined, patients), patients)
         elif self.scale is Scale.RATIO:
             found = log_interval(estimate, standard_error(np.log(defined[defined > 0]), patients), patients)
-        elif self.scale is Scale.EXCESS:
-            excess = float(defined.mean()) - estimate if len(defined) else 0.0
-            corrected = student_interval(max(0.0, estimate - excess), standard_error(defined, patients), patients)
-            found = replace(corrected, estimate=float(estimate), low=max(0.0, corrected.low))
         else:
             found = student_interval(estimate, standard_error(defined, patients), patients)
         approximate = patients < self.least_patients
@@ -246,6 +239,11 @@ def _ranking(images: EvaluatedImages) -> MetricFamily:
 
 def _calibration(images: EvaluatedImages) -> MetricFamily:
     return CalibrationMetrics(images.y_true, images.y_score, images.classes)
+
+
+def _ece_interval(images: EvaluatedImages, patients: IntArray, of_class: int, smallest: int) -> Interval:
+    known = images.y_true >= 0
+    return ece_interval(images.y_true[known] == of_class, images.y_score[known, of_class], patients[known], smallest)
 
 
 def _relevance_in_lung(images: EvaluatedImages) -> MetricFamily:
@@ -323,7 +321,7 @@ METRICS: tuple[ReportedMetric, ...] = (
         in_summary=False,
         rests_on=every_class,
     ),
-    _of_each_class("ece", "ECE", family=_calibration, scale=Scale.EXCESS, least_patients=NEVER),
+    _of_each_class("ece", "ECE", family=_calibration, scale=Scale.REAL, own_interval=_ece_interval),
     _of_each_class("calibration_slope", "calibration slope", family=_calibration, scale=Scale.REAL),
     _of_each_class("calibration_intercept", "calibration in the large", family=_calibration, scale=Scale.REAL),
     _of_each_class(
@@ -385,7 +383,11 @@ def metric_intervals(images: EvaluatedImages, patients: IntArray, replicates: Re
             keys |= {metric_of_class(metric.name, name): index for index, name in enumerate(images.classes)}
         for key in keys.keys() & set(replicates.names):
             resting = metric.patients(images, patients, keys[key])
-            found[key] = metric.interval(replicates.estimate(key), replicates.column(key), resting)
+            if metric.own_interval is None:
+                found[key] = metric.interval(replicates.estimate(key), replicates.column(key), resting)
+            else:
+                own = metric.own_interval(images, patients, keys[key], resting)
+                found[key] = replace(own, approximate=resting < metric.least_patients, patients=resting)
     return found
 
 
