@@ -46,7 +46,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "interval": interval_text, "p": p_value, "percent": percent}
-    environment.filters |= {"words": metric_words, "heading": heading}
+    environment.filters |= {"words": metric_words, "heading": heading, "listed": listed}
     environment.globals["number_with_interval"] = number_with_interval
     text = environment.get_template(template).render(disclaimer=DISCLAIMER, version=__version__, **content)
     with atomic_write(path) as partial:
@@ -105,6 +105,20 @@ def _undefined(value: float | None) -> bool:
 def heading(text: str) -> str:
     """The text with its first letter as at the beginning of a sentence."""
     return text[:1].upper() + text[1:]
+
+
+MOST_LISTED = 6
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, of many the first and how many more there are: of 60 hospitals nobody reads all.
+
+    Example:
+        >>> listed([f"Ward {number}" for number in range(8)])
+        'Ward 0, Ward 1, Ward 2, Ward 3, Ward 4, Ward 5 and 2 more'
+    """
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def printable(text: str) -> str:

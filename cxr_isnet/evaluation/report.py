@@ -26,7 +26,7 @@ from cxr_isnet.evaluation.metrics import (
     summary_metrics,
 )
 from cxr_isnet.evaluation.model_evaluation import SiteEvaluation
-from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, printable, text_columns, write_page
+from cxr_isnet.evaluation.page import figure_uri, file_uri, interval_text, listed, printable, text_columns, write_page
 from cxr_isnet.evaluation.predictions_table import check_predictions
 from cxr_isnet.evaluation.site import SiteResult
 from cxr_isnet.evaluation.study import Study
@@ -227,11 +227,12 @@ def study_text(study: Study) -> str:
             result = there.result
             counts = [str(result.n_images), str(result.n_patients)]
             rows.append([name, site, *counts, *(interval_text(result.metrics[metric.name]) for metric in metrics)])
-            missing = [c for c in study.classes if c not in result.classes_present]
-            if missing:
-                notes.append(f"{name}: no image of {', '.join(missing)} at {site}: AUC and means are without it")
+        for of_class in study.classes:
+            without = [site for site, there in model.sites.items() if of_class not in there.result.classes_present]
+            if without:
+                notes.append(f"{name}: no image of {of_class} at {listed(without)}: AUC and means are without it")
         for reason, sites in model.without_relevance.items():
-            notes.append(f"{name}: no relevance at {', '.join(sites)}: {reason}")
+            notes.append(f"{name}: no relevance at {listed(sites)}: {reason}")
     lines = text_columns(rows)
     if any("(~" in line for line in lines):
         notes.append(APPROXIMATE)

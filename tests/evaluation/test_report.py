@@ -102,6 +102,20 @@ def test_sites_without_relevance_are_named_with_the_reason(make_predictions, tmp
     assert content["pooled"]["result"]["relevance_reason"] == ""
 
 
+def test_what_many_sites_lack_is_one_line(make_predictions):
+    table = make_predictions(240, sites=[f"ward {number:02d}" for number in range(12)])
+    table = table.drop(columns="relevance_in_lung")[(table["label"] != THREE[0]) | (table["site"] == "ward 00")]
+    study = evaluate_tables({"theirs": check_predictions(table, THREE)}, THREE, {}, Settings(resamples=10))
+
+    lacking = [line for line in study_text(study).splitlines() if "no image of" in line]
+    without = [line for line in study_text(study).splitlines() if "no relevance at" in line]
+
+    named = ", ".join(f"ward {number:02d}" for number in range(1, 7))
+    assert lacking == [f"theirs: no image of {THREE[0]} at {named} and 5 more: AUC and means are without it"]
+    assert len(without) == 1
+    assert "ward 09" not in without[0]
+
+
 def test_the_text_has_a_line_per_site_with_the_numbers_of_the_summary(study):
     head, *lines = study_text(study).splitlines()
 
