@@ -185,7 +185,9 @@ def _cure(missing: Sequence[str]) -> str:
 
 def _check_columns(frame: pd.DataFrame, classes: Sequence[str], source: str) -> None:
     if len(classes) < 2 or len(set(classes)) != len(classes):
-        raise InputError(f"classes {list(classes)}: name two or more classes, each once")
+        raise InputError(
+            f"classes {list(classes)}: name two or more classes, each once, in brackets, as '[normal, ill]'"
+        )
     wanted = [*TEXT_COLUMNS, *probability_columns(classes)]
     missing = [column for column in wanted if column not in frame.columns]
     if missing:

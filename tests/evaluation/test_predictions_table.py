@@ -113,7 +113,7 @@ def test_a_column_of_a_class_that_was_not_named_is_refused(make_predictions):
 
 @pytest.mark.parametrize("classes", [["normal"], ["normal", "normal"], []])
 def test_fewer_than_two_classes_are_refused(make_predictions, classes):
-    with pytest.raises(InputError, match="name two or more classes"):
+    with pytest.raises(InputError, match=r"name two or more classes, each once, in brackets"):
         check_predictions(make_predictions(), classes)
 
 
