@@ -34,6 +34,10 @@ EXAMPLE_PATHS = 2
 DISCLAIMER = "Research software, not a medical device."
 
 
+_UNNAMEABLE = re.compile(r"""[/:.%"']""")
+"""Characters that MLflow refuses in the name of a logged model."""
+
+
 @dataclass(frozen=True)
 class LoggedModel:
     """Reference to a model in an MLflow store.
@@ -71,7 +75,8 @@ def log_model(
 
     The model's `predict(context, model_input, params=None)` takes paths of image files and gives a frame whose first
     columns are `path` and a `probability_<class>` per class; it finds the checkpoint as
-    `context.artifacts["checkpoint"]`. What is stored names no path of this machine.
+    `context.artifacts["checkpoint"]`. What is stored names no path of this machine. The model has the name of its run,
+    by which a list of models tells them apart.
 
     Args:
         run: the run that made the model.
@@ -160,7 +165,7 @@ def _log(
         stored = run.client.get_run(run.run_id)
         logged = run.client.create_logged_model(
             stored.info.experiment_id,
-            name="model",
+            name=_UNNAMEABLE.sub("_", stored.info.run_name),
             source_run_id=run.run_id,
             tags=dict(tags),
             params=stored.data.params,

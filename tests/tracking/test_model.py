@@ -24,7 +24,7 @@ def registered(store_uri, tmp_path_factory):
     (folder / "beside" / "__init__.py").write_text("")
     (folder / "beside" / "__pycache__" / "x.pyc").write_text("")
     (folder / "fake_model.py").write_text(FAKE_MODEL)
-    with start_run(TrackingConfig(uri=store_uri, experiment="models"), parameters={}) as run:
+    with start_run(TrackingConfig(store_uri, "models", run_name="isnet 0.5: 'a/b'"), parameters={}) as run:
         logged = log_model(
             run,
             folder / "checkpoint.json",
@@ -95,6 +95,12 @@ def test_the_version_carries_tags(registered):
     assert tags["classes"] == "normal, tuberculosis"
     assert tags["validation auc"] == "0.9"
     assert "not a medical device" in tags["disclaimer"]
+
+
+def test_a_model_has_the_name_of_its_run_in_the_letters_that_mlflow_takes(registered):
+    run, logged = registered
+
+    assert run.client.get_logged_model(logged.model_id).name == "isnet 0_5_ _a_b_"
 
 
 def test_model_and_run_are_linked_and_the_run_goes_on(registered):
