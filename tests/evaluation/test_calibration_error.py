@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from cxr_isnet.evaluation.calibration import calibration
-from cxr_isnet.evaluation.calibration_error import ece_interval
+from cxr_isnet.evaluation.calibration_error import LOWER, UPPER, ece_interval
 
 
 def hospital(generator, patients: int, shift: float, slope: float = 1.0):
@@ -36,13 +37,15 @@ def test_covers_the_ece_of_the_population(shift, slope):
     assert held / repeats >= 0.91  # 95% less two and a half standard errors of 200 repeats
 
 
-def test_of_one_bin_it_is_students_interval_of_the_mean():
+def test_of_one_bin_it_is_the_interval_of_the_mean():
     ill = np.arange(80) < 20
     found = ece_interval(ill, np.full(80, 0.55), np.arange(80), 20)
 
-    reach = student.ppf(0.975, 19) * np.sqrt(0.25 * 0.75 / 79)
+    error = np.sqrt(0.25 * 0.75 / 79) * student.ppf(0.975, 19) / norm.ppf(0.975)
     assert found.estimate == pytest.approx(0.55 - 0.25)
-    assert (found.low, found.high) == pytest.approx((0.3 - reach, 0.3 + reach), abs=0.01)  # 2,000 draws
+    assert found.low == pytest.approx(0.3 + norm.ppf(LOWER) * error, abs=0.01)  # of 2,000 draws
+    assert found.high == pytest.approx(0.3 - norm.ppf(UPPER) * error, abs=0.01)
+    assert pytest.approx(0.05) == LOWER + UPPER
 
 
 def test_a_second_copy_of_every_image_adds_nothing():
