@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -327,9 +327,20 @@ def _work(job: _Job, threads: int, answer: Connection) -> None:
         answer.send("interrupted")
 
 
+class _LogFile(logging.FileHandler):
+    """A training's log; on a full disk it lacks lines, and the training says why it fails."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 def _train_logged(config: TrainConfig, log: str, tags: Mapping[str, object]) -> str:
     """Trains, or goes on; returns why it failed, "" where it did not."""
-    handler = logging.FileHandler(log, encoding="utf-8")
+    handler = _LogFile(log, encoding="utf-8")
     handler.setFormatter(SafeFormatter("%(asctime)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -1,12 +1,13 @@
 """Which trainings a comparison plans, and what it refuses before any of them begins."""
 
+import logging
 from dataclasses import replace
 
 import pytest
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import controls as inference_controls
-from cxr_isnet.training.comparison import Trial, heatmap_weights, plan_trials, trial_tables, with_settings
+from cxr_isnet.training.comparison import Trial, _LogFile, heatmap_weights, plan_trials, trial_tables, with_settings
 from cxr_isnet.training.controls import controls_of
 from cxr_isnet.training.partitions import read_partitions
 
@@ -66,6 +67,16 @@ def test_the_rows_that_differ_in_the_weight_of_the_heatmap_loss_alone_are_found(
 
     assert heatmap_weights(trials, "isnet") == {"isnet": 0.5, "weak": 0.2}
     assert heatmap_weights(trials, "cross_entropy") == {}
+
+
+def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(capfd):
+    handler = _LogFile("/dev/full")
+    record = logging.LogRecord("training", logging.INFO, __file__, 1, "epoch 1", None, None)
+
+    handler.emit(record)
+    handler.close()
+
+    assert capfd.readouterr().err == ""
 
 
 def test_no_settings_change_nothing(make_config):
