@@ -54,7 +54,8 @@ def test_the_csv_has_a_row_per_site_class_metric_and_method(make_predictions, tm
     rows = pd.read_csv(tmp_path / "metrics.csv", keep_default_na=False)
 
     at_sites = rows[rows["part"] == "site"]
-    by_method = {"score": 6 + 3 * 10, "student": 3 * 3 + 3 * 5, "log": 3 * 3, "delong": 3, "posterior": 3 + 3 * 7}
+    by_method = {"score": 6 + 3 * 10, "student": 3 * 2 + 3 * 5, "log": 3 * 3, "delong": 3, "posterior": 3 + 3 * 7}
+    by_method["test_inversion"] = 3  # the calibration error
     assert at_sites.groupby("method").size().to_dict() == {method: 3 * count for method, count in by_method.items()}
     assert set(rows["part"]) == {"site", "within sites", "hospitals", "next hospital"}
     assert set(at_sites["group"]) == {"north", "south", "pooled"}
