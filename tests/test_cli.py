@@ -105,18 +105,6 @@ def test_a_setting_of_a_closed_set_is_given_as_it_is_saved_wherever_its_module_i
         assert (found.one, found.several) == (member, (member,))
 
 
-def test_no_traceback_of_mlflow_stands_before_the_message_of_what_it_raises(capfd):
-    main(["recipes"])
-    from mlflow.store.db import utils
-
-    try:
-        raise OSError("database or disk is full")
-    except OSError:
-        utils._logger.exception("SQLAlchemy database error.")
-
-    assert "Traceback" not in capfd.readouterr().err
-
-
 LISTINGS = [["methods"], ["methods", "isnet"], ["networks"], ["networks", "densenet121"]]
 TELLING = """
 import contextlib, io, json, sys

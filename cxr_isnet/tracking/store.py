@@ -1,5 +1,6 @@
 """MLflow store: the database, and the folder of artifacts beside it."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ def resolve_uri(uri: str) -> str:
     )
 
 
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
+    """False for every record of MLflow's database session, which logs with a traceback what it also raises."""
+    return False
+
+
 def open_store(uri: str) -> MlflowClient:
     """Client of a store; the folder of an SQLite file and its tables are created when they are missing.
 
@@ -64,6 +70,7 @@ def open_store(uri: str) -> MlflowClient:
     """
     for name, value in _HTTP.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow.store.db.utils").addFilter(_is_not_raised_too)
     if not uri.startswith(SQLITE):
         return MlflowClient(tracking_uri=uri)
     database = Path(uri.removeprefix(SQLITE))

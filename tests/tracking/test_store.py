@@ -1,4 +1,6 @@
 import multiprocessing
+import sqlite3
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,7 +9,7 @@ import mlflow
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.tracking.store import experiment_id, fluent_store, open_store, resolve_uri
+from cxr_isnet.tracking.store import FAULTS, experiment_id, fluent_store, open_store, resolve_uri
 
 
 def test_the_path_of_a_database_becomes_absolute(tmp_path, monkeypatch):
@@ -95,3 +97,17 @@ def test_processes_that_open_a_new_database_at_once_all_find_its_tables(tmp_path
 
     assert [process.exitcode for process in processes] == [0] * count
     assert open_store(uri).get_experiment_by_name("together") is not None
+
+
+def test_a_database_that_fails_raises_and_prints_no_traceback(tmp_path, capfd):
+    client = open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.create_run("0").info.run_id
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE metrics")
+        database.commit()
+    capfd.readouterr()
+
+    with pytest.raises(FAULTS):
+        client.log_metric(run, "auc", 0.5)
+
+    assert "Traceback" not in capfd.readouterr().err
