@@ -22,6 +22,9 @@ from cxr_isnet.errors import InputError
 MOST_ALIASES = 20
 """Places of a YAML file at which a part of it is repeated; a few dozen can stand for billions of values."""
 
+DEEPEST = 50
+"""Lists and mappings of a YAML file inside each other; no config has ten."""
+
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -166,9 +169,14 @@ def read_yaml(path: Path, what: str = "a readable config", *, text_only: bool = 
     """
     try:
         text = path.read_text(encoding="utf-8")
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-        if aliases > MOST_ALIASES:
-            raise ValueError(f"it repeats parts of itself {aliases} times, by *NAME; write them out")
+        aliases = depth = 0
+        for event in yaml.parse(text):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if aliases > MOST_ALIASES:
+                raise ValueError(f"it repeats parts of itself more than {MOST_ALIASES} times, by *NAME; write them out")
+            if depth > DEEPEST:  # the parser's time grows with the square of the depth
+                raise ValueError(f"it is nested more than {DEEPEST} deep")
         return yaml.load(text, yaml.BaseLoader if text_only else yaml.SafeLoader)  # nosec B506
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not {what}: {error}") from error
