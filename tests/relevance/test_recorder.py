@@ -219,9 +219,18 @@ def test_what_scales_or_samples_counts_as_a_constant(
         assert_close(relevance.image.sum(1)[:, :1], images[:, :1] * weight(images))
 
 
+WITHOUT_SECOND_DERIVATIVE = ["sampled where the image says"] if torch.__version__ < "2.13" else []
+"""torch 2.11 says of grid_sample: derivative for aten::grid_sampler_2d_backward is not implemented."""
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    "name", [n for n in (*FOLLOWED, *NOT_PIECEWISE_LINEAR) if "Python" not in n and "linear" not in n]
+    "name",
+    [
+        n
+        for n in (*FOLLOWED, *NOT_PIECEWISE_LINEAR)
+        if "Python" not in n and "linear" not in n and n not in WITHOUT_SECOND_DERIVATIVE
+    ],
 )
 def test_gradient_by_the_weights(name: str, training: bool) -> None:
     images = torch.rand(3, 1, 6, 6)
