@@ -96,11 +96,10 @@ def findings(comparison: MethodComparison) -> list[str]:
 
 def _penalty(comparison: MethodComparison) -> list[str]:
     """Which weight of the penalty the in-domain rule takes; nothing where there are not two to choose from."""
-    rows = {row.name: row for row in comparison.methods}
-    offered = {name: weight for name, weight in comparison.penalties.items() if name in rows}
-    if comparison.lungs_alone not in rows or len(set(offered.values())) < 2:
+    offered = comparison.offered_penalties
+    if not offered:
         return []
-    auc = rows[comparison.lungs_alone].in_domain_auc.estimate
+    auc = next(row.in_domain_auc.estimate for row in comparison.methods if row.name == comparison.lungs_alone)
     lungs = f"what the lungs alone tell in-domain ({comparison.lungs_alone}: {auc:.3f})"
     chosen = comparison.chosen_penalty
     weights = ", ".join(f"{weight:g}" for weight in sorted(set(offered.values())))

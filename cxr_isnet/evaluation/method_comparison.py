@@ -112,16 +112,21 @@ class MethodComparison:
     lungs_alone: str = ""
 
     @property
+    def offered_penalties(self) -> dict[str, float]:
+        """The penalties that have a row; none where there are not two to choose from, or no row of the lungs alone."""
+        rows = {row.name for row in self.methods}
+        weights = {name: weight for name, weight in self.penalties.items() if name in rows}
+        return weights if self.lungs_alone in rows and len(set(weights.values())) > 1 else {}
+
+    @property
     def chosen_penalty(self) -> str | None:
         """The row with the largest penalty whose in-domain AUC reaches, within its interval, what the lungs alone tell.
 
         A larger one takes disease away that the lungs do show; a smaller one leaves more of the background in. External
-        hospitals have no part in it. None where no row reaches it, there are not two penalties, or no row is of the
-        lungs alone.
+        hospitals have no part in it. None where no row reaches it, or nothing is offered.
         """
-        rows = {row.name: row.in_domain_auc for row in self.methods}
-        weights = {name: weight for name, weight in self.penalties.items() if name in rows}
-        if self.lungs_alone not in rows or len(set(weights.values())) < 2:
+        rows, weights = {row.name: row.in_domain_auc for row in self.methods}, self.offered_penalties
+        if not weights:
             return None
         wanted = rows[self.lungs_alone].estimate
         reached = [name for name in weights if max(rows[name].estimate, rows[name].high) >= wanted]
