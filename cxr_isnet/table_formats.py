@@ -6,6 +6,7 @@ What has several meanings is refused. Messages name lines and quote no cell, whi
 from __future__ import annotations
 
 import csv
+import datetime
 import gzip
 import io
 import logging
@@ -26,8 +27,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-UNREADABLE = (OSError, EOFError, KeyError, SyntaxError, ValueError, csv.Error, zipfile.BadZipFile, zlib.error)
-"""What the libraries raise for a file that does not parse."""
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the libraries raise for a file that does not parse; openpyxl builds its objects from whatever attributes it
+finds, and fails as they do."""
 
 CURE = "Save it as 'CSV UTF-8', .xlsx or Parquet"
 
@@ -119,8 +133,9 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
     if wrong:
         raise InputError(
             f"{path}: line {', '.join(map(str, wrong[:5]))}{' and more' if len(wrong) > 5 else ''} has more cells than "
-            f"the header has columns ({len(header)}): a {separator!r} stands inside a cell, as a decimal comma or in a "
-            "text. Put such cells between quotes, or use another separator"
+            f"the first line has columns ({len(header)}): it is a title and not the header, or a {separator!r} stands "
+            "inside a cell, as a decimal comma or in a text. Remove lines above the header; put such cells between "
+            "quotes, or use another separator"
         )
     if not header:
         raise InputError(f"{path}: not a readable table: it is empty. Give a header and a row")
@@ -189,8 +204,15 @@ def _separator(text: str, path: Path) -> str:
 
 def _sheet(content: bytes, archive: zipfile.ZipFile, path: Path) -> pd.DataFrame:
     """The only sheet of an Excel file that has cells; the values that Excel shows, not its formulas."""
-    if any(b"<f>" in part or b"<f " in part for part in map(archive.read, _parts(archive))):
+    parts = list(map(archive.read, _parts(archive)))
+    if any(b"<f>" in part or b"<f " in part for part in parts):
         _check_formulas(content, path)
+    hidden = sum(bool(_FILLED.search(row[0])) for part in parts for row in _HIDDEN_ROW.finditer(part))
+    if hidden:
+        raise InputError(
+            f"{path}: a filter or a person has hidden rows with cells, {hidden} in all; whether they belong to the "
+            "table is not clear. Show them, or delete them"
+        )
     import openpyxl  # not at the top: a registered model does without openpyxl
 
     book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
@@ -232,6 +254,28 @@ def _check_formulas(content: bytes, path: Path) -> None:
                     )
 
 
+_HIDDEN_ROW = re.compile(rb"""<row\b[^>]*\shidden=["'](?:1|true)["'][^>]*(?<!/)>.*?</row>""", re.DOTALL)
+_FILLED = re.compile(rb"<(?:v|t)\b[^>]*(?<!/)>")
+_LITERAL = r"""[-() ]|\\.|"[^"]*\""""
+_ZEROS = re.compile(rf"(?:(?:{_LITERAL})*0){{2,}}")
+
+
+def _with_zeros(number: int, number_format: str) -> str:
+    r"""A whole number in a format of zeros, with texts before and between, as `00000` or `00\-00\-00`; else "".
+
+    Source: ECMA-376, 18.8.31 (number formats).
+    """
+    form = re.sub(r"\[[^\]]*\]", "", number_format.split(";")[0])
+    if number < 0 or not _ZEROS.fullmatch(form):
+        return ""
+    pieces = re.findall(f"0|{_LITERAL}", form)
+    zeros = pieces.count("0")
+    digits = str(number).zfill(zeros)
+    more = len(digits) - zeros + 1  # digits for which there is no zero stand at the first one
+    each = iter((digits[:more], *digits[more:]))
+    return "".join(next(each) if piece == "0" else piece.strip('"').removeprefix("\\") for piece in pieces)
+
+
 def _shown(cell: openpyxl.cell.Cell) -> str:
     """A cell as Excel shows it where that matters: zeros in front, dates without an empty time."""
     value = cell.value
@@ -239,9 +283,9 @@ def _shown(cell: openpyxl.cell.Cell) -> str:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         whole = isinstance(value, int) or value.is_integer()
-        if whole and re.fullmatch("0+", cell.number_format or ""):
-            return str(int(value)).zfill(len(cell.number_format))
+        if whole and (shown := _with_zeros(int(value), cell.number_format or "")):
+            return shown
         return str(int(value)) if whole and abs(value) < 1e15 else repr(value)
-    if cell.is_date:
-        return str(value.isoformat(" ")).removesuffix(" 00:00:00") if hasattr(value, "hour") else str(value)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ").removesuffix(" 00:00:00")
     return str(value).strip()

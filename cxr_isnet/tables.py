@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import string
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ TABLE_SUFFIXES = (*WRITTEN_SUFFIXES, ".tsv", ".xlsx")
 _EMPTY = frozenset(
     {"nan", "NaN", "<NA>", "NaT", "#N/A", "#NV", "#N/D", "#NAME?", "#REF!", "#VALUE!", "#WERT!", "#DIV/0!"}
 )
+_LINES_OF_A_TITLE = 20
+
+_UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + string.whitespace + "\xa0"
+"""Marks of no width, which come along when text is copied from a web page, and blanks."""
+
+_TEXT_FORMULA = re.compile(r'\A="([^"=]*)"\Z')
+"""As programs write text that Excel is not to take for a number."""
+
 _DECIMALS = re.compile(r"(?:\.0+|,0{1,2}|,0{4,})$")  # "1,000" may be a thousand
 _WHOLE = re.compile(rf"-?(?:0|[1-9]\d*)(?:{_DECIMALS.pattern})?")
 
@@ -90,16 +99,29 @@ def match_columns(frame: pd.DataFrame, known: Iterable[str], path: str | Path) -
         path: of the table, for the error.
 
     Raises:
-        InputError: two columns are taken for the same name.
+        InputError: two columns are taken for the same name, or the names stand in a row below a title.
     """
     exact = dict.fromkeys(known)
     by_key = {_key(name): name for name in exact}
+    _check_no_title(frame, by_key, path)
     names = [name if name in exact else by_key.get(_key(name), name) for name in frame.columns]
     for name in exact:
         theirs = [column for column, ours in zip(frame.columns, names, strict=True) if ours == name]
         if len(theirs) > 1:
             raise InputError(f"{path}: columns {', '.join(map(repr, theirs))} may each be {name!r}. Rename all but one")
     return frame.set_axis(names, axis="columns")
+
+
+def _check_no_title(frame: pd.DataFrame, by_key: Mapping[str, str], path: str | Path) -> None:
+    if any(_key(name) in by_key for name in frame.columns):
+        return
+    first = frame.iloc[:_LINES_OF_A_TITLE]
+    for number, cells in zip(first.index, first.to_numpy().tolist(), strict=True):
+        if sum(_key(str(cell)) in by_key for cell in cells) > 1:
+            raise InputError(
+                f"{path}: the names of columns stand in row {number} below the first line, which is a title then. "
+                "Remove the lines above them"
+            )
 
 
 def require_columns(frame: pd.DataFrame, path: Path, columns: tuple[str, ...]) -> None:
@@ -209,10 +231,12 @@ def _cleaned(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    stripped = [cell.strip() for cell in column.astype("str").where(column.notna(), "")]
-    cells = ["" if cell in _EMPTY else cell for cell in stripped]
+    cells = [cell.strip() for cell in column.astype("str").where(column.notna(), "")]
     if not all(map(str.isascii, cells)):
-        cells = [unicodedata.normalize("NFC", cell) for cell in cells]
+        cells = [unicodedata.normalize("NFC", cell.strip(_UNSEEN)) for cell in cells]
+    if any(cell.startswith('="') for cell in cells):
+        cells = [_TEXT_FORMULA.sub(r"\1", cell) for cell in cells]
+    cells = ["" if cell in _EMPTY else cell for cell in cells]
     if any(cell.startswith("'") for cell in cells):
         cells = list(map(without_apostrophe, cells))
     filled = [cell for cell in cells if cell]

@@ -78,6 +78,58 @@ def test_an_excel_file_is_read_as_excel_shows_it(tmp_path, suffix):
     assert frame.index.tolist() == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("number_format", "shown"),
+    [
+        ("00\\-00\\-00", "01-23-45"),
+        ('"P"000000', "P012345"),
+        ("000000;-000000", "012345"),
+        ("[$-407]000", "12345"),
+        ('0" years"', "12345"),  # an age stays a number
+        ("#,##0", "12345"),
+        ("0.00", "12345"),
+    ],
+)
+def test_a_number_is_read_in_a_format_of_zeros(tmp_path, number_format, shown):
+    """Source: ECMA-376, part 1, 18.8.31: `0` shows a digit or a zero, quoted and escaped characters as they are."""
+    path = sheet(tmp_path / "a.xlsx", [["id", "name"], [12345, "Ann"]], A2=number_format)
+
+    assert read_table(path)["id"].tolist() == [shown]
+
+
+def test_times_of_an_excel_file_are_text(tmp_path):
+    times = [datetime.time(8, 30), datetime.datetime(2024, 3, 1, 8, 30), datetime.timedelta(hours=30)]
+
+    assert read_table(sheet(tmp_path / "a.xlsx", [["time"], *([time] for time in times)]))["time"].tolist() == [
+        "08:30:00",
+        "2024-03-01 08:30:00",
+        "1 day, 6:00:00",
+    ]
+
+
+def test_hidden_rows_are_refused(tmp_path):
+    """Whoever filters a table sees those rows only that are left; in the file are all."""
+    path = sheet(tmp_path / "a.xlsx", [["id"], [1], [2], [3]])
+    book = openpyxl.load_workbook(path)
+    book.active.row_dimensions[3].hidden = True
+    book.active.row_dimensions[99].hidden = True  # no cells
+    book.save(path)
+
+    with pytest.raises(InputError, match=r"has hidden rows with cells, 1 in all.*Show them, or delete them"):
+        read_table(path)
+
+
+def test_a_damaged_excel_file_is_told(tmp_path):
+    """openpyxl fails at unknown attributes and at a sheet of diagrams without one with a TypeError, AttributeError."""
+    sheet(tmp_path / "a.xlsx", [["id"], [1]])
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as whole, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as damaged:
+        for name in whole.namelist():
+            damaged.writestr(name, whole.read(name).replace(b"<workbookView ", b'<workbookView activ="0" '))
+
+    with pytest.raises(InputError, match=r"b\.xlsx: not a readable table \(TypeError\)"):
+        read_table(tmp_path / "b.xlsx")
+
+
 def test_a_formula_without_a_value_is_refused(tmp_path):
     path = sheet(tmp_path / "a.xlsx", [["id", "label"], [1, '=IF(A2=1,"ill","well")']])
 
@@ -155,6 +207,39 @@ def test_whole_numbers_lose_a_decimal_that_no_one_wrote(tmp_path, cells, read):
     assert read_table(write(tmp_path / "a.csv", content))["cell"].tolist() == read
 
 
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [
+        ('="0012"', "0012"),  # how programs keep Excel from making 12 of it
+        ('"=""0012"""', "0012"),
+        ('"=""a""&""b"""', '="a"&"b"'),
+        ("\ufeff0012", "0012"),
+        ("\u200e0012\u200f\xa0", "0012"),
+        ("ill\u200b", "ill"),
+        ("\u200b", ""),
+        ("\u0646\u200c\u0645", "\u0646\u200c\u0645"),  # within a Persian word it belongs there
+    ],
+)
+def test_what_keeps_a_cell_from_being_seen_or_counted_is_left_out(tmp_path, cell, read):
+    path = write(tmp_path / "a.csv", f"n,cell\n1,{cell}\n")
+
+    assert read_table(path)["cell" if read else "n"].tolist() == [read or "1"]
+
+
+@pytest.mark.parametrize("title", ["Labels of 2020,,\n", "Labels of 2020,,\nstate of May,,\n"])
+def test_a_title_above_the_header_is_told(tmp_path, title):
+    frame = read_table(write(tmp_path / "a.csv", f"{title}Image,Label,x\na.png,ill,3\n"))
+
+    with pytest.raises(InputError, match=r"the names of columns stand in row \d below the first line.*Remove"):
+        match_columns(frame, ["image", "label"], "a.csv")
+
+
+def test_cells_that_are_named_like_columns_are_no_header(tmp_path):
+    frame = read_table(write(tmp_path / "a.csv", "image,a,b\na.png,image,label\n"))
+
+    assert match_columns(frame, ["image", "label"], "a.csv").shape == (1, 3)
+
+
 def test_parquet_is_read_as_the_same_text(tmp_path):
     pd.DataFrame({"id": ["007", "8"], "label": [1.0, None], "age": [40.5, 3]}).to_parquet(tmp_path / "a.parquet")
 
@@ -175,7 +260,10 @@ def test_a_trailing_separator_shifts_nothing(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n1,2,3\n0,5,0,5\n", r"line 3, 4 has more cells than the header has columns \(2\).*decimal comma"),
+        (
+            "a,b\n1,2\n1,2,3\n0,5,0,5\n",
+            r"line 3, 4 has more cells than the first line has columns \(2\).*title.*decimal comma",
+        ),
         ("a,b;c\n1,2;3\n", r"may be separated by ',' or by ';'\. Use one of them only"),
         ("a;b;c\n1,2,3\n1,2,3\n", r"the header has 3 columns, separated by ';', and no row has more than one cell"),
         ('"a,b"\n"1,2"\n', r"each line is one quoted cell\. Save it anew"),

@@ -76,8 +76,8 @@ class IntakeConfig:
         output: Folder for `manifest.csv`, `provenance.csv`, `quarantine.csv` and the images; outside root. A second run
             into it resumes the first; one of another root is refused.
         site: Name of the hospital, the manifest's column `site`; null for that of the run before, at first `unnamed`.
-        labels: Table (CSV, .xlsx) with `label` and one of `patient_id`, `accession`, `file` (path from root); null for
-            the labels of the run before, at first none.
+        labels: Table (CSV, .xlsx) with `label` and one of `patient_id`, `accession`, `study_instance_uid`,
+            `sop_instance_uid`, `file` (path from root); null for the labels of the run before, at first none.
         label: Label of images that the table of labels does not name; null for that of the run before, at first
             `unlabelled`.
         licence: Terms of use, the manifest's column `licence`; null for those of the run before.

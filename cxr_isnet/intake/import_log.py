@@ -56,7 +56,7 @@ PRAGMA user_version = 3;
 """Of files of one content, one that the root still holds goes first: its row stands for all."""
 
 _ACCEPTED = """
-SELECT file_id, patient, accession, record,
+SELECT file_id, patient, accession, study, instance, record,
     instance IN (
         SELECT instance FROM files WHERE instance <> '' GROUP BY instance HAVING count(DISTINCT content) > 1
     ),
@@ -97,14 +97,14 @@ class AcceptedRow:
     Attributes:
         file_id: pseudonym of its name.
         patient: pseudonym of its patient.
-        accession: pseudonym of its accession number, or "".
+        pseudonyms: of its "patient", "accession", "study" and "instance"; "" for what it has not.
         record: the other fields of its `Imported`.
         flags: reasons for manual review, also those that other files of the intake give.
     """
 
     file_id: str
     patient: str
-    accession: str
+    pseudonyms: dict[str, str]
     record: dict[str, Any]
     flags: tuple[str, ...]
 
@@ -296,10 +296,11 @@ class ImportLog:
 
     def accepted(self) -> Iterator[AcceptedRow]:
         """The accepted files, one of each content, sorted by patient and file."""
-        for file_id, patient, accession, text, *marks in self._database.execute(_ACCEPTED):
+        for file_id, patient, accession, study, instance, text, *marks in self._database.execute(_ACCEPTED):
             record = json.loads(text)
+            pseudonyms = {"patient": patient, "accession": accession, "study": study, "instance": instance}
             found = [flag.value for flag, marked in zip(_MARKS, marks, strict=True) if marked]
-            yield AcceptedRow(file_id, patient, accession, record, (*record["flags"], *found))
+            yield AcceptedRow(file_id, patient, pseudonyms, record, (*record["flags"], *found))
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
         """The rejected files, and the copies of accepted ones, sorted by file."""

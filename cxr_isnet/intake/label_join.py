@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,12 @@ from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.pseudonyms import Pseudonyms
 
 UNLABELLED = "unlabelled"
-KEYWORDS = {"patient_id": "PatientID", "accession": "AccessionNumber"}
+KEYWORDS = {
+    "patient_id": "PatientID",
+    "accession": "AccessionNumber",
+    "study_instance_uid": "StudyInstanceUID",
+    "sop_instance_uid": "SOPInstanceUID",
+}
 """Key columns to the tags that they name."""
 KEYS = (*KEYWORDS, "file")
 _SHOWN = 3
@@ -76,7 +82,7 @@ class LabelTable:
                 labels[image] = row.label
         unlabelled = []
         for accepted in log.accepted():
-            pseudonym = {"patient_id": accepted.patient, "accession": accepted.accession}.get(self.key, "")
+            pseudonym = accepted.pseudonyms.get(_KINDS.get(self.key, ""), "")
             if pseudonym in self.rows:
                 labels[accepted.file_id] = self.rows[pseudonym].label
                 unused.pop(pseudonym, None)
@@ -180,8 +186,8 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     """Reads a table of labels.
 
     Args:
-        path: any table that `read_table` reads, with the column `label` and one of `patient_id` (PatientID),
-            `accession` (AccessionNumber) or `file` (path from the root, with `/`); None for no table.
+        path: any table that `read_table` reads, with the column `label` and one of `KEYS`: a tag of `KEYWORDS`, or
+            `file` (path from the root, with `/`); None for no table.
         pseudonyms: of the intake.
         root: of the intake, without links.
 
@@ -196,8 +202,9 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
         return LabelTable("", "", {})
     from cxr_isnet.tables import match_columns, read_table  # not at the top: an intake without labels needs no pandas
 
-    frame = match_columns(read_table(Path(path)), (*KEYS, "label"), path)
-    keys = [key for key in KEYS if key in frame.columns]
+    frame = match_columns(read_table(Path(path)), (*KEYS, _ACCESSION_NUMBER, "label"), path)
+    frame = frame.rename(columns={_ACCESSION_NUMBER: "accession"})
+    keys = [column for column in frame.columns if column in KEYS]
     if "label" not in frame.columns or len(keys) != 1:
         raise InputError(
             f"{path}: has the columns {', '.join(map(repr, frame.columns))}; needed are 'label' and exactly one of "
@@ -208,6 +215,11 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     for number, value, label in zip(frame.index, frame[key], frame["label"], strict=True):
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
+        if _ROUNDED.fullmatch(value):
+            raise InputError(
+                f"{path}: row {number}: column {key!r} is a number that Excel has rounded, as 1.2E+11. Export it anew "
+                "with that column as text"
+            )
         if key == "file":
             pseudonym = pseudonyms.of_file(root, value.replace("\\", "/"))  # as Windows writes paths
         else:
@@ -217,4 +229,13 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     return LabelTable(path, key, rows)
 
 
-_KINDS = {"patient_id": "patient", "accession": "accession"}
+_KINDS = {
+    "patient_id": "patient",
+    "accession": "accession",
+    "study_instance_uid": "study",
+    "sop_instance_uid": "instance",
+}
+"""Key columns to the kinds of pseudonyms."""
+
+_ACCESSION_NUMBER = "accession_number"
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,}", re.IGNORECASE)

@@ -26,7 +26,8 @@ def log(tmp_path):
         for name, patient in {"x/7": "7", "y/7": "7", "x/8": "8"}.items():
             identifiers = PSEUDONYMS.of("patient", patient), PSEUDONYMS.of("accession", f"A{patient}")
             log.mark_seen(file_id(name))
-            log.record(file_id(name), "", Imported("", *identifiers, f"c{patient}", "", "", "", {}, {}, ()))
+            uids = PSEUDONYMS.of("instance", f"2.25.1{patient}"), PSEUDONYMS.of("study", f"2.25.2{patient}")
+            log.record(file_id(name), "", Imported("", *identifiers, f"c{patient}", *uids, "", {}, {}, ()))
         yield log
 
 
@@ -45,9 +46,19 @@ def labels_of(joined, log):
 
 @pytest.mark.parametrize(
     "text",
-    ["patient_id,label\n7,ill\n", "Label;Accession\nill;A7\n", "file,label\nx/7,ill\n", "file,label\nx\\7,ill\n"],
+    [
+        "patient_id,label\n7,ill\n",
+        "Label;Accession\nill;A7\n",
+        "AccessionNumber,label\nA7,ill\n",
+        "StudyInstanceUID,label\n2.25.27,ill\n",
+        "SOP Instance UID,label\n2.25.17,ill\n",
+        'patient_id,label\n="7",ill\n',
+        "patient_id,label\n\ufeff7\u200b,ill\n",
+        "file,label\nx/7,ill\n",
+        "file,label\nx\\7,ill\n",
+    ],
 )
-def test_labels_by_patient_examination_or_file(table, log, text):
+def test_labels_by_a_tag_or_by_file(table, log, text):
     joined = table(text).join(log)
 
     ill, other = PSEUDONYMS.of("patient", "7"), PSEUDONYMS.of("patient", "8")
@@ -159,6 +170,10 @@ def test_the_cure_of_what_is_left_over_is_told(table, log):
         ("patient_id,accession,label\n7,A7,ill\n", "exactly one of"),
         ("patient_id,label\n7,ill\n7,normal\n", "row 2: column 'patient_id' was given another label before"),
         ("patient_id,label\n6,ill\n7,\n", "row 2: .*is empty"),
+        ("accession,AccessionNumber,label\nA7,A7,ill\n", "exactly one of"),
+        ("patient_id,label\n1.23457E+11,ill\n", "row 1: column 'patient_id' is a number that Excel has rounded"),
+        ("patient_id;label\n1,2E+10;ill\n", "row 1: column 'patient_id' is a number that Excel has rounded"),
+        ("Labels of 2020,\npatient_id,label\n7,ill\n", "names of columns stand in row 1 below the first line"),
     ],
 )
 def test_tables_that_do_not_do(table, text, message):
