@@ -16,7 +16,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cxr_isnet.deployment.gate import Decision, Evidence, GateConfig, decide, lines_of
+from cxr_isnet.deployment.gate import Decision, decide, lines_of
+from cxr_isnet.deployment.gate_config import GateConfig
+from cxr_isnet.deployment.gate_rules import Evidence
 from cxr_isnet.engine import RunDirectory
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import read_predictions

@@ -20,7 +20,7 @@ from cxr_isnet.audit.probes import (
 )
 from cxr_isnet.audit.statistics import ProbeResult
 from cxr_isnet.audit.verdicts import statement
-from cxr_isnet.deployment.gate import AUDIT_PASSED
+from cxr_isnet.deployment.gate_rules import AUDIT_PASSED
 from cxr_isnet.evaluation.confusion import FloatArray
 from tests.audit.conftest import LUNGS, ignores_all, make_set, maps_at, noise, reads_corner, reads_lungs
 
