@@ -112,6 +112,15 @@ def match_columns(frame: pd.DataFrame, known: Iterable[str], path: str | Path) -
     return frame.set_axis(names, axis="columns")
 
 
+def folded_name(name: str) -> str:
+    """A class or site without what two spellings of one name differ in: capitals, blanks, '-' and '_' between words.
+
+    Args:
+        name: cell of a table.
+    """
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.casefold())
+
+
 def _check_no_title(frame: pd.DataFrame, by_key: Mapping[str, str], path: str | Path) -> None:
     if any(_key(name) in by_key for name in frame.columns):
         return

@@ -324,6 +324,14 @@ class Header:
         """The first value as stripped text, "" where absent."""
         return next(iter(self.texts(keyword)), "")
 
+    def identifier(self, keyword: str) -> str:
+        """The value of an element that names one thing, "" where absent; also one with a backslash in it.
+
+        The standard knows no such identifier (PS3.5, 6.2, VR LO and SH) and takes it for several values: by the first
+        of them alone, two patients would be one.
+        """
+        return "\\".join(self.texts(keyword))
+
     def number(self, keyword: str) -> float | None:
         """The first value as a finite number, None where absent or not one."""
         return _as_number(self.text(keyword))

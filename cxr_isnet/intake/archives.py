@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cxr_isnet.imaging import RejectedFile, RejectionReason
 
-_ERRORS = (NotImplementedError, RuntimeError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
+_ERRORS = (RuntimeError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -35,6 +35,11 @@ class ArchiveReader:
             archive = self._open(path)
             info = archive.infolist()[member]
             content = archive.read(info) if info.file_size <= most else None  # of no more bytes than the list says
+        except NotImplementedError as error:
+            raise RejectedFile(
+                RejectionReason.ARCHIVE,
+                "the member of the archive is packed in a way that is not known, as Deflate64. Unpack the archive",
+            ) from error
         except _ERRORS as error:
             raise RejectedFile(
                 RejectionReason.ARCHIVE,

@@ -221,20 +221,29 @@ def _list_container(task: tuple[_Listing, FoundFile]) -> list[FoundFile]:
 def _list_archive(container: FoundFile) -> list[FoundFile]:
     try:
         with zipfile.ZipFile(container.path) as archive:
-            members = [(info.filename, i, info) for i, info in enumerate(archive.infolist()) if not info.is_dir()]
+            found = [(_with_slashes(info.filename), i, info) for i, info in enumerate(archive.infolist())]
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile) as error:
         detail = f"not a readable zip archive ({type(error).__name__}). Copy it anew from its source"
         return [replace(container, rejection=Rejected(RejectionReason.ARCHIVE, detail), unlisted=True)]
     return [
         FoundFile(
-            f"{container.name}!{name}", container.path, i, f"{info.file_size}:{info.CRC:08x}", _member_rejection(info)
+            f"{container.name}!{name}",
+            container.path,
+            i,
+            f"{info.file_size}:{info.CRC:08x}",
+            _member_rejection(name.rpartition("/")[2], info),
         )
-        for name, i, info in sorted(members, key=lambda member: member[:2])
+        for name, i, info in sorted(found, key=lambda member: member[:2])
+        if not name.endswith("/")
     ]
 
 
-def _member_rejection(info: zipfile.ZipInfo) -> Rejected | None:
-    name = info.filename.rsplit("/", 1)[-1]
+def _with_slashes(name: str) -> str:
+    """A member's name with `/`, also where the archive has `\\`, as some Windows programs write (APPNOTE, 4.4.17.1)."""
+    return name.replace("\\", "/")
+
+
+def _member_rejection(name: str, info: zipfile.ZipInfo) -> Rejected | None:
     if name.upper() == _DICOMDIR_NAME:
         return Rejected(RejectionReason.INDEX, f"a DICOMDIR: an index, not an image. {_READ_APART}")
     if name.lower().endswith(_ARCHIVE_SUFFIX):

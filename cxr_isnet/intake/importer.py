@@ -216,7 +216,7 @@ class Importer:
         """An identifier of the header of an accepted file, "" where it can no longer be read; not to be stored."""
         try:
             with self._open(candidate) as stream, open_header(stream) as header:
-                return header.text(keyword)
+                return header.identifier(keyword)
         except (OSError, RejectedFile):
             return ""
 
@@ -269,7 +269,7 @@ class Importer:
     def _import(self, radiograph: Radiograph, candidate: Candidate, file_sha256: str) -> Imported:
         """Writes the image of an accepted file and collects the cells of its rows."""
         header, provenance, pseudonyms = radiograph.header, radiograph.provenance, self.config.pseudonyms
-        patient = header.text("PatientID")
+        patient = header.identifier("PatientID")
         content = pseudonyms.of("content", file_sha256)
         image, image_sha256 = self._write(radiograph, candidate, content)
         age = patient_age(header)
@@ -288,7 +288,7 @@ class Importer:
             flags.append(Flag.PLACEHOLDER_PATIENT.value)
 
         def pseudonym(kind: str, keyword: str) -> str:
-            value = header.text(keyword)
+            value = header.identifier(keyword)
             return pseudonyms.of(kind, value) if value else ""
 
         return Imported(

@@ -152,7 +152,7 @@ _CURES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("blanks and signs are left out", lambda key: "".join(filter(str.isalnum, key))),
     ("the forms of Unicode are the same", lambda key: unicodedata.normalize("NFKC", key)),
     ("folders are left out: write paths from the root, with '/'", lambda key: _path(key).name),
-    ("suffixes are left out", lambda key: str(_path(key).with_suffix("")) if _path(key).name else key),
+    ("suffixes are left out", lambda key: re.sub(r"(?<=[^/!])\.[A-Za-z]\w*$", "", key.replace("\\", "/"))),
 )
 
 
@@ -200,7 +200,11 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     """
     if path is None:
         return LabelTable("", "", {})
-    from cxr_isnet.tables import match_columns, read_table  # not at the top: an intake without labels needs no pandas
+    from cxr_isnet.tables import (
+        folded_name,
+        match_columns,
+        read_table,
+    )  # not at the top: an intake without labels needs no pandas
 
     frame = match_columns(read_table(Path(path)), (*KEYS, _ACCESSION_NUMBER, "label"), path)
     frame = frame.rename(columns={_ACCESSION_NUMBER: "accession"})
@@ -212,6 +216,7 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
         )
     key = keys[0]
     rows: dict[str, LabelRow] = {}
+    spelt: dict[str, LabelRow] = {}
     for number, value, label in zip(frame.index, frame[key], frame["label"], strict=True):
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
@@ -221,12 +226,24 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
                 "with that column as text"
             )
         if key == "file":
-            pseudonym = pseudonyms.of_file(root, value.replace("\\", "/"))  # as Windows writes paths
+            pseudonym = pseudonyms.of_file(root, _from_root(value, root))
         else:
             pseudonym = pseudonyms.of(_KINDS[key], value)
-        if rows.setdefault(pseudonym, LabelRow(int(number), value, label)).label != label:
+        row = LabelRow(int(number), value, label)
+        first = spelt.setdefault(folded_name(label), row)
+        if first.label != label:
+            raise InputError(
+                f"{path}: column 'label' has one name in two spellings, {first.label!r} in row {first.number} and "
+                f"{label!r} in row {number}. Give each class one spelling"
+            )
+        if rows.setdefault(pseudonym, row).label != label:
             raise InputError(f"{path}: row {number}: column {key!r} was given another label before. Keep one")
     return LabelTable(path, key, rows)
+
+
+def _from_root(path: str, root: Path) -> str:
+    r"""A path from the root, of one that begins with `./` or `.\`, or is absolute."""
+    return path.replace("\\", "/").removeprefix(f"{root}/").removeprefix("./")
 
 
 _KINDS = {

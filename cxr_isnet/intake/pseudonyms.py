@@ -59,9 +59,9 @@ class Pseudonyms:
 
         Args:
             root: of the intake, without links.
-            name: of the file, as in `FoundFile`.
+            name: of the file, as in `FoundFile`; `\\` counts as `/`, as Windows and some archives write paths.
         """
-        return self.of("file", f"{root}\0{name}")
+        return self.of("file", "{}\0{}".format(root, name.replace("\\", "/")))
 
     def shift_date(self, day: str, patient: str) -> str:
         """A date shifted back by 1 to 365 days, the same number for all dates of a patient.

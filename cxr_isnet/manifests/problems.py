@@ -1,13 +1,13 @@
 """Problems of a manifest's cells, collected by checks and raised by readers, and the rules across rows."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.tables import folded_name
 
 MAX_EXAMPLES = 5
 
@@ -92,7 +92,7 @@ def spelling_problems(frame: pd.DataFrame, table: str, column: str = "label") ->
     """
     spellings: dict[str, list[str]] = {}
     for name in frame[column].unique():
-        spellings.setdefault(re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.casefold()), []).append(name)
+        spellings.setdefault(folded_name(name), []).append(name)
     several = [name for names in spellings.values() if len(names) > 1 for name in names]
     unsure = frame.loc[frame[column].isin(several), column].drop_duplicates()
     if len(unsure):

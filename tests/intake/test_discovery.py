@@ -112,6 +112,17 @@ def test_members_of_archives(tmp_path):
     }
 
 
+def test_members_have_slashes_and_may_lack_a_name(tmp_path):
+    """Backslashes, against APPNOTE 4.4.17.1, are what older .NET writes; and no name at all."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("st\\1", "st\\DICOMDIR", "empty\\", ""):
+            member = zipfile.ZipInfo("x")
+            member.filename = name
+            archive.writestr(member, b"x")
+
+    assert found(tmp_path) == {"a.zip!": "", "a.zip!st/1": "", "a.zip!st/DICOMDIR": "index"}
+
+
 def test_members_that_cannot_be_unpacked_are_rejected(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("locked", b"x")

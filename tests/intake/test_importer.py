@@ -67,6 +67,16 @@ def test_identifiers_become_pseudonyms_of_their_kind(out, tmp_path):
     assert SECRET not in str(outcome)
 
 
+def test_identifiers_with_a_backslash_stay_apart(out, tmp_path):
+    """A backslash separates values (PS3.5, 6.2): by the first of them alone both are patient 12."""
+    one, other = (
+        importer(out)(candidate(write_chest(tmp_path / pid[-1], PatientID=pid))) for pid in (r"12\3", r"12\4")
+    )
+
+    assert one.patient == PSEUDONYMS.of("patient", r"12\3")
+    assert other.patient == PSEUDONYMS.of("patient", r"12\4")
+
+
 def test_missing_identifiers_have_no_pseudonym(out, tmp_path):
     outcome = importer(out)(candidate(write_chest(tmp_path / "a", AccessionNumber="")))
 
@@ -155,6 +165,19 @@ def test_a_damaged_member_of_an_archive_is_rejected(out, tmp_path):
     outcome = importer(out)(candidate(tmp_path / "a.zip", 0))
 
     assert (outcome.reason.value, "does not unpack" in outcome.detail) == ("archive", True)
+
+
+def test_a_member_packed_in_an_unknown_way_is_told_as_that(out, tmp_path):
+    """Windows packs members of more than 2 GB by method 9, Deflate64 (APPNOTE 4.4.5)."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("IM1", chest_bytes(1))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[8] = content[content.rindex(b"PK\x01\x02") + 10] = 9
+    (tmp_path / "a.zip").write_bytes(bytes(content))
+
+    outcome = importer(out)(candidate(tmp_path / "a.zip", 0))
+
+    assert (outcome.reason.value, outcome.detail[-32:]) == ("archive", "as Deflate64. Unpack the archive")
 
 
 def test_what_is_larger_than_a_file_may_be_is_rejected_before_it_is_read(out, tmp_path):

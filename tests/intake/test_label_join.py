@@ -56,6 +56,9 @@ def labels_of(joined, log):
         "patient_id,label\n\ufeff7\u200b,ill\n",
         "file,label\nx/7,ill\n",
         "file,label\nx\\7,ill\n",
+        "file,label\n./x/7,ill\n",
+        "file,label\n.\\x\\7,ill\n",
+        "file,label\n/archive/x/7,ill\n",
     ],
 )
 def test_labels_by_a_tag_or_by_file(table, log, text):
@@ -140,6 +143,7 @@ def test_what_does_not_join_is_listed_for_the_owner_of_the_key(table, log, tmp_p
         (["1.dcm"], ["2019/a/1.dcm"], "1 would join if folders are left out"),
         (["c:\\scans\\1.dcm"], ["1.dcm"], "1 would join if folders are left out"),
         (["a/1"], ["a/1.dcm"], "1 would join if suffixes are left out"),
+        (["2.25.99"], ["2.25.98"], "Take the keys from the files, or choose another key column"),  # no suffixes
         (["\uff11\uff12"], ["12"], "1 would join if the forms of Unicode are the same"),
         (["scans/0012.DCM"], ["12"], "1 would join if folders, suffixes, signs, capitals and zeros"),
         (["12"], ["99"], "Take the keys from the files, or choose another key column"),
@@ -170,6 +174,10 @@ def test_the_cure_of_what_is_left_over_is_told(table, log):
         ("patient_id,accession,label\n7,A7,ill\n", "exactly one of"),
         ("patient_id,label\n7,ill\n7,normal\n", "row 2: column 'patient_id' was given another label before"),
         ("patient_id,label\n6,ill\n7,\n", "row 2: .*is empty"),
+        (
+            "patient_id,label\n6,COVID-19\n7,covid 19\n",
+            "one name in two spellings, 'COVID-19' in row 1 and 'covid 19' in",
+        ),
         ("accession,AccessionNumber,label\nA7,A7,ill\n", "exactly one of"),
         ("patient_id,label\n1.23457E+11,ill\n", "row 1: column 'patient_id' is a number that Excel has rounded"),
         ("patient_id;label\n1,2E+10;ill\n", "row 1: column 'patient_id' is a number that Excel has rounded"),

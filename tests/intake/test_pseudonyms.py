@@ -5,6 +5,7 @@ import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
@@ -38,6 +39,12 @@ def test_equal_values_of_other_kinds_or_keys_have_other_pseudonyms():
     names = [Pseudonyms(key).of(kind, "1") for key in (KEY, KEY + b"2") for kind in ("patient", "file")]
 
     assert len(set(names)) == 4
+
+
+def test_both_separators_of_folders_are_one():
+    pseudonyms = Pseudonyms(b"sixteen bytes ok")
+
+    assert pseudonyms.of_file(Path("/a"), "b\\c") == pseudonyms.of_file(Path("/a"), "b/c")
 
 
 def test_names_of_files_need_not_be_unicode():
