@@ -205,7 +205,7 @@ def body_part(header: Header, config: AcceptanceConfig) -> AcceptanceNote | None
             f"{keyword} names another part than the chest. Drop the file, fill in BodyPartExamined (0018,0015), or add "
             "the word to acceptance.chest_words",
         )
-    told = header.text("BodyPartExamined") or header.has("AnatomicRegionSequence")
+    told = header.text("BodyPartExamined") or header.has_items("AnatomicRegionSequence")
     why = "the tag names a part that is not known" if told else "no tag names the body part"
     return AcceptanceNote(assumed=f"chest: {why}", flag=Flag.UNKNOWN_BODY_PART)
 

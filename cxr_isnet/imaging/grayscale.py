@@ -149,7 +149,7 @@ def padding(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
 
 def modality_lut(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
     """Applies ModalityLUTSequence, else RescaleSlope and RescaleIntercept."""
-    if header.has("ModalityLUTSequence"):
+    if header.has_items("ModalityLUTSequence"):
         try:
             table = _first_table(header, "ModalityLUTSequence", lut)
         except DICOM_ERRORS as error:
@@ -193,7 +193,7 @@ def _used_top(table: LookupTable, name: str) -> tuple[float, tuple[str, ...]]:
 
 def voi_lut(lut: GrayscaleLUT, header: Header) -> GrayscaleLUT:
     """Applies VOILUTSequence, else the first window, else the full range; percentiles where a window is unusable."""
-    if header.has("VOILUTSequence"):
+    if header.has_items("VOILUTSequence"):
         try:
             return _check_visible(_apply_voi_lut(lut, header))
         except (*DICOM_ERRORS, _UnusableWindowError) as error:

@@ -346,6 +346,10 @@ class Header:
         number = self.number(keyword)
         return int(number) if number is not None and number == int(number) else None
 
+    def has_items(self, keyword: str) -> bool:
+        """Whether a sequence is present and not empty; one that cannot be read counts as present."""
+        return self.has(keyword) and self._value(keyword) != pydicom.Sequence()
+
     def items(self, keyword: str) -> Iterator["Header"]:
         """The items of a sequence, none where it is absent or no sequence."""
         value = self._value(keyword)

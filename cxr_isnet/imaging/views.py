@@ -90,7 +90,7 @@ def find_view(header: Header, frontal_words: tuple[str, ...] = (), lateral_words
         ("PatientOrientation", _from_orientation(header)),
     ]
     told = [(keyword, view) for keyword, view in given if view is not View.UNKNOWN]
-    said = {"ViewPosition": bool(header.text("ViewPosition")), "ViewCodeSequence": header.has("ViewCodeSequence")}
+    said = {"ViewPosition": bool(header.text("ViewPosition")), "ViewCodeSequence": header.has_items("ViewCodeSequence")}
     unread = next((key for key, view in given if said.get(key) and view is View.UNKNOWN), "")
     if not told:
         return FoundView(unread=unread)

@@ -16,8 +16,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 _CHEST = """
-    CHEST CHST THORA TORAX TORAC TORAK LUNG LUNGS PULMON PULMO CXR RIB RIBS STERNUM TORSO PECHO PEITO COSTILLAS
-    COSTELAS PULMAO PULMOES POLMON GABBIA COSTAL POUMON POITRINE CAGE LUNGE LUNGEN BRUSTKORB RIPPEN BORSTKAS LONGEN
+    CHEST CHST THORA TORAX TORAC TORAK LUNG LUNGS PULMON PULMO CXR RIB RIBS STERNUM TORSO PECHO PEITO COSTILLA COSTELA
+    COTES COSTE PULMAO PULMOES POLMON GABBIA COSTAL POUMON POITRINE CAGE LUNGE LUNGEN BRUSTKORB RIPPEN BORSTKAS LONGEN
     KLATKA KLATKI PIERSIOW PLUCA HRUDNIK HRUDNIH PLICE PLUC MELLKAS GRUDNI GRUDI PRSNI PLJUCA PRSNEGA LUNGOR LUNGER
     BROSTKORG BRYSTKASSE BRYSTKAS KEUHKO RINTAKEHA RINDKERE KOPSUD KRUSKURV PLAUSAS PLAUSU KRUTINES PLAUCIU AKCIGER
     GOGUS KRAHAROR HEART MEDIASTIN BRONCH CORAZON ΘΩΡΑΚ ΠΝΕΥΜΟΝ ГРУД ЛЕГКИ ЛЕГЕН ОГК ГРЪД ГРЪДЕН ГРЪДНА ПЛУЋА ТОРАКС
@@ -71,7 +71,7 @@ _BACK_OR_FRONT = ("DORSAL", "VENTRAL")
 _FRONTAL = "FRONTAL FRONT FACE FRENTE FATA ETUKUVA SZEMBOL ΜΕΤΩΠΙΑ ПРЯМАЯ ПРЯМОЙ"
 
 _LETTERS = str.maketrans({"Ł": "L", "Ø": "O", "Đ": "D", "Æ": "AE", "Œ": "OE", "İ": "I", "ẞ": "SS"})
-_APART = re.compile(r"(?<!\w)([AP])\s?[./-]{1,2}\s?([AP])(?!\w)")
+_APART = re.compile(r"(?<!\w)([AP](?=\W+[AP])|L(?=\W+L))\s?[./-]{1,2}\s?([APL])(?!\w)")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -101,7 +101,7 @@ _VIEW_STEMS = {
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in capitals without accents.
 
-    `p.a.`, `P/A` and `postero-anterior` are one word each, `ChestLat` is two.
+    `p.a.`, `P/A`, `L.L.` and `postero-anterior` are one word each, `ChestLat` is two.
     """
     words = _WORD.findall(_APART.sub(r"\1\2", _plain(_CAMEL.sub(" ", text))))
     joined = (first + second for first, second in pairwise(words) if len(first) > 4)

@@ -59,6 +59,20 @@ def test_unknown_body_part_and_view_are_accepted_and_flagged():
     assert record.view == "unknown"
 
 
+def test_sequences_of_no_code_name_neither_part_nor_view():
+    record = read(
+        chest_bytes(
+            BodyPartExamined=None,
+            StudyDescription=None,
+            ViewPosition=None,
+            AnatomicRegionSequence=[],
+            ViewCodeSequence=[],
+        )
+    )
+
+    assert record.assumed == ("chest: no tag names the body part", "frontal: no tag names the view")
+
+
 def test_a_region_that_is_not_the_chest_is_rejected():
     with pytest.raises(RejectedFile, match="AnatomicRegionSequence"):
         read(chest_bytes(BodyPartExamined=None, AnatomicRegionSequence=region("56459004", "SCT")))
@@ -118,7 +132,7 @@ CHEST_WORDS = [
     "klatka piersiowa", "hrudník", "mellkas", "plíce", "pljuča", "grudni kos", "lungor", "brystkasse", "keuhkot",
     "akciğer",
     "göğüs", "rindkere", "plaušas", "ΘΩΡΑΚΑΣ", "грудная клетка", "лёгкие", "PARRILLA COSTAL", "RX TORAX",
-    "HEMITHORAX",
+    "HEMITHORAX", "costilla derecha", "côtes",
 ]  # fmt: skip
 
 

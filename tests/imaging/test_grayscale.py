@@ -148,6 +148,15 @@ def test_modality_table_goes_before_the_window(rendered):
     np.testing.assert_allclose(image, 1 - STEPS / 4095, atol=1e-3)
 
 
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_sequence_of_no_table_is_none(rendered, keyword):
+    """PS3.3, C.11.1 and C.11.2: a table is there or it is not; empty elements are a habit of exports."""
+    radiograph = rendered(**{keyword: []}, RescaleSlope="1", RescaleIntercept="0", WindowCenter=2048, WindowWidth=4096)
+
+    np.testing.assert_allclose(radiograph.image(), (STEPS - 2047.5) / 4095 + 0.5, atol=1e-6)
+    assert radiograph.provenance.assumed == ()
+
+
 def test_signed_values_and_rescale_before_a_window(rendered):
     signed = (STEPS - 2048).astype("<i2")
 

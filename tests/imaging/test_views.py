@@ -103,7 +103,7 @@ def test_an_unknown_scheme_or_code_is_unknown_unless_its_meaning_tells(value, sc
         ("AP/PA", View.FRONTAL), ("FACE", View.FRONTAL), ("FRENTE", View.FRONTAL), ("Frontale", View.FRONTAL),
         ("PERFIL", View.LATERAL), ("profil", View.LATERAL), ("seitlich", View.LATERAL), ("LAT.", View.LATERAL),
         ("latéral", View.LATERAL), ("latero-laterale", View.LATERAL), ("boczne", View.LATERAL),
-        ("boční", View.LATERAL), ("bok", View.LATERAL),
+        ("boční", View.LATERAL), ("bok", View.LATERAL), ("torace L.L.", View.LATERAL), ("l-l", View.LATERAL),
         ("oldalirányú", View.LATERAL), ("yan", View.LATERAL), ("боковая", View.LATERAL), ("πλάγια", View.LATERAL),
         ("OBLICUA", View.OTHER), ("schräg", View.OTHER), ("DECÚBITO LATERAL", View.OTHER),
         ("lordotic AP", View.OTHER),
