@@ -24,12 +24,15 @@ from torch.utils.data import Dataset
 from cxr_isnet.data import ImageStore, MarkConfig, MarkMode, PlantMarkd, background_only, make_dataset, paste_lungs
 from cxr_isnet.errors import InputError
 from cxr_isnet.evaluation import (
+    HandTillAUC,
     Interval,
     PatientBootstrap,
     Settings,
     WeightedMean,
     evaluate_site,
     interval_text,
+    label_indices,
+    paired_difference,
     probabilities,
     probability_columns,
     relevance_excess,
@@ -76,6 +79,7 @@ class SelfCheck:
             lungs. As high as on the images themselves where the network reads the lungs; below one half where it goes
             by the background.
         own_auc: AUC on the images themselves, to compare with.
+        foreign_fall: By how much it is higher than on foreign backgrounds, image by image.
         relevance_excess: Share of the relevance in the lungs minus that of the same maps elsewhere in the image, mean.
         mark_change: Mean change of the probabilities when the planted mark of the image's class is replaced by another
             class's: half the sum of the absolute changes; NaN where the lungs leave no room.
@@ -87,6 +91,7 @@ class SelfCheck:
     background_auc: Interval
     foreign_auc: Interval
     own_auc: Interval
+    foreign_fall: Interval
     relevance_excess: Interval
     mark_change: float
     verdict: SelfCheckVerdict
@@ -110,6 +115,7 @@ class SelfCheck:
             "background_auc": self.background_auc.to_dict(),
             "foreign_background_auc": self.foreign_auc.to_dict(),
             "own_background_auc": self.own_auc.to_dict(),
+            "foreign_background_fall": self.foreign_fall.to_dict(),
             "relevance_excess": self.relevance_excess.to_dict(),
             "mark_change": self.mark_change if math.isfinite(self.mark_change) else None,
             "verdict": self.verdict.value,
@@ -163,11 +169,12 @@ def self_check(
     background, on_foreign, on_own = (
         _auc(tables["clean"], classifier, found, settings) for found in (hidden, foreign, own)
     )
+    fall = _fall(tables["clean"], classifier, own, foreign, settings)
     excess = _excess(tables["clean"], settings)
     change = np.abs(marked[0] - marked[1]).sum(1) / 2 if marked else np.zeros(0)
     change = change[np.isfinite(change)]  # NaN where the lungs leave no room for the mark
     mean = float(change.mean()) if len(change) else math.nan
-    return in_words(len(frame), background, on_foreign, on_own, excess, mean, trained_with_marks=mark is not None)
+    return in_words(len(frame), background, on_foreign, on_own, fall, excess, mean, trained_with_marks=mark is not None)
 
 
 Change = Callable[[dict[Any, Any]], dict[Any, Any]]
@@ -228,6 +235,18 @@ def _auc(table: pd.DataFrame, classifier: Classifier, found: NDArray[Any], setti
     return evaluate_site(table, classifier.classes, resamples=settings.resamples, seed=settings.seed).metrics["auc"]
 
 
+def _fall(
+    table: pd.DataFrame, classifier: Classifier, before: NDArray[Any], after: NDArray[Any], settings: Settings
+) -> Interval:
+    """AUC of probabilities (N, classes) for the images of a table, less that of others for the same images."""
+    kept = np.flatnonzero(np.isfinite(before).all(1) & np.isfinite(after).all(1))
+    table = table.iloc[kept]
+    labels = label_indices(table, classifier.classes)
+    bootstrap = PatientBootstrap.of(table, resamples=settings.resamples, seed=settings.seed)
+    first, second = (bootstrap.resample({"auc": HandTillAUC(labels, scores[kept])}) for scores in (before, after))
+    return paired_difference(first, second, "auc")
+
+
 def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
     bootstrap = PatientBootstrap.of(predictions, resamples=settings.resamples, seed=settings.seed)
     return bootstrap.intervals({"excess": WeightedMean(relevance_excess(predictions))})["excess"]
@@ -236,69 +255,105 @@ def _excess(predictions: pd.DataFrame, settings: Settings) -> Interval:
 _AS_NUMBER = {SelfCheckVerdict.SIGN: 1.0, SelfCheckVerdict.NO_SIGN: 0.0, SelfCheckVerdict.CANNOT_TELL: math.nan}
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What one number of a self-check says.
+
+    Attributes:
+        sentence: In words.
+        verdict: What it comes to by itself.
+    """
+
+    sentence: str
+    verdict: SelfCheckVerdict
+
+
 def in_words(
     images: int,
     background: Interval,
     foreign: Interval,
     own: Interval,
+    fall: Interval,
     excess: Interval,
     change: float,
     *,
     trained_with_marks: bool,
 ) -> SelfCheck:
     """The numbers of a self-check in words, with what they come to; arguments as the attributes of `SelfCheck`."""
-    told_apart = _above_chance(own)
-    reads_background = _above_chance(background)
-    goes_along = (foreign.high if math.isfinite(foreign.high) else foreign.estimate) < own.estimate - FOREIGN_DROP
-    unfocused = math.isfinite(excess.estimate) and not excess.low > 0
-    reads_mark = change > READS_MARK
-    few_for_background = not reads_background and background.estimate >= UNCERTAIN
-    few_for_foreign = not goes_along and not _above_chance(foreign)
-    said = [
-        f"With the lungs blackened its AUC is {interval_text(background)}: "
-        + (
-            "the background alone tells it the classes."
-            if reads_background
-            else "too few images to say whether the background tells it the classes."
-            if few_for_background
-            else "the background tells it little."
-        )
-    ]
-    said.append(
-        f"With the lungs on the background of an image of another class its AUC is {interval_text(foreign)}, on the "
-        f"images themselves {interval_text(own)}: "
-        + (
-            "it goes along with the background."
-            if goes_along
-            else "it does not tell the classes apart, so that this says nothing."
-            if not told_apart
-            else "too few images to say whether it goes by the lungs."
-            if few_for_foreign
-            else "it goes by the lungs."
-        )
-    )
+    answers = [_of_the_background(background, foreign, own, fall), _on_foreign_backgrounds(foreign, own)]
     if math.isfinite(excess.estimate):
-        said.append(
-            f"The lungs hold {interval_text(excess)} more of the relevance than where the same maps are moved about"
-            + (", which is no more than by chance." if unfocused else ".")
-        )
+        answers.append(_of_relevance(excess))
     if math.isfinite(change):
-        kind = "the mark that it was trained with" if trained_with_marks else "a mark that it never saw in training"
-        said.append(
-            f"Another class's mark in place of the own one changes its probabilities by {change:.3f} ({kind}): "
-            + ("it reads the mark." if reads_mark else "it does not read the mark.")
-        )
+        answers.append(_of_the_mark(change, trained_with_marks))
+    found = {answer.verdict for answer in answers}
     verdict, why = SelfCheckVerdict.NO_SIGN, ""
-    if reads_background or goes_along or unfocused or reads_mark:
+    if SelfCheckVerdict.SIGN in found:
         verdict = SelfCheckVerdict.SIGN
-    elif not told_apart:
+    elif not _above_chance(own):
         verdict, why = SelfCheckVerdict.CANNOT_TELL, ": the classes are not told apart on validation images"
-    elif few_for_background or few_for_foreign:
+    elif SelfCheckVerdict.CANNOT_TELL in found:
         verdict, why = SelfCheckVerdict.CANNOT_TELL, ": too few validation images"
-    said.insert(0, f"Self-check on {images} validation images: {verdict}{why}.")
-    return SelfCheck(images, background, foreign, own, excess, change, verdict, tuple(said))
+    said = (f"Self-check on {images} validation images: {verdict}{why}.", *(answer.sentence for answer in answers))
+    return SelfCheck(images, background, foreign, own, fall, excess, change, verdict, said)
+
+
+def _of_the_background(background: Interval, foreign: Interval, own: Interval, fall: Interval) -> _Answer:
+    """A network that tells the classes apart where there are no lungs, by the background or by the outline of the
+    lungs in it, does not go by that where there are lungs, if a foreign background makes no difference."""
+    margin = own.estimate - FOREIGN_DROP
+    unmoved = _above_chance(own) and _lowest(foreign) >= margin and not fall.low > 0
+    if not _above_chance(background):
+        few = background.estimate >= UNCERTAIN
+        verdict = SelfCheckVerdict.CANNOT_TELL if few else SelfCheckVerdict.NO_SIGN
+        said = (
+            "too few images to say whether the background tells it the classes"
+            if few
+            else "the background tells it little"
+        )
+    elif unmoved:
+        verdict = SelfCheckVerdict.NO_SIGN
+        said = "the background, or the outline of the lungs in it, tells it the classes where there are no lungs to see"
+    else:
+        verdict, said = SelfCheckVerdict.SIGN, "the background alone tells it the classes"
+    return _Answer(f"With the lungs blackened its AUC is {interval_text(background)}: {said}.", verdict)
+
+
+def _on_foreign_backgrounds(foreign: Interval, own: Interval) -> _Answer:
+    if (foreign.high if math.isfinite(foreign.high) else foreign.estimate) < own.estimate - FOREIGN_DROP:
+        verdict, said = SelfCheckVerdict.SIGN, "it goes along with the background"
+    elif not _above_chance(own):
+        verdict, said = SelfCheckVerdict.CANNOT_TELL, "it does not tell the classes apart, so that this says nothing"
+    elif not _above_chance(foreign):
+        verdict, said = SelfCheckVerdict.CANNOT_TELL, "too few images to say whether it goes by the lungs"
+    else:
+        verdict, said = SelfCheckVerdict.NO_SIGN, "it goes by the lungs"
+    return _Answer(
+        f"With the lungs on the background of an image of another class its AUC is {interval_text(foreign)}, on the "
+        f"images themselves {interval_text(own)}: {said}.",
+        verdict,
+    )
+
+
+def _of_relevance(excess: Interval) -> _Answer:
+    said = f"The lungs hold {interval_text(excess)} more of the relevance than where the same maps are moved about"
+    if excess.low > 0:
+        return _Answer(f"{said}.", SelfCheckVerdict.NO_SIGN)
+    return _Answer(f"{said}, which is no more than by chance.", SelfCheckVerdict.SIGN)
+
+
+def _of_the_mark(change: float, trained_with_marks: bool) -> _Answer:
+    kind = "the mark that it was trained with" if trained_with_marks else "a mark that it never saw in training"
+    said = f"Another class's mark in place of the own one changes its probabilities by {change:.3f} ({kind}): "
+    if change > READS_MARK:
+        return _Answer(f"{said}it reads the mark.", SelfCheckVerdict.SIGN)
+    return _Answer(f"{said}it does not read the mark.", SelfCheckVerdict.NO_SIGN)
 
 
 def _above_chance(auc: Interval) -> bool:
-    """Whether an AUC lies above one half, to the lower end of its interval where it has one."""
-    return (auc.low if math.isfinite(auc.low) else auc.estimate) > 0.5
+    """Whether an AUC lies above one half, to the lower end of its interval."""
+    return _lowest(auc) > 0.5
+
+
+def _lowest(auc: Interval) -> float:
+    """Lower end of an interval; where it has none, the estimate."""
+    return auc.low if math.isfinite(auc.low) else auc.estimate

@@ -15,7 +15,7 @@ from cxr_isnet.evaluation import Interval, Settings, check_predictions, hand_til
 from cxr_isnet.evaluation.interval import IntervalMethod
 from cxr_isnet.inference import Classifier, conditions, predict_manifest
 from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.training.self_check import SelfCheckVerdict, in_words, self_check
+from cxr_isnet.training.self_check import SelfCheck, SelfCheckVerdict, in_words, self_check
 
 CLASSES = ("normal", "tuberculosis")
 SIZE = 32
@@ -63,6 +63,7 @@ def test_a_network_that_reads_the_corner_reads_the_mark_and_the_background(phant
     assert found.mark_change > 0.3
     assert found.own_auc.estimate > 0.9
     assert found.foreign_auc.estimate < 0.1
+    assert found.foreign_fall.estimate == pytest.approx(found.own_auc.estimate - found.foreign_auc.estimate)
     assert "goes along with the background" in " ".join(found.sentences)
     assert "it reads the mark" in " ".join(found.sentences)
     assert "too few images to say whether the background tells it the classes" in " ".join(found.sentences)  # 12
@@ -100,6 +101,7 @@ def test_a_network_that_reads_the_lungs_does_as_well_on_foreign_backgrounds(many
 
     assert found.verdict is SelfCheckVerdict.NO_SIGN
     assert found.foreign_auc.estimate == found.own_auc.estimate > 0.8
+    assert found.foreign_fall.estimate == 0
     assert "goes by the lungs" in " ".join(found.sentences)
     assert found.flat()["sign_of_a_shortcut"] == 0
 
@@ -117,13 +119,37 @@ def test_of_classes_that_are_not_told_apart_it_cannot_tell(many):
     assert found.to_dict()["verdict"] == "cannot tell"
 
 
+def interval(estimate: float, low: float, high: float) -> Interval:
+    return Interval(estimate, low, high, IntervalMethod.DELONG)
+
+
+def found_with(background: Interval, foreign: Interval, own: Interval, fall: Interval) -> SelfCheck:
+    return in_words(166, background, foreign, own, fall, interval(0.3, 0.2, 0.4), 0.0, trained_with_marks=False)
+
+
+@pytest.mark.parametrize(
+    ("background", "foreign", "own", "fall", "verdict"),
+    [  # the first three are networks of a mixed-source study: ISNet, ISNet without swapped backgrounds, plain
+        ((0.64, 0.54, 0.73), (0.93, 0.88, 0.96), (0.94, 0.90, 0.97), (0.01, -0.01, 0.03), SelfCheckVerdict.NO_SIGN),
+        ((0.88, 0.81, 0.92), (0.74, 0.66, 0.81), (0.99, 0.98, 1.00), (0.25, 0.18, 0.33), SelfCheckVerdict.SIGN),
+        ((0.98, 0.96, 0.99), (0.07, 0.04, 0.13), (1.00, 0.99, 1.00), (0.93, 0.87, 0.96), SelfCheckVerdict.SIGN),
+        ((0.64, 0.54, 0.73), (0.93, 0.90, 0.95), (0.97, 0.96, 0.98), (0.04, 0.02, 0.06), SelfCheckVerdict.SIGN),
+        ((0.64, 0.54, 0.73), (0.88, 0.78, 0.94), (0.93, 0.85, 0.97), (0.05, -0.03, 0.12), SelfCheckVerdict.SIGN),
+        ((0.52, 0.42, 0.61), (0.93, 0.90, 0.95), (0.97, 0.96, 0.98), (0.04, 0.02, 0.06), SelfCheckVerdict.NO_SIGN),
+    ],
+)
+def test_the_outline_of_blackened_lungs_is_no_sign_where_foreign_backgrounds_make_no_difference(
+    background, foreign, own, fall, verdict
+):
+    found = found_with(*(interval(*ends) for ends in (background, foreign, own, fall)))
+
+    assert found.verdict is verdict
+
+
 def test_of_few_images_on_foreign_backgrounds_it_cannot_tell():
-    def interval(estimate: float, low: float, high: float) -> Interval:
-        return Interval(estimate, low, high, IntervalMethod.DELONG)
+    little, own = interval(0.5, 0.4, 0.6), interval(0.9, 0.8, 0.96)
 
-    little, own, share = interval(0.5, 0.4, 0.6), interval(0.9, 0.8, 0.96), interval(0.3, 0.2, 0.4)
-
-    found = in_words(12, little, interval(0.7, 0.45, 0.87), own, share, 0.0, trained_with_marks=False)
+    found = found_with(little, interval(0.7, 0.45, 0.87), own, interval(0.2, -0.05, 0.4))
 
     assert found.verdict is SelfCheckVerdict.CANNOT_TELL
     assert "too few validation images" in found.sentences[0]
