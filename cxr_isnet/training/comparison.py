@@ -98,9 +98,8 @@ def plan_trials(
     trials = []
     for name, settings in entries.items():
         config = with_settings(experiment, settings, f"variant '{name}'")
-        if name in methods:
-            config = _with_fitting_network(replace(config, method=name))
-        find_method(config.method)
+        if "network" not in settings:
+            config = _with_fitting_network(config)
         for seed in seeds:
             folder = output / "trainings" / file_slug(name) / f"seed_{seed}"
             trial = replace(config, seed=seed, output=str(folder), register=None, resume=False)

@@ -37,6 +37,19 @@ def test_a_variant_keeps_all_other_settings(make_config, tmp_path):
     assert trial.config == expected
 
 
+def test_a_method_that_needs_a_network_of_its_own_has_it_in_a_variant_too(make_config, tmp_path):
+    variants = {
+        "gentle": {"method": "vit_b16", "optimizer": {"learning_rate": 1e-4}},
+        "tiny": {"method": "vit_b16", "network": {"name": "vit_tiny"}},
+        "plain": {"method": "cross_entropy"},
+    }
+
+    trials = plan_trials(make_config(), tmp_path, ["vit_b16"], variants, [0])
+
+    named = {trial.method: trial.config.network and trial.config.network.name for trial in trials}
+    assert named == {"vit_b16": None, "gentle": None, "tiny": "vit_tiny", "plain": "densenet_tiny"}
+
+
 @pytest.mark.parametrize(
     ("methods", "variants", "seeds", "named"),
     [
