@@ -113,7 +113,7 @@ def check_the_user_interface(command: list[str]) -> None:
         ids = [experiment["experiment_id"] for experiment in experiments]
         found = post(f"{address}/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ids})
         names = {run["info"]["run_name"] for run in found["runs"]}
-        assert {"isnet densenet_tiny seed 0 (isnet)", "audit (audit)"} <= names
+        assert {"isnet densenet_tiny seed 0 (isnet)", "audit of isnet on Dogwood (audit)"} <= names
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=60)
@@ -131,10 +131,10 @@ def check_the_store(client: mlflow.MlflowClient) -> None:
     assert training.data.params["options.isnet.heatmap_weight"] == "0.5"
     assert training.data.params["network.name"] == "densenet_tiny"
     below = {n for n, run in names.items() if run.data.tags.get("mlflow.parentRunId") == training.info.run_id}
-    assert below == {"isnet on Dogwood (isnet_montgomery)", "audit (audit)"}
+    assert below == {"isnet on Dogwood (isnet_montgomery)", "audit of isnet on Dogwood (audit)"}
     (output,) = training.outputs.model_outputs
     model = client.get_logged_model(output.model_id)
-    assert {m.dataset_name for m in model.metrics} == {"validation", "external"}
+    assert {m.dataset_name for m in model.metrics} == {"validation: Alder, Birch, Cedar", "external: Dogwood"}
     assert model.params["seed"] == "0"
     (version,) = client.search_model_versions("name = 'tb-isnet'")
     assert version.tags["method"] == "isnet"

@@ -38,6 +38,7 @@ class AuditedModel:
         features: images to (B, F), the input of the last layer.
         heatmaps: images to (B, classes, H, W), the signed relevance of every pixel for every class.
         randomised: heatmaps of the same network with re-initialised weights.
+        method: by which it was trained; "" of a third-party model.
     """
 
     name: str
@@ -46,6 +47,7 @@ class AuditedModel:
     features: ImageFunction | None = None
     heatmaps: ImageFunction | None = None
     randomised: RandomisedHeatmaps | None = None
+    method: str = ""
 
 
 def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
@@ -81,6 +83,7 @@ def audited_classifier(classifier: Classifier, name: str) -> AuditedModel:
         else None,
         heatmaps=heatmaps,
         randomised=None if heatmaps is None else randomised,
+        method=classifier.method,
     )
 
 

@@ -14,6 +14,7 @@ weights", "heatmaps not to be trusted" and "not applicable"), `reason`, `p_value
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,16 +99,20 @@ class AuditReport:
         return {"sites": list(found.seen.site_names), "n_images": len(found.seen), "n_held_out": held_out}
 
     def metrics(self) -> dict[str, float]:
-        """Metrics for a tracking server: by probe whether it found a shortcut (1, 0), p-value and tested statistics."""
-        flat: dict[str, float] = {"audit.shortcut_found": float(self.verdict is Verdict.FOUND)}
+        """Metrics for a tracking server: by probe whether it found a shortcut (1, 0), p-value and tested statistics.
+
+        They are named alike for every model, as `audit/hidden_lungs/auc_background_only`.
+        """
+        flat: dict[str, float] = {"audit/shortcut_found": float(self.verdict is Verdict.FOUND)}
         for outcome in self.outcomes:
-            name = f"audit.{outcome.probe.name}"
+            name = f"audit/{outcome.probe.name}"
             if outcome.adjusted_p is not None:
                 flat |= {
-                    f"{name}.shortcut_found": float(outcome.verdict is Verdict.FOUND),
-                    f"{name}.adjusted_p": outcome.adjusted_p,
+                    f"{name}/shortcut_found": float(outcome.verdict is Verdict.FOUND),
+                    f"{name}/adjusted_p": outcome.adjusted_p,
                 }
-            flat |= {f"{name}.{s.name}": s.value for s in outcome.result.statistics if s.p_value is not None}
+            tested = [s for s in outcome.result.statistics if s.p_value is not None]
+            flat |= {f"{name}/{_snake_case(s.key or s.name)}": s.value for s in tested}
         return flat
 
     def table(self) -> str:
@@ -169,9 +174,14 @@ def _probe(outcome: ProbeOutcome) -> dict[str, Any]:
         "p_value": outcome.result.p_value,
         "adjusted_p": outcome.adjusted_p,
         "statistics": [
-            {key: _finite(value) for key, value in asdict(statistic).items()} for statistic in outcome.result.statistics
+            {name: _finite(value) for name, value in asdict(statistic).items() if name != "key"}
+            for statistic in outcome.result.statistics
         ],
     }
+
+
+def _snake_case(words: str) -> str:
+    return re.sub(r"[^\w.]+", "_", words).strip("_").lower()
 
 
 def _finite(value: Any) -> Any:

@@ -34,6 +34,7 @@ class Statistic:
         n_images: number of images that it is computed from.
         threshold: that the value is tested against; None for a descriptive statistic.
         p_value: one-sided, of a value above the threshold; None for a descriptive statistic.
+        key: name on a tracking server, where models are compared by it; "" for one made of `name`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Statistic:
     n_images: int
     threshold: float | None = None
     p_value: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def one_sided_test(
     *,
     threshold: float,
     min_error: float = 0.0,
+    key: str = "",
 ) -> Statistic:
     """Statistic with the one-sided p-value that it lies above a threshold.
 
@@ -113,6 +116,7 @@ def one_sided_test(
         threshold: that has to be exceeded.
         min_error: lower limit of the standard error, for metrics whose replicates do not vary at their ends, as an AUC
             of 1 in few images.
+        key: as of `Statistic`.
     """
     replicates = bootstrap.resample({name: metric})
     statistic = _with_interval(replicates, name, n_images)
@@ -126,6 +130,7 @@ def one_sided_test(
         n_images,
         threshold,
         _p_value(statistic.value - threshold, error, bootstrap.n_patients),
+        key,
     )
 
 

@@ -102,10 +102,10 @@ def audit(config: AuditConfig) -> str:
     )
     context = AuditContext(model, data, config.resamples, config.seed, config.batch_size, hospitals)
     training = training_of(config.tracking, config.model)
-    name = f"audit ({output.name})"
-    tags = {"kind": "audit", **training.tags}
-    with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
-        run.log_dataset(frame, "audit", "audit", digest(*config.manifest), source=", ".join(config.manifest))
+    name = f"audit of {model.method or config.model} on {', '.join(data.site_names)} ({output.name})"
+    tags = {**({"method": model.method} if model.method else {}), **training.tags}
+    with start_run(config.tracking, kind="audit", name=name, parameters=as_plain(config), tags=tags) as run:
+        run.log_dataset(frame, "external", "audit", digest(*config.manifest), source=", ".join(config.manifest))
         report = AuditReport(context, run_probes(context), int((frame["mask"] == "").sum()))
         with new_folder(config.output) as folder:
             written = write_audit(folder, report)

@@ -127,10 +127,13 @@ def _compare_on(experiment: TrainConfig, config: CompareConfig, remembered: Mapp
     directory = RunDirectory(output / "comparison")
     directory = RunDirectory.open(str(directory.path), remembered, manifests, resume=directory.config_file.is_file())
     check_store(config.tracking, directory.run_id())
-    tags = {"kind": "comparison", "reference": config.reference}
-    name = f"comparison ({output.name})"
     with start_run(
-        config.tracking, parameters=as_plain(config), name=name, tags=tags, run_id=directory.run_id()
+        config.tracking,
+        kind="comparison",
+        name=f"comparison ({output.name})",
+        parameters=as_plain(config),
+        tags={"reference": config.reference},
+        run_id=directory.run_id(),
     ) as run:
         directory.begin(remembered, manifests, run.run_id, run.uri)
         failed = run_trials(trials, output / "logs", parallel=config.parallel, ray=config.ray, tags={**nested_in(run)})
@@ -148,7 +151,7 @@ def _compare_on(experiment: TrainConfig, config: CompareConfig, remembered: Mapp
         )
         write_comparison(output, comparison, _gallery(experiment, finished))
         for row in comparison.methods:
-            run.log_metrics({f"{row.name}.{key}": value for key, value in flat_numbers(row).items()}, 0)
+            run.log_metrics({f"{row.name}/{key}": value for key, value in flat_numbers(row).items()}, 0)
         for name in COMPARISON_FILES:
             if (output / name).is_file():
                 run.log_artifact(output / name)

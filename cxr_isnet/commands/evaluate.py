@@ -115,7 +115,7 @@ def evaluate(config: EvaluateConfig) -> str:
     audit = read_audit(config.audit)
     study = evaluate_tables(tables, classes, validation, config.settings(), audit, controls=controls)
     name = f"evaluation of {', '.join(tables)} ({output.name})"
-    with start_run(config.tracking, parameters=as_plain(config), name=name) as run:
+    with start_run(config.tracking, kind="evaluation", name=name, parameters=as_plain(config)) as run:
         for name, table in tables.items():
             run.log_dataset(table, name, "evaluation", digest(paths[name]), source=paths[name])
         with new_folder(config.output) as folder:

@@ -107,13 +107,12 @@ def evaluate_model(config: EvaluateModelConfig) -> str:
     controls = _controls(config, classifier, store)
     training = training_of(config.tracking, config.model)
     tags = {
-        "kind": "evaluation",
         "method": classifier.method,
         **training.tags,
         EXTERNAL_TAG: " ".join(map(digest, config.manifest)),
     }
     name = f"{classifier.method} on {', '.join(sorted(set(frame['site'])))} ({output.name})"
-    with start_run(config.tracking, parameters=as_plain(config), name=name, tags=tags) as run:
+    with start_run(config.tracking, kind="evaluation", name=name, parameters=as_plain(config), tags=tags) as run:
         read = digest(*config.manifest)
         run.log_dataset(frame, "external", "evaluation", read, source=", ".join(config.manifest))
         with new_folder(config.output) as folder:

@@ -71,10 +71,17 @@ def _leave_one_site_out_held(config: LeaveOneSiteOutConfig) -> str:
     chosen = plan(folds)
     _check_report(config, experiment, chosen)
     settings, classes = config.settings(), tuple(experiment.data.classes)
-    tags = {"kind": "leave_one_site_out", "method": experiment.method}
+    tags = {"method": experiment.method}
     parameters = {**as_plain(config), "experiment": everywhere.resolved()}
     name = f"{experiment.method} leave one site out ({directory.path.name})"
-    with start_run(config.tracking, parameters=parameters, name=name, tags=tags, run_id=directory.run_id()) as run:
+    with start_run(
+        config.tracking,
+        kind="leave_one_site_out",
+        name=name,
+        parameters=parameters,
+        tags=tags,
+        run_id=directory.run_id(),
+    ) as run:
         directory.begin(remembered, manifests, run.run_id, run.uri)
         run.log_dataset(chosen.frame, "sites", "evaluation", digest(*manifests), source=", ".join(manifests))
         train_folds(folds, chosen, run)

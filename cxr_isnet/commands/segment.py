@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from cxr_isnet.config import as_plain
+from cxr_isnet.data import site_names
 from cxr_isnet.engine import Device, distributed_context
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import exclusive, new_folder, output_folder, remove_partial_files
@@ -159,7 +160,13 @@ def segment_crossvalidate(config: SegmentCrossvalidateConfig) -> str:
     table = pd.concat(tables, ignore_index=True)
     sites = evaluate_overlaps(table, resamples=train.resamples, seed=train.seed)
     write_overlaps(output, table, sites, resamples=train.resamples)
-    with start_run(train.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
+    with start_run(
+        train.tracking,
+        kind="crossvalidation",
+        name=f"segmenter, {config.folds} folds, seed {train.seed} ({output.name})",
+        parameters=as_plain(config),
+        tags={"method": "segmenter"},
+    ) as run:
         run.log_metrics(flat_overlaps(sites, "crossvalidation"), 0)
         run.log_artifact(output / "overlaps.json")
     return format_overlaps(sites)
@@ -171,7 +178,13 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
     pairs = read_pairs(config.manifest)
     with distributed_context(config.device) as context:
         segmenter = Segmenter.load(config.model, context.device).with_heart(config.heart)
-        with start_run(config.tracking, parameters=as_plain(config), tags={"method": "segmenter"}) as run:
+        with start_run(
+            config.tracking,
+            kind="evaluation",
+            name=f"segmenter on {', '.join(site_names(pairs))} ({output.name})",
+            parameters=as_plain(config),
+            tags={"method": "segmenter"},
+        ) as run:
             source = ", ".join(config.manifest)
             run.log_dataset(pairs, "external", "evaluation", digest(*config.manifest), source=source)
             with new_folder(config.output) as folder:

@@ -14,7 +14,7 @@ from mlflow.entities import Run as StoredRun
 from mlflow.entities import RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from cxr_isnet.deployment.gate import Decision, decide, lines_of
 from cxr_isnet.deployment.gate_config import GateConfig
@@ -177,7 +177,7 @@ def register(client: MlflowClient, run_id: str, name: str, gate: GateConfig, *, 
         version = add_version(client, name, model_id, shown)
         decision = _decide(client, run_id, name, f"{name} version {version}", gate)
         promoted = decision.passed and _promote(client, name, version)
-        _write(client, run_id, name, version, decision)
+        _write(client, run_id, name, version, decision, tags.get(MLFLOW_RUN_NOTE, ""))
     return Registration(name, version, decision, promoted)
 
 
@@ -229,9 +229,11 @@ def _promote(client: MlflowClient, name: str, version: int) -> bool:
     return True
 
 
-def _write(client: MlflowClient, run_id: str, name: str, version: int, decision: Decision) -> None:
-    """The decision as description and tags of the version, and as JSON among the run's artifacts."""
-    client.update_model_version(name, str(version), "\n".join(lines_of(decision)))
+def _write(client: MlflowClient, run_id: str, name: str, version: int, decision: Decision, model: str) -> None:
+    """The decision behind what the model is, as description of the version; as its tags; as JSON among the run's
+    artifacts."""
+    description = "\n\n".join(filter(None, [model, "\n".join(lines_of(decision))]))
+    client.update_model_version(name, str(version), description)
     tags = {TAGS + "passed": str(decision.passed).lower()}
     tags |= {
         TAGS + c.rule.replace(" ", "_"): f"{'passed' if c.passed else 'failed'}: {c.reason}" for c in decision.checks

@@ -323,7 +323,7 @@ def _check_same_images(trainings: Sequence[TrainingTables]) -> None:
 
 
 def flat_numbers(row: ComparedMethod) -> dict[str, float]:
-    """The numbers of one method by a dotted name, as MLflow and a CSV file take them."""
+    """The numbers of one method by name, as `clean/north/auc_low`, as MLflow and a CSV file take them."""
 
     def ends(name: str, found: Interval) -> dict[str, float]:
         return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
@@ -332,14 +332,14 @@ def flat_numbers(row: ComparedMethod) -> dict[str, float]:
     numbers |= ends("mean_auc", row.mean_auc) | ends("internal_minus_external", row.internal_minus_external)
     for condition, sites in row.auc.items():
         for site, found in sites.items():
-            numbers |= ends(f"{condition}.{site}.auc", found)
+            numbers |= ends(f"{condition}/{site}/auc", found)
     names = ("macro_f1", "macro_f1_posterior", "balanced_accuracy", "relevance_in_lung", "relevance_excess")
     for name in names:
         for site, found in getattr(row, name).items():
-            numbers |= ends(f"clean.{site}.{name}", found)
+            numbers |= ends(f"clean/{site}/{name}", found)
     if row.biased_minus_swapped is not None:
         numbers |= ends("biased_minus_swapped", row.biased_minus_swapped)
     if row.against_reference is not None:
         numbers |= ends("against_reference", row.against_reference.interval)
         numbers |= {"against_reference_p": row.against_reference.p, "against_reference_p_holm": row.p_holm}
-    return numbers | {f"cost.{name}": value for name, value in row.costs.items()}
+    return numbers | {f"cost/{name}": value for name, value in row.costs.items()}

@@ -201,14 +201,14 @@ def _number(metric: str, found: Interval) -> dict[str, Any]:
 
 
 def study_metrics(study: Study) -> dict[str, float]:
-    """Flat numbers for a tracking server, as `isnet.north.auc_low` and, of several sites, `isnet.within_sites.auc`."""
+    """Flat numbers for a tracking server, as `isnet/north/auc_low` and, of several sites, `isnet/within_sites/auc`."""
     numbers: dict[str, float] = {}
     for name, model in study.models.items():
         for site, there in model.sites.items():
-            numbers |= {f"{name}.{site}.{metric}": value for metric, value in there.result.flat().items()}
+            numbers |= {f"{name}/{site}/{metric}": value for metric, value in there.result.flat().items()}
         for metric in overall_metrics() if model.across_sites else ():
             mean = model.across_sites[metric.name].mean
-            key = f"{name}.within_sites.{metric.name}"
+            key = f"{name}/within_sites/{metric.name}"
             numbers |= {key: mean.estimate, f"{key}_low": mean.low, f"{key}_high": mean.high}
     return numbers
 

@@ -175,7 +175,9 @@ def _train_held(config: SegmentTrainConfig, splits: PairSplits) -> dict[str, Mas
         training, validation = pair_loaders(config, splits, context)
         tags = {"method": "segmenter", "seed": config.seed}
         name = f"segmenter seed {config.seed} ({directory.path.name})"
-        with start_run(config.tracking, parameters=settings, name=name, tags=tags, run_id=directory.run_id()) as run:
+        with start_run(
+            config.tracking, kind="training", name=name, parameters=settings, tags=tags, run_id=directory.run_id()
+        ) as run:
             if context.is_main:
                 directory.begin(settings, config.training, run.run_id, run.uri)
                 _log_splits(run, config, splits)

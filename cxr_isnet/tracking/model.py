@@ -25,7 +25,7 @@ from pandas.api.types import is_float_dtype
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.tracking.registry import add_version, registry_lock
-from cxr_isnet.tracking.run import MlflowRun, Run
+from cxr_isnet.tracking.run import MlflowRun, Run, made_by
 from cxr_isnet.tracking.store import FAULTS, fluent_store, resolve_uri
 
 CHECKPOINT = "checkpoint"
@@ -167,7 +167,7 @@ def _log(
             stored.info.experiment_id,
             name=_UNNAMEABLE.sub("_", stored.info.run_name),
             source_run_id=run.run_id,
-            tags=dict(tags),
+            tags={**made_by(), **tags},
             params=stored.data.params,
             model_type="classifier",
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -31,6 +31,27 @@ def safe_key(name: str) -> str:
     """Name of a parameter, metric or tag that MLflow takes: all but letters, digits and '_-.: /' becomes '_'."""
     safe = re.sub(r"[^\w\-. :/]", "_", name)
     return re.sub(r"/{2,}", "/", safe).strip("/. ")[:MAX_KEY] or "_"
+
+
+def distinct_keys(names: Iterable[str]) -> dict[str, str]:
+    """Names as `safe_key` makes them, each another: the groups "A+B/" and "A&B/" become "A_B/" and "A_B_2/".
+
+    Args:
+        names: of metrics, grouped by "/".
+    """
+    groups: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for name in names:
+        group, slash, last = name.rpartition("/")
+        if slash and group not in groups:
+            groups[group] = _unlike(safe_key(group), groups.values())
+        keys[name] = _unlike(safe_key(f"{groups[group]}/{last}" if slash else name), keys.values())
+    return keys
+
+
+def _unlike(key: str, taken: Collection[str]) -> str:
+    """The key, or with a number behind it where it is taken."""
+    return next(k for k in (key, *(f"{key}_{n}" for n in range(2, len(taken) + 3))) if k not in taken)
 
 
 def _leaves(node: object, prefix: str) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,8 @@ Tracking is a side channel: once a run has started, a store that fails ends noth
 order, and sent with whatever comes next, and at the end.
 """
 
+import getpass
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +24,7 @@ import torch.distributed
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag, SourceType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import (
@@ -30,11 +32,13 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
 )
 
 from cxr_isnet.errors import InputError, sigterm_deferred
 from cxr_isnet.tracking.environment import environment
-from cxr_isnet.tracking.parameters import flatten, safe_key
+from cxr_isnet.tracking.parameters import distinct_keys, flatten, safe_key
 from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, is_new, open_store, reached, resolve_uri
 
 logger = logging.getLogger(__name__)
@@ -44,6 +48,10 @@ PARAMETERS_PER_BATCH = 100
 TAG_LENGTH = 5000
 DIGEST_LENGTH = 36
 IDENTITY_COLUMNS = ("patient_id",)
+PATH_COLUMNS = ("image", "mask", "path")
+"""Of which the names of the files alone belong to the content of a data set."""
+SITES_NAMED = 4
+"""Hospitals that the name of a data set lists; of more it says the number."""
 ROW_LEVEL = ("predictions.csv", "predictions.parquet")
 """Files with a row for every image."""
 RETRY_SECONDS = 30.0
@@ -132,11 +140,14 @@ class Run(ABC):
     ) -> None:
         """Link a data set to the run: name, digest, columns and counts, no rows and no patient ids.
 
+        It is shown as "external: Cedar, Dogwood": of two trainings one sees whether they had the same hospitals; the
+        digest says whether they had the same rows.
+
         Args:
             frame: the rows.
-            name: of the data set.
+            name: of the data set, as of the part that it is.
             context: what it was used for: "training", "validation", "test".
-            digest: of its content; the first 36 characters are kept.
+            digest: of the tables that it was read from; rows and digest together are the content.
             source: where it comes from, as the path of its manifest; `name` when not given.
         """
 
@@ -193,7 +204,7 @@ class MlflowRun(Run):
         self.run_id = run_id
         self._tables = tables
         self._resumed = resumed
-        self._digests: dict[str, str] = {}
+        self._datasets: dict[str, Dataset] = {}
         self._unsent: list[tuple[str, Callable[[], object]]] = []
         self._retry_at = 0.0
 
@@ -223,8 +234,10 @@ class MlflowRun(Run):
         self, metrics: Mapping[str, float], step: int, *, model_id: str | None = None, dataset: str | None = None
     ) -> None:
         now = int(time.time() * 1000)
-        of = {"model_id": model_id, "dataset_name": dataset, "dataset_digest": self._digests.get(dataset or "")}
-        entries = [Metric(safe_key(name), float(value), now, step, **of) for name, value in metrics.items()]
+        on = self._datasets.get(dataset or "")
+        of = {"model_id": model_id} | ({"dataset_name": on.name, "dataset_digest": on.digest} if on else {})
+        keys = distinct_keys(list(metrics))
+        entries = [Metric(keys[name], float(value), now, step, **of) for name, value in metrics.items()]
         self.send(f"metrics of step {step}", lambda: self._log_entries(self._lacking(entries)))
 
     def _lacking(self, entries: list[Metric]) -> list[Metric]:
@@ -269,13 +282,11 @@ class MlflowRun(Run):
         self, frame: pd.DataFrame, name: str, context: str, digest: str, *, source: str | None = None
     ) -> None:
         shown = frame.drop(columns=[column for column in IDENTITY_COLUMNS if column in frame.columns])
-        described = from_pandas(shown, name=name, digest=digest[:DIGEST_LENGTH]).to_dict()
+        described = from_pandas(shown, name=_with_sites(name, frame), digest=_content(frame, digest)).to_dict()
         described |= {"source_type": "local", "source": json.dumps({"uri": source or name})}
-        entry = DatasetInput(
-            dataset=Dataset(**described),
-            tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)],
-        )
-        self._digests[name] = digest[:DIGEST_LENGTH]
+        dataset = Dataset(**described)
+        entry = DatasetInput(dataset=dataset, tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        self._datasets[name] = dataset
         self.send(f"data set {name}", lambda: self.client.log_inputs(self.run_id, datasets=[entry]))
 
     def log_figure(self, figure: Figure, name: str) -> None:
@@ -323,6 +334,23 @@ class MlflowRun(Run):
                 len(self._unsent),
                 self._unsent[0][0],
             )
+
+
+def _with_sites(name: str, frame: pd.DataFrame) -> str:
+    """Name of a data set with its hospitals."""
+    sites = sorted(set(frame["site"].astype(str))) if "site" in frame.columns else []
+    if not sites:
+        return name
+    return f"{name}: {', '.join(sites) if len(sites) <= SITES_NAMED else f'{len(sites)} hospitals'}"
+
+
+def _content(frame: pd.DataFrame, tables: str) -> str:
+    """Digest of rows in any order and in any folder, and of the tables that they are a part of."""
+    rows = frame.assign(**{c: frame[c].map(os.path.basename) for c in PATH_COLUMNS if c in frame.columns})
+    lines = sorted(rows.to_csv(index=False, header=False).splitlines())
+    return hashlib.sha256("\n".join([tables, *frame.columns, *lines]).encode(errors="surrogatepass")).hexdigest()[
+        :DIGEST_LENGTH
+    ]
 
 
 def _point(metric: Metric) -> tuple[str, int, str]:
@@ -387,8 +415,9 @@ class NullRun(Run):
 def start_run(
     config: TrackingConfig,
     *,
+    kind: str,
+    name: str,
     parameters: Mapping[str, Any],
-    name: str | None = None,
     tags: Mapping[str, object] | None = None,
     run_id: str | None = None,
 ) -> AbstractContextManager[Run]:
@@ -396,8 +425,9 @@ def start_run(
 
     Args:
         config: store and experiment.
+        kind: of what is done, as "training" or "audit": the tag `kind`, by which a list of runs is filtered.
+        name: of the run where the configuration has none: what is done, to what, and the output folder.
         parameters: the whole configuration, nested; logged with dotted keys.
-        name: of the run where the configuration has none; None lets MLflow invent one.
         tags: further tags.
         run_id: an existing run to resume.
 
@@ -416,7 +446,8 @@ def start_run(
         client = open_store(uri)
         if run_id is None:
             experiment = experiment_id(client, uri, config.experiment)
-            run_id = str(client.create_run(experiment, run_name=config.run_name or name).info.run_id)
+            made = client.create_run(experiment, run_name=config.run_name or name, tags=made_by())
+            run_id = str(made.info.run_id)
         else:
             resume_run(client, uri, run_id)
         run = MlflowRun(client, uri, run_id, tables=config.tables, resumed=resumed)
@@ -424,12 +455,21 @@ def start_run(
             flat = flatten(parameters)
             run.log_parameters(flat)
             _log_environment(run, flat)
-            run.set_tags(tags or {})
+            run.set_tags({"kind": kind, **(tags or {})})
             logger.info("MLflow run %s in %s", run_id, uri)
         except BaseException as error:
             run.__exit__(type(error), error, error.__traceback__)
             raise
     return run
+
+
+def made_by() -> dict[str, str]:
+    """What MLflow shows of a run or model as "Created by" and "Source", as it notes it of its own."""
+    try:
+        user = {MLFLOW_USER: getpass.getuser()}
+    except (OSError, KeyError):
+        user = {}  # as in a container whose user has no name
+    return {**user, MLFLOW_SOURCE_NAME: "cxr-isnet", MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL)}
 
 
 def check_store(config: TrackingConfig, run_id: str | None = None) -> None:
@@ -496,7 +536,7 @@ def _log_environment(run: MlflowRun, parameters: Mapping[str, str]) -> None:
     tags = {f"environment.{key}": value for key, value in found.items()}
     if "git_commit" in found:
         tags[MLFLOW_GIT_COMMIT] = found["git_commit"]
-    run.set_tags(tags | {MLFLOW_SOURCE_NAME: "cxr-isnet"})
+    run.set_tags(tags)
 
 
 def _rank() -> int:

@@ -112,8 +112,9 @@ def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, An
         loaders = _loaders(config, partitions, objective.sampling_weights, context)
         with start_run(
             config.tracking,
-            parameters={**settings, "versions": environment()},
+            kind="training",
             name=f"{own['method']} {network.name} seed {config.seed} ({directory.path.name})",
+            parameters={**settings, "versions": environment()},
             tags={**own, "device": str(context.device), **tags},
             run_id=directory.run_id(),
         ) as run:
@@ -207,7 +208,7 @@ def _fit(
         bounds = estimate_bounds(
             objective, loaders.training, loaders.every_image, loaders.validation, settings, context
         )
-        run.log_metrics({f"bounds/{key}": value for key, value in bounds.items()}, 0)
+        run.log_metrics({f"training/bounds/{key}": value for key, value in bounds.items()}, 0)
 
     def save_best(path: Path) -> None:
         predictor = trainer.validated.network

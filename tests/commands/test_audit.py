@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from cxr_isnet.audit.probes import PROBES
+from cxr_isnet.audit.probes import PROBES, imposed_changes
 from cxr_isnet.commands.audit import AuditConfig, audit
 from cxr_isnet.deployment import load_classifier, model_package
 from cxr_isnet.errors import InputError
@@ -56,7 +56,13 @@ def test_it_writes_json_a_page_and_a_run(config: AuditConfig, tmp_path: Path) ->
     assert all(p.title in table for p in PROBES)
     (run,) = mlflow.MlflowClient(config.tracking.uri).search_runs(["1"])
     assert run.data.tags["audit.verdict"] == content["verdict"]
-    assert "audit.shortcut_found" in run.data.metrics
+    assert run.info.run_name == "audit of cross_entropy on Alder, Birch (out)"
+    assert (run.data.tags["kind"], run.data.tags["method"]) == ("audit", "cross_entropy")
+    metrics = set(run.data.metrics)
+    assert {"audit/shortcut_found", "audit/whole_images/auc_whole_images"} <= metrics
+    kinds = {m.split("/")[2] for m in metrics if m.startswith("audit/imposed_changes/")}
+    assert {f"{k.replace(' ', '_').lower()}_auc_move" for k in imposed_changes.kinds()} <= kinds
+    assert all(re.fullmatch(r"audit/[a-z_]+(/[a-z0-9_.]+)?", metric) for metric in metrics)
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_dicom_results_decide_by_the_models_own_threshold_unless_one_is_given(
 def test_a_model_of_mlflow_predicts_as_its_checkpoint(trained: Path, images: list[str], tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     classifier = Classifier.load(trained / "best.pt")
-    with start_run(TrackingConfig(uri=uri), parameters={}) as run:
+    with start_run(TrackingConfig(uri=uri), kind="test", name="a run", parameters={}) as run:
         log_classifier(run, classifier, images[:2], register="lungs", metadata={"method": classifier.method})
 
     for name, model in {"file": str(trained / "best.pt"), "registry": "models:/lungs/1"}.items():

@@ -48,7 +48,9 @@ def make_run(uri: str, strength: float, *, method: str = "isnet", external: bool
             write_predictions(table, Path(folder) / "predictions.csv")
             client.log_artifact(run_id, str(Path(folder) / "predictions.csv"), name)
     client.log_dict(run_id, {"calibration": {"temperature": 1.0}}, "metrics.json")
-    model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    model = client.create_logged_model(
+        experiment, name="model", source_run_id=run_id, tags={"mlflow.note.content": "What it is."}
+    )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "MLmodel").write_text(f"model_id: {model.model_id}\nflavors: {{}}\n")
         client.log_model_artifacts(model.model_id, folder)

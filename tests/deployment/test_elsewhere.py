@@ -50,7 +50,9 @@ def make_classifier() -> Classifier:
 def folder(images: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the stored model, all that is there of it."""
     place = tmp_path_factory.mktemp("elsewhere")
-    with start_run(TrackingConfig(uri=f"sqlite:///{place / 'store' / 'mlflow.db'}"), parameters={}) as run:
+    with start_run(
+        TrackingConfig(uri=f"sqlite:///{place / 'store' / 'mlflow.db'}"), kind="test", name="a run", parameters={}
+    ) as run:
         reference = log_classifier(run, make_classifier(), images)
         assert reference is not None
         stored = run.client.get_logged_model(reference.model_id).artifact_location

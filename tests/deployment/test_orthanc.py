@@ -90,7 +90,7 @@ def listening(
     """`cxr-isnet listen` with the registry's champion and a segmenter to which everything is lung; its log."""
     classifier = Classifier.load(trained / "best.pt")
     examples = [str(path) for path in sorted((phantom_manifest.parent / "images").iterdir())[:2]]
-    with start_run(TrackingConfig(registry), parameters={}) as run:
+    with start_run(TrackingConfig(registry), kind="test", name="a run", parameters={}) as run:
         log_classifier(run, classifier, examples, register="tb", metadata={"method": classifier.method})
     open_store(registry).set_registered_model_alias("tb", "champion", "1")
     config = SegmenterConfig(channels=(4, 8))

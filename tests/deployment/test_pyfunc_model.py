@@ -189,7 +189,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def logged(store: str, images: list[str]) -> Path:
     """Folder of a model as it lies in a store."""
-    with start_run(TrackingConfig(uri=store), parameters={}) as run:
+    with start_run(TrackingConfig(uri=store), kind="test", name="a run", parameters={}) as run:
         reference = log_classifier(run, make_classifier(), images, register="lungs")
         assert reference is not None
         return Path(run.client.get_logged_model(reference.model_id).artifact_location.removeprefix("file://"))

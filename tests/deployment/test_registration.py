@@ -56,6 +56,7 @@ def test_a_model_that_passes_is_candidate_and_champion_and_says_why(
     assert aliases(client, name) == {"candidate": "1", "champion": "1"}
     assert "Gate **passed**" in version.description
     assert "within_site_auc" in version.description
+    assert version.description.startswith("What it is.\n\nGate ")
     assert version.tags["gate.passed"] == "true"
     assert version.tags["gate.audit"] == "passed: the audit says 'none found among those examined'"
     assert version.run_id == runs["good"]

@@ -133,7 +133,7 @@ def test_a_metric_that_is_registered_once_appears_everywhere(registered, make_pr
             ("by site", "south", method_of[name]),
         ):
             assert np.isfinite(rows.loc[("ours", part, group, name, method), "estimate"])
-        assert study_metrics(study)[f"ours.north.{name}"] == pytest.approx(expected[name])
+        assert study_metrics(study)[f"ours/north/{name}"] == pytest.approx(expected[name])
         assert words in study_text(study)
         assert words in (tmp_path / "model_card.md").read_text(encoding="utf-8")
         for label in TABLES:

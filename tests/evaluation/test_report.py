@@ -152,8 +152,8 @@ def test_the_table_holds_what_the_json_holds(study):
     assert ("isnet", "internal_minus_external", "north", "", "auc", "mover") in table.index
     assert ("isnet", "by sex", "F", "", "auc", "score") in table.index
     north = study.models["isnet"].sites["north"].result
-    assert study_metrics(study)["isnet.within_sites.auc"] == study.models["isnet"].across_sites["auc"].mean.estimate
-    assert study_metrics(study)["isnet.north.auc"] == north.metrics["auc"].estimate
+    assert study_metrics(study)["isnet/within_sites/auc"] == study.models["isnet"].across_sites["auc"].mean.estimate
+    assert study_metrics(study)["isnet/north/auc"] == north.metrics["auc"].estimate
 
 
 class Page(HTMLParser):

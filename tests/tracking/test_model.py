@@ -24,7 +24,9 @@ def registered(store_uri, tmp_path_factory):
     (folder / "beside" / "__init__.py").write_text("")
     (folder / "beside" / "__pycache__" / "x.pyc").write_text("")
     (folder / "fake_model.py").write_text(FAKE_MODEL)
-    with start_run(TrackingConfig(store_uri, "models", run_name="isnet 0.5: 'a/b'"), parameters={}) as run:
+    with start_run(
+        TrackingConfig(store_uri, "models", run_name="isnet 0.5: 'a/b'"), kind="test", name="a run", parameters={}
+    ) as run:
         logged = log_model(
             run,
             folder / "checkpoint.json",
@@ -123,21 +125,24 @@ def test_the_code_of_the_model_and_pinned_requirements_are_stored(registered):
 
 
 def test_model_code_that_fails_on_the_example_stores_no_model(config, fake_model):
-    with start_run(config, parameters={}) as run, pytest.raises(json.JSONDecodeError):
+    with start_run(config, kind="test", name="a run", parameters={}) as run, pytest.raises(json.JSONDecodeError):
         log_model(run, **fake_model("no checkpoint"), classes=CLASSES, example_paths=PATHS)
 
     assert not run.client.search_logged_models([run.client.get_run(run.run_id).info.experiment_id])
 
 
 def test_model_code_with_other_columns_stores_no_model(config, fake_model):
-    with start_run(config, parameters={}) as run, pytest.raises(ValueError, match="probability_other"):
+    with (
+        start_run(config, kind="test", name="a run", parameters={}) as run,
+        pytest.raises(ValueError, match="probability_other"),
+    ):
         log_model(run, **fake_model('{"other": 1.0}'), classes=CLASSES, example_paths=PATHS)
 
     assert not run.client.search_logged_models([run.client.get_run(run.run_id).info.experiment_id])
 
 
 def test_the_page_of_a_model_says_what_it_is_and_which_version(config, fake_model):
-    with start_run(config, parameters={}) as run:
+    with start_run(config, kind="test", name="a run", parameters={}) as run:
         logged = log_model(
             run, **fake_model(), classes=CLASSES, example_paths=PATHS, register="named", description="of two hospitals"
         )
@@ -148,7 +153,7 @@ def test_the_page_of_a_model_says_what_it_is_and_which_version(config, fake_mode
 
 
 def test_registering_again_gives_the_next_version(config, fake_model):
-    with start_run(config, parameters={}) as run:
+    with start_run(config, kind="test", name="a run", parameters={}) as run:
         versions = [
             log_model(run, **fake_model(), classes=CLASSES, example_paths=PATHS, register="again").version
             for _ in range(2)
@@ -158,7 +163,7 @@ def test_registering_again_gives_the_next_version(config, fake_model):
 
 
 def test_a_model_that_is_not_registered_has_no_version(config, fake_model):
-    with start_run(config, parameters={}) as run:
+    with start_run(config, kind="test", name="a run", parameters={}) as run:
         logged = log_model(run, **fake_model(), classes=CLASSES, example_paths=PATHS)
 
     assert (logged.name, logged.version) == (None, None)
@@ -166,7 +171,7 @@ def test_a_model_that_is_not_registered_has_no_version(config, fake_model):
 
 
 def test_a_run_that_keeps_nothing_logs_no_model():
-    with start_run(TrackingConfig(enabled=False), parameters={}) as run:
+    with start_run(TrackingConfig(enabled=False), kind="test", name="a run", parameters={}) as run:
         given = {"python_model": "none", "classes": CLASSES, "code_paths": [], "pip_requirements": []}
         assert log_model(run, "none", example_paths=[], **given) is None
 
@@ -183,7 +188,7 @@ def test_a_run_that_keeps_nothing_logs_no_model():
     ],
 )
 def test_what_cannot_be_logged_is_refused_and_nothing_is_stored(config, fake_model, change, problem):
-    with start_run(config, parameters={}) as run, pytest.raises(InputError, match=problem):
+    with start_run(config, kind="test", name="a run", parameters={}) as run, pytest.raises(InputError, match=problem):
         log_model(run, **{**fake_model(), "classes": CLASSES, "example_paths": PATHS, **change})
 
     assert not run.client.get_run(run.run_id).outputs.model_outputs
@@ -192,14 +197,14 @@ def test_what_cannot_be_logged_is_refused_and_nothing_is_stored(config, fake_mod
 def test_the_same_content_of_a_run_is_logged_and_registered_once(config, fake_model):
     """As of a training that is killed after its registration and before its end, and resumed."""
     given = {"classes": CLASSES, "example_paths": PATHS, "content": "ab" * 32, "register": "once"}
-    with start_run(config, parameters={"epochs": 3}) as run:
+    with start_run(config, kind="test", name="a run", parameters={"epochs": 3}) as run:
         first = log_model(run, **fake_model(), **given, metadata={"seed": 1}, description="of seed 1")
         half = run.client.create_logged_model(
             run.client.get_run(run.run_id).info.experiment_id,
             source_run_id=run.run_id,
             tags={"content_sha256": "ab" * 32},
         )
-    with start_run(config, parameters={"epochs": 3}, run_id=run.run_id) as again:
+    with start_run(config, kind="test", name="a run", parameters={"epochs": 3}, run_id=run.run_id) as again:
         second = log_model(again, **fake_model(), **given, metadata={"seed": 1}, description="of seed 1")
 
     assert second == first
@@ -210,7 +215,7 @@ def test_the_same_content_of_a_run_is_logged_and_registered_once(config, fake_mo
 
 
 def test_a_version_is_never_seen_without_its_tags(config, fake_model, monkeypatch):
-    with start_run(config, parameters={}) as run:
+    with start_run(config, kind="test", name="a run", parameters={}) as run:
         monkeypatch.setattr(
             run.client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         )

@@ -289,7 +289,7 @@ def test_the_run_has_the_loss_terms_of_every_epoch_and_the_estimated_bounds(trac
         for term in ("loss", "classification", "heatmap"):
             steps = [m.step for m in client.get_metric_history(run.info.run_id, f"epoch/{split}/{term}")]
             assert steps == [1, 2]
-    assert 0 < run.data.metrics["bounds/image.c1"] < run.data.metrics["bounds/image.c2"]
+    assert 0 < run.data.metrics["training/bounds/image.c1"] < run.data.metrics["training/bounds/image.c2"]
 
 
 def test_the_run_has_its_data_sets_with_digests(tracked):

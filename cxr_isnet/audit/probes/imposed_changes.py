@@ -100,11 +100,12 @@ def _effect(
     moved = one_sided_test(
         f"{change.name}: move of the AUC of '{name}'",
         MoveOfAUC((data.labels == target).astype(np.int64), plain[:, target], changed[:, target]),
-        bootstrap, count, threshold=MOVE,
+        bootstrap, count, threshold=MOVE, key=f"{change.kind} auc_move",
     )  # fmt: skip
     shifted = one_sided_test(
-        f"{change.name}: shift of its probability, classes weighing the same", shift, bootstrap, count, threshold=SHIFT
-    )
+        f"{change.name}: shift of its probability, classes weighing the same",
+        shift, bootstrap, count, threshold=SHIFT, key=f"{change.kind} probability_shift",
+    )  # fmt: skip
     read = max(_p(moved), _p(shifted))
     return _Effect(change, name, (moved, shifted), read, _p(strong))
 
@@ -120,7 +121,8 @@ def _with_training(context: AuditContext, effect: _Effect, training: AuditSet, s
         if _comparable(is_class, groups):
             title = f"{effect.change.name}: AUC of '{effect.label}' looking so, {where}"
             metric = WithinSiteAUC(is_class, columns, groups)
-            tests.append(one_sided_test(title, metric, bootstrap, len(training), threshold=DIFFERENT))
+            key = f"{effect.change.kind} auc {where}"
+            tests.append(one_sided_test(title, metric, bootstrap, len(training), threshold=DIFFERENT, key=key))
     if not tests:
         return effect
     different = min(1.0, len(tests) * min(map(_p, tests)))
