@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cxr_isnet.engine.checkpoint import damaged, load_network, load_state, load_weights, save_state
+from cxr_isnet.engine.checkpoint import check_whole, damaged, load_network, load_state, load_weights, save_state
 from cxr_isnet.engine.devices import Device, denormals_as_zero
 from cxr_isnet.engine.distributed import DistributedContext, distributed_context
 from cxr_isnet.engine.progress import LoggedProgress, duration
@@ -26,6 +26,7 @@ __all__ = [
     "RunDirectory",
     "Trainer",
     "TrainerSettings",
+    "check_whole",
     "damaged",
     "denormals_as_zero",
     "distributed_context",

@@ -6,11 +6,13 @@ A name that ends in `.safetensors` gets that format, which holds no pickle at al
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,14 +52,37 @@ def load_state(path: Path) -> dict[str, Any]:
     """Reads what `save_state` wrote (numbers, strings and tensors only).
 
     Raises:
-        InputError: If the file is missing, damaged or of another program.
+        InputError: If the file is missing, damaged, of another program or of a newer version of this one.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint. Give best.pt of a training's folder")
     state = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
-    if not isinstance(state, dict) or state.get("format") not in (1, 2, FORMAT):
+    found = state.get("format") if isinstance(state, dict) else None
+    if type(found) is not int or found < 1:
         raise InputError(f"{path}: not a checkpoint of this program (format 1 to {FORMAT})")
-    return state
+    if found > FORMAT:
+        raise InputError(
+            f"{path}: a checkpoint of a newer version (format {found}; this one reads 1 to {FORMAT}). Update cxr-isnet"
+        )
+    return dict(state)
+
+
+def check_whole(path: Path) -> None:
+    """Finds what a disk or a copy has damaged: torch writes a CRC-32 of each part of a file, and never looks at it.
+
+    Args:
+        path: What `torch.save` wrote, as a zip.
+
+    Raises:
+        InputError: A part is not what it was, or the file is no zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}): copy it anew from its source") from error
+    if part is not None:
+        raise InputError(f"{path}: damaged: its part {part!r} is not what was written. Copy it anew from its source")
 
 
 def _write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -68,34 +93,48 @@ def _write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and value and all(isinstance(item, Tensor) for item in value.values())
     }
     tensors = {f"{key}/{name}": tensor.clone().contiguous() for key, g in groups.items() for name, tensor in g.items()}
-    plain = {key: value for key, value in content.items() if key not in groups}
-    save_file(tensors, path, metadata={"state": json.dumps(plain)})
+    plain = json.dumps({key: value for key, value in content.items() if key not in groups})
+    save_file(tensors, path, metadata={"state": plain, "sha256": _digest(plain, tensors)})
+
+
+def _digest(plain: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state: safetensors has no checksum of its own."""
+    digest = hashlib.sha256(plain.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_safetensors(path: Path) -> Any:
     try:
         with safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {}).get("state", "null"))
-            for name in file.keys() if isinstance(state, dict) else ():
+            about = file.metadata() or {}
+            plain = about.get("state", "null")
+            state, tensors = json.loads(plain), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for name, tensor in tensors.items() if isinstance(state, dict) else ():
                 key, _, own = name.partition("/")
-                state.setdefault(key, {})[own] = file.get_tensor(name)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+                state.setdefault(key, {})[own] = tensor
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
         ) from error
+    if "sha256" in about and about["sha256"] != _digest(plain, tensors):
+        raise InputError(f"{path}: damaged: its content is not what was written. Copy it anew from its source")
     return state
 
 
 def _read_torch(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # torch's reader of older, bare pickles fails on other files in too many ways
         raise InputError(f"{path}: damaged, or no checkpoint: give one of this program")
+    check_whole(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: not a checkpoint of this program: it holds more than numbers, texts and tensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise InputError(
             f"{path}: damaged, or no checkpoint ({type(error).__name__}): give one of this program"
         ) from error

@@ -71,9 +71,10 @@ class CheckpointedRun:
                 self._trainer.restore(state["trainer"], self._directory.state_file)
                 completed, self.history = int(state["epoch"]), list(state["history"])
                 self._best = (float(state["best_loss"]), int(state["best_epoch"]))
+                terms = {epoch: self._terms(epoch) for epoch in range(1, min(completed, self._epochs) + 1)}
             _log.info("resuming after epoch %d of %d", completed, self._epochs)
             if self._context.is_main:
-                self._log_epochs({epoch: self._terms(epoch) for epoch in range(1, completed + 1)})
+                self._log_epochs(terms)
             if self._out_of_patience(completed):
                 return
         self._trainer.run(self._after_epoch, completed=completed)

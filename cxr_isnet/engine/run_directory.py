@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from cxr_isnet.config import read_yaml
-from cxr_isnet.engine.checkpoint import FORMAT, load_state, save_state
+from cxr_isnet.engine.checkpoint import FORMAT, damaged, load_state, save_state
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, remove_partial_files, write_json
 from cxr_isnet.manifests import digest
@@ -204,14 +204,18 @@ class RunDirectory:
                 f"output '{self.path}' holds a training with {key}={old!r}, not {new!r}: a training is resumed with "
                 "its own settings, but for more epochs; give the same ones, or name another folder"
             )
-        if "epochs" in now and now["epochs"] < before.get("epochs", 0):
+        with damaged(self.config_file):
+            begun_with = int(before.get("epochs", 0))
+        if "epochs" in now and now["epochs"] < begun_with:
             raise InputError(
-                f"output '{self.path}' holds a training of {before['epochs']} epochs, not {now['epochs']}: one is "
+                f"output '{self.path}' holds a training of {begun_with} epochs, not {now['epochs']}: one is "
                 "resumed with as many or more, over which the learning rate then falls"
             )
         if self.manifests_file.is_file():
-            for manifest, before in json.loads(self.manifests_file.read_text())["sha256"].items():
-                if digest(manifest) != before:
+            with damaged(self.manifests_file):
+                digests = dict(json.loads(self.manifests_file.read_text(encoding="utf-8"))["sha256"])
+            for manifest, begun_on in digests.items():
+                if digest(manifest) != begun_on:
                     raise InputError(
                         f"{manifest}: changed since the training in output '{self.path}' began: a training is "
                         "resumed with its own images; restore the table, or name another folder"

@@ -167,8 +167,8 @@ class Trainer:
             self.scheduler.load_state_dict(state["scheduler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
-            group["lr"] = rate  # that of a schedule over the present number of epochs
+            for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
+                group["lr"] = rate  # that of a schedule over the present number of epochs
 
     def _rates(self) -> list[float]:
         """Learning rates of the next step, by parameter group."""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cxr_isnet.engine import load_state
+from cxr_isnet.engine import check_whole, load_state
 from cxr_isnet.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -110,6 +110,8 @@ def _read_torch(path: Path) -> Any:
         begin = file.read(len(_LEGACY))
     if begin != _LEGACY and not zipfile.is_zipfile(path):  # torch's reader fails on other files in too many ways
         raise InputError(f"{path}: damaged, or no file of torch.save. Give a checkpoint or a state dict")
+    if begin != _LEGACY:
+        check_whole(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

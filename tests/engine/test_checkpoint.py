@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cxr_isnet.engine import checkpoint
@@ -81,6 +82,36 @@ def test_a_file_that_was_cut_off_is_reported(share, tmp_path):
         load_state(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("spoil", [lambda part: bytes(len(part)), lambda part: part[:-1] + bytes([part[-1] ^ 1])])
+def test_weights_that_a_disk_has_changed_are_not_taken_for_weights(suffix, spoil, tmp_path):
+    """A block of zeros, or one bit: torch.load and safetensors look at no checksum, and the network would predict."""
+    path = tmp_path / f"a{suffix}"
+    weights = torch.rand(256)
+    save_state(path, {"weights": {"a": weights}})
+    content, part = path.read_bytes(), weights.numpy().tobytes()
+    assert content.count(part) == 1
+
+    path.write_bytes(content.replace(part, spoil(part)))
+
+    with pytest.raises(InputError, match=rf"a{suffix}: damaged: its .* is not what was written\. Copy it anew"):
+        load_state(path)
+
+
+def test_safetensors_of_before_there_was_a_digest_are_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"weights/a": torch.ones(2)}, path, metadata={"state": '{"format": 3}'})
+
+    assert torch.equal(load_state(path)["weights"]["a"], torch.ones(2))
+
+
+def test_safetensors_whose_parts_contradict_each_other_are_reported(tmp_path):
+    save_file({"weights/a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"state": '{"weights": 3}'})
+
+    with pytest.raises(InputError, match=r"a\.safetensors: damaged, or no checkpoint \(TypeError\)"):
+        load_state(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("content", OTHER_FILES)
 def test_a_file_of_another_kind_is_reported(content, tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
@@ -89,11 +120,20 @@ def test_a_file_of_another_kind_is_reported(content, tmp_path):
         load_state(tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("content", [torch.zeros(2), {"weights": {}}, {"format": 99}])
+@pytest.mark.parametrize(
+    "content", [torch.zeros(2), {"weights": {}}, {"format": "3"}, {"format": 0}, {"format": torch.ones(3)}]
+)
 def test_a_checkpoint_of_another_program_is_reported(content, tmp_path):
     torch.save(content, tmp_path / "a.pt")
 
     with pytest.raises(InputError, match=r"a\.pt: not a checkpoint of this program"):
+        load_state(tmp_path / "a.pt")
+
+
+def test_a_checkpoint_of_a_newer_version_says_so(tmp_path):
+    torch.save({"format": checkpoint.FORMAT + 1}, tmp_path / "a.pt")
+
+    with pytest.raises(InputError, match=r"a\.pt: a checkpoint of a newer version \(format 4; .*Update cxr-isnet"):
         load_state(tmp_path / "a.pt")
 
 

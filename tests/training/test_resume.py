@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from cxr_isnet.config import as_plain
 from cxr_isnet.engine import RunDirectory, run_directory
-from cxr_isnet.engine.checkpoint import load_state
+from cxr_isnet.engine.checkpoint import load_state, save_state
 from cxr_isnet.engine.settings import OptimizerConfig
 from cxr_isnet.engine.steps import TrainingStep
 from cxr_isnet.errors import InputError
@@ -217,6 +217,48 @@ def test_settings_that_were_damaged_are_reported_with_their_file(make_config, co
 
     assert file.read_text(encoding="latin-1") == content
     assert "settings of a training" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("manifests.json", ""),
+        ("manifests.json", "[]"),
+        ("manifests.json", '{"sha256": 3}'),
+        ("manifests.json", "{}"),
+        ("config.yaml", "epochs: ten"),
+    ],
+)
+def test_what_was_begun_with_is_reported_where_it_was_damaged(tmp_path, file, content):
+    RunDirectory(tmp_path).begin({"epochs": 1}, [], "", "")
+    (tmp_path / file).write_text(content)
+
+    with pytest.raises(InputError, match=rf"{file}: damaged, or of another version .*Restore the file"):
+        RunDirectory.open(str(tmp_path), {"epochs": 1}, [], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epoch", "first"),
+        ("history", [{"split": "training"}]),
+        ("best_loss", None),
+        ("scheduler", {"last_epoch": "first"}),
+        ("scheduler", {"base_lrs": [0.1, 0.2, 0.3]}),
+        ("optimizer", {}),
+    ],
+)
+def test_a_state_with_other_content_is_reported_before_it_is_trained_on(make_config, key, value):
+    config = make_config(epochs=1)
+    train(config)
+    file = Path(config.output) / "last.pt"
+    state = load_state(file)
+    where = state if key in state else state["trainer"]
+    where[key] = {**where[key], **value} if value and isinstance(value, dict) else value
+    save_state(file, state)
+
+    with pytest.raises(InputError, match=r"last\.pt: damaged, or of another version"):
+        train(replace(config, resume=True, epochs=2))
 
 
 def test_a_training_that_an_older_version_began_is_not_resumed(make_config):
