@@ -328,7 +328,7 @@ class MlflowRun(Run):
         if self._unsent:
             logger.warning(
                 "MLflow run %s in %s lacks %d entries, from %s on; the results are in the output folder. A training "
-                "that is resumed (--resume true) sends them",
+                "that is resumed (--resume true) sends them; any other command, given again, logs a run anew",
                 self.run_id,
                 self.uri,
                 len(self._unsent),
