@@ -12,6 +12,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,34 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
             frame.to_parquet(partial, index=False)
     else:
         write_csv(path, [str(name) for name in frame.columns], frame.itertuples(index=False, name=None))
+
+
+def check_replaceable(path: Path, columns: Iterable[str], kind: str) -> None:
+    """Checks that a table that is about to be replaced is of the kind that replaces it, and not, say, what was read.
+
+    Args:
+        path: the table to write; need not exist.
+        columns: that every table of the kind has.
+        kind: as "a manifest", for the error.
+
+    Raises:
+        InputError: a file of another kind is there.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    wanted = list(columns)
+    with suppress(*UNREADABLE):
+        if _first_bytes(path) == b"PAR1":
+            pd.read_parquet(path, columns=wanted)
+            return
+        if set(wanted) <= set(pd.read_csv(path, nrows=0)):
+            return
+    raise InputError(f"{path}: is there already, and is not {kind}, which would replace it. Name another file")
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(4)
 
 
 def match_columns(frame: pd.DataFrame, known: Iterable[str], path: str | Path) -> pd.DataFrame:

@@ -10,7 +10,16 @@ import pytest
 from cxr_isnet import table_formats
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import write_csv
-from cxr_isnet.tables import find_file, match_columns, read_table, require_columns, rows_of, to_numbers
+from cxr_isnet.tables import (
+    check_replaceable,
+    find_file,
+    match_columns,
+    read_table,
+    require_columns,
+    rows_of,
+    to_numbers,
+    write_table,
+)
 
 ROWS = [{"id": "007", "name": "Ann"}, {"id": "8", "name": ""}]
 
@@ -224,6 +233,21 @@ def test_what_keeps_a_cell_from_being_seen_or_counted_is_left_out(tmp_path, cell
     path = write(tmp_path / "a.csv", f"n,cell\n1,{cell}\n")
 
     assert read_table(path)["cell" if read else "n"].tolist() == [read or "1"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_replaces_one_of_its_own_kind_only(tmp_path, suffix):
+    path, other = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    write_table(pd.DataFrame({"image": ["a.png"], "label": ["ill"]}), path)
+    write_table(pd.DataFrame({"study_id": ["1"], "label": ["ill"]}), other)
+    write(tmp_path / "letter.csv", b"\x89PNG no table")
+
+    check_replaceable(path, ("image", "label"), "a manifest")
+    check_replaceable(tmp_path / "none.csv", ("image", "label"), "a manifest")
+    check_replaceable(write(tmp_path / "empty.csv", ""), ("image", "label"), "a manifest")
+    for file in (other, tmp_path / "letter.csv"):
+        with pytest.raises(InputError, match="is there already, and is not a manifest, which would replace it"):
+            check_replaceable(file, ("image", "label"), "a manifest")
 
 
 @pytest.mark.parametrize("title", ["Labels of 2020,,\n", "Labels of 2020,,\nstate of May,,\n"])

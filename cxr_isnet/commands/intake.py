@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cxr_isnet import __version__
 from cxr_isnet.errors import InputError
-from cxr_isnet.files import exclusive, remove_partial_files, unwritable
+from cxr_isnet.files import exclusive, is_empty, remove_partial_files, unwritable
 from cxr_isnet.imaging import AcceptanceConfig, Flag
 from cxr_isnet.intake import (
     IMAGE_FOLDER,
@@ -39,6 +39,7 @@ from cxr_isnet.intake import (
     Rejected,
     TaskFailure,
     UnwritableOutput,
+    holds_import_log,
     load_pseudonyms,
     private_folder,
     read_label_table,
@@ -183,6 +184,8 @@ def _check_paths(config: IntakeConfig, root: Path, output: Path) -> None:
         )
     if output.exists() and not output.is_dir():
         raise InputError(f"output '{output}' is a file. Name a folder")
+    if output.is_dir() and not (is_empty(output) or holds_import_log(output)):
+        raise InputError(f"output '{output}' holds files, but no intake. Name another folder")
 
 
 def _remove_unnamed_images(log: ImportLog, output: Path) -> None:

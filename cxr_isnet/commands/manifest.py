@@ -151,6 +151,11 @@ class CheckConfig:
         for name, file in (("html", self.html), ("json", self.json)):
             if file is not None and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
                 raise InputError(f"{name} is '{file}': name a file in a folder that exists")
+            if file is not None and Path(file).exists() and any(map(Path(file).samefile, self._existing())):
+                raise InputError(f"{name} is '{file}', a table that is checked: name another file")
+
+    def _existing(self) -> list[str]:
+        return [table for table in (*self.tables, *self.external) if Path(table).exists()]
 
 
 def check(config: CheckConfig) -> tuple[str, int]:

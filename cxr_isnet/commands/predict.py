@@ -37,7 +37,7 @@ from cxr_isnet.manifests import (
 )
 from cxr_isnet.objectives import Explanation
 from cxr_isnet.segmentation import Segmenter, find_lungs
-from cxr_isnet.tables import TABLE_SUFFIXES, WRITTEN_SUFFIXES
+from cxr_isnet.tables import TABLE_SUFFIXES, WRITTEN_SUFFIXES, check_replaceable
 from cxr_isnet.tracking import TrackingConfig
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ class PredictConfig:
         model: Checkpoint `best.pt` of a training's folder, or a model of MLflow (`models:/NAME@champion`, a folder).
         inputs: X-rays (PNG, JPEG or DICOM), folders of them, patterns such as '/archive/**/*.dcm', or manifests (.csv,
             .parquet, .yaml).
-        output: Table to write, .csv or .parquet; replaced if it is there. A row for each image: probabilities, or the
-            reason in column `error`; of manifests also their columns, so that `cxr-isnet evaluate` reads it. What was
-            killed goes on when the same command is given again.
+        output: Table to write, .csv or .parquet; replaces one of predictions if it is there. A row for each image:
+            probabilities, or the reason in column `error`; of manifests also their columns, so that `cxr-isnet
+            evaluate` reads it. What was killed goes on when the same command is given again.
         dicom_results: Folder for DICOM objects that go back to the archive: of every DICOM file a structured report, a
             heatmap and, with a segmenter, the lungs, in the study that it is of; made if missing. Null for none.
         segmenter: Segmenter `best.pt` of `segment train`, for the lungs in DICOM results; null for none.
@@ -104,6 +104,7 @@ def predict(config: PredictConfig) -> tuple[str, int]:
     output = Path(config.output)
     if not output.absolute().parent.is_dir():
         raise InputError(f"output is '{output}': its folder does not exist. Make it, or name another")
+    check_replaceable(output, ("path",), "a table of predictions")
     device = config.device.found()
     classifier = load_classifier(config.model, config.tracking.uri, device, trust=config.trust)
     classifier.explainer(config.explainer)  # raises before anything is written

@@ -23,6 +23,7 @@ from cxr_isnet.segmentation import (
     evaluate_segmenter,
     flat_overlaps,
     format_overlaps,
+    holds_other_files,
     patient_folds,
     read_pairs,
     read_splits,
@@ -199,6 +200,8 @@ def segment_evaluate(config: SegmentEvaluateConfig) -> str:
 def segment_predict(config: SegmentPredictConfig) -> str:
     """Completes the masks of manifests and lists the flagged; returns the counts, and how to train with the masks."""
     output = output_folder(config.output, may_hold=True)
+    if holds_other_files(output):
+        raise InputError(f"output '{output}' holds other files than predicted masks: name another folder")
     with distributed_context(config.device) as context:
         segmenter = Segmenter.load(config.model, context.device).with_heart(config.heart)
         frame = read_manifests(config.manifest)

@@ -107,19 +107,29 @@ class RunDirectory:
         """Makes the directory with settings and the manifests' digests, unless a training is resumed; notes the run.
 
         A training that is resumed with more epochs is unfinished again. `about`, as versions, becomes a comment.
+
+        Raises:
+            InputError: Another command has written to the directory since it was found free, or is about to.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_partial_files(self.path)
-        kept = self._kept_settings() if self.config_file.is_file() else None
-        if kept is None or kept.get("epochs") != settings.get("epochs"):
+        comment = "".join(f"# {key}: {value}\n" for key, value in (about or {}).items())
+        if not self.config_file.is_file():
+            with exclusive(self.path):  # as commands hold it that fill a folder at their end
+                if not is_empty(self.path):
+                    raise InputError(f"output '{self.path}' is not empty any more: name another folder")
+                self._write_settings(settings, comment)
+                (self.path / LOCK_NAME).unlink()  # who has opened it finds the folder full
+        elif (kept := self._kept_settings()).get("epochs") != settings.get("epochs"):
             self.metrics_file.unlink(missing_ok=True)
-            text = dict(settings) if kept is None else {**kept, "epochs": settings["epochs"]}
-            comment = "".join(f"# {key}: {value}\n" for key, value in (about or {}).items())
-            with atomic_write(self.config_file) as partial:
-                partial.write_text(comment + yaml.safe_dump(text, sort_keys=False))
+            self._write_settings({**kept, "epochs": settings["epochs"]}, comment)
         if not self.manifests_file.is_file():
             write_json(self.manifests_file, {"sha256": {manifest: digest(manifest) for manifest in manifests}})
         self.note_run(run_id, uri)
+
+    def _write_settings(self, settings: Mapping[str, Any], comment: str) -> None:
+        with atomic_write(self.config_file) as partial:
+            partial.write_text(comment + yaml.safe_dump(dict(settings), sort_keys=False))
 
     def note_run(self, run_id: str, uri: str) -> None:
         """Writes down the MLflow run that the directory is the output of; nothing where there is none."""

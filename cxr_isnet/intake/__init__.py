@@ -6,7 +6,7 @@ Reading order: `discovery` (the files of a folder), `importer` (one file to one 
 """
 
 from cxr_isnet.intake.discovery import FoundFile, Rejected, find_files, resolved_root
-from cxr_isnet.intake.import_log import ImportLog
+from cxr_isnet.intake.import_log import ImportLog, holds_import_log
 from cxr_isnet.intake.importer import (
     IMAGE_FOLDER,
     Candidate,
@@ -52,6 +52,7 @@ __all__ = [
     "TaskFailure",
     "UnwritableOutput",
     "find_files",
+    "holds_import_log",
     "load_pseudonyms",
     "private_folder",
     "read_label_table",

@@ -90,6 +90,11 @@ _IS_ACCEPTED = "SELECT 1 FROM files WHERE file_id = ? AND reason = ''"
 _IS_GONE = "SELECT 1 FROM files WHERE file_id = ? AND file_id NOT IN (SELECT file_id FROM seen)"
 
 
+def holds_import_log(folder: Path) -> bool:
+    """Whether a folder is the output of an intake, be it of an earlier version."""
+    return any((folder / name).exists() for name in (IMPORT_LOG_NAME, _OLD_NAME))
+
+
 @dataclass(frozen=True)
 class AcceptedRow:
     """A row of the manifest: an accepted file.

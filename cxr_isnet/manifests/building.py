@@ -14,13 +14,13 @@ from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.manifests.problems import raise_first, spelling_problems
-from cxr_isnet.manifests.schema import schema_problems
+from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, schema_problems
 from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, combined_mask
 from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.layout import MADE_IMAGES, MADE_MASKS, listing
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.tables import WRITTEN_SUFFIXES, write_table
+from cxr_isnet.tables import WRITTEN_SUFFIXES, check_replaceable, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ def build_manifest(
         partial: takes a part of a set, of which most images are missing.
 
     Raises:
-        InputError: the layout is another one, a table cannot be read, most images are missing, or no image is left.
+        InputError: the layout is another one, a table cannot be read, most images are missing, no image is left, or the
+            output is a file that is no manifest.
     """
     if output.suffix.lower() not in WRITTEN_SUFFIXES:
         raise InputError(f"output '{output}' is no table: name a file that ends in {' or '.join(WRITTEN_SUFFIXES)}")
@@ -110,6 +111,7 @@ def build_manifest(
     for table in (root, Path(options.table or root)):
         if output.exists() and table.exists() and output.samefile(table):
             raise InputError(f"output '{output}' is the table that is read: name another file")
+    check_replaceable(output, REQUIRED_COLUMNS, "a manifest")
     home, records = source.records(root, options)
     builder = _Builder(source, home, output, dict(labels or {}), checksums, partial)
     frame = builder.frame(records)

@@ -1,6 +1,6 @@
 """Lung masks for X-rays that have none: training and evaluation of a segmenter, prediction with quality flags."""
 
-from cxr_isnet.segmentation.completion import complete_masks
+from cxr_isnet.segmentation.completion import complete_masks, holds_other_files
 from cxr_isnet.segmentation.mask_evaluation import (
     evaluate_overlaps,
     evaluate_segmenter,
@@ -28,6 +28,7 @@ __all__ = [
     "find_third_party",
     "flat_overlaps",
     "format_overlaps",
+    "holds_other_files",
     "patient_folds",
     "predict_masks",
     "read_pairs",

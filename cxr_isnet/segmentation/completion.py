@@ -97,6 +97,14 @@ class MaskCounts:
     unreadable: int
 
 
+def holds_other_files(folder: Path) -> bool:
+    """Whether a folder holds files and is not what `complete_masks` wrote, or began to write before it was killed."""
+    if not folder.is_dir() or (folder / "quality.csv").is_file():
+        return False
+    begun = {"masks", "overlays", "accepted.png"}
+    return any(entry.name not in begun for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
 def complete_masks(
     segmenter: Segmenter,
     frame: pd.DataFrame,

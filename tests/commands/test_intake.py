@@ -379,6 +379,18 @@ def test_members_of_one_name_have_a_row_each(tmp_path):
     assert names == ["a.zip!x", "a.zip!x#2", "a.zip!x#2#2", "a.zip!x#3"]
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    write_chest(tmp_path / "root/a", 1)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/README.md").write_text("years of work")
+
+    with pytest.raises(InputError, match=r"output '.*project' holds files, but no intake"):
+        intake(IntakeConfig(str(tmp_path / "root"), str(tmp_path / "project"), workers=1))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["project", "root"]
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["README.md"]
+
+
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a file"])
 def test_a_private_folder_that_others_may_have_opened_is_refused(tmp_path, kind):
     write_chest(tmp_path / "root/a", 1)

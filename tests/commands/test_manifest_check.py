@@ -73,3 +73,11 @@ def test_an_unusable_table_is_status_2_and_is_reported(tmp_path, content):
 def test_settings_out_of_range_are_errors(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         CheckConfig(["a.csv"], **settings)
+
+
+@pytest.mark.parametrize("name", ["html", "json"])
+def test_a_table_that_is_checked_is_not_replaced_by_the_report(tmp_path, name):
+    (tmp_path / "a.csv").write_text("image\n")
+
+    with pytest.raises(InputError, match=f"{name} is '.*a.csv', a table that is checked: name another file"):
+        CheckConfig([str(tmp_path / "a.csv")], **{name: f"{tmp_path}/./a.csv"})

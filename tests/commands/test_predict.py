@@ -131,6 +131,7 @@ def test_labels_of_other_classes_do_not_matter_to_a_prediction(
         (["{empty}", "-o", "p.csv"], "no file"),
         (["{image}", "-o", "nowhere/p.csv"], "its folder does not exist"),
         (["{image}", "-o", "p.csv", "--explainer", "attention"], "no attention maps"),
+        (["{manifest}", "-o", "{manifest}"], "is not a table of predictions"),
         (["{image}", "-o", "p.csv", "--batch-size", "0"], "batch_size is 0"),
     ],
 )

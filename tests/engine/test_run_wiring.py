@@ -21,6 +21,7 @@ from cxr_isnet.engine.distributed import DistributedContext
 from cxr_isnet.engine.run_directory import RunDirectory
 from cxr_isnet.engine.trainer import Epoch
 from cxr_isnet.errors import InputError, is_of_the_disk
+from cxr_isnet.files import new_folder
 
 CPU = torch.device("cpu")
 SETTINGS = {"seed": 0, "device": "cpu", "output": "a", "resume": False, "register": None, "tracking": {"uri": "x"}}
@@ -205,6 +206,20 @@ def test_a_directory_is_trained_into_by_one_process_at_a_time(tmp_path: Path) ->
     with directory.held():  # one that was killed holds nothing
         pass
     assert not directory.path.exists()
+
+
+def test_a_directory_that_another_command_fills_meanwhile_is_not_begun_in(tmp_path: Path) -> None:
+    """Commands that take minutes and write at their end, as `evaluate`, hold the folder by a lock in it."""
+    directory = RunDirectory.open(str(tmp_path / "run"), SETTINGS, [], resume=False)
+    with new_folder(str(tmp_path / "run")) as folder:
+        (folder / "report.html").write_text("")
+        with pytest.raises(InputError, match="another process is writing to it"):
+            directory.begin(SETTINGS, [], "", "")
+
+    with pytest.raises(InputError, match="is not empty any more: name another folder"):
+        directory.begin(SETTINGS, [], "", "")
+
+    assert not directory.config_file.exists()
 
 
 def test_a_run_may_go_on_for_more_epochs_and_is_unfinished_then(begun: RunDirectory) -> None:

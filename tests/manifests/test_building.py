@@ -159,6 +159,15 @@ def test_a_folder_that_is_gone_is_named_also_where_the_table_exists(record, tmp_
         build_manifest(source_of(record), tmp_path / "gone", tmp_path / "table.csv")
 
 
+def test_a_publishers_table_is_not_replaced(record, tmp_path):
+    (tmp_path / "train.csv").write_text("Path,Sex,Age\n")
+
+    with pytest.raises(InputError, match=r"train\.csv: is there already, and is not a manifest"):
+        build_manifest(source_of(record), tmp_path, tmp_path / "train.csv")
+
+    assert (tmp_path / "train.csv").read_text() == "Path,Sex,Age\n"
+
+
 def test_output_must_be_a_table(record, tmp_path):
     with pytest.raises(InputError, match=r"is no table: name a file that ends in \.csv or \.parquet"):
         build_manifest(source_of(record), tmp_path, tmp_path / "table.xlsx")

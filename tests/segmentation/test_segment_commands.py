@@ -204,6 +204,26 @@ def test_predict_says_when_no_image_has_a_mask(predict, write_xrays):
     assert "data:" not in text
 
 
+def test_predict_leaves_a_folder_of_something_else_as_it_is(predict, phantom_manifest, tmp_path):
+    """An intake's output, for example, whose manifest has the same name."""
+    (tmp_path / "completed/masks").mkdir(parents=True)
+    (tmp_path / "completed/manifest.csv").write_text("image,label\n")
+
+    with pytest.raises(InputError, match="holds other files than predicted masks: name another folder"):
+        predict(phantom_manifest)
+
+    assert (tmp_path / "completed/manifest.csv").read_text() == "image,label\n"
+
+
+def test_predict_goes_on_in_its_own_folder_whatever_else_is_in_it(predict, write_xrays, tmp_path):
+    bare = write_xrays([two_lungs()])
+    (tmp_path / "completed/masks").mkdir(parents=True)  # killed after its beginning
+    predict(bare)
+    (tmp_path / "completed/notes.txt").write_text("looked at")
+
+    assert "1 images, 0 with a given mask, 1 with a predicted one" in predict(bare)
+
+
 def test_predict_refuses_a_file_as_output(predict, phantom_manifest, tmp_path):
     (tmp_path / "completed").write_text("")
 
