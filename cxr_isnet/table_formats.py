@@ -155,6 +155,9 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
     )
     if width > len(header):
         _log.warning("%s: rows have empty cells behind the last column of the header; they are left out", path)
+    last = text[max(text.rfind("\n"), text.rfind("\r")) + 1 :]
+    if last and len(next(_records(last, separator))) < len(header):
+        _log.warning("%s: ends within a line of fewer cells than the header has: was it copied whole?", path)
     frame = frame.iloc[1:, : len(header)]
     if len(header) > 1 and len(frame) and (frame.iloc[:, 1:].isna() | (frame.iloc[:, 1:] == "")).all(axis=None):
         raise InputError(

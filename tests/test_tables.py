@@ -273,6 +273,16 @@ def test_parquet_is_read_as_the_same_text(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("id,label\n1,ill\n2", True), ("id,label\n1,ill\n2\n", False), ("id,label\n1,ill\n2,", False)],
+)
+def test_a_table_that_was_cut_off_is_told(tmp_path, content, told, caplog):
+    read_table(write(tmp_path / "a.csv", content))
+
+    assert ("a.csv: ends within a line of fewer cells" in caplog.text) == told
+
+
 def test_a_trailing_separator_shifts_nothing(tmp_path, caplog):
     """pandas alone takes the first column for the index, and 'a.png' for no image at all."""
     frame = read_table(write(tmp_path / "a.csv", "image,label\na.png,ill,\nb.png,well,\n"))

@@ -54,18 +54,25 @@ def listing(folder: Path, shown: int | None = _SHOWN) -> str:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """A folder and those beneath it, nearest first, without those that `manifest build` made."""
+    """A folder and those beneath it, nearest first, without those of other programs and of `manifest build`."""
     level = [root]
     for _ in range(_DEPTH + 1):
         yield from level
         children = (child for folder in level for child in sorted(folder.iterdir()) if child.is_dir())
-        level = list(islice((c for c in children if not c.name.endswith((MADE_MASKS, MADE_IMAGES))), _FOLDERS))
+        level = list(islice((c for c in children if not _is_foreign(c, c.parent)), _FOLDERS))
+
+
+def _is_foreign(path: Path, folder: Path) -> bool:
+    """Whether a path is hidden beneath a folder, as macOS leaves `._a.png` and `__MACOSX` on other disks and in
+    archives, or `manifest build` made it."""
+    parts = path.relative_to(folder).parts
+    return any(part.startswith((".", "__MACOSX")) or part.endswith((MADE_MASKS, MADE_IMAGES)) for part in parts)
 
 
 def first_match(folder: Path, pattern: str) -> Path | None:
     """The first match of a pattern beneath a folder, None where there is none; alternatives are separated by '|'."""
     found = (match for alternative in pattern.split("|") for match in folder.glob(alternative))
-    return next(found, None)
+    return next((match for match in found if not _is_foreign(match, folder)), None)
 
 
 def only_match(folder: Path, pattern: str) -> Path:
@@ -87,6 +94,6 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def matches(folder: Path, pattern: str) -> Iterator[Path]:
-    """All matches of a pattern, sorted; alternatives are separated by '|'."""
+    """All matches of a pattern, sorted, hidden ones left out; alternatives are separated by '|'."""
     for alternative in pattern.split("|"):
-        yield from sorted(folder.glob(alternative))
+        yield from sorted(path for path in folder.glob(alternative) if not _is_foreign(path, folder))

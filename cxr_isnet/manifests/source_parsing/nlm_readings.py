@@ -38,7 +38,7 @@ def images_of(prefix: str) -> str:
 
 
 def read_set(root: Path, prefix: str, site: str, masks_of: Callable[[Path], tuple[Path, ...]]) -> Iterator[Record]:
-    """The records of a set.
+    """The records of a set; of a reading without an image too, which counts as missing.
 
     Args:
         root: folder of the set.
@@ -48,7 +48,10 @@ def read_set(root: Path, prefix: str, site: str, masks_of: Callable[[Path], tupl
     """
     tables = list(matches(root, "shenzhen_metadata.csv" if prefix == "CHNCXR" else "montgomery_metadata.csv"))
     readings = _metadata(tables[0]) if tables else {}
-    for image in matches(root, images_of(prefix)):
+    images = list(matches(root, images_of(prefix)))
+    read = {*readings, *(path.stem for path in matches(root, f"ClinicalReadings/{prefix}_*_[01].txt"))}
+    missing = sorted(read - {image.stem for image in images})
+    for image in (*images, *(images[0].with_name(f"{name}.png") for name in missing)):
         patient, label = parse_name(image)
         reading = readings.get(image.stem) or read_clinical_reading(image)
         yield Record(image, (label,), patient, site, view="PA", sex=reading[0], age=reading[1], masks=masks_of(image))

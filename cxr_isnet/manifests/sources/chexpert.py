@@ -10,6 +10,7 @@ column names as in torchxrayvision's reader of the set, names of the archives as
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches, only_match
@@ -40,6 +41,9 @@ LABELS = LabelMapping(
 )
 
 
+_PATH = r"[^/]+/(?:train|valid)/[^/]+/[^/]+/[^/]+"
+
+
 def observed(row: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The observations that are present in a row of the labeller's table, and those that are uncertain."""
     holds = tuple(name for name in OBSERVATIONS if row[name] == "1")
@@ -52,6 +56,12 @@ def _read(root: Path) -> Iterator[Record]:
         path = only_match(root, _tables(split))
         frame = read_table(path)
         require_columns(frame, path, ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS))
+        wrong = frame.index[~frame["Path"].str.fullmatch(_PATH)]
+        if len(wrong):
+            raise InputError(
+                f"{path}: column 'Path', row {wrong[0]} is not as CheXpert-v1.0/train/patient00001/study1/"
+                "view1_frontal.jpg. Give the table as its publisher ships it"
+            )
         for row in rows_of(frame):
             inside = Path(row["Path"].partition("/")[2])  # train/patient00001/study1/view1_frontal.jpg
             image = path.parent / inside

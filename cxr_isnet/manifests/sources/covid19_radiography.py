@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record
 
 _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
@@ -19,7 +20,7 @@ _FOLDERS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
 def _read(root: Path) -> Iterator[Record]:
     for folder in _FOLDERS:
-        for image in (root / folder / "images").glob("*.png"):
+        for image in matches(root, f"{folder}/images/*.png"):
             mask = root / folder / "masks" / image.name
             masks = (mask,) if mask.is_file() else ()
             yield Record(image, (folder,), image.stem, f"COVID-19 Radiography, {folder}", masks=masks)
@@ -31,7 +32,7 @@ SOURCE = PublishedSet(
     had_from="https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database",
     layout="""COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/images/COVID-1.png
 COVID-19_Radiography_Dataset/{COVID,Lung_Opacity,Normal,Viral Pneumonia}/masks/COVID-1.png""",
-    expects=tuple(f"{folder}/images" for folder in _FOLDERS),
+    expects=tuple(f"{folder}/images/*.png" for folder in _FOLDERS),
     labels=LabelMapping(
         {
             "COVID": Diagnosis.COVID,

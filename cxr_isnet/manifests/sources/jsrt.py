@@ -26,7 +26,7 @@ from cxr_isnet.tables import read_table, require_columns, rows_of
 _SIDE = 2048
 _LARGEST = 4095
 _IMAGES = "**/JPC[LN]N[0-9][0-9][0-9]"
-_KINDS = (".IMG", ".img", ".png", ".jpg", ".jpeg")
+_KINDS = (".IMG", ".img", ".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG")
 _PERSON = re.compile(r"^(JPC[LN]N\d{3})\S*\s(?:.*?\s)?(\d+|\?)\s+(male|female)\b", re.IGNORECASE | re.MULTILINE)
 
 
@@ -37,6 +37,8 @@ def _read(root: Path) -> Iterator[Record]:
             images.setdefault(path.stem, path)
     lungs = [{path.stem: path for path in matches(root, f"**/{side} lung/JPC*.gif")} for side in ("left", "right")]
     people = dict(_people(root))
+    for name in sorted(people.keys() - images.keys()):
+        images[name] = next(iter(images.values())).with_stem(name)  # counts as missing
     for name, image in images.items():
         words = people.get(name, ("", None))
         yield Record(

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_isnet.manifests.source_parsing import nlm_readings as nlm
-from cxr_isnet.manifests.source_parsing.layout import by_name
+from cxr_isnet.manifests.source_parsing.layout import by_name, matches
 from cxr_isnet.manifests.source_parsing.source import PublishedSet, Record
 
 
 def _read(root: Path) -> Iterator[Record]:
-    masks = by_name(root.rglob("CHNCXR_*_mask.png"))
+    masks = by_name(matches(root, "**/CHNCXR_*_mask.png"))
 
     def masks_of(image: Path) -> tuple[Path, ...]:
         mask = masks.get(f"{image.stem}_mask.png")

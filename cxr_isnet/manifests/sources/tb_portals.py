@@ -26,7 +26,8 @@ def _read(root: Path) -> Iterator[Record]:
     frame = read_table(path)
     require_columns(frame, path, ("series_instance_content_url", "patient_id", "country"))
     rows = list(rows_of(frame))
-    folders = _image_folders(root, {row["patient_id"] for row in rows})
+    patients = {row["patient_id"] for row in rows}
+    folders = [folder for place in dict.fromkeys((root, path.parent)) for folder in _image_folders(place, patients)]
     for row in rows:
         name = row["series_instance_content_url"].replace("\\", "/")
         image = next((folder / name for folder in folders if (folder / name).is_file()), root / name)
@@ -37,7 +38,7 @@ def _read(root: Path) -> Iterator[Record]:
 
 
 def _image_folders(root: Path, patients: set[str]) -> list[Path]:
-    """Where archives may have been unpacked: the folder itself, and those in it that are no patient's."""
+    """Where archives may have been unpacked: a folder itself, and those in it that are no patient's."""
     unpacked = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and folder.name not in patients]
     return [place for folder in (root, *unpacked) for place in (folder, folder / "GlobalBucket")]
 

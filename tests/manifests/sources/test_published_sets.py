@@ -1,5 +1,6 @@
 """What holds for every published set, on a miniature of its layout."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def test_every_image_and_mask_can_be_read_and_is_no_negative(built, name):
         pixels, _ = read_pair(image, mask)
         middle, half = pixels.shape[0] // 2, pixels.shape[1] // 2
         assert pixels[middle, half] > pixels[middle, half // 2] + 0.2, image
+
+
+def test_what_macos_leaves_beside_files_is_not_of_the_set(built, name, tmp_path):
+    """`._a.png` on disks of other kinds, `__MACOSX` in archives: AppleDouble files (RFC 1740), not images or tables."""
+    shutil.copytree(built(name).root, tmp_path / "set")
+    for path in [path for path in (tmp_path / "set").rglob("*") if path.is_file()]:
+        twin = tmp_path / "set/__MACOSX" / path.relative_to(tmp_path / "set")
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        for place in (path, twin):
+            place.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+
+    report = build_manifest(find_source(name), tmp_path / "set", tmp_path / "a.csv")
+
+    assert (report.labels, report.dropped) == (built(name).report.labels, built(name).report.dropped)
 
 
 def test_rows_are_sorted_paths_relative_and_views_frontal(built, name):

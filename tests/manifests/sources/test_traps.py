@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -560,3 +561,52 @@ def test_actualmed_and_hannover_with_all_columns_of_the_repositories(download):
     reports = [build(source, download / folder)[0] for source, folder in (("actualmed", "a"), ("hannover", "h"))]
 
     assert [report.labels for report in reports] == [{"covid": 1, "normal": 1}, {"covid": 2}]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("montgomery", "MontgomerySet/CXR_png/*_0.png"),
+        ("shenzhen", "ChinaSet_AllFiles/CXR_png/*_1.png"),
+        ("jsrt", "All247images/JPCNN001.png"),
+    ],
+)
+def test_a_reading_without_an_image_is_an_image_that_is_missing(name, gone, download):
+    """Half of an archive that was unpacked in part has no table of images, but readings of all of them."""
+    MINIATURES[name].make(download)
+    images = list(download.glob(gone))
+    for image in images:
+        image.unlink()
+
+    report = build_manifest(find_source(name), download, download / "a.csv", partial=True)
+
+    assert len(images) > 0
+    assert report.dropped == {"image file is missing": len(images)}
+
+
+def test_a_folder_of_the_radiography_database_without_images_is_told(download):
+    MINIATURES["covid19_radiography"].make(download)
+    for image in download.glob("*/COVID/images/*"):
+        image.unlink()
+
+    with pytest.raises(InputError, match=r"Missing: COVID/images/\*\.png"):
+        build_manifest(find_source("covid19_radiography"), download, download / "a.csv")
+
+
+@pytest.mark.parametrize("path", ["", "view1_frontal.jpg", "CheXpert-v1.0-small/train/view1_frontal.jpg"])
+def test_a_table_of_chexpert_with_other_paths_is_told(path, download):
+    MINIATURES["chexpert"].make(download)
+    file = download / "CheXpert-v1.0-small/train.csv"
+    first = pd.read_csv(file)["Path"][0]
+    file.write_text(file.read_text().replace(first, path))
+
+    with pytest.raises(InputError, match=r"train\.csv: column 'Path', row 1 is not as CheXpert-v1\.0/train"):
+        build_manifest(find_source("chexpert"), download, download / "a.csv")
+
+
+def test_images_of_tb_portals_may_lie_beside_a_table_below_the_folder(download):
+    MINIATURES["tb_portals"].make(download / "Download")
+
+    report = build_manifest(find_source("tb_portals"), download, download / "a.csv")
+
+    assert report.labels == MINIATURES["tb_portals"].labels
