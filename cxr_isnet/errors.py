@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+HIDDEN = "***"
+_PASSWORD = re.compile(r"""(?<=://)([^\s/?#:@'"]*):[^\s/?#'"]*@|(?<=[?&])(password|passwd|pwd|token)=[^\s&'"]*""")
+
+
+def hide_passwords(text: str) -> str:
+    """Text in which the password of every URL is "***": of what is printed, logged or stored.
+
+    Example:
+        >>> hide_passwords("http://ann:secret@host:5000/ and postgresql://host/db?user=ann&password=secret")
+        'http://ann:***@host:5000/ and postgresql://host/db?user=ann&password=***'
+    """
+    return _PASSWORD.sub(lambda m: f"{m[1]}:{HIDDEN}@" if m[2] is None else f"{m[2]}={HIDDEN}", text)
+
 
 class InputError(ValueError):
     """Bad input that the user can correct.
 
-    The message names the file, the column or tag, the value seen and the remedy. The command line prints it without a
-    traceback and exits with status 2; any other exception is a bug and is shown with its traceback.
+    The message names the file, the column or tag, the value seen and the remedy, and no password. The command line
+    prints it without a traceback and exits with status 2; any other exception is a bug and is shown with its traceback.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hide_passwords(str(message)))
 
 
 class Problems:

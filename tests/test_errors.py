@@ -1,11 +1,30 @@
-"""SIGTERM in the middle of what must not be left half-done."""
+"""SIGTERM in the middle of what must not be left half-done; passwords in what is printed or stored."""
 
 import os
 import signal
 
 import pytest
 
-from cxr_isnet.errors import Terminated, sigterm_deferred, sigterm_interrupts
+from cxr_isnet.errors import InputError, Terminated, hide_passwords, sigterm_deferred, sigterm_interrupts
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://ann:s3cret@host:5000/ml", "http://ann:***@host:5000/ml"),
+        ("mysql+pymysql://ann:p@ss@db/ml?ssl=1", "mysql+pymysql://ann:***@db/ml?ssl=1"),
+        ("'https://:s3cret@host'", "'https://:***@host'"),
+        ("postgresql://db/ml?user=ann&password=s3cret&sslmode=require", None),
+        ("http://host:5000/a@b: 12:30", "http://host:5000/a@b: 12:30"),
+        ("sqlite:////srv/a:b@c/mlflow.db", "sqlite:////srv/a:b@c/mlflow.db"),
+        ("column 'a:b@c' of http://host/", "column 'a:b@c' of http://host/"),
+    ],
+)
+def test_no_password_of_a_url_is_told_and_all_else_is(text, shown):
+    expected = shown or "postgresql://db/ml?user=ann&password=***&sslmode=require"
+
+    assert hide_passwords(text) == expected
+    assert str(InputError(f"tracking uri {text}")) == f"tracking uri {expected}"
 
 
 def stop() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, hide_passwords
 from cxr_isnet.evaluation import figure_uri, write_page
 from cxr_isnet.files import atomic_write
 from cxr_isnet.inference import Classifier, HeatmapCase, comparison_figure, conditions, heatmap_cases
@@ -100,7 +100,7 @@ def demo(config: DemoConfig) -> str:
     _log.info(
         "pictures: %s; runs: mlflow ui --backend-store-uri %s",
         output / "report.html",
-        config.train.tracking.uri,
+        hide_passwords(config.train.tracking.uri),
     )
     return _table(results)
 

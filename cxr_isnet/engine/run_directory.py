@@ -15,7 +15,7 @@ import yaml
 
 from cxr_isnet.config import read_yaml
 from cxr_isnet.engine.checkpoint import FORMAT, damaged, load_state, save_state
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import InputError, hide_passwords
 from cxr_isnet.files import LOCK_NAME, atomic_write, exclusive, is_empty, remove_partial_files, write_json
 from cxr_isnet.manifests import digest
 from cxr_isnet.tables import write_table
@@ -134,7 +134,7 @@ class RunDirectory:
     def note_run(self, run_id: str, uri: str) -> None:
         """Writes down the MLflow run that the directory is the output of; nothing where there is none."""
         if run_id:
-            write_json(self.path / _RUN, {"run_id": run_id, "tracking_uri": uri})
+            write_json(self.path / _RUN, {"run_id": run_id, "tracking_uri": hide_passwords(uri)})
 
     @property
     def config_file(self) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from cxr_isnet.errors import hide_passwords
+
 MAX_KEY = 250
 MAX_VALUE = 6000
 ELLIPSIS = "..."
@@ -19,11 +21,11 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, str]:
 
     Returns:
         Keys of at most 250 characters that MLflow accepts, values of at most 6000, the longer ones
-        shortened and ended with "...".
+        shortened and ended with "..."; passwords in URLs are hidden.
     """
     return {
         safe_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - len(ELLIPSIS)] + ELLIPSIS
-        for key, value in _leaves(parameters, "")
+        for key, value in ((key, hide_passwords(value)) for key, value in _leaves(parameters, ""))
     }
 
 

@@ -36,7 +36,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
-from cxr_isnet.errors import InputError, sigterm_deferred
+from cxr_isnet.errors import InputError, hide_passwords, sigterm_deferred
 from cxr_isnet.tracking.environment import environment
 from cxr_isnet.tracking.parameters import distinct_keys, flatten, safe_key
 from cxr_isnet.tracking.store import FAULTS, experiment_id, find_experiment, is_new, open_store, reached, resolve_uri
@@ -330,7 +330,7 @@ class MlflowRun(Run):
                 "MLflow run %s in %s lacks %d entries, from %s on; the results are in the output folder. A training "
                 "that is resumed (--resume true) sends them; any other command, given again, logs a run anew",
                 self.run_id,
-                self.uri,
+                hide_passwords(self.uri),
                 len(self._unsent),
                 self._unsent[0][0],
             )
@@ -365,7 +365,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+    return hide_passwords(f"{type(error).__name__}: {error}".partition("\n")[0][:300])
 
 
 class NullRun(Run):
@@ -455,7 +455,7 @@ def start_run(
             run.log_parameters(flat)
             _log_environment(run, flat)
             run.set_tags({"kind": kind, **(tags or {})})
-            logger.info("MLflow run %s in %s", run_id, uri)
+            logger.info("MLflow run %s in %s", run_id, hide_passwords(uri))
         except BaseException as error:
             run.__exit__(type(error), error, error.__traceback__)
             raise

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from cxr_isnet.errors import InputError
+from cxr_isnet.errors import HIDDEN, InputError
 
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https", "databricks", "postgresql", "mysql", "mssql")
@@ -43,6 +43,11 @@ def resolve_uri(uri: str) -> str:
     scheme = urlsplit(uri).scheme.split("+")[0]
     if uri.startswith(SQLITE) and uri != f"{SQLITE}:memory:":
         return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
+    if f":{HIDDEN}@" in uri or f"={HIDDEN}" in uri:
+        raise InputError(
+            f"tracking uri {uri!r}: its password was left out where it was stored. Give it anew, or leave it out and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     if scheme in SERVERS or uri == "databricks":
         return uri
     raise InputError(

@@ -150,6 +150,19 @@ def test_a_run_that_goes_on_is_the_same_run_and_keeps_what_it_began_with(begun: 
     assert RunDirectory(tmp_path / "nowhere").run_id() is None
 
 
+def test_no_file_of_a_run_holds_the_password_of_its_store(tmp_path: Path) -> None:
+    uri = "https://ann:s3cret@mlflow.example/"
+    settings = SETTINGS | {"tracking": {"uri": uri}}
+    directory = RunDirectory(tmp_path / "run")
+
+    directory.begin(settings, [], "an id", uri)
+
+    files = [file.read_text() for file in directory.path.iterdir()]
+    assert len(files) == 3
+    assert "s3cret" not in "".join(files)
+    assert RunDirectory.open(str(directory.path), settings, [], resume=True) == directory
+
+
 def test_a_network_that_is_read_for_use_is_on_the_device_and_in_evaluation_mode(tmp_path: Path) -> None:
     weights = nn.Linear(2, 1).state_dict()
 

@@ -32,6 +32,33 @@ def test_a_run_keeps_the_nested_configuration_as_flat_parameters(config):
     assert stored(run).data.params == {"method": "isnet", "loss.bounds": "[1, 2]"}
 
 
+def test_no_password_of_the_store_is_kept_in_it_or_told(config, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    uri = "http://ann:s3cret@127.0.0.1:9"
+    parameters = {"tracking": {"uri": uri}, "manifests": [uri]}
+    with start_run(config, kind="test", name="a run", parameters=parameters) as run:
+        run.uri = uri
+        monkeypatch.setattr(run.client, "log_batch", _fails_with(MlflowException(f"cannot reach {uri}", 5)))
+        run.log_metrics({"auc": 0.5}, 0)
+
+    data = run.client.get_run(run.run_id).data
+    assert data.params["tracking.uri"] == "http://ann:***@127.0.0.1:9"
+    assert "cannot reach http://ann:***@" in caplog.text
+    assert "s3cret" not in caplog.text + str(data.params) + str(data.tags)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1.*cannot be used") as refused:
+        check_store(TrackingConfig(uri=uri))
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(InputError, match="its password was left out where it was stored"):
+        TrackingConfig(uri=data.params["tracking.uri"])
+
+
+def _fails_with(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
 def test_a_long_configuration_is_kept_whole(config):
     with start_run(
         config, kind="test", name="a run", parameters={f"key{number}": number for number in range(250)}
