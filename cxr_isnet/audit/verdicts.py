@@ -23,11 +23,13 @@ RULE = (
     "(Bonferroni). A statistic's p-value is one-sided: Student's t of its distance from the threshold over its "
     "standard error, from resampled patients. The audit has found a shortcut if any probe has. It has found none among "
     "those examined only if the model tells the classes of these images apart (the positive control), no probe leaves "
-    "the question open, and class and hospital are not nearly one in training; else it cannot tell."
+    "the question open, and class and hospital are not nearly one in training; else it cannot tell. Of a model that "
+    "does not tell them apart heatmaps show no shortcut either: any weights have some relevance outside the lungs."
 )
 
 HEATMAPS_FAILED = "the heatmaps did not pass the check by random weights"
 CONTROL_FAILED = "the positive control was not passed: finding nothing means nothing"
+MAPS_OF_NOTHING = "the positive control was not passed: where such a model's relevance lies shows nothing"
 HELD_OUT = "held-out patients of the training hospitals"
 NEVER_EXAMINED = (
     "marks and devices inside the lungs",
@@ -121,7 +123,7 @@ def _outcome(probe: Probe, context: AuditContext) -> ProbeOutcome:
 
 def with_verdicts(outcomes: Sequence[ProbeOutcome]) -> list[ProbeOutcome]:
     """Outcomes with verdicts after Holm's correction; none on heatmaps that failed their check, and none in the model's
-    favour where the positive control was not passed."""
+    favour, nor by heatmaps, where the positive control was not passed."""
     checked = [_checked(o) for o in outcomes]
     unsound = any(o.verdict is Verdict.UNSOUND for o in checked)
     failed = any(o.verdict is Verdict.CONTROL_FAILED for o in checked)
@@ -133,7 +135,9 @@ def with_verdicts(outcomes: Sequence[ProbeOutcome]) -> list[ProbeOutcome]:
     for index, p_value in zip(tested, adjusted, strict=True):
         outcome = kept[index]
         verdict, reason = outcome.verdict, outcome.reason
-        if p_value < LEVEL:
+        if p_value < LEVEL and failed and _needs_heatmaps(outcome):
+            verdict, reason = Verdict.CANNOT_TELL, MAPS_OF_NOTHING
+        elif p_value < LEVEL:
             verdict = Verdict.FOUND
         elif failed or outcome.result.undecided:
             verdict, reason = Verdict.CANNOT_TELL, reason or CONTROL_FAILED

@@ -282,7 +282,7 @@ def in_words(
     """The numbers of a self-check in words, with what they come to; arguments as the attributes of `SelfCheck`."""
     answers = [_of_the_background(background, foreign, own, fall), _on_foreign_backgrounds(foreign, own)]
     if math.isfinite(excess.estimate):
-        answers.append(_of_relevance(excess))
+        answers.append(_of_relevance(excess, own))
     if math.isfinite(change):
         answers.append(_of_the_mark(change, trained_with_marks))
     found = {answer.verdict for answer in answers}
@@ -334,10 +334,15 @@ def _on_foreign_backgrounds(foreign: Interval, own: Interval) -> _Answer:
     )
 
 
-def _of_relevance(excess: Interval) -> _Answer:
+def _of_relevance(excess: Interval, own: Interval) -> _Answer:
     said = f"The lungs hold {interval_text(excess)} more of the relevance than where the same maps are moved about"
     if excess.low > 0:
         return _Answer(f"{said}.", SelfCheckVerdict.NO_SIGN)
+    if not _above_chance(own):
+        return _Answer(
+            f"{said}, of a network that does not tell the classes apart, so that this says nothing.",
+            SelfCheckVerdict.CANNOT_TELL,
+        )
     return _Answer(f"{said}, which is no more than by chance.", SelfCheckVerdict.SIGN)
 
 

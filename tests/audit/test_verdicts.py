@@ -18,7 +18,7 @@ from cxr_isnet.audit.probes import (
     weight_randomisation,
     whole_images,
 )
-from cxr_isnet.audit.statistics import ProbeResult
+from cxr_isnet.audit.statistics import LEVEL, ProbeResult
 from cxr_isnet.audit.verdicts import statement
 from cxr_isnet.deployment.gate_rules import AUDIT_PASSED
 from cxr_isnet.evaluation.confusion import FloatArray
@@ -95,6 +95,20 @@ def test_a_model_no_better_than_chance_gets_no_verdict_in_its_favour(
     assert overall_verdict(results) is Verdict.CANNOT_TELL
     assert statement(results).examined == ()
     assert len(statement(results).open) == 3
+
+
+def test_where_the_relevance_of_a_model_lies_that_tells_nothing_is_no_shortcut(context: Make) -> None:
+    corner = maps_at(slice(0, 8), slice(0, 8))
+    probes = [whole_images.PROBE, relevance_share.PROBE]
+
+    control, share = run_probes(context(ignores_all, heatmaps=corner), probes)
+    told = run_probes(context(reads_lungs, heatmaps=corner), probes)
+
+    assert (share.adjusted_p or 0.0) < LEVEL
+    assert (control.verdict, share.verdict) == (Verdict.CONTROL_FAILED, Verdict.CANNOT_TELL)
+    assert overall_verdict([control, share]) is Verdict.CANNOT_TELL
+    assert "where such a model's relevance lies shows nothing" in share.reason
+    assert [outcome.verdict for outcome in told] == [Verdict.CONTROL_PASSED, Verdict.FOUND]
 
 
 def test_without_the_positive_control_nothing_is_told(context: Make) -> None:

@@ -165,11 +165,20 @@ def test_of_a_constant_network_it_cannot_tell(phantoms):
     assert found.relevance_excess.estimate == pytest.approx(0.8 - np.mean(areas(phantoms)))
 
 
-def test_relevance_no_more_than_by_chance_is_a_sign(phantoms):
-    found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None, share=0.1)
+def test_relevance_no_more_than_by_chance_is_a_sign_of_a_network_that_tells_the_classes_apart(many):
+    found = check(reads(lung_pixels(many)[0]), many, None, share=0.1)
 
     assert found.verdict is SelfCheckVerdict.SIGN
     assert "no more than by chance" in " ".join(found.sentences)
+
+
+def test_relevance_anywhere_says_nothing_of_a_network_that_tells_nothing(phantoms):
+    found = check(Reads(slice(0, 2), slice(0, 2), 0.5, 0.0), phantoms, None, share=0.1)
+
+    assert found.relevance_excess.high < 0
+    assert found.verdict is SelfCheckVerdict.CANNOT_TELL
+    assert "the classes are not told apart" in found.sentences[0]
+    assert "so that this says nothing" in found.sentences[3]
 
 
 def with_rim(lungs: torch.Tensor) -> torch.Tensor:
