@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr_isnet.evaluation.confusion import FloatArray, IntArray
 from cxr_isnet.evaluation.interval import Interval, IntervalMethod
-from cxr_isnet.evaluation.metrics import confusion_rates
+from cxr_isnet.evaluation.metrics import Scale, class_metrics, confusion_rates
 
 DRAWS = 20_000
 MASS = 0.95
@@ -43,10 +43,18 @@ def posterior_draws(
 
 
 def posterior_intervals(draws: Mapping[str, FloatArray], *, independent: bool) -> dict[str, Interval]:
-    """Mean and 95% highest-density interval of every rate; approximate where patients have several images."""
+    """Centre and 95% highest-density interval of every rate; approximate where patients have several images.
+
+    The centre is the mean, of a likelihood ratio the median: where the confusion matrix has an empty cell the mean of a
+    ratio is that of a few draws near a division by 0, or infinite.
+    """
+    ratios = {metric.name for metric in class_metrics() if metric.scale is Scale.RATIO}
     return {
         name: Interval(
-            float(np.mean(values)), *highest_density(values), IntervalMethod.POSTERIOR, approximate=not independent
+            float(np.median(values) if name.partition(" of ")[0] in ratios else np.mean(values)),
+            *highest_density(values),
+            IntervalMethod.POSTERIOR,
+            approximate=not independent,
         )
         for name, values in draws.items()
     }

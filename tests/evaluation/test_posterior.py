@@ -22,6 +22,17 @@ def test_the_sensitivity_is_beta():
     assert exact.pdf(found.low) == pytest.approx(exact.pdf(found.high), rel=0.25)  # ends of equal density
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_likelihood_ratio_whose_mean_is_infinite_has_its_median(seed):
+    one_answer = np.array([[12, 0], [12, 0]])
+
+    found = posterior_intervals(posterior_draws(one_answer, CLASSES, seed=seed), independent=True)
+
+    ratio = found["lr_negative of normal"]  # of two independent shares of the same Beta(1, 13): the median is 1
+    assert ratio.estimate == pytest.approx(1, rel=0.05)
+    assert ratio.low < ratio.estimate < ratio.high
+
+
 def test_the_highest_density_interval_of_a_skewed_sample_starts_at_its_mode():
     draws = np.random.default_rng(0).exponential(size=100_000)
 
