@@ -44,7 +44,7 @@ class EvaluateModelConfig(EvaluationConfig):
         output: Folder for the results, a folder in it for each condition (`clean`, and with marks `biased` and
             `swapped`); must be empty.
         validation: Table of the model's predictions on in-domain validation, which sets threshold and temperature; null
-            takes the most probable class and the checkpoint's own temperature.
+            takes those that the checkpoint is shipped with.
         audit: `audit.json` of the shortcut audit, for the report.
         training: Manifests that the classifier was trained on, for controls: what classifiers that see no lungs, and
             have learned from the same patients, reach on these hospitals. Empty takes those of the training in whose

@@ -108,8 +108,8 @@ def explain(config: ExplainConfig) -> str:
         for image in found:
             if image.case is not None:
                 _write_case(folder / image.stem, image.case, classifier.classes, scale)
-        _write_table(folder / TABLE, found, classifier.classes)
-        _write_explanations(folder / PAGE, found, classifier.classes, scale, config.model, kind)
+        _write_table(folder / TABLE, found, classifier)
+        _write_explanations(folder / PAGE, found, classifier, scale, config.model, kind)
     return "\n".join([str(output / PAGE), *(f"not explained: {failure}" for failure in failures)])
 
 
@@ -137,23 +137,32 @@ def _write_case(stem: Path, case: HeatmapCase, classes: Sequence[str], scale: fl
         )  # fmt: skip
 
 
-def _write_table(path: Path, found: Sequence[_Explained], classes: Sequence[str]) -> None:
+def _decision(classifier: Classifier, case: HeatmapCase) -> str:
+    return classifier.classes[int(classifier.decide(np.asarray([case.probabilities], dtype=np.float64))[0])]
+
+
+def _write_table(path: Path, found: Sequence[_Explained], classifier: Classifier) -> None:
+    probabilities = [f"probability_{name}" for name in classifier.classes]
     rows: list[list[object]] = []
     for image in found:
         case = image.case
-        numbers = ["", *[""] * len(classes)] if case is None else [case.predicted, *case.probabilities]
+        numbers: list[object] = [""] * (2 + len(probabilities))
+        if case is not None:
+            numbers = [case.predicted, _decision(classifier, case), *case.probabilities]
         rows.append([image.stem, image.name, *numbers, image.error])
-    write_csv(path, ["number", "name", "predicted", *(f"probability_{name}" for name in classes), "error"], rows)
+    write_csv(path, ["number", "name", "predicted", "decision", *probabilities, "error"], rows)
 
 
 def _write_explanations(
-    path: Path, found: Sequence[_Explained], classes: Sequence[str], scale: float, model: str, explainer: str
+    path: Path, found: Sequence[_Explained], classifier: Classifier, scale: float, model: str, explainer: str
 ) -> None:
+    classes = classifier.classes
     images = [
         {
             "number": image.number,
             "name": image.name,
             "predicted": image.case.predicted,
+            "decision": _decision(classifier, image.case) if classifier.threshold is not None else "",
             "predicted_index": list(classes).index(image.case.predicted),
             "probabilities": list(zip(classes, image.case.probabilities, strict=True)),
             "source": image_uri(_enlarged(Image.fromarray(np.rint(image.case.image * 255).astype(np.uint8)))),
@@ -171,6 +180,7 @@ def _write_explanations(
         scale=f"{scale:.3g}",
         model=model,
         explainer=explainer,
+        rule=classifier.decision.rule.origin if classifier.threshold is not None else "",
         against=f"rgb{AGAINST}",
         for_=f"rgb{FOR}",
     )

@@ -12,6 +12,7 @@ from functools import partial as partial_of
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from cxr_isnet.deployment import (
@@ -25,7 +26,7 @@ from cxr_isnet.deployment import (
 )
 from cxr_isnet.engine import Device
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import ERROR_COLUMN, DecisionRule, probability_columns, write_predictions
+from cxr_isnet.evaluation import ERROR_COLUMN, DecisionRule, probability_columns, with_temperature, write_predictions
 from cxr_isnet.files import atomic_write, output_folder
 from cxr_isnet.inference import Classifier, files_frame
 from cxr_isnet.manifests import (
@@ -133,7 +134,7 @@ def predict(config: PredictConfig) -> tuple[str, int]:
         else:
             write_predictions(table, output)
     logger.info("%d images in %.1f s: %.1f images a second", len(table), seconds, len(table) / seconds)
-    return _summary(table, classifier.classes, output)
+    return _summary(table, classifier, output, calibrated=config.calibrated)
 
 
 class ResultSettings(Protocol):
@@ -214,10 +215,15 @@ def _files_of(path: Path) -> list[str]:
     return sorted(file for file in found if not Path(file).name.startswith("."))
 
 
-def _summary(table: pd.DataFrame, classes: Sequence[str], output: Path) -> tuple[str, int]:
+def _summary(table: pd.DataFrame, classifier: Classifier, output: Path, *, calibrated: bool) -> tuple[str, int]:
     failed = table[ERROR_COLUMN] != ""
-    most = table.loc[~failed, probability_columns(classes)].to_numpy().argmax(1) if (~failed).any() else []
-    counts = pd.Series([classes[index] for index in most], dtype=str).value_counts()
+    scores = table.loc[~failed, probability_columns(classifier.classes)].to_numpy(np.float64)
+    own = with_temperature(scores, 1 / classifier.temperature) if calibrated else scores
+    counts = np.bincount(classifier.decide(own), minlength=len(classifier.classes))
     lines = [f"{output}: {len(table)} images, {int(failed.sum())} could not be predicted (column '{ERROR_COLUMN}')"]
-    lines += [f"  most probable {name}: {int(counts.get(name, 0))}" for name in classes]
+    if classifier.threshold is None:
+        lines += [f"  most probable {name}: {n}" for name, n in zip(classifier.classes, counts, strict=True)]
+    else:
+        lines += [f"  decision {name}: {n}" for name, n in zip(classifier.classes, counts, strict=True)]
+        lines.append(f"  ({classifier.decision.rule.origin})")
     return "\n".join(lines), int(failed.any())

@@ -73,7 +73,7 @@ from cxr_isnet.evaluation.ranking import HandTillAUC, WithinSiteAUC, hand_till_a
 from cxr_isnet.evaluation.report import FILES, study_metrics, study_text, write_report
 from cxr_isnet.evaluation.site import POOLED, SiteResult, evaluate_site, evaluate_sites
 from cxr_isnet.evaluation.study import Study, check_prevalence, evaluate_folds, evaluate_table, evaluate_tables
-from cxr_isnet.evaluation.thresholds import DecisionRule, frozen_rule
+from cxr_isnet.evaluation.thresholds import DecisionRule, ShippedDecision, frozen_rule
 
 __all__ = [
     "BCA_BOOTSTRAP",
@@ -104,6 +104,7 @@ __all__ = [
     "Predict",
     "Replicates",
     "Settings",
+    "ShippedDecision",
     "SiteResult",
     "Study",
     "TrainingTables",

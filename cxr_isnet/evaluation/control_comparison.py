@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates, paired_difference
-from cxr_isnet.evaluation.interval import Interval
+from cxr_isnet.evaluation.bootstrap import PatientBootstrap, Replicates
+from cxr_isnet.evaluation.confusion import FloatArray
+from cxr_isnet.evaluation.interval import Interval, paired_interval
+from cxr_isnet.evaluation.metrics import EvaluatedImages, overall_metrics
 from cxr_isnet.evaluation.page import interval_text
 from cxr_isnet.evaluation.predictions_table import label_indices, probabilities
 from cxr_isnet.evaluation.ranking import HandTillAUC
@@ -106,13 +108,23 @@ def _result(
     first = next(iter(tables.values()))
     bootstrap = PatientBootstrap.of(first, resamples=resamples, seed=seed)
     labels = label_indices(first, classes)
+    scores = probabilities(control.set_index("path").loc[first["path"]], classes)
+    (auc,) = (metric for metric in overall_metrics() if metric.name == _AUC)
+    images = EvaluatedImages(tuple(classes), labels, scores, scores.argmax(axis=1), np.full(len(labels), np.nan), {})
+    patients = auc.patients(images, bootstrap.patients, -1)
 
-    def replicates(predictions: pd.DataFrame) -> Replicates:
-        return bootstrap.resample({_AUC: HandTillAUC(labels, probabilities(predictions, classes))})
+    def replicates(of: FloatArray) -> Replicates:
+        return bootstrap.resample({_AUC: HandTillAUC(labels, of)})
 
-    own = replicates(control.set_index("path").loc[first["path"]])
-    differences = {model: paired_difference(replicates(table), own, _AUC) for model, table in tables.items()}
-    return ControlResult(name, int(np.sum(labels >= 0)), own.interval(_AUC), differences)
+    own = replicates(scores)
+    reached = auc.interval(own.estimate(_AUC), own.column(_AUC), patients)
+    differences = {}
+    for model, table in tables.items():
+        its = replicates(probabilities(table, classes))
+        differences[model] = paired_interval(
+            its.estimate(_AUC) - own.estimate(_AUC), its.column(_AUC) - own.column(_AUC), patients, reached.approximate
+        )
+    return ControlResult(name, int(np.sum(labels >= 0)), reached, differences)
 
 
 def control_sentences(controls: Mapping[str, Sequence[ControlResult]]) -> list[str]:

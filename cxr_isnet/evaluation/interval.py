@@ -164,6 +164,20 @@ def student_interval(estimate: float, standard_error: float, patients: int, leve
     )
 
 
+def paired_interval(estimate: float, drawn: npt.NDArray[np.float64], patients: int, approximate: bool) -> Interval:
+    """Of the difference of two models on the same patients.
+
+    Args:
+        estimate: the difference.
+        drawn: (R,) of the same resamples of patients for both; NaN where one is undefined.
+        patients: that it rests on, of the smallest kind.
+        approximate: too few of them to say that the interval covers.
+    """
+    found = student_interval(estimate, standard_error(drawn, patients), patients)
+    used = int(np.isfinite(drawn).sum())
+    return replace(found, resamples_used=used, patients=patients, approximate=approximate)
+
+
 def log_interval(estimate: float, log_error: float, patients: int) -> Interval:
     """Of a positive number, from the standard error of its logarithm; otherwise as `student_interval`."""
     if not estimate > 0:

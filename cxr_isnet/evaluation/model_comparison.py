@@ -15,7 +15,7 @@ from cxr_isnet.evaluation.across_sites import AcrossSites, comparable_sites, dif
 from cxr_isnet.evaluation.bootstrap import patient_numbers
 from cxr_isnet.evaluation.confusion import BoolArray, FloatArray, IntArray
 from cxr_isnet.evaluation.delong import DeLongTest, correlated_aucs, delong_test
-from cxr_isnet.evaluation.interval import Interval, standard_error, student_interval
+from cxr_isnet.evaluation.interval import Interval, paired_interval
 from cxr_isnet.evaluation.metrics import compared_metrics
 from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, SiteEvaluation
 from cxr_isnet.evaluation.posterior import posterior_draws, superiority
@@ -162,11 +162,8 @@ def paired_differences(first: SiteResult, second: SiteResult) -> dict[str, Inter
         drawn = first.replicates.column(metric.name) - second.replicates.column(metric.name)
         ours, theirs = first.metrics[metric.name], second.metrics[metric.name]
         patients = min(ours.patients or 0, theirs.patients or 0)
-        interval = student_interval(ours.estimate - theirs.estimate, standard_error(drawn, patients), patients)
         approximate = ours.approximate or theirs.approximate
-        found[metric.name] = replace(
-            interval, resamples_used=int(np.isfinite(drawn).sum()), patients=patients, approximate=approximate
-        )
+        found[metric.name] = paired_interval(ours.estimate - theirs.estimate, drawn, patients, approximate)
     return found
 
 

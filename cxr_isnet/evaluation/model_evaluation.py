@@ -30,7 +30,7 @@ from cxr_isnet.evaluation.posterior import posterior_draws, posterior_intervals
 from cxr_isnet.evaluation.predictions_table import failed_predictions, label_indices, probabilities
 from cxr_isnet.evaluation.ranking import RocBand, roc_band
 from cxr_isnet.evaluation.site import SiteResult, by_site, evaluate_checked
-from cxr_isnet.evaluation.thresholds import ARGMAX, DecisionRule, cross_fitted_decisions, frozen_rule
+from cxr_isnet.evaluation.thresholds import DecisionRule, ShippedDecision, cross_fitted_decisions, frozen_rule
 
 BAND_RESAMPLES = 400
 """Of the band of a ROC curve; enough for a standard error."""
@@ -179,7 +179,7 @@ def evaluate_model(
     classes: Sequence[str],
     validation: pd.DataFrame | None,
     settings: Settings,
-    temperature: float = float("nan"),
+    shipped: ShippedDecision | None = None,
 ) -> ModelEvaluation:
     """Evaluate one model.
 
@@ -189,12 +189,13 @@ def evaluate_model(
         classes: names of the classes.
         validation: its checked predictions on in-domain validation; None without.
         settings: how.
-        temperature: that the model is shipped with, for want of a validation table; NaN for none.
+        shipped: how the model decides for want of a validation table; None takes the most probable class.
 
     Raises:
         InputError: as `frozen_rule`, `evaluate_sites` and `groupings`.
     """
-    rule, fold = ARGMAX, None
+    decision, fold = shipped or ShippedDecision(), None
+    rule, temperature = decision.rule, decision.temperature
     if validation is not None:
         fold = _fitted(name, str(table["model_uri"].iloc[0]), validation, classes, settings)
         rule, temperature = fold.rule, fold.temperature

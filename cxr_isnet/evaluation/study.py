@@ -17,6 +17,7 @@ from cxr_isnet.evaluation.metrics import summary_metrics
 from cxr_isnet.evaluation.model_comparison import Comparison, compare
 from cxr_isnet.evaluation.model_evaluation import ModelEvaluation, Settings, evaluate_model, evaluate_model_folds
 from cxr_isnet.evaluation.predictions_table import check_predictions, predicted_classes, read_predictions
+from cxr_isnet.evaluation.thresholds import ShippedDecision
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def evaluate_tables(
     validation: Mapping[str, pd.DataFrame],
     settings: Settings,
     audit: Mapping[str, Any] | None = None,
-    temperatures: Mapping[str, float] | None = None,
+    shipped: Mapping[str, ShippedDecision] | None = None,
     controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> Study:
     """Evaluate and compare models.
@@ -137,7 +138,7 @@ def evaluate_tables(
         validation: name to checked predictions on in-domain validation; none, or one of each model.
         settings: how.
         audit: as of `Study`.
-        temperatures: name to the temperature that the model is shipped with; taken where it has no validation table.
+        shipped: name to how the model decides where it has no validation table; else by the most probable class.
         controls: name to checked predictions of a control on some or all of the same images.
 
     Raises:
@@ -148,9 +149,8 @@ def evaluate_tables(
     if lacking:
         raise InputError(f"validation names no table of model {lacking[0]!r}. Give one for every model, or none")
     check_prevalence(settings, classes)
-    shipped = temperatures or {}
     models = {
-        name: evaluate_model(name, table, classes, validation.get(name), settings, shipped.get(name, math.nan))
+        name: evaluate_model(name, table, classes, validation.get(name), settings, (shipped or {}).get(name))
         for name, table in tqdm(tables.items(), desc="evaluating models", disable=None)
     }
     return Study(

@@ -45,6 +45,29 @@ ARGMAX = DecisionRule()
 CROSS_FITTING_PARTS = 10
 
 
+@dataclass(frozen=True)
+class ShippedDecision:
+    """How a model decides where it is used, as its training fitted it; evaluated for want of a validation table.
+
+    Attributes:
+        rule: from probabilities to a class.
+        temperature: of calibrated probabilities; NaN for none.
+    """
+
+    rule: DecisionRule = ARGMAX
+    temperature: float = float("nan")
+
+    @classmethod
+    def of(cls, threshold: float | None, temperature: float, classes: Sequence[str]) -> "ShippedDecision":
+        """Of what a checkpoint holds: no threshold is None, and no temperature 1."""
+        rule = ARGMAX
+        if threshold is not None:
+            rule = DecisionRule(
+                threshold, f"{classes[1]} from probability {threshold:.4g} on: shipped with the model, frozen"
+            )
+        return cls(rule, temperature if temperature != 1 else float("nan"))
+
+
 def frozen_rule(
     y_true: IntArray, y_score: FloatArray, classes: Sequence[str], *, sensitivity: float | None, source: str
 ) -> DecisionRule:

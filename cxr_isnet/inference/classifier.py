@@ -21,6 +21,7 @@ from cxr_isnet.config import is_import_path
 from cxr_isnet.data import ImageConfig, load_image
 from cxr_isnet.engine import damaged, load_network, load_state, save_state
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation import FloatArray, IntArray, ShippedDecision
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference
 from cxr_isnet.inference.read_ahead import in_batches
@@ -175,6 +176,16 @@ class Classifier:
         logits = self.network(images.to(self.device)).float()
         scaled: Tensor = logits / self.temperature if calibrated else logits
         return scaled.softmax(1).cpu()
+
+    def decide(self, probabilities: FloatArray) -> IntArray:
+        """Index of the class decided for (N,), from the network's own probabilities (N, classes): at the threshold, or
+        the most probable."""
+        return self.decision.rule.decide(probabilities)
+
+    @property
+    def decision(self) -> ShippedDecision:
+        """How it decides, as its training fitted it on validation."""
+        return ShippedDecision.of(self.threshold, self.temperature, self.classes)
 
     def predict(
         self,

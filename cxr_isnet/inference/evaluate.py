@@ -57,7 +57,7 @@ def evaluate_classifier(
         conditions: What is planted into the images.
         settings: How the predictions are evaluated.
         validation: Checked predictions of in-domain validation images as they are, which set threshold and temperature;
-            None takes the most probable class and the classifier's own temperature.
+            None takes those that the classifier is shipped with.
         predictions: By condition, predictions that are made already.
         audit: Content of the shortcut audit's `audit.json`, for the report.
         controls: That have learned from the classifier's training images; their predictions of the images as they are
@@ -87,7 +87,7 @@ def evaluate_classifier(
             {} if validation is None else {classifier.method: validation},
             settings,
             audit,
-            {classifier.method: classifier.temperature} if classifier.temperature != 1 else {},
+            {classifier.method: classifier.decision},
             beside,
         )
         if condition.name == CLEAN:

@@ -181,9 +181,7 @@ def predict_sources(
 def _columns(classifier: Classifier, scores: Scores) -> dict[str, Any]:
     own = scores.probabilities()
     most = _class_names(classifier, np.where(np.isnan(own), -1, own).argmax(1), scores)
-    decided = most
-    if classifier.threshold is not None:
-        decided = _class_names(classifier, (own[:, 1] >= classifier.threshold).astype(np.int64), scores)
+    decided = _class_names(classifier, classifier.decide(np.where(np.isnan(own), -1, own)), scores)
     about = [entry or _About() for entry in scores.about]
     warnings = [
         "; ".join([*entry.warnings, *_distance_warning(distance)])

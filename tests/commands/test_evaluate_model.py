@@ -81,11 +81,12 @@ def test_controls_learn_from_the_training_patients_where_these_are_known(
     assert (tmp_path / "out" / "border" / "predictions.csv").is_file() == (known != "not at all")
 
 
-def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
+def test_without_a_validation_table_a_checkpoint_decides_as_it_is_shipped(
     model: Path, phantom_manifest: Path, tmp_path: Path
 ) -> None:
     classifier = Classifier.load(model)
-    classifier.temperature = 2.0
+    probabilities = classifier.predict(list(read_manifest(phantom_manifest)["image"]))["probability_tuberculosis"]
+    classifier.temperature, classifier.threshold = 2.0, float(probabilities.quantile(0.75))
     classifier.save(model)
     no_tracking = TrackingConfig(enabled=False)
 
@@ -104,6 +105,10 @@ def test_a_checkpoint_is_judged_as_given_and_with_the_temperature_that_it_ships(
     ill = (table["label"] == "tuberculosis").to_numpy()
     there = evaluated["sites"]["Alder"]
     assert evaluated["temperature"] == 2.0
+    assert evaluated["rule"]["threshold"] == classifier.threshold
+    right = (own[:, 1] >= classifier.threshold) == ill
+    assert 0 < there["result"]["confusion"][0][1] + there["result"]["confusion"][1][1] < len(own)
+    assert there["result"]["metrics"]["accuracy"]["estimate"] == pytest.approx(right.mean())
     assert there["calibration"]["tuberculosis"]["brier"] == pytest.approx(((own[:, 1] - ill) ** 2).mean())
     scaled = with_temperature(own, 2.0)[:, 1]
     assert there["calibration_scaled"]["tuberculosis"]["brier"] == pytest.approx(((scaled - ill) ** 2).mean())

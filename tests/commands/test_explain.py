@@ -97,6 +97,23 @@ def test_the_page_is_whole_in_itself_and_escapes_names(explained: tuple[Path, st
     assert f"+{float(saved['scale']):.3g}" in page
 
 
+def test_the_decision_of_the_threshold_is_told_beside_the_most_probable_class(
+    model: Path, images: list[str], tmp_path: Path
+) -> None:
+    classifier = Classifier.load(model)
+    classifier.threshold = 0.0  # decides for the second class, whatever is more probable
+    classifier.save(model)
+
+    explain(ExplainConfig(str(model), images[:1], str(tmp_path / "maps")))
+
+    with (tmp_path / "maps" / "images.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["decision"] == "tuberculosis"
+    page = (tmp_path / "maps" / "index.html").read_text(encoding="utf-8")
+    assert f"predicted {row['predicted']}, decision tuberculosis." in page
+    assert "decision: tuberculosis from probability 0 on: shipped with the model" in page
+
+
 def test_the_command_line(model: Path, images: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["explain", f"--model={model}", f"--images={images[:1]}", f"--output={tmp_path / 'maps'}"])
 

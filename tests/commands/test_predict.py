@@ -18,6 +18,7 @@ from cxr_isnet.commands.predict import PredictConfig, dicom_results
 from cxr_isnet.deployment import load_classifier, log_classifier
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
+from cxr_isnet.manifests import read_manifest
 from cxr_isnet.tracking import TrackingConfig, start_run
 
 PROBABILITIES = ["probability_normal", "probability_tuberculosis"]
@@ -76,6 +77,22 @@ def test_every_file_gets_a_row_and_a_bad_one_stops_no_good_one(
     assert bad[PROBABILITIES].isna().all(axis=None)
     assert all(os.path.basename(path) in reason for path, reason in bad["error"].items())
     assert "4 images, 3 could not be predicted" in capsys.readouterr().out
+
+
+def test_the_summary_counts_the_decisions_that_the_model_is_shipped_with(
+    trained: Path, external_manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier, model = Classifier.load(trained / "best.pt"), tmp_path / "best.pt"
+    scores = classifier.predict(list(read_manifest(external_manifest)["image"]))["probability_tuberculosis"]
+    classifier.threshold, classifier.temperature = float(scores.sort_values().iloc[-3:-1].mean()), 0.1
+    classifier.save(model)
+
+    for calibrated in ("false", "true"):
+        predict(str(model), str(external_manifest), "-o", str(tmp_path / "p.csv"), f"--calibrated={calibrated}")
+
+        said = capsys.readouterr().out
+        assert f"decision normal: {len(scores) - 2}\n  decision tuberculosis: 2\n" in said
+        assert f"(tuberculosis from probability {classifier.threshold:.4g} on: shipped with the model, frozen)" in said
 
 
 def test_a_manifest_gives_a_table_that_can_be_evaluated_to_the_same_numbers(

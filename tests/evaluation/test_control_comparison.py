@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from cxr_isnet.errors import InputError
@@ -45,6 +46,32 @@ def test_a_model_is_no_better_unless_the_interval_of_the_difference_is_above_0(s
     said = [s for s in control_sentences(study.controls) if s.startswith("pooled") and "no better" in s]
     assert len(said) == 1
     assert said[0].startswith("pooled: plain is no better than the thumbnail")
+
+
+def test_a_control_has_the_interval_that_the_same_table_has_as_a_model(study, tables, control):
+    known = evaluate_tables({"thumbnail": control.sort_index()}, TWO, {}, SETTINGS).models["thumbnail"]
+
+    (result,) = study.controls["pooled"]
+    expected = known.overall.result.metrics["auc"]
+    assert (result.auc.estimate, result.auc.low, result.auc.high) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+
+
+def test_a_control_of_few_patients_that_is_always_right_has_an_interval_that_is_marked(tables):
+    few = {"plain": tables["plain"].groupby("label").head(5)}
+    right = few["plain"]["label"] == TWO[1]
+    perfect = few["plain"].assign(probability_normal=1.0 - right, probability_tuberculosis=right.astype(float))
+
+    study = evaluate_tables(few, TWO, {}, SETTINGS, controls={"border": perfect})
+
+    ((result,),) = study.controls.values()
+
+    assert (result.auc.estimate, result.auc.high, result.auc.approximate) == (1.0, 1.0, True)
+    patients = few["plain"].groupby("label")["patient_id"].nunique().min()
+    wilson = patients / (patients + student.ppf(0.975, patients - 1) ** 2)  # of n of n, with Student's quantile
+    assert result.auc.low == pytest.approx(wilson)
+    assert result.minus_control["plain"].approximate
 
 
 def test_every_report_says_so(study, tables, tmp_path):

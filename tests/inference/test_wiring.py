@@ -242,7 +242,7 @@ def test_an_evaluation_has_the_predictions_rules_and_audit_that_it_is_given(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    classifier.temperature = temperature
+    classifier.temperature, classifier.threshold = temperature, 0.3
     given: list[Any] = []
     reported: list[tuple[Any, ...]] = []
     pictured: list[Condition] = []
@@ -262,11 +262,12 @@ def test_an_evaluation_has_the_predictions_rules_and_audit_that_it_is_given(
     assert studies == {"biased": "study 1", "clean": "study 2"}
     assert pictured == [(BIASED, store), (CLEAN, store)]
     assert [arguments[0] for arguments in reported] == [tmp_path / "biased", tmp_path / "clean"]
-    for tables, classes, validations, chosen, found_audit, temperatures, controls in given:
+    for tables, classes, validations, chosen, found_audit, shipped, controls in given:
         assert controls == {}
         assert (classes, chosen, found_audit) == (CLASSES, settings, audit)
         assert validations == {"cross_entropy": validation}
-        assert temperatures == ({} if temperature == 1 else {"cross_entropy": temperature})
+        assert shipped["cross_entropy"].rule.threshold == 0.3
+        assert str(shipped["cross_entropy"].temperature) == ("nan" if temperature == 1 else str(temperature))
         assert list(tables) == ["cross_entropy"]
     uris = [set(tables["cross_entropy"]["model_uri"]) for tables, *_ in given]
     assert uris == [{"models:/m/1"}, {"made before"}]
