@@ -129,7 +129,7 @@ class RunDirectory:
 
     def _write_settings(self, settings: Mapping[str, Any], comment: str) -> None:
         with atomic_write(self.config_file) as partial:
-            partial.write_text(comment + yaml.safe_dump(dict(settings), sort_keys=False))
+            partial.write_text(comment + hide_passwords(yaml.safe_dump(dict(settings), sort_keys=False)))
 
     def note_run(self, run_id: str, uri: str) -> None:
         """Writes down the MLflow run that the directory is the output of; nothing where there is none."""
