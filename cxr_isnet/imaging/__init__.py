@@ -28,7 +28,9 @@ from cxr_isnet.imaging.polarity import downsample
 from cxr_isnet.imaging.provenance import Provenance
 from cxr_isnet.imaging.raw_picture import read_json_header, read_raw_picture
 from cxr_isnet.imaging.rejection import RejectedFile, RejectionReason
+from cxr_isnet.imaging.terms import sex
 from cxr_isnet.imaging.untrusted import UntrustedImage, read_untrusted
+from cxr_isnet.imaging.views import View, find_view
 from cxr_isnet.on_demand import names_on_demand
 
 if TYPE_CHECKING:
@@ -55,10 +57,12 @@ __all__ = [
     "RejectionReason",
     "Turn",
     "UntrustedImage",
+    "View",
     "border_share",
     "correct_polarity",
     "downsample",
     "encode_png",
+    "find_view",
     "frontal_features",
     "frontal_score",
     "image_turn",
@@ -72,6 +76,7 @@ __all__ = [
     "read_raw_picture",
     "read_untrusted",
     "retain_device",
+    "sex",
 ]
 
 __getattr__ = names_on_demand(__name__, {"monai_reader": ("CXRReader",)})

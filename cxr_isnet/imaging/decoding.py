@@ -182,6 +182,10 @@ def _fill_missing_tags(dataset: Dataset, header: Header) -> tuple[str, ...]:
             RejectionReason.PIXEL_FORMAT,
             f"BitsStored (0028,0101) is {stored} of {allocated} allocated. Repair the header",
         )
+    if (sign := header.integer("PixelRepresentation")) not in (None, 0, 1):
+        raise RejectedFile(
+            RejectionReason.PIXEL_FORMAT, f"PixelRepresentation (0028,0103) is {sign}, not 0 or 1. Repair the header"
+        )
     assumed = []
     for keyword, value in (
         ("SamplesPerPixel", 1),

@@ -53,6 +53,11 @@ _MANUFACTURERS = {
     "Toshiba": "TOSHIBA", "Trixell": "TRIXELL", "Varex": "VAREX", "Varian": "VARIAN", "Vieworks": "VIEWORKS",
     "Visaris": "VISARIS", "Wandong": "WANDONG",
 }  # fmt: skip
+_SEXES = {
+    **dict.fromkeys(("f", "w", "female", "woman", "weiblich", "femme", "femenino", "mujer", "femminile"), "F"),
+    **dict.fromkeys(("m", "male", "man", "männlich", "homme", "masculino", "hombre", "maschile"), "M"),
+    **dict.fromkeys(("o", "other", "d", "diverse", "divers"), "O"),
+}
 _BY_FIRST_WORD = {word: name for name, words in _MANUFACTURERS.items() for word in words.split()}
 _BY_TWO_WORDS: dict[tuple[str, ...], str] = {
     ("GENERAL", "ELECTRIC"): "GE",
@@ -69,3 +74,8 @@ def manufacturer(text: str) -> str:
     if not words:
         return OTHER if text else ""
     return _BY_TWO_WORDS.get(words[:2], _BY_FIRST_WORD.get(words[0], OTHER))
+
+
+def sex(text: str) -> str:
+    """`F`, `M`, `O`, or "" where unknown; w and d are the initials of the German words."""
+    return _SEXES.get(text.strip().lower(), "")

@@ -26,10 +26,11 @@ from cxr_isnet.imaging import (
     open_header,
     read_radiograph,
     retain_device,
+    sex,
 )
 from cxr_isnet.intake.archives import ArchiveReader
 from cxr_isnet.intake.discovery import Rejected
-from cxr_isnet.intake.pseudonyms import Pseudonyms, is_placeholder, patient_age, patient_sex
+from cxr_isnet.intake.pseudonyms import Pseudonyms, is_placeholder, patient_age
 
 IMAGE_FOLDER = "images"
 
@@ -275,7 +276,7 @@ class Importer:
         age = patient_age(header)
         cells: dict[str, Any] = {
             "view": provenance.view,
-            "sex": patient_sex(header),
+            "sex": sex(header.text("PatientSex")),
             "age": "" if age is None else f"{age:g}",
             "body_part": provenance.body_part,
             "device": " ".join(dict.fromkeys(filter(None, (provenance.manufacturer, provenance.model)))),

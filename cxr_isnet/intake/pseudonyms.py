@@ -25,6 +25,7 @@ MIN_KEY_BYTES = 16
 _DIGITS = 16  # 64 bits: the chance of a collision among a million identifiers is below one in ten million
 _YEAR = 365
 _MAX_AGE = 90  # ages above 89 count as identifying: 45 CFR 164.514(b)(2)(i)(C)
+_LONGEST_LIFE = 110
 _AGE = re.compile(r"(\d{1,3})([YMWD]?)")
 _PLACEHOLDER = re.compile(
     r"ANON|ANONYM\w*|ANONIM\w*|DEIDENTIFIED|REMOVED|UNKNOWN|UNBEKANNT|INCONNU|DESCONOCIDO|DESCONHECIDO|SCONOSCIUTO"
@@ -159,21 +160,33 @@ def _check_length(key: bytes, source: str) -> bytes:
 
 
 def patient_age(header: Header) -> float | None:
-    """PatientAge (0010,1010) in years, whole from the first year on; 90 stands for all above 89."""
+    """The age in years, whole from the first year on; 90 stands for all above 89.
+
+    By PatientAge (0010,1010), else from PatientBirthDate (0010,0030), which every image has that a hospital has not
+    de-identified, to StudyDate (0008,0020).
+    """
     match = _AGE.fullmatch(header.text("PatientAge").upper())
-    if match is None:
+    years = int(match[1]) / _PER_YEAR[match[2]] if match else _years_between(header)
+    if years is None:
         return None
-    years = int(match[1]) / _PER_YEAR[match[2]]
     return float(min(int(years), _MAX_AGE)) if years >= 1 else round(years, 2)
+
+
+def _years_between(header: Header) -> float | None:
+    """Years from birth to study; None without dates, or of more than any person's, as 1900 for an unknown year."""
+    try:
+        birth, study = (
+            date.fromisoformat(re.sub(r"\D", "", header.text(keyword))) for keyword in ("PatientBirthDate", "StudyDate")
+        )
+    except ValueError:
+        return None
+    whole = study.year - birth.year - ((study.month, study.day) < (birth.month, birth.day))
+    if not 0 <= whole <= _LONGEST_LIFE:
+        return None
+    return float(whole) if whole else (study - birth).days / _PER_YEAR["D"]
 
 
 def is_placeholder(patient: str) -> bool:
     """Whether a PatientID stands for nobody, as "ANONYMOUS": the images of all patients would count as those of one."""
     letters = "".join(filter(str.isalnum, patient.upper()))
     return not letters or _PLACEHOLDER.fullmatch(letters) is not None
-
-
-def patient_sex(header: Header) -> str:
-    """PatientSex (0010,0040): F, M, O, or "" for anything else."""
-    text = header.text("PatientSex").upper()
-    return text if text in ("F", "M", "O") else ""

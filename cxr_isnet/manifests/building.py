@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.files import atomic_write
+from cxr_isnet.imaging import sex
 from cxr_isnet.manifests.checksums import file_digest
 from cxr_isnet.manifests.problems import raise_first, spelling_problems
 from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, schema_problems
 from cxr_isnet.manifests.source_parsing.combined_masks import NoMaskError, combined_mask
-from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header
+from cxr_isnet.manifests.source_parsing.demographics import frontal_view, with_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.layout import MADE_IMAGES, MADE_MASKS, listing
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions

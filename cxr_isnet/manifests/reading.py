@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.imaging import sex
 from cxr_isnet.manifests.column_mapping import MAPPING_SUFFIXES, read_column_mapping
 from cxr_isnet.manifests.data_folder import how_to_build
 from cxr_isnet.manifests.problems import (
@@ -19,7 +20,6 @@ from cxr_isnet.manifests.problems import (
     spelling_problems,
 )
 from cxr_isnet.manifests.schema import MANIFEST_COLUMNS, check_columns, schema_problems
-from cxr_isnet.manifests.source_parsing.demographics import sex
 from cxr_isnet.shipped import locate
 from cxr_isnet.tables import find_file, match_columns, read_table, to_numbers
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cxr_isnet.engine import check_whole, load_state
+from cxr_isnet.engine import check_whole, load_state, load_weights
 from cxr_isnet.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def load_third_party(network: nn.Module, weights: Mapping[str, Any], path: Path)
         elif name.startswith(_HEAD[kind]) or name.endswith("num_batches_tracked"):
             taken[name] = own[name]
     _check_fit(taken, own, [name for name in left_out if re.search(r"features\.|layer\d", name)], path)
-    part.load_state_dict(taken)
+    load_weights(part, taken, path)
     _log.info("%s: %s. Left out: %s", path, note, ", ".join(left_out) or "nothing")
 
 

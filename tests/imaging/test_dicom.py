@@ -87,6 +87,7 @@ def test_known_by_content_not_by_name(make_dicom, tmp_path):
         ({"BitsStored": None}, r"BitsStored \(0028,0101\) is missing"),
         ({"PixelData": None}, r"PixelData \(7FE0,0010\) is missing"),
         ({"BitsStored": 17}, r"BitsStored \(0028,0101\) is 17 of 16 allocated"),
+        ({"PixelRepresentation": 2}, r"PixelRepresentation \(0028,0103\) is 2, not 0 or 1. Repair the header"),
         ({"BitsAllocated": 32}, r"BitsAllocated \(0028,0100\) is 32"),
         ({"Rows": None}, r"Rows \(0028,0010\) is missing"),
         ({"PixelData": STEPS.astype("<u2").tobytes()[:100]}, r"cannot be decoded"),

@@ -77,6 +77,12 @@ def test_identifiers_with_a_backslash_stay_apart(out, tmp_path):
     assert other.patient == PSEUDONYMS.of("patient", r"12\4")
 
 
+@pytest.mark.parametrize(("written", "read"), [("FEMALE", "F"), ("m", "M"), ("Weiblich", "F"), ("X", ""), (None, "")])
+def test_sex_is_one_of_three_letters(out, tmp_path, written, read):
+    """PatientSex is M, F or O (PS3.3, C.2.3); hospitals write words."""
+    assert importer(out)(candidate(write_chest(tmp_path / "a", PatientSex=written))).manifest["sex"] == read
+
+
 def test_missing_identifiers_have_no_pseudonym(out, tmp_path):
     outcome = importer(out)(candidate(write_chest(tmp_path / "a", AccessionNumber="")))
 

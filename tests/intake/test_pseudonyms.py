@@ -18,7 +18,6 @@ from cxr_isnet.intake.pseudonyms import (
     is_placeholder,
     load_pseudonyms,
     patient_age,
-    patient_sex,
 )
 
 KEY = b"sixteen bytes ok"
@@ -125,13 +124,27 @@ def test_age(given, years):
     assert patient_age(Header(file)) == years
 
 
-def test_sex():
-    def of(value):
-        file = Dataset()
-        file.add_new("PatientSex", "LO", value)
-        return patient_sex(Header(file))
+@pytest.mark.parametrize(
+    ("birth", "study", "years"),
+    [
+        ("19500201", "20200131", 69.0),
+        ("19500131", "20200131", 70.0),
+        ("1950.01.31", "20200131", 70.0),  # as ACR-NEMA wrote it (PS3.5, 6.2, VR DA)
+        ("20191001", "20200131", 0.33),
+        ("19200101", "20200131", 90.0),
+        ("19000101", "20200131", None),  # an unknown year
+        ("20210101", "20200131", None),
+        ("19500201", "", None),
+        ("", "20200131", None),
+        ("1950", "20200131", None),
+    ],
+)
+def test_an_age_that_is_not_given_is_that_between_birth_and_study(birth, study, years):
+    file = Dataset()
+    for keyword, value in {"PatientBirthDate": birth, "StudyDate": study, "PatientAge": ""}.items():
+        file.add_new(keyword, "LO", value)
 
-    assert [of(value) for value in ("m", "F", "O", "male", "")] == ["M", "F", "O", "", ""]
+    assert patient_age(Header(file)) == years
 
 
 @pytest.mark.parametrize("patient", ["ANONYMOUS", "Anonymized", "anon", "Anonimo", "0000", "XXX", "N/A", "----", "?"])

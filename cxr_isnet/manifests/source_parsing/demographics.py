@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import replace
 
-from cxr_isnet.imaging import RejectedFile, open_header
+from cxr_isnet.imaging import Header, RejectedFile, View, find_view, open_header
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record
 
@@ -20,11 +20,7 @@ _VIEWS = {
     "aps": "AP",
     "posteroanterior": "PA",
     "anteroposterior": "AP",
-}
-_SEXES = {
-    **dict.fromkeys(("f", "w", "female", "woman", "weiblich", "femme", "femenino", "mujer", "femminile"), "F"),
-    **dict.fromkeys(("m", "male", "man", "männlich", "homme", "masculino", "hombre", "maschile"), "M"),
-    **dict.fromkeys(("o", "other", "d", "diverse", "divers"), "O"),
+    "frontal": "",
 }
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.18, "d": 365.25, "t": 365.25}
@@ -52,11 +48,6 @@ def frontal_view(text: str, *, keeps_unknown: bool) -> str:
     return known
 
 
-def sex(text: str) -> str:
-    """`F`, `M`, `O`, or "" where unknown; w and d are the initials of the German words."""
-    return _SEXES.get(text.strip().lower(), "")
-
-
 def years(text: str) -> float | None:
     """Age in years from text as '45', '027Y', '45yrs', '16month', '64days' or '[67]'; None without a number.
 
@@ -72,8 +63,8 @@ def years(text: str) -> float | None:
 def with_header(record: Record) -> Record:
     """The record with view, sex and age filled from the DICOM header where the publisher gives none.
 
-    The tags are ViewPosition (0018,5101), PatientSex (0010,0040) and PatientAge (0010,1010); no tag that names a person
-    is looked at.
+    The tags are those of `find_view`, PatientSex (0010,0040) and PatientAge (0010,1010); nothing of a text is taken but
+    the view that it names.
 
     Raises:
         DroppedError: the file is not DICOM, or its header is broken.
@@ -82,10 +73,15 @@ def with_header(record: Record) -> Record:
         with open_header(record.image) as header:
             return replace(
                 record,
-                view=record.view or header.text("ViewPosition"),
+                view=record.view or _view(header),
                 sex=record.sex or header.text("PatientSex"),
                 age=years(header.text("PatientAge")) if record.age is None else record.age,
             )
     except RejectedFile as error:
         logger.warning("%s: the DICOM header cannot be read: %s", record.image, error)
         raise DroppedError("DICOM header cannot be read") from error
+
+
+def _view(header: Header) -> str:
+    found = find_view(header).view
+    return "" if found is View.UNKNOWN else found.value

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_isnet.imaging import encode_png
-from cxr_isnet.manifests.source_parsing.demographics import sex, years
+from cxr_isnet.imaging import encode_png, sex
+from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError, LabelMapping
 from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Diagnosis, PublishedSet, Record

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr_isnet.manifests.source_parsing.demographics import frontal_view, sex, with_header, years
+from cxr_isnet.imaging import sex
+from cxr_isnet.manifests.source_parsing.demographics import frontal_view, with_header, years
 from cxr_isnet.manifests.source_parsing.label_mapping import DroppedError
 from cxr_isnet.manifests.source_parsing.source import Record
 from tests.manifests.sources.files import dicom
@@ -89,6 +90,20 @@ def test_missing_tags_leave_cells_empty(tmp_path):
     found = with_header(record(bare))
 
     assert (found.view, found.sex, found.age) == ("", "", None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "view"),
+    [
+        ({"ViewPosition": None, "SeriesDescription": "Thorax p.a."}, "PA"),
+        ({"ViewPosition": None, "PatientOrientation": ["L", "F"]}, "frontal"),
+        ({"ViewPosition": None, "SeriesDescription": "CHEST LATERAL"}, "lateral"),
+        ({"ViewPosition": "POSTERO-ANTERIOR"}, "PA"),
+    ],
+)
+def test_the_view_is_that_of_the_tags_that_intake_reads_too(tmp_path, tags, view):
+    """PS3.3, C.8.1.2 and C.8.11.5: older files have no ViewPosition, and a lateral is told by its description."""
+    assert with_header(record(dicom(tmp_path / "a.dcm", **tags))).view == view
 
 
 def test_an_age_without_a_unit_is_read_without_a_warning(tmp_path):

@@ -89,7 +89,7 @@ def tbx11k(root: Path) -> None:
     patients=2,
     dropped={
         "label 'outlier by the publisher' excludes the image": 1,
-        "view 'LL' is not frontal": 1,
+        "view 'lateral' is not frontal": 1,
         "view is unknown": 1,
         "image file is missing": 1,
     },

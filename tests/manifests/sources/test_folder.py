@@ -41,7 +41,7 @@ def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):
     report = build(hospital, tmp_path / "table.csv", table=names)
 
     assert report.rows == 3
-    assert report.dropped == {"image file is missing": 1, "view 'LL' is not frontal": 1}
+    assert report.dropped == {"image file is missing": 1, "view 'lateral' is not frontal": 1}
 
 
 def test_headers_fill_what_the_table_lacks_but_never_the_patient(hospital, tmp_path):

@@ -229,7 +229,7 @@ def test_a_broken_dicom_file_is_dropped_and_the_rest_built(tmp_path):
 
     report = build_manifest(find_source("brixia"), tmp_path, tmp_path / "table.csv")
 
-    assert report.dropped == {"DICOM header cannot be read": 1, "view 'LL' is not frontal": 1}
+    assert report.dropped == {"DICOM header cannot be read": 1, "view 'lateral' is not frontal": 1}
     assert report.rows == 2
 
 
