@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests import ColumnProblem, years
@@ -54,7 +55,7 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
 
     Returns:
         The rows in the same order, index from 0; text columns as str ("" where empty), probabilities as
-        float64.
+        float64, `age` in years, NaN where it is none.
 
     Raises:
         InputError: no rows; a column is missing; an empty path, patient or site; a path listed twice; a label
@@ -67,6 +68,8 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str], *, source: st
     for name in TEXT_COLUMNS:
         checked[name] = checked[name].astype("str").where(checked[name].notna(), "")
     _check_text(checked, classes, source)
+    if "age" in checked.columns and not is_float_dtype(checked["age"]):
+        checked["age"] = _years(checked["age"], source)
     for name in probability_columns(classes):
         checked[name] = _shares(checked[name], source, "give the softmax output of the class, from 0 to 1")
     checked = _summing_to_one(checked, classes, source)
@@ -92,8 +95,7 @@ def read_predictions(
         manifest: where columns that the table lacks are looked up by image; None looks up nothing.
 
     Returns:
-        As `check_predictions`; metadata columns are text, but for `age`, in years. `model_uri` is the
-        file where it is lacking.
+        As `check_predictions`; other metadata columns are text. `model_uri` is the file where it is lacking.
 
     Raises:
         InputError: the file cannot be read as a table, or as `check_predictions` and `with_manifest_columns`.
@@ -106,8 +108,6 @@ def read_predictions(
     classes = classes or predicted_classes(frame, source)
     if "model_uri" not in frame.columns:
         frame = frame.assign(model_uri=source)
-    if "age" in frame.columns:
-        frame = frame.assign(age=_years(frame["age"], source))
     return check_predictions(frame, classes, source=source)
 
 

@@ -147,6 +147,18 @@ def test_a_table_is_read_the_same_from_csv_and_parquet(make_predictions, tmp_pat
     pd.testing.assert_frame_equal(found, check_predictions(frame, THREE), check_exact=True)
 
 
+def test_ages_of_a_frame_are_read_as_those_of_a_file(make_predictions, tmp_path, caplog):
+    written = ["063Y", "45", "18M", "", "old", "7,5"] * 10
+    frame = make_predictions().assign(age=written, model_uri="")
+    frame.to_csv(tmp_path / "p.csv", index=False)
+
+    found = check_predictions(frame, THREE)["age"]
+
+    assert list(found[:6]) == pytest.approx([63, 45, 1.5, np.nan, np.nan, 7.5], nan_ok=True)
+    assert "column 'age' has 10 of 60 cells that are no age" in caplog.text
+    pd.testing.assert_series_equal(found, read_predictions(tmp_path / "p.csv", THREE)["age"])
+
+
 def test_images_that_could_not_be_predicted_are_left_out_with_a_warning(make_predictions, tmp_path, caplog):
     frame = make_predictions().assign(error="")
     failed = [f"probability_{name}" for name in THREE]
