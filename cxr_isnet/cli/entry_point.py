@@ -10,10 +10,11 @@ import re
 import sys
 import warnings
 from contextlib import nullcontext
+from dataclasses import MISSING, fields
 
 from jsonargparse import ArgumentError
 
-from cxr_isnet.cli.command_table import Command, find_command, setting_names
+from cxr_isnet.cli.command_table import COMMANDS, Command, Group, find_command, setting_names
 from cxr_isnet.cli.parser import parse
 from cxr_isnet.cli.spelling import with_underscores, without_old_spellings
 from cxr_isnet.cli.stand_ins import stand_ins
@@ -107,10 +108,25 @@ def _hint(error: str, arguments: list[str]) -> str:
     words = [word for word in arguments if not word.startswith("-")][:2]
     command = find_command(words)
     unknown = re.search(r"(?:does not accept option '|unrecognized arguments: --|ambiguous option: --)([\w.]+)", error)
-    close: list[str] = []
-    if command is not None and unknown is not None:
+    said = ""
+    if command is not None and unknown is not None and unknown[1] in command.places:
+        said = f". It has no name here: {_called(words, command)}"
+    elif command is not None and unknown is not None:
         close = difflib.get_close_matches(unknown[1], setting_names(command.settings(), ""), n=1, cutoff=0.7)
-    return f"{f'. Did you mean {close[0]!r}?' if close else ''}\n`cxr-isnet <command> --help` lists the settings"
+        said = f". Did you mean {close[0]!r}?" if close else ""
+    elif command is not None and error.startswith("unrecognized arguments: "):
+        said = f". {'Others have' if command.places else 'Settings have'} names here: {_called(words, command)}"
+    return f"{said}\n`cxr-isnet <command> --help` lists the settings"
+
+
+def _called(words: list[str], command: Command) -> str:
+    """How a command of a name, which may be of two words, is called with the settings that it needs."""
+    needed = [
+        field.name.upper() if field.name in command.places else f"--{field.name} {field.name.upper()}"
+        for field in fields(command.settings())
+        if field.default is MISSING and field.default_factory is MISSING
+    ]
+    return " ".join(["cxr-isnet", *words[: 2 if isinstance(COMMANDS[words[0]], Group) else 1], *needed])
 
 
 def _how_to_go_on(command: Command | None) -> str:
