@@ -59,20 +59,23 @@ def _folders(root: Path) -> Iterator[Path]:
     for _ in range(_DEPTH + 1):
         yield from level
         children = (child for folder in level for child in sorted(folder.iterdir()) if child.is_dir())
-        level = list(islice((c for c in children if not _is_foreign(c, c.parent)), _FOLDERS))
+        level = list(islice((c for c in children if not (_is_made(c) or _is_hidden(c, c.parent))), _FOLDERS))
 
 
-def _is_foreign(path: Path, folder: Path) -> bool:
-    """Whether a path is hidden beneath a folder, as macOS leaves `._a.png` and `__MACOSX` on other disks and in
-    archives, or `manifest build` made it."""
-    parts = path.relative_to(folder).parts
-    return any(part.startswith((".", "__MACOSX")) or part.endswith((MADE_MASKS, MADE_IMAGES)) for part in parts)
+def _is_made(folder: Path) -> bool:
+    """Whether a folder is named as those that `manifest build` makes."""
+    return folder.name.endswith((MADE_MASKS, MADE_IMAGES))
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path is hidden beneath a folder, as macOS leaves `._a.png` on other disks, or in `__MACOSX`."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
 
 
 def first_match(folder: Path, pattern: str) -> Path | None:
     """The first match of a pattern beneath a folder, None where there is none; alternatives are separated by '|'."""
     found = (match for alternative in pattern.split("|") for match in folder.glob(alternative))
-    return next((match for match in found if not _is_foreign(match, folder)), None)
+    return next((match for match in found if not _is_hidden(match, folder)), None)
 
 
 def only_match(folder: Path, pattern: str) -> Path:
@@ -96,4 +99,4 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
 def matches(folder: Path, pattern: str) -> Iterator[Path]:
     """All matches of a pattern, sorted, hidden ones left out; alternatives are separated by '|'."""
     for alternative in pattern.split("|"):
-        yield from sorted(path for path in folder.glob(alternative) if not _is_foreign(path, folder))
+        yield from sorted(path for path in folder.glob(alternative) if not _is_hidden(path, folder))

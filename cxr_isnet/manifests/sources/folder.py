@@ -1,21 +1,24 @@
 """`folder`: any folder of DICOM files or images, with a table of labels.
 
-The table names an image by its path beneath the folder, or by its file name with or without suffix where that is
-unique. It must name the patient: a DICOM PatientID is never copied, since it may be a person's. View, sex and age that
-the table lacks are read from DICOM headers.
+The table names an image by its path beneath the folder, or by its file name, with or without suffix, where that is
+unique; of names that differ in capitals only, the one that is written so is meant. It must name the patient: a DICOM
+PatientID is never copied, since it may be a person's. View, sex and age that the table lacks are read from DICOM
+headers.
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import getLogger
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.imaging import is_dicom
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
+from cxr_isnet.manifests.source_parsing.layout import matches
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
 from cxr_isnet.manifests.sources.table import map_columns, to_record
 from cxr_isnet.tables import rows_of
@@ -48,27 +51,36 @@ class FolderSource(Source):
 
 
 class _Files:
-    """The files beneath a folder, found by path, name or name without suffix."""
+    """The files beneath a folder, found by path or name, with or without suffix, whatever their capitals."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.all = {path for path in root.rglob("*") if path.is_file()}
-        self._named = defaultdict(list)
+        self.all = {path for path in matches(root, "**/*") if path.is_file()}
+        self._named: list[dict[str, list[tuple[str, Path]]]] = [defaultdict(list) for _ in range(4)]
         for path in sorted(self.all):
-            for name in {path.name, path.stem}:
-                self._named[name].append(path)
+            inside = PurePosixPath(_plain(path.relative_to(root).as_posix()))
+            names = str(inside), inside.name, str(inside.with_suffix("")), inside.stem
+            for named, name in zip(self._named, names, strict=True):
+                named[name.casefold()].append((name, path))
 
     def find(self, cell: str, table: str) -> Path:
         """The file that a cell names; a path that is no file where none has the name."""
         if (self.root / cell) in self.all:
             return self.root / cell
-        found = self._named.get(cell, [])
+        wanted = _plain(cell)
+        alike = next((named[wanted.casefold()] for named in self._named if wanted.casefold() in named), [])
+        found = [path for name, path in alike if name == wanted] or [path for _, path in alike]
         if len(found) > 1:
             raise InputError(
                 f"{table}: image {cell!r} is the name of {len(found)} files, among them {found[0]} and {found[1]}. "
                 f"Give its path beneath {self.root}"
             )
         return found[0] if found else self.root / cell
+
+
+def _plain(path: str) -> str:
+    """A path in Unicode's composed form, with `/`, as Windows and macOS do not write it, and without `./`."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./")
 
 
 SOURCE = FolderSource(

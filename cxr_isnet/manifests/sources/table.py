@@ -12,7 +12,7 @@ from cxr_isnet.manifests.schema import REQUIRED_COLUMNS, check_columns
 from cxr_isnet.manifests.source_parsing.demographics import years
 from cxr_isnet.manifests.source_parsing.label_mapping import LabelMapping
 from cxr_isnet.manifests.source_parsing.source import Record, Source, TableOptions
-from cxr_isnet.tables import read_table, rows_of
+from cxr_isnet.tables import find_file, read_table, rows_of
 
 _OWN = (*REQUIRED_COLUMNS, "mask", "view", "sex", "age", "licence")
 
@@ -34,7 +34,7 @@ class TableSource(Source):
             home = mapping.table.parent
         else:
             frame, home = map_columns(root, options), root.parent
-        return home, (to_record(row, home / row["image"], home) for row in rows_of(frame))
+        return home, (to_record(row, Path(find_file(home, row["image"])), home) for row in rows_of(frame))
 
 
 def map_columns(table: Path, options: TableOptions) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def to_record(row: dict[str, str], image: Path, home: Path, *, header: bool = Fa
         view=row.get("view", ""),
         sex=row.get("sex", ""),
         age=years(row.get("age", "")),
-        masks=(home / row["mask"],) if row.get("mask") else (),
+        masks=(Path(find_file(home, row["mask"])),) if row.get("mask") else (),
         licence=row.get("licence", ""),
         header=header,
         more={name: cell for name, cell in row.items() if name not in _OWN},

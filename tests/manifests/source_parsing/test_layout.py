@@ -1,7 +1,7 @@
 import pytest
 
 from cxr_isnet.errors import InputError
-from cxr_isnet.manifests.source_parsing.layout import by_name, find_layout, first_match, only_match
+from cxr_isnet.manifests.source_parsing.layout import by_name, find_layout, first_match, matches, only_match
 
 
 @pytest.fixture
@@ -29,6 +29,15 @@ def test_folders_that_build_made_are_not_taken_for_the_set(folder, made):
 
     with pytest.raises(InputError, match="not laid out as set is published"):
         find_layout(folder, ("images", "labels.csv"), "set", "")
+
+
+@pytest.mark.parametrize("kept", ["lung_masks/a.png", "images/a.png"])
+def test_hidden_files_are_left_out_and_no_others(tmp_path, kept):
+    for name in (kept, "images/._a.png", "__MACOSX/images/a.png", ".Trash/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert list(matches(tmp_path, "**/*.png")) == [tmp_path / kept]
 
 
 def test_archives_are_named_that_were_not_unpacked(tmp_path):

@@ -44,6 +44,30 @@ def test_files_are_found_by_path_name_or_stem(hospital, tmp_path):
     assert report.dropped == {"image file is missing": 1, "view 'lateral' is not frontal": 1}
 
 
+@pytest.mark.parametrize(
+    ("cell", "file"),
+    [
+        ("2025\\twice.png", "2025/twice.png"),  # as Windows writes it
+        ("./2025/twice.png", "2025/twice.png"),
+        ("2025/twice", "2025/twice.png"),
+        ("B.PNG", "2025/b.png"),
+        ("Side.dcm", "2024/Side.dcm"),
+        ("side.dcm", "2024/side.dcm"),
+        ("1.2.840", "2025/1.2.840"),  # and not 1.2.840.7 without its last number
+        ("M\u00fcller.png", "2025/Mu\u0308ller.png"),  # as macOS writes it
+    ],
+)
+def test_a_file_is_found_however_its_name_is_written(hospital, tmp_path, cell, file):
+    dicom(hospital / "2024" / "Side.dcm")
+    dicom(hospital / "2025" / "1.2.840")
+    dicom(hospital / "2024" / "side.dcm")
+    picture(hospital / "2025" / "Mu\u0308ller.png")
+
+    build(hospital, tmp_path / "table.csv", table=labels(tmp_path, cell))
+
+    assert read_manifest(tmp_path / "table.csv")["image"].tolist() == [str(hospital / file)]
+
+
 def test_headers_fill_what_the_table_lacks_but_never_the_patient(hospital, tmp_path):
     build(hospital, tmp_path / "table.csv", table=labels(tmp_path, "1.2.840.7", "b.png"))
 
