@@ -82,7 +82,7 @@ def _needs(method: Method) -> str:
     needs += ["relevance rules"] if method.needs_relevance_rules else []
     needs += ["a network that names its last features"] if method.needs_feature_maps else []
     needs += ["a network of its kind"] if method.network_class is not Module else []
-    needs += [f"a {method.frozen}"] if method.frozen else []
+    needs += [f"{'an' if method.frozen[0] in 'aeiou' else 'a'} {method.frozen}"] if method.frozen else []
     return ", ".join(needs) or "labels only"
 
 

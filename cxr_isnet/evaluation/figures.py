@@ -191,7 +191,7 @@ def calibration_figure(site: SiteEvaluation, classes: Sequence[str]) -> Figure:
 def forest_figure(groups: Sequence[Grouping]) -> Figure | None:
     """A line per group with its interval, by column; None when no group has a number."""
     rows = [
-        (f"{grouping.column}: {group.group} (n = {group.n_images})", group.metrics[grouping.metric])
+        (f"{metric_words(grouping.column)}: {group.group} (n = {group.n_images})", group.metrics[grouping.metric])
         for grouping in groups
         if grouping.metric
         for group in grouping.groups

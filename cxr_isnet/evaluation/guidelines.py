@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr_isnet.evaluation.calibration import BINS
-from cxr_isnet.evaluation.metrics import class_metrics, overall_metrics
+from cxr_isnet.evaluation.metrics import class_metrics, metric_words, overall_metrics
 from cxr_isnet.evaluation.study import Study
 
 
@@ -55,7 +55,7 @@ def answers(study: Study) -> tuple[Answer, ...]:
         f"{flow.images + flow.failed_images} images listed, {flow.failed_images} not predicted; {flow.images} images "
         f"of {flow.patients} patients predicted; {flow.labelled_images} of {flow.labelled_patients} with a label"
     )
-    grouped = ", ".join(grouping.column for grouping in model.groups) or "no column to group by was given"
+    grouped = ", ".join(metric_words(grouping.column) for grouping in model.groups) or "no column to group by was given"
     internal = "in-domain validation set the rule" if model.internal or model.folds else "no validation table was given"
     scaled = {site: fold.temperature for site, fold in model.folds.items()} or {"": model.temperature}
     temperatures = [f"{value:.3g} {site}".strip() for site, value in scaled.items() if np.isfinite(value)]

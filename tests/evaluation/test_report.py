@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from cxr_isnet.errors import InputError
+from cxr_isnet.evaluation.figures import forest_figure
+from cxr_isnet.evaluation.guidelines import answers
 from cxr_isnet.evaluation.model_evaluation import Settings
 from cxr_isnet.evaluation.page import interval_text
 from cxr_isnet.evaluation.predictions_table import check_predictions
@@ -44,6 +46,30 @@ def test_the_json_holds_the_study_and_what_this_is_not(study, written):
     assert "not a medical device" in DISCLAIMER
     assert {name: content[name] for name in study_json(study)} == json.loads(json.dumps(study_json(study)))
     assert (content["settings"]["resamples"], content["settings"]["seed"]) == (200, 0)
+
+
+def test_the_summary_has_a_column_of_lacking_classes_only_where_one_lacks(make_predictions, tmp_path):
+    whole = check_predictions(make_predictions(sites=("north", "south")), THREE)
+    part = whole[(whole["site"] != "north") | (whole["label"] != THREE[2])].reset_index(drop=True)
+    headings = []
+    for table in (whole, part):
+        tables = {"isnet": table}
+        write_report(tmp_path, evaluate_tables(tables, THREE, {}, Settings(resamples=5, groups=[])), tables)
+        summary = (tmp_path / "report.html").read_text().partition("</table>")[0]
+        headings.append("Classes without images" in summary)
+        assert summary.partition("<tbody>")[0].count("<th ") == 2 + 4 + 2 + headings[-1]  # as many as cells in a row
+        assert summary.partition("<tbody>")[2].count("<td") == 4 * (7 + headings[-1])
+
+    assert headings == [False, True]
+
+
+def test_groups_are_named_in_figures_and_answers_as_in_sentences(make_predictions, tmp_path):
+    table = check_predictions(make_predictions().assign(age=[30.0, 50.0] * 30), THREE)
+    study = evaluate_tables({"isnet": table}, THREE, {}, Settings(resamples=5, groups=["age_band"]))
+
+    labels = [label.get_text() for label in forest_figure(study.models["isnet"].groups).axes[0].get_yticklabels()]
+    assert "age band: 18-39 (n = 30)" in labels
+    assert any(answer.answer == "groups: age band" for answer in answers(study))
 
 
 def test_the_csv_has_a_row_per_site_class_metric_and_method(make_predictions, tmp_path):
