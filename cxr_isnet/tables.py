@@ -31,6 +31,9 @@ TABLE_SUFFIXES = (*WRITTEN_SUFFIXES, ".tsv", ".xlsx")
 _EMPTY = frozenset(
     {"nan", "NaN", "<NA>", "NaT", "#N/A", "#NV", "#N/D", "#NAME?", "#REF!", "#VALUE!", "#WERT!", "#DIV/0!"}
 )
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,}", re.IGNORECASE)
+"""A number of more digits than Excel shows, 1234567890123 as 1,23457E+12, or holds: as text it has lost them."""
+
 _LINES_OF_A_TITLE = 20
 
 _UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + string.whitespace + "\xa0"

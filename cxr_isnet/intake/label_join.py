@@ -200,11 +200,8 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     """
     if path is None:
         return LabelTable("", "", {})
-    from cxr_isnet.tables import (
-        folded_name,
-        match_columns,
-        read_table,
-    )  # not at the top: an intake without labels needs no pandas
+    # not at the top: an intake without labels needs no pandas
+    from cxr_isnet.tables import ROUNDED, folded_name, match_columns, read_table
 
     frame = match_columns(read_table(Path(path)), (*KEYS, _ACCESSION_NUMBER, "label"), path)
     frame = frame.rename(columns={_ACCESSION_NUMBER: "accession"})
@@ -220,7 +217,7 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
     for number, value, label in zip(frame.index, frame[key], frame["label"], strict=True):
         if not value or not label:
             raise InputError(f"{path}: row {number}: column {key!r} or 'label' is empty. Fill both, or drop the row")
-        if _ROUNDED.fullmatch(value):
+        if ROUNDED.fullmatch(value):
             raise InputError(
                 f"{path}: row {number}: column {key!r} is a number that Excel has rounded, as 1.2E+11. Export it anew "
                 "with that column as text"
@@ -255,4 +252,3 @@ _KINDS = {
 """Key columns to the kinds of pseudonyms."""
 
 _ACCESSION_NUMBER = "accession_number"
-_ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,}", re.IGNORECASE)

@@ -7,6 +7,7 @@ import pandera.pandas as pa
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.manifests.problems import ColumnProblem
+from cxr_isnet.tables import ROUNDED
 
 REQUIRED_COLUMNS = ("image", "label", "patient_id", "site")
 SPLITS = ("", "train", "val", "test")
@@ -33,8 +34,7 @@ def _filled() -> pa.Check:
 
 
 def _whole_number() -> pa.Check:
-    """Excel shows 1234567890123 as 1,23457E+12, and saves what it shows."""
-    return pa.Check(lambda column: ~column.str.fullmatch(r"\d[.,]?\d*E\+\d+"), error="has lost digits in Excel")
+    return pa.Check(lambda column: ~column.str.fullmatch(ROUNDED), error="has lost digits in Excel")
 
 
 MANIFEST_SCHEMA = pa.DataFrameSchema(

@@ -48,6 +48,7 @@ def test_missing_column_is_named(rows, write_table, column):
         ("image", "", r"column 'image' is empty \(row 2: ''"),
         ("patient_id", " ", r"column 'patient_id' is empty \(row 2"),
         ("patient_id", "1,23457E+12", r"column 'patient_id' has lost digits in Excel \(row 2"),
+        ("patient_id", "1.234567890123457e+16", r"column 'patient_id' has lost digits in Excel \(row 2"),
         ("image", "gone.png", r"column 'image' names a file that does not exist \(row 2: '.*gone\.png'\)"),
         ("mask", "gone.png", r"column 'mask' names a file that does not exist"),
         ("image", "a.png", r"column 'image' lists the same file more than once \(row 1: .*row 2"),
