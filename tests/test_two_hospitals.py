@@ -134,7 +134,7 @@ def check_the_store(client: mlflow.MlflowClient) -> None:
     assert below == {"isnet on Dogwood (isnet_montgomery)", "audit of isnet on Dogwood (audit)"}
     (output,) = training.outputs.model_outputs
     model = client.get_logged_model(output.model_id)
-    assert {m.dataset_name for m in model.metrics} == {"validation: Alder, Birch, Cedar", "external: Dogwood"}
+    assert {m.dataset_name for m in model.metrics} == {"validation: Hospital A, Hospital B", "external: Dogwood"}
     assert model.params["seed"] == "0"
     (version,) = client.search_model_versions("name = 'tb-isnet'")
     assert version.tags["method"] == "isnet"
