@@ -11,8 +11,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,14 @@ from cxr_isnet.config import is_import_path
 from cxr_isnet.data import ImageConfig, load_image
 from cxr_isnet.engine import damaged, load_network, load_state, save_state
 from cxr_isnet.errors import InputError
-from cxr_isnet.evaluation import FloatArray, IntArray, ShippedDecision
 from cxr_isnet.inference.explainers import Explainer, make_explainer
 from cxr_isnet.inference.feature_distance import FeatureReference
 from cxr_isnet.inference.read_ahead import in_batches
 from cxr_isnet.networks import NetworkConfig
 from cxr_isnet.objectives import Explanation, Method, find_method, refuse_foreign_code
+
+if TYPE_CHECKING:  # a registered model predicts where what evaluates is not installed
+    from cxr_isnet.evaluation import FloatArray, IntArray, ShippedDecision
 
 _BEFORE_FORMAT_3 = {"resnet18": "resnet18_stride1", "resnet50": "resnet50_stride1"}
 """What networks are called now by whose name checkpoints of formats 1 and 2 mean others."""
@@ -180,11 +183,15 @@ class Classifier:
     def decide(self, probabilities: FloatArray) -> IntArray:
         """Index of the class decided for (N,), from the network's own probabilities (N, classes): at the threshold, or
         the most probable."""
-        return self.decision.rule.decide(probabilities)
+        if self.threshold is None:
+            return np.asarray(probabilities.argmax(1), dtype=np.int64)
+        return (probabilities[:, 1] >= self.threshold).astype(np.int64)
 
     @property
     def decision(self) -> ShippedDecision:
         """How it decides, as its training fitted it on validation."""
+        from cxr_isnet.evaluation import ShippedDecision
+
         return ShippedDecision.of(self.threshold, self.temperature, self.classes)
 
     def predict(

@@ -72,10 +72,10 @@ def test_the_report_has_a_row_for_each_finished_method_and_control(compared):
 
     assert written["method"].tolist() == ["cross_entropy", "thumbnail", "border", "mask_shape"]
     row = written.set_index("method").loc["cross_entropy"]
-    assert row["cost.parameters"] > 50_000
-    assert row["cost.training_ms_per_image"] > 0
-    assert row["cost.inference_ms_per_image"] > 0
-    assert 0 < row["clean.Birch.relevance_in_lung"] < 1
+    assert row["cost/parameters"] > 50_000
+    assert row["cost/training_ms_per_image"] > 0
+    assert row["cost/inference_ms_per_image"] > 0
+    assert 0 < row["clean/Birch/relevance_in_lung"] < 1
     assert "biased_minus_swapped" in written.columns
     page = (output / "report.html").read_text()
     assert "Heatmaps" in page
@@ -91,7 +91,7 @@ def test_mlflow_has_a_parent_run_with_a_child_for_each_training(compared):
 
     assert [run.data.tags["method"] for run in children if run.info.status == "FINISHED"] == ["cross_entropy"]
     assert "report.html" in [item.path for item in client.list_artifacts(parent.info.run_id)]
-    assert "cross_entropy.mean_auc" in parent.data.metrics
+    assert "cross_entropy/mean_auc" in parent.data.metrics
 
 
 def test_a_finished_training_is_not_trained_again(compared):

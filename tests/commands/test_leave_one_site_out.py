@@ -127,7 +127,7 @@ def test_the_folds_are_runs_below_that_of_the_study(study):
 
     assert set(below) == set(SITES)
     assert {run.data.tags["mlflow.parentRunId"] for run in below.values()} == {run_id}
-    assert "cross_entropy.pooled.auc" in client.get_run(run_id).data.metrics
+    assert "cross_entropy/pooled/auc" in client.get_run(run_id).data.metrics
 
 
 @pytest.mark.slow

@@ -92,6 +92,7 @@ def test_a_worker_that_is_killed_as_it_starts_is_started_again(monkeypatch):
         started.append(worker)
         if len(started) == 2:
             worker.process.kill()
+            worker.process.join()
         return worker
 
     monkeypatch.setattr(ProcessPool, "_start", start_and_kill_the_second)
