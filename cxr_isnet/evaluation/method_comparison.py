@@ -154,7 +154,9 @@ def compare_methods(
         settings: How.
         controls: As `methods`, of predictors that see no lungs.
         costs: Method to its costs.
-        failed, penalties, lungs_alone: As of `MethodComparison`.
+        failed: As of `MethodComparison`.
+        penalties: As of `MethodComparison`.
+        lungs_alone: As of `MethodComparison`.
 
     Raises:
         InputError: There is no training at all, or two trainings were evaluated on other external images.
