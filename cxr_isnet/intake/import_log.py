@@ -101,17 +101,20 @@ class AcceptedRow:
 
     Attributes:
         file_id: pseudonym of its name.
-        patient: pseudonym of its patient.
         pseudonyms: of its "patient", "accession", "study" and "instance"; "" for what it has not.
         record: the other fields of its `Imported`.
         flags: reasons for manual review, also those that other files of the intake give.
     """
 
     file_id: str
-    patient: str
     pseudonyms: dict[str, str]
     record: dict[str, Any]
     flags: tuple[str, ...]
+
+    @property
+    def patient(self) -> str:
+        """Pseudonym of its patient."""
+        return self.pseudonyms["patient"]
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ class ImportLog:
             record = json.loads(text)
             pseudonyms = {"patient": patient, "accession": accession, "study": study, "instance": instance}
             found = [flag.value for flag, marked in zip(_MARKS, marks, strict=True) if marked]
-            yield AcceptedRow(file_id, patient, pseudonyms, record, (*record["flags"], *found))
+            yield AcceptedRow(file_id, pseudonyms, record, (*record["flags"], *found))
 
     def quarantined(self) -> Iterator[QuarantinedRow]:
         """The rejected files, and the copies of accepted ones, sorted by file."""

@@ -14,14 +14,22 @@ from cxr_isnet.intake.import_log import AcceptedRow, ImportLog
 from cxr_isnet.intake.pseudonyms import Pseudonyms
 
 UNLABELLED = "unlabelled"
-KEYWORDS = {
-    "patient_id": "PatientID",
-    "accession": "AccessionNumber",
-    "study_instance_uid": "StudyInstanceUID",
-    "sop_instance_uid": "SOPInstanceUID",
+_IDENTIFIERS = {
+    "patient_id": ("PatientID", "patient"),
+    "accession": ("AccessionNumber", "accession"),
+    "study_instance_uid": ("StudyInstanceUID", "study"),
+    "sop_instance_uid": ("SOPInstanceUID", "instance"),
 }
+"""Key columns to the tags that they name, and the kinds of their pseudonyms."""
+
+KEYWORDS = {key: keyword for key, (keyword, _) in _IDENTIFIERS.items()}
 """Key columns to the tags that they name."""
+
+_KINDS = {key: kind for key, (_, kind) in _IDENTIFIERS.items()}
+"""Key columns to the kinds of their pseudonyms."""
+
 KEYS = (*KEYWORDS, "file")
+_ACCESSION_NUMBER = "accession_number"
 _SHOWN = 3
 
 
@@ -241,14 +249,3 @@ def read_label_table(path: str | None, pseudonyms: Pseudonyms, root: Path) -> La
 def _from_root(path: str, root: Path) -> str:
     r"""A path from the root, of one that begins with `./` or `.\`, or is absolute."""
     return path.replace("\\", "/").removeprefix(f"{root}/").removeprefix("./")
-
-
-_KINDS = {
-    "patient_id": "patient",
-    "accession": "accession",
-    "study_instance_uid": "study",
-    "sop_instance_uid": "instance",
-}
-"""Key columns to the kinds of pseudonyms."""
-
-_ACCESSION_NUMBER = "accession_number"
