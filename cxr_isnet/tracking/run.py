@@ -347,7 +347,8 @@ def _with_sites(name: str, frame: pd.DataFrame) -> str:
 def _content(frame: pd.DataFrame, tables: str) -> str:
     """Digest of rows in any order and in any folder, and of the tables that they are a part of."""
     rows = frame.assign(**{c: frame[c].map(os.path.basename) for c in PATH_COLUMNS if c in frame.columns})
-    lines = sorted(map("\t".join, rows.astype(str).itertuples(index=False)))
+    rows = rows.astype(object).where(rows.notna(), "").astype(str)  # an age or a sex may be missing
+    lines = sorted(map("\t".join, rows.itertuples(index=False)))
     content = "\n".join([tables, *frame.columns, *lines])
     return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:DIGEST_LENGTH]
 

@@ -150,6 +150,15 @@ def _dataset(config, frame, tables="f" * 64):
     return entry.dataset
 
 
+def test_rows_may_lack_what_a_hospital_does_not_state(config):
+    ages = pd.DataFrame({"age": [61.0, None], "sex": ["F", None], "count": pd.array([1, None], dtype="Int64")})
+
+    with_gaps, full = _dataset(config, ages), _dataset(config, ages.fillna({"age": 0.0, "sex": "M", "count": 0}))
+
+    assert with_gaps.digest != full.digest
+    assert with_gaps == _dataset(config, ages[::-1])
+
+
 def test_data_sets_are_the_same_if_tables_and_rows_are(config):
     frame = pd.DataFrame({"image": [f"/a/{n}.png" for n in range(4)], "label": list("xyxy"), "site": "Alder"})
     elsewhere = frame.assign(image=frame["image"].str.replace("/a/", "/mnt/b/"))[::-1]
