@@ -67,9 +67,12 @@ def published_sets(published_sets_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Manifest of a hospital of twelve phantoms, 64 x 64 pixels; not to be changed."""
+    """Manifest of a hospital of twelve phantoms, 64 x 64 pixels, of some without age or sex; not to be changed."""
     hospital = PhantomHospital("Alder", monochrome1=True)
-    return write_hospital(tmp_path_factory.mktemp("alder"), hospital, patients=12, seed=1, size=64)
+    manifest = write_hospital(tmp_path_factory.mktemp("alder"), hospital, patients=12, seed=1, size=64)
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    table.assign(sex=["F", "M", ""] * 4, age=["61", "", "34.5"] * 4).to_csv(manifest, index=False)
+    return manifest
 
 
 @pytest.fixture
