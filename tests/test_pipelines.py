@@ -224,16 +224,20 @@ def test_the_way_from_downloads_over_a_segmenter_that_a_recipe_tells_ends_in_a_t
     told = re.findall(r"^#   cxr-isnet (segment \w+)(.*)$", comment, flags=re.MULTILINE)
     for command, arguments in told:
         main([*command.split(), *shlex.split(arguments), *small[command]])
-    quick = ["--data.image.size=32", "--network.name=densenet_tiny", "--epochs=1", "--batch_size=4", "--resamples=10"]
-    main(["train", "--config", recipe, "--tracking.enabled=false", *quick])
+    quick = {"data": {"image": {"size": 32}}, "network": {"name": "densenet_tiny"}, "epochs": 1, "batch_size": 4}
+    methods = ["isnet", "two_stage", "lungs_only"]
+    few = ["--seeds=[0]", "--resamples=10", "--variants={}", "--reference=isnet", "--tracking.enabled=false"]
+    main(["compare", "--config", f"compare_{recipe}", f"--methods={methods}", f"--settings={quick}", *few])
 
     assert [command for command, _ in told] == list(small)
     config = read_experiment_config(PIPELINES / f"{recipe}.yaml")
     completed = read_manifest(config.data.training[0])
     assert set(completed.loc[completed["mask"] != "", "label"]) == set(config.data.classes)
-    external = json.loads((Path(config.output) / "metrics.json").read_text())["external"]["clean"]
-    assert len([site for site in external if site != "pooled"]) == 2
-    assert sum("held out" in site for site in external) == 1
+    for method in methods:
+        training = Path("runs") / f"compare_{recipe}" / "trainings" / method / "seed_0"
+        external = json.loads((training / "metrics.json").read_text())["external"]["clean"]
+        assert len([site for site in external if site != "pooled"]) == 2
+        assert sum("held out" in site for site in external) == 1
 
 
 ANY_MASK = {"smallest_area": 0, "largest_area": 1, "symmetry": 0, "border": 1, "fragments": 1, "agreement": 0}
