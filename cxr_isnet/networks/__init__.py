@@ -7,7 +7,7 @@ from cxr_isnet.networks.hierarchical_attention import HierarchicalAttention
 from cxr_isnet.networks.last_layer import last_layer, logits_and_penultimate, penultimate
 from cxr_isnet.networks.lung_unet import LUNG_PROBABILITY, Heart, SegmenterConfig, build_segmenter
 from cxr_isnet.networks.multitask_unet import MultitaskUNet
-from cxr_isnet.networks.timm_networks import TIMM, timm_model
+from cxr_isnet.networks.timm_networks import TIMM, timm_model, timm_with_weights
 from cxr_isnet.networks.vision_transformer import VisionTransformer
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "penultimate",
     "resize",
     "timm_model",
+    "timm_with_weights",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 TIMM = "timm:"
 """Begins the name of a network of timm."""
@@ -35,7 +38,7 @@ def timm_model(name: str, **settings: Any) -> nn.Module:
         raise InputError(f"'{TIMM}{name}' needs timm, which {what}") from error
     try:
         model: nn.Module = timm.create_model(name, **settings)
-    except (RuntimeError, ValueError, TypeError, OSError, AssertionError) as error:
+    except (RuntimeError, ValueError, TypeError, OSError, AssertionError, LookupError) as error:
         raise InputError(f"'{TIMM}{name}': timm cannot make it: {error}. Correct the name") from error
     return model
 
@@ -48,13 +51,70 @@ def timm_outline(name: str) -> nn.Module:
 
 
 def build_timm(name: str, classes: int, image_size: int, dropout: float) -> nn.Module:
-    """A model of timm for grey images, its weights drawn from torch's global generator; errors as of `timm_model`."""
+    """A model of timm for grey images, its weights drawn from torch's global generator; errors as of `timm_model`.
+
+    Its last layer starts as torch's do: some models of timm scale it by the number of classes, for two of them to
+    logits of some 10.
+    """
+    settings = _settings(name, classes, image_size)
+    if dropout:
+        settings["drop_rate"] = dropout
+    model: Any = timm_model(name, **settings)
+    classifier = model.get_classifier()
+    if isinstance(classifier, nn.Linear):
+        classifier.reset_parameters()
+    network: nn.Module = model
+    return network
+
+
+def timm_with_weights(name: str, weights: Mapping[str, Tensor], classes: int, image_size: int) -> nn.Module:
+    """A model of timm for grey images in [0, 1], with weights of timm's for this model; its last layer is a new one.
+
+    The first convolution is summed to one channel, and the normalisation of its input is folded into it and its bias,
+    or the batch norm that follows: exact but for a padded border. timm translates what it has renamed, and resizes
+    embeddings of positions.
+
+    Args:
+        name: As of `timm_model`.
+        weights: State dict of this model, for images of one or three channels.
+        classes: Outputs of the model.
+        image_size: Rows and columns of its images.
+
+    Raises:
+        InputError: As `timm_model`; or the weights are of another model.
+    """
+    folded = _folded(timm_outline(name), _outline_config(name), weights)
+    entry = {"state_dict": folded, "input_size": (1, image_size, image_size)}
+    return timm_model(name, pretrained=True, pretrained_cfg_overlay=entry, **_settings(name, classes, image_size))
+
+
+def _settings(name: str, classes: int, image_size: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"in_chans": 1, "num_classes": classes}
     if _outline_config(name).get("fixed_input_size"):
         settings["img_size"] = image_size
-    if dropout:
-        settings["drop_rate"] = dropout
-    return timm_model(name, **settings)
+    return settings
+
+
+def _folded(outline: nn.Module, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose first convolutions take one channel in [0, 1]; they took three, normalised as in `config`."""
+    folded = dict(weights)
+    named = config.get("first_conv") or ()
+    modules = [name for name, _ in outline.named_modules()]
+    for first in (named,) if isinstance(named, str) else named:
+        weight = weights.get(f"{first}.weight")
+        if weight is None or weight.dim() != 4 or weight.shape[1] != 3:
+            continue
+        mean, deviation = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        folded[f"{first}.weight"] = (weight / deviation).sum(1, keepdim=True)
+        shift = (weight * mean / deviation).sum((1, 2, 3))
+        following = modules[modules.index(first) + 1]
+        if f"{first}.bias" in weights:
+            folded[f"{first}.bias"] = weights[f"{first}.bias"] - shift
+        elif f"{following}.running_mean" in weights:
+            folded[f"{following}.running_mean"] = weights[f"{following}.running_mean"] + shift
+        else:
+            _log.warning("%s has neither a bias nor a batch norm: the mean of its input is not folded into it", first)
+    return folded
 
 
 def timm_layers(name: str) -> tuple[str, ...]:

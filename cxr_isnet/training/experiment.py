@@ -99,7 +99,7 @@ def _train_held(config: TrainConfig, tags: Mapping[str, object]) -> dict[str, An
     objective = method.objective(network, len(config.data.classes), config.data.image.size, options)
     if config.init_from is not None:
         checkpoint = initial_checkpoint(config.init_from, train, network)
-        init_from(objective.network, network, checkpoint)
+        init_from(objective.network, network, config.data.image.size, checkpoint)
         own["init_from_sha256"] = digest(checkpoint)
         torch.manual_seed(config.seed)
     if frozen is not None:

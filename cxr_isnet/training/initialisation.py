@@ -20,11 +20,11 @@ from cxr_isnet.engine import RunDirectory, load_weights
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
 from cxr_isnet.manifests import MAPPING_SUFFIXES, inspect_manifest
-from cxr_isnet.networks import NetworkConfig, last_layer, penultimate
+from cxr_isnet.networks import TIMM, NetworkConfig, last_layer, penultimate
 from cxr_isnet.objectives import LungClassifier
 from cxr_isnet.shipped import locate
 from cxr_isnet.training.config import TrainConfig
-from cxr_isnet.training.third_party_weights import load_third_party, read_weights
+from cxr_isnet.training.third_party_weights import load_third_party, read_weights, timm_weights
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def sites_trained_on(source: str) -> set[str] | None:
     return None if before is None else sites | before
 
 
-def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
+def init_from(network: nn.Module, config: NetworkConfig, image_size: int, path: Path) -> None:
     """Gives `network` the weights of a trained classifier, except those of its last linear layer.
 
     The last layer separates the other training's classes; it keeps its random weights until
@@ -131,19 +131,25 @@ def init_from(network: nn.Module, config: NetworkConfig, path: Path) -> None:
     Args:
         network: Whose weights are replaced.
         config: Which one it is.
-        path: A classifier's checkpoint, or a state dict of torchvision's or TorchXRayVision's DenseNet or ResNet.
+        image_size: Rows and columns of its images.
+        path: A classifier's checkpoint; or a state dict of torchvision's or TorchXRayVision's DenseNet or ResNet, or,
+            for a network of timm, of that network.
 
     Raises:
         InputError: If the file cannot be read, or is of another network.
     """
     network = network.classifier if isinstance(network, LungClassifier) else network
     weights = read_weights(path)
-    if "format" not in weights:
+    if "format" not in weights and not config.name.startswith(TIMM):
         load_third_party(network, weights, path)
         return
-    head, _ = last_layer(network)
+    head, layer = last_layer(network)
+    if "format" not in weights:
+        state = timm_weights(config.name, weights, layer.out_features, image_size, path)
+    else:
+        state = trained_network(path, config).state_dict()
     own = {key: value for key, value in network.state_dict().items() if key.startswith(f"{head}.")}
-    load_weights(network, {**trained_network(path, config).state_dict(), **own}, path)
+    load_weights(network, {**state, **own}, path)
 
 
 def trained_network(path: Path, config: NetworkConfig) -> nn.Module:

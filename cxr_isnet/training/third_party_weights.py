@@ -1,4 +1,4 @@
-"""Weights of torchvision's and TorchXRayVision's DenseNets and ResNets, brought into MONAI's."""
+"""Weights of torchvision and TorchXRayVision in a DenseNet or ResNet of MONAI, and of timm in a network of timm."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cxr_isnet.engine import check_whole, load_state, load_weights
 from cxr_isnet.errors import InputError
+from cxr_isnet.networks import TIMM, timm_with_weights
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,32 @@ def load_third_party(network: nn.Module, weights: Mapping[str, Any], path: Path)
     _check_fit(taken, own, [name for name in left_out if re.search(r"features\.|layer\d", name)], path)
     load_weights(part, taken, path)
     _log.info("%s: %s. Left out: %s", path, note, ", ".join(left_out) or "nothing")
+
+
+def timm_weights(name: str, weights: Mapping[str, Any], classes: int, image_size: int, path: Path) -> dict[str, Tensor]:
+    """State dict of a network of timm for grey images in [0, 1], from one of timm's for that model.
+
+    Args:
+        name: Of the network, as `timm:convnext_tiny`.
+        weights: State dict, as `timm.create_model(..., pretrained=True).state_dict()` gives it.
+        classes: Outputs of the network; its last layer is a new one.
+        image_size: Rows and columns of its images.
+        path: Where the weights are from, for messages.
+
+    Raises:
+        InputError: They are of another model.
+    """
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    try:
+        model = timm_with_weights(name.removeprefix(TIMM), tensors, classes, image_size)
+    except InputError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise InputError(
+            f"{path}: weights of another model than '{name}': {reason}. Give the state dict of that model of timm, or "
+            "leave init_from out"
+        ) from error
+    _log.info("%s: weights of %s. Left out: its last layer", path, name)
+    return model.state_dict()
 
 
 def _read_torch(path: Path) -> Any:

@@ -31,6 +31,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         if name not in ("cnn", "transformer", "last"):
             raise RuntimeError(f"Unknown model ({name})")
         model = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, settings["num_classes"]))
+        nn.init.normal_(model[1].weight)
+        model.get_classifier = lambda: model[1]
         model.feature_info = [
             {"module": module, "reduction": size} for module, size in (TRANSFORMER if name == "transformer" else CNN)
         ]
@@ -55,6 +57,13 @@ def test_a_network_of_timm_takes_grey_images_and_has_an_output_for_each_class(ca
     outline, built = calls
     assert outline["device"] == "meta"
     assert built == {"name": "cnn", "in_chans": 1, "num_classes": 5, "device": "cpu"}
+
+
+def test_logits_start_near_nought_as_the_last_layer_is_torchs(calls):
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("timm:cnn"), 2, 32)
+
+    assert network(torch.rand(4, 1, 32, 32)).abs().max() < 2  # by the stand-in's own weights some 20
 
 
 def test_dropout_and_the_size_of_images_are_handed_on_where_they_are_needed(calls):

@@ -37,7 +37,7 @@ def head_and_rest(network: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str
 def test_all_weights_but_the_last_layers_are_taken(checkpoint):
     network = build_network(TINY, 2, 32)
     own_head, _ = head_and_rest(network)
-    init_from(network, TINY, checkpoint)
+    init_from(network, TINY, 32, checkpoint)
     head, rest = head_and_rest(network)
     torch.testing.assert_close(head, own_head, rtol=0, atol=0)
     torch.testing.assert_close(rest, head_and_rest(Classifier.load(checkpoint).network)[1], rtol=0, atol=0)
@@ -46,7 +46,7 @@ def test_all_weights_but_the_last_layers_are_taken(checkpoint):
 def test_a_classifier_of_the_same_classes_is_given_a_new_last_layer_too(checkpoint):
     network = build_network(TINY, 3, 32)
     own_head, _ = head_and_rest(network)
-    init_from(network, TINY, checkpoint)
+    init_from(network, TINY, 32, checkpoint)
     torch.testing.assert_close(head_and_rest(network)[0], own_head, rtol=0, atol=0)
 
 
@@ -55,7 +55,7 @@ def test_another_network_is_named(checkpoint):
     with pytest.raises(
         InputError, match=r"best\.pt: the checkpoint is of a densenet_tiny, but the network is densenet_small"
     ):
-        init_from(build_network(config, 2, 32), config, checkpoint)
+        init_from(build_network(config, 2, 32), config, 32, checkpoint)
 
 
 def test_an_output_that_is_taken_is_reported_before_a_recipe_is_trained(make_config, recipe, tmp_path):

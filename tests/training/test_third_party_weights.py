@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from cxr_isnet.errors import InputError
 from cxr_isnet.inference import Classifier
-from cxr_isnet.networks import NetworkConfig, build_network, penultimate
+from cxr_isnet.networks import NetworkConfig, build_network, last_layer, penultimate
 from cxr_isnet.training import TrainConfig, train
 from cxr_isnet.training.initialisation import init_from
 from cxr_isnet.training.third_party_weights import load_third_party, read_weights
+from tests import third_party
 
 TINY = NetworkConfig("densenet_tiny")
 RESNET = NetworkConfig("resnet18")
@@ -162,7 +163,7 @@ def test_the_features_are_those_of_the_library(case: str, tmp_path: Path) -> Non
     network = build_network(config, 2, 32).eval()
     head = {name: value.clone() for name, value in network.state_dict().items() if name.startswith(("class_l", "fc"))}
 
-    init_from(network, config, tmp_path / "weights.pth")
+    init_from(network, config, 32, tmp_path / "weights.pth")
 
     images = grey()
     first = reference.features.conv0 if isinstance(reference, DenseNet) else reference.conv1
@@ -235,7 +236,7 @@ def test_files_of_every_form_give_the_same_weights(kind: str, tmp_path: Path) ->
     state = DenseNet(3, 1000).state_dict()
     network = build_network(TINY, 2, 32)
 
-    init_from(network, TINY, path)
+    init_from(network, TINY, 32, path)
 
     weight = network.features.denseblock2.denselayer3.layers.conv2.weight
     torch.testing.assert_close(weight, state["features.denseblock2.denselayer3.conv2.weight"], rtol=1e-3, atol=1e-3)
@@ -247,7 +248,7 @@ def test_what_was_done_and_left_out_is_logged(caplog: pytest.LogCaptureFixture, 
 
     with caplog.at_level(logging.INFO):
         other = NetworkConfig("resnet18_stride1")
-        init_from(build_network(other, 2, 32), other, tmp_path / "weights.pt")
+        init_from(build_network(other, 2, 32), other, 32, tmp_path / "weights.pt")
 
     message = caplog.text
     assert "TorchXRayVision's input from -1024 to 1024" in message
@@ -290,7 +291,7 @@ def test_weights_of_another_architecture_are_refused(
     before = {name: value.clone() for name, value in network.state_dict().items()}
 
     with pytest.raises(InputError, match=rf"weights\.pth: .*{message}"):
-        init_from(network, config, tmp_path / "weights.pth")
+        init_from(network, config, 32, tmp_path / "weights.pth")
 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -347,3 +348,70 @@ def test_a_training_starts_from_them(
     state = Classifier.load(Path(config.output) / "best.pt").network.state_dict()
     expected = reference.features.denseblock3.denselayer1.conv2.weight
     torch.testing.assert_close(state["features.denseblock3.denselayer1.layers.conv2.weight"], expected.detach())
+
+
+TIMM_MODELS = [
+    "convnext_tiny",  # a bias, no padding
+    "densenet121",  # a batch norm takes the shift
+    "efficientnet_b0",
+    "swin_tiny_patch4_window7_224",
+    "vgg16",
+    "vit_base_patch16_224",  # another mean and deviation than ImageNet's
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIMM_MODELS)
+def test_weights_of_timm_see_a_grey_image_as_timm_does_a_normalised_one_of_three_channels(
+    name: str, tmp_path: Path
+) -> None:
+    timm = third_party.timm()
+    torch.manual_seed(0)
+    size = 160  # not what vit and swin have: their embeddings of positions are resized
+    theirs = timm.create_model(name).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 1.5)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    config = NetworkConfig(f"timm:{name}")
+    ours = build_network(config, 2, size).eval()
+    head = last_layer(ours)[1].weight.clone()
+
+    init_from(ours, config, size, tmp_path / "weights.pth")
+
+    assert torch.equal(last_layer(ours)[1].weight, head)
+    first = theirs.pretrained_cfg["first_conv"]
+    modules = [path for path, _ in theirs.named_modules()]
+    biased = theirs.get_submodule(first).bias is not None
+    place = first if biased else modules[modules.index(first) + 1]
+    mean, deviation = (torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    image = torch.rand(1, 1, size, size)
+    ends = slice(2, -2)  # what padding touches
+    seen = _outputs(ours, place, image)[..., ends, ends]
+    if theirs.pretrained_cfg["fixed_input_size"]:
+        theirs.set_input_size((size, size))
+    expected = _outputs(theirs, place, (image - mean) / deviation)[..., ends, ends]
+    assert seen.numel() > 0
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+
+
+def _outputs(network: nn.Module, place: str, image: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    hook = network.get_submodule(place).register_forward_hook(lambda *called: seen.append(called[2]))
+    with torch.no_grad():
+        network(image)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.slow
+def test_weights_of_another_model_of_timm_are_refused(tmp_path: Path) -> None:
+    timm = third_party.timm()
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "weights.pth")
+    config = NetworkConfig("timm:convnext_tiny")
+
+    with pytest.raises(
+        InputError, match=r"weights.pth: weights of another model than 'timm:convnext_tiny': 'fc.weight'"
+    ):
+        init_from(build_network(config, 2, 64), config, 64, tmp_path / "weights.pth")
