@@ -109,9 +109,16 @@ class _EpsilonGate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,) = gradients
         signal, y = ctx.saved_tensors
-        inverse = 1 / (y + ctx.epsilon)
+        differentiated = torch.is_grad_enabled()  # then no buffer can be used again
+        inverse = (y + ctx.epsilon).reciprocal_()
         shared = times(gradient, inverse)
         to_y = None
         if ctx.needs_input_grad[1]:
-            to_y = (shared * signal).unflatten(0, (-1, y.shape[0])).sum(0) * inverse * ctx.epsilon
-        return times(shared, y), to_y, None
+            to_y = shared * signal
+            if len(to_y) != len(y):
+                to_y = to_y.unflatten(0, (-1, y.shape[0])).sum(0)
+            factor = inverse * ctx.epsilon if differentiated else inverse.mul_(ctx.epsilon)
+            to_y = to_y * factor if differentiated else to_y.mul_(factor)
+        if differentiated:
+            return times(shared, y), to_y, None
+        return shared.unflatten(0, (-1, y.shape[0])).mul_(y).flatten(0, 1), to_y, None
