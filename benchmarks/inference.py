@@ -4,7 +4,8 @@
 
 CPU seconds of the process; the methods take turns, so that what else the machine does falls on all alike. An ISNet
 predicts with the plain network and should cost the same; a method that segments the lungs first costs its segmenter
-besides.
+besides: in `two_stage` that of the recipe segmentation/public, in `two_stage_as_published` one with as many feature
+maps as the study's U-Net, 64 to 1024.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from cxr_isnet.networks import NetworkConfig
-from cxr_isnet.objectives import find_method
+from cxr_isnet.networks import NetworkConfig, SegmenterConfig
+from cxr_isnet.objectives import Method, find_method
 
 PLAIN = "cross_entropy"
-METHODS = (PLAIN, "isnet", "isnet_dual")
+PUBLISHED = "two_stage_as_published"
+METHODS = (PLAIN, "isnet", "isnet_dual", "two_stage", PUBLISHED)
 WARM_UP = 2
 
 
@@ -40,10 +43,10 @@ def main() -> None:
     torch.set_flush_denormal(True)
     predictors = {}
     for name in dict.fromkeys([PLAIN, *args.methods]):
-        method = find_method(name)
+        method, options = _method(name, args.size)
         network = args.network if method.network == "densenet121" else method.network
         torch.manual_seed(0)
-        predictor = method.build_predictor(NetworkConfig(network), 2, args.size, method.options())
+        predictor = method.build_predictor(NetworkConfig(network), 2, args.size, options)
         predictors[name] = predictor.eval()
     images = torch.rand(args.batch, 1, args.size, args.size, generator=torch.Generator().manual_seed(0))
     seconds: dict[str, list[float]] = {name: [] for name in predictors}
@@ -64,6 +67,18 @@ def main() -> None:
         print(f"{name:<26} {ms:>12.1f} {statistics.median(ratios):>8.3f}   {min(ratios):.3f}-{max(ratios):.3f}")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _method(name: str, size: int) -> tuple[Method, Any]:
+    """The method of a row, and its options."""
+    method = find_method("two_stage" if name == PUBLISHED else name)
+    if name == PUBLISHED:
+        options = {"segmenter_network": SegmenterConfig((64, 128, 256, 512, 1024)), "segmenter_size": size}
+    elif method.frozen == "segmenter":
+        options = {"segmenter_network": SegmenterConfig((16, 32, 64, 128, 128, 128)), "segmenter_size": 256}
+    else:
+        options = {}
+    return method, method.options(**options)
 
 
 if __name__ == "__main__":
