@@ -53,7 +53,8 @@ def comparison_text(comparison: MethodComparison) -> str:
     rows = [[*head, *(["biased - swapped"] if marked else []), "in lungs", f"minus {comparison.reference}", "p (Holm)"]]
     for row in (*comparison.methods, *comparison.controls):
         cells = [row.name, str(row.trainings), interval_text(row.in_domain_auc), interval_text(row.mean_auc)]
-        cells += [interval_text(row.auc["clean"][site]) for site in comparison.sites[: _several(comparison)]]
+        found = [row.auc["clean"].get(site) for site in comparison.sites[: _several(comparison)]]
+        cells += [UNDEFINED if auc is None else interval_text(auc) for auc in found]
         if marked:
             drop = row.biased_minus_swapped
             cells.append(UNDEFINED if drop is None else interval_text(drop))
@@ -80,7 +81,7 @@ def findings(comparison: MethodComparison) -> list[str]:
     if undecided:
         found.append(f"No difference from {comparison.reference} is shown for {', '.join(undecided)}.")
     for control in comparison.controls:
-        beaten = [r.name for r in comparison.methods if not r.mean_auc.estimate > control.mean_auc.estimate]
+        beaten = [r.name for r in comparison.methods if r.mean_auc.estimate <= control.mean_auc.estimate]
         if beaten:
             found.append(
                 f"The control '{control.name}', which sees no lungs, does as well on the external sites as "

@@ -183,10 +183,12 @@ def compare_methods(
         )
         for name, found in evaluated.items()
     )
-    below = tuple(
-        _Repeated.of(tables, classes, settings).row(name) for name, tables in (controls or {}).items() if tables
-    )
     sites = tuple(next(iter(evaluated.values())).sites)
+    below = tuple(
+        _comparable(_Repeated.of(tables, classes, settings).row(name), sites)
+        for name, tables in (controls or {}).items()
+        if tables
+    )
     return MethodComparison(
         tuple(classes),
         reference,
@@ -199,6 +201,19 @@ def compare_methods(
         dict(penalties or {}),
         lungs_alone,
     )
+
+
+def _comparable(row: ComparedMethod, sites: Sequence[str]) -> ComparedMethod:
+    """A row that lacks a site, as a control of lung masks where a hospital has none, has no mean over the sites."""
+    if set(sites) <= set(row.auc["clean"]):
+        return row
+    missing = _undefined(row.trainings).interval()
+    lost = None if row.biased_minus_swapped is None else missing
+    return replace(row, mean_auc=missing, internal_minus_external=missing, biased_minus_swapped=lost)
+
+
+def _undefined(trainings: int) -> RepeatedMetric:
+    return RepeatedMetric(np.full(trainings, np.nan), np.full((trainings, 2), np.nan))
 
 
 @dataclass(frozen=True)
@@ -251,8 +266,7 @@ class _Repeated:
         some = [s for s in single if len(results[s].classes_present) > 1]
         chosen = whole or some
         if not chosen:
-            missing = np.full(len(self.external), np.nan)
-            return RepeatedMetric(missing, np.full((len(missing), 2), np.nan))
+            return _undefined(len(self.external))
         parts = [self.metric("auc", condition, site) for site in chosen]
         rows = min(part.replicates.shape[1] for part in parts)
         return RepeatedMetric(

@@ -132,6 +132,24 @@ def test_a_control_that_does_as_well_is_named():
     assert comparison.controls[0].against_reference is None
 
 
+def test_a_control_that_a_site_has_no_masks_for_has_no_mean_and_beats_nothing(tmp_path):
+    whole = trained(3.0, swapped=0.0)
+    north = {name: rows[rows["site"] == "North"] for name, rows in whole.external.items()}
+    controls = {"mask_shape": [TrainingTables(whole.validation, north)]}
+
+    comparison = compare_methods({"isnet": [trained(1.0, swapped=1.0)]}, CLASSES, "isnet", SETTINGS, controls=controls)
+
+    (control,) = comparison.controls
+    assert set(control.auc["clean"]) == {"North"}
+    assert control.auc["clean"]["North"].estimate > 0.9
+    for mean in (control.mean_auc, control.internal_minus_external, control.biased_minus_swapped):
+        assert np.isnan(mean.estimate)
+    assert not any("mask_shape" in sentence for sentence in findings(comparison))
+    write_comparison(tmp_path, comparison)
+    line = next(line for line in comparison_text(comparison).splitlines() if line.startswith("mask_shape"))
+    assert f"{control.auc['clean']['North'].estimate:.3f}" in line
+
+
 def test_a_site_without_a_class_takes_no_part_in_the_mean():
     tables = trained(1.0)
     external = tables.external["clean"]
