@@ -21,10 +21,14 @@ import torch
 
 from cxr_isnet.networks import NetworkConfig, SegmenterConfig
 from cxr_isnet.objectives import Method, find_method
+from cxr_isnet.segmentation import SegmentTrainConfig
+from cxr_isnet.shipped import locate
+from cxr_isnet.training.initialisation import read_config
 
 PLAIN = "cross_entropy"
 PUBLISHED = "two_stage_as_published"
 METHODS = (PLAIN, "isnet", "isnet_dual", "two_stage", PUBLISHED)
+SEGMENTER = "segmentation/public"
 WARM_UP = 2
 
 
@@ -72,12 +76,12 @@ def main() -> None:
 def _method(name: str, size: int) -> tuple[Method, Any]:
     """The method of a row, and its options."""
     method = find_method("two_stage" if name == PUBLISHED else name)
+    options: dict[str, Any] = {}
     if name == PUBLISHED:
         options = {"segmenter_network": SegmenterConfig((64, 128, 256, 512, 1024)), "segmenter_size": size}
     elif method.frozen == "segmenter":
-        options = {"segmenter_network": SegmenterConfig((16, 32, 64, 128, 128, 128)), "segmenter_size": 256}
-    else:
-        options = {}
+        recipe = read_config(locate(SEGMENTER), SegmentTrainConfig)
+        options = {"segmenter_network": recipe.network, "segmenter_size": recipe.image.size}
     return method, method.options(**options)
 
 

@@ -107,9 +107,9 @@ class _EpsilonGate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Gradients of signal and y; buffers are used again unless these are to be differentiated in turn."""
         (gradient,) = gradients
         signal, y = ctx.saved_tensors
-        differentiated = torch.is_grad_enabled()  # then no buffer can be used again
         inverse = (y + ctx.epsilon).reciprocal_()
         shared = times(gradient, inverse)
         to_y = None
@@ -117,8 +117,7 @@ class _EpsilonGate(torch.autograd.Function):
             to_y = shared * signal
             if len(to_y) != len(y):
                 to_y = to_y.unflatten(0, (-1, y.shape[0])).sum(0)
-            factor = inverse * ctx.epsilon if differentiated else inverse.mul_(ctx.epsilon)
-            to_y = to_y * factor if differentiated else to_y.mul_(factor)
-        if differentiated:
+            to_y = (to_y * inverse).mul_(ctx.epsilon)
+        if torch.is_grad_enabled():
             return times(shared, y), to_y, None
         return shared.unflatten(0, (-1, y.shape[0])).mul_(y).flatten(0, 1), to_y, None
